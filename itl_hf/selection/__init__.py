@@ -1,0 +1,1 @@
+"""Rows in, selections out: what users of feature arrays and of datasets call."""

@@ -1,0 +1,46 @@
+"""The map of a selection: where pool, targets and picks lie, on the pool's first two principal components."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itl_hf.gp.pool import Pool
+from itl_hf.selection.selection import Layout
+
+SAMPLE_ROWS = 20_000
+
+
+def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
+    """Projects an evenly spaced sample of the pool, the targets and the picks onto two axes.
+
+    Args:
+        pool (`Pool`): prepared pool rows.
+        targets (`Tensor`): (m, d) prepared target rows.
+        picks (`list[int]`): picked row numbers.
+    """
+    numbers = np.unique(np.linspace(0, pool.num_rows - 1, min(pool.num_rows, SAMPLE_ROWS)).astype(np.int64))  # (P,)
+    sample = pool.rows(numbers.tolist())  # (P, d)
+    centre = sample.mean(0)
+    axes, explained = _axes(sample - centre)
+    project = lambda rows: ((rows - centre) @ axes).numpy().astype(np.float32)
+    return Layout(
+        project(sample), numbers, project(targets), project(pool.rows(picks)), explained.numpy().astype(np.float32)
+    )
+
+
+def _axes(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """First two principal directions (d, 2) and their shares of variance (2,); signs fixed so that the map never
+    flips.
+    """
+    total = centred.square().sum().clamp_min(torch.finfo(centred.dtype).tiny)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, scale, axes = torch.svd_lowrank(centred, q=min(8, *centred.shape), niter=4)
+    padded = torch.nn.functional.pad(axes, (0, max(0, 2 - axes.shape[1])))[
+        :, :2
+    ]  # one-dimensional features still get a flat map
+    signs = padded.gather(0, padded.abs().argmax(0, keepdim=True)).sign()
+    shares = torch.nn.functional.pad(scale.square() / total, (0, max(0, 2 - len(scale))))[:2]
+    return padded * torch.where(signs == 0, 1.0, signs), shares

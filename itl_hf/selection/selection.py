@@ -1,0 +1,169 @@
+"""The result of a selection: the picked rows, why each was picked, and everything needed to make it again.
+
+On disk it is a folder that plain `datasets.load_dataset(folder)` opens (Parquet), beside JSON for the record and
+safetensors for the
+arrays: no format of our own and no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from safetensors.numpy import load_file, save_file
+
+FORMAT_VERSION = 1
+COLUMNS = ("pool_index", "itl_rank", "itl_gain", "itl_nearest_target", "itl_similarity")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Two-dimensional picture of pool, targets and picks: the pool's first two principal components.
+
+    Args:
+        pool (`np.ndarray`): (P, 2) float32, a sample of the pool.
+        pool_rows (`np.ndarray`): (P,) int64, the row numbers of that sample.
+        targets (`np.ndarray`): (m, 2) float32.
+        picks (`np.ndarray`): (n, 2) float32.
+        explained (`np.ndarray`): (2,) float32, share of the pool's variance along each axis.
+    """
+
+    pool: np.ndarray
+    pool_rows: np.ndarray
+    targets: np.ndarray
+    picks: np.ndarray
+    explained: np.ndarray
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows picked from a pool for the targets of a task.
+
+    Args:
+        dataset (`datasets.Dataset`): the picked rows in the order picked, the pool's columns and `pool_index`,
+            `itl_rank` (from 0), `itl_gain` (nats), `itl_nearest_target` (row number in `targets`), `itl_similarity`
+            (cosine with that target).
+        targets (`datasets.Dataset`): the target rows as given.
+        indices (`np.ndarray`): (n,) int64, row numbers in the pool in the order picked.
+        gains (`np.ndarray`): (n,) float64, information about the targets that each pick added.
+        target_variance (`np.ndarray`): (n + 1, m) float64, how unsure the model is about each target after 0..n picks.
+        pool_size (`int`): rows of the pool.
+        record (`dict`): provenance as JSON types: acquisition, kernel, noise and its rule, embedder, fingerprints,
+            versions.
+        layout (`Layout`): the map of pool, targets and picks.
+
+    Example:
+        >>> selection = Selector(HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")).select(pool, targets, 96)  #
+        doctest: +SKIP
+        >>> selection.save("selected")  # doctest: +SKIP
+        >>> Selection.load("selected").indices  # doctest: +SKIP
+    """
+
+    dataset: Dataset
+    targets: Dataset
+    indices: np.ndarray
+    gains: np.ndarray
+    target_variance: np.ndarray
+    pool_size: int
+    record: dict[str, Any]
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __repr__(self) -> str:
+        name, noise = self.record.get("acquisition", "?"), self.record.get("noise_std", float("nan"))
+        left = self.target_variance[-1].sum() / max(self.target_variance[0].sum(), 1e-300)
+        return (
+            f"Selection({len(self)} of {self.pool_size} rows by {name} for {len(self.targets)} targets, "
+            f"noise_std={noise:.3g}, target variance left {left:.0%})"
+        )
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Writes the selection into a folder, whole or not at all; an earlier selection there is replaced.
+
+        Args:
+            directory (`str` or `PathLike`): the folder.
+
+        Raises:
+            `FileExistsError`: the folder holds something that is not a selection.
+        """
+        target = Path(directory)
+        if target.exists() and any(target.iterdir()) and not (target / "selection.json").exists():
+            raise FileExistsError(f"{target} exists and holds no selection; choose another folder or empty it")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            self._write(draft)
+            draft.chmod(0o755)
+            _swap(draft, target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return target
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> Selection:
+        """Reads a selection that `save` wrote.
+
+        Raises:
+            `FileNotFoundError`: the folder holds no selection.
+            `ValueError`: it was written by a newer version of this package.
+        """
+        source = Path(directory)
+        if not (source / "selection.json").exists():
+            raise FileNotFoundError(f"{source} holds no selection (no selection.json)")
+        meta = json.loads((source / "selection.json").read_text(encoding="utf-8"))
+        if meta["format_version"] > FORMAT_VERSION:
+            raise ValueError(
+                f"{source} was written by a newer itl_hf (format {meta['format_version']}): upgrade to read it"
+            )
+        arrays = load_file(source / "arrays.safetensors")
+        layout = Layout(
+            **{name.removeprefix("layout."): value for name, value in arrays.items() if name.startswith("layout.")}
+        )
+        return cls(
+            dataset=_read_parquet(source / "data" / "train-00000-of-00001.parquet"),
+            targets=_read_parquet(source / "targets.parquet"),
+            layout=layout,
+            pool_size=meta["pool_size"],
+            record=meta["record"],
+            **{name: arrays[name] for name in ("indices", "gains", "target_variance")},
+        )
+
+    def _write(self, directory: Path) -> None:
+        (directory / "data").mkdir()
+        self.dataset.to_parquet(directory / "data" / "train-00000-of-00001.parquet")
+        self.targets.to_parquet(directory / "targets.parquet")
+        arrays = {"indices": self.indices, "gains": self.gains, "target_variance": self.target_variance}
+        arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items()}
+        save_file(
+            {name: np.ascontiguousarray(value) for name, value in arrays.items()}, directory / "arrays.safetensors"
+        )
+        meta = {"format_version": FORMAT_VERSION, "pool_size": self.pool_size, "record": self.record}
+        (directory / "selection.json").write_text(
+            json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def _swap(draft: Path, target: Path) -> None:
+    """Puts the finished folder in place; a folder cannot be renamed over a full one, so the old one steps aside
+    first.
+    """
+    if not target.exists():
+        os.rename(draft, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    os.rename(target, old / "selection")
+    os.rename(draft, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_parquet(path: Path) -> Dataset:
+    return Dataset.from_parquet(str(path), keep_in_memory=True)

@@ -1,0 +1,115 @@
+"""LoRA on picked rows with the stock Trainer, and the held-out loss that tells whether it helped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from tqdm.auto import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from itl_hf import Selection, attach
+from itl_hf.text import RowTokenizer, training_features
+from recipes.quickstart.settings import Settings
+
+
+class FineTuner:
+    """Trains an adapter on a selection and measures it; the same model, budget, seed and schedule for every selection.
+
+    Args:
+        settings (`Settings`): model, adapter and training options.
+        pool (`datasets.Dataset`): the rows that selections point into.
+        held_out (`datasets.Dataset`): labelled rows with a column `task`.
+    """
+
+    def __init__(self, settings: Settings, pool: Dataset, held_out: Dataset) -> None:
+        self.settings = settings
+        self.path = settings.model_path()
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.path)
+        self.tokenizer.padding_side = "right"
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.collate = DataCollatorForSeq2Seq(self.tokenizer, padding=True)
+        self.tasks: list[str] = held_out["task"]
+        self.pool = Dataset.from_list(self._features(pool))
+        self.held_out = self._features(held_out)
+
+    def untuned(self) -> dict[str, float]:
+        """Held-out loss of the model as it is."""
+        return self.held_out_loss(self._model())
+
+    def train(self, selection: Selection, adapter_dir: Path | None = None) -> dict[str, float]:
+        """One pass over the picks; the adapter is saved if a folder is given. Returns the held-out loss."""
+        settings = self.settings
+        set_seed(settings.seed)  # the adapter's first weights are drawn here: the same for every selection
+        config = LoraConfig(
+            r=settings.lora_r, lora_alpha=2 * settings.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        model = get_peft_model(self._model(), config)
+        trainer = Trainer(model, self._arguments(), train_dataset=self.pool, data_collator=self.collate)
+        attach(trainer, selection, order="shuffled", seed=settings.seed)
+        trainer.train()
+        loss = self.held_out_loss(model)
+        if adapter_dir is not None:
+            model.save_pretrained(adapter_dir)
+        return loss
+
+    def held_out_loss(self, model: torch.nn.Module) -> dict[str, float]:
+        """Mean response loss of each task and, as `mean`, the plain mean over tasks (every task counts the same)."""
+        model.eval()
+        by_task: dict[str, list[float]] = {task: [] for task in self.tasks}
+        starts = range(0, len(self.held_out), self.settings.batch_size)
+        for start in tqdm(starts, desc="held-out loss", unit="batch", leave=False):
+            batch = slice(start, start + self.settings.batch_size)
+            losses = response_losses(model, self.collate(self.held_out[batch]))
+            for task, loss in zip(self.tasks[batch], losses.tolist(), strict=True):
+                by_task[task].append(loss)
+        means = {task: sum(losses) / len(losses) for task, losses in by_task.items()}
+        return {**means, "mean": sum(means.values()) / len(means)}
+
+    def _model(self) -> PreTrainedModel:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32)
+        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _features(self, rows: Dataset) -> list[dict[str, Any]]:
+        tokens = RowTokenizer(self.tokenizer, max_length=self.settings.max_length)(rows.to_list())
+        return [training_features(row, completion_only=True) for row in tokens]
+
+    def _arguments(self) -> TrainingArguments:
+        settings = self.settings
+        return TrainingArguments(
+            output_dir=str(settings.output / "trainer"),
+            per_device_train_batch_size=settings.batch_size,
+            num_train_epochs=1,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="linear",
+            seed=settings.seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+        )
+
+
+@torch.inference_mode()
+def response_losses(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Mean negative log-likelihood of each row's response tokens, (B,)."""
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # (B, T, V)
+    labels = batch["labels"][:, 1:]  # (B, T - 1)
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].float().transpose(1, 2), labels, ignore_index=-100, reduction="none"
+    )  # (B, T - 1), zero where the label is ignored
+    return losses.sum(1) / (labels != -100).sum(1).clamp_min(1)

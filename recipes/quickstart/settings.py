@@ -1,0 +1,47 @@
+"""What can be set. The defaults are those of the figures in README.md; they fit two cores, 6 GiB and a quarter of an hour."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recipes.offline import smollm2
+
+
+def _option(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of `python -m recipes.quickstart`; each field is a flag of the same name."""
+
+    model_name_or_path: str | None = _option(
+        None, "Model to embed with and to fine-tune: a Hub id or a folder. Without it, SmolLM2-135M from its package."
+    )
+    output_dir: str = _option("outputs/quickstart", "Where selection, adapter, report and results are written.")
+    num_examples: int = _option(96, "Rows to pick and train on.")
+    rows_per_task: int = _option(47, "Rows of each kind of task in the pool.")
+    heldout_per_task: int = _option(32, "Labelled rows of each target task to measure the loss on; never trained on.")
+    layer: float = _option(0.75, "Hidden states to embed with, as a fraction of the model's depth.")
+    pooling: str = _option("mean", "How a prompt's hidden states become one vector: mean, last or weighted_mean.")
+    batch_tokens: int = _option(4096, "Tokens in one forward pass while embedding.")
+    max_length: int = _option(512, "Longer rows are cut to so many tokens.")
+    lora_r: int = _option(8, "Rank of the LoRA adapter.")
+    learning_rate: float = _option(5e-4, "Peak learning rate; it falls linearly to zero.")
+    batch_size: int = _option(4, "Rows in a training step.")
+    seed: int = _option(0, "Seed of the data, of the random picks, of the adapter's first weights and of the order.")
+
+    def model_path(self) -> str:
+        """The model asked for, or the packaged one, converted on first use."""
+        return self.model_name_or_path or str(smollm2())
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that a result depends on: all settings but the folder it is written to."""
+        return {name: value for name, value in asdict(self).items() if name != "output_dir"}
+
+    @property
+    def output(self) -> Path:
+        """`output_dir` as a path."""
+        return Path(self.output_dir)
