@@ -1,9 +1,10 @@
 """Rows of text -> token ids, with the place where the prompt ends.
 
-The one room that knows column names, chat templates and truncation, so that selection and training read a row the same way.
-Formats and template calls follow TRL's `SFTTrainer` (`prompt` + `completion`, `messages`, `text`), with one addition: with
-`span="prompt"` the completion is not looked at at all. A prompt then gives the same tokens whether or not its row has a
-completion, which is what makes unlabelled targets comparable with a labelled pool. Not covered: images, preference pairs.
+The one room that knows column names, chat templates and truncation, so that selection and training read a row the same
+way. Formats and template calls follow TRL's `SFTTrainer` (`prompt` + `completion`, `messages`, `text`), with one
+addition: with `span="prompt"` the completion is not looked at at all. A prompt then gives the same tokens whether or
+not its row has a completion, which is what makes unlabelled targets comparable with a labelled pool. Not covered:
+images, preference pairs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Row = Mapping[str, Any]
 SPANS: tuple[str, ...] = get_args(Span)
 #: Every column that this module reads; anything else in a row is left alone.
 TEXT_COLUMNS = ("messages", "prompt", "completion", "text", "tools", "chat_template_kwargs")
+_SINGLE: tuple[RowFormat, ...] = ("messages", "prompt", "text")
 _ACCEPTED = "`messages`, `prompt` with or without `completion`, or `text`"
 
 
@@ -86,9 +88,9 @@ def _from_rows(data: Any, name: str) -> Dataset:
     try:
         return datasets.Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
     except (ValueError, TypeError, OverflowError) as error:  # pyarrow's errors derive from these
-        if columns and (number := _odd_one_out(rows, columns)) is not None:
+        if (odd := _odd_one_out(rows, columns)) is not None:
             raise ValueError(
-                f"{name}: row {number} does not fit into one table with the rows before it: {error}"
+                f"{name}: row {odd} does not fit into one table with the rows before it: {error}"
             ) from error
         raise ValueError(f"{name}: the rows do not fit into one table: {error}") from error
 
@@ -118,9 +120,9 @@ def row_format(column_names: Sequence[str]) -> RowFormat:
     """
     if "prompt" in column_names and "completion" in column_names:
         return "prompt-completion"
-    for candidate in ("messages", "prompt", "text"):
+    for candidate in _SINGLE:
         if candidate in column_names:
-            return cast(RowFormat, candidate)
+            return candidate
     raise ValueError(
         f"no column with text: found {sorted(column_names)}, expected {_ACCEPTED}. "
         "Rename the column that holds the text: dataset.rename_column('instruction', 'prompt')."
@@ -162,9 +164,9 @@ class _Parts:
 class RowTokenizer:
     """Rows -> `Tokens`.
 
-    Strings are used as they are; conversations go through the tokenizer's chat template, the prompt with the generation prompt
-    added. Of `messages`, the last turn is the completion if the assistant speaks it. The prompt ends where the tokens of prompt and
-    of prompt + completion part, as in TRL.
+    Strings are used as they are; conversations go through the tokenizer's chat template, the prompt with the generation
+    prompt added. Of `messages`, the last turn is the completion if the assistant speaks it. The prompt ends where the
+    tokens of prompt and of prompt + completion part, as in TRL.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`):
@@ -208,7 +210,7 @@ class RowTokenizer:
         ]
 
     def check(self, rows: Sequence[Row], first_row: int = 0) -> None:
-        """Raise what `__call__` would for rows it cannot read, without tokenizing: cheap enough to run over a pool first."""
+        """Raise what `__call__` would for rows it cannot read, without tokenizing: cheap enough for a whole pool."""
         for number, row in enumerate(rows, first_row):
             self._parts(row, number)
 
@@ -216,8 +218,9 @@ class RowTokenizer:
         parts = _read(row, number, with_completion=self.span != "prompt")
         if not isinstance(parts.prompt, str) and not self.tokenizer.chat_template:
             raise ValueError(
-                f"row {number}: column {_prompt_column(row)!r} holds a conversation, but the tokenizer has no chat template. "
-                "Use the tokenizer of an instruction-tuned model, set tokenizer.chat_template, or give prompts as strings."
+                f"row {number}: column {_prompt_column(row)!r} holds a conversation, but the tokenizer has no chat "
+                "template. Use the tokenizer of an instruction-tuned model, set tokenizer.chat_template, or give "
+                "prompts as strings."
             )
         if self.span == "completion" and parts.completion is None:
             raise ValueError(
@@ -232,7 +235,7 @@ class RowTokenizer:
             return None
         if isinstance(parts.prompt, str):
             return parts.prompt + (cast(str, parts.completion) if whole else ""), True
-        messages = parts.prompt + (cast(list, parts.completion) if whole else [])
+        messages = parts.prompt + (cast(list[dict[str, Any]], parts.completion) if whole else [])
         try:
             text = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=not whole, **parts.template_kwargs
@@ -290,8 +293,8 @@ def checked_span(span: str) -> Span:
 def plain_text(row: Row) -> tuple[str, str]:
     """A row as (prompt, completion) for people to read: reports, command lines. Never through a chat template.
 
-    A conversation of one message is its content; a longer one has a line `role: content` for each message. A row without a
-    completion gives `""` for it.
+    A conversation of one message is its content; a longer one has a line `role: content` for each message. A row
+    without a completion gives `""` for it.
 
     Raises:
         ValueError: the row has no text.

@@ -1,9 +1,9 @@
 """One hidden layer of a transformers model, and nothing computed beyond it.
 
-A hook on the block asked for ends the forward pass there, so the blocks after it, the final norm and the LM head never run. The
-convention is that of `output_hidden_states=True`: 0 the embeddings, k the output of block k, the last one after the final norm.
-Because architectures differ, the first use compares the early exit with that tuple on a few tokens; where they disagree (or no
-block list is found) the tuple itself is used, at full cost, and the log says so.
+A hook on the block asked for ends the forward pass there, so the blocks after it, the final norm and the LM head never
+run. The convention is that of `output_hidden_states=True`: 0 the embeddings, k the output of block k, the last one
+after the final norm. Because architectures differ, the first use compares the early exit with that tuple on a few
+tokens; where they disagree (or no block list is found) the tuple itself is used, at full cost, and the log says so.
 """
 
 from __future__ import annotations
@@ -134,11 +134,12 @@ class Backbone:
         return same
 
     def _full(self, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self._forward(input_ids, attention_mask, output_hidden_states=True).hidden_states[layer]
+        states = self._forward(input_ids, attention_mask, output_hidden_states=True).hidden_states
+        return cast("Tensor", states[layer])
 
     def _stopped(self, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         if layer == self.num_layers:
-            return self._forward(input_ids, attention_mask).last_hidden_state
+            return cast("Tensor", self._forward(input_ids, attention_mask).last_hidden_state)
         blocks = cast("nn.ModuleList", self.blocks)
         if layer == 0:
             handle = blocks[0].register_forward_pre_hook(_stop_before, with_kwargs=True)
@@ -160,8 +161,8 @@ class Backbone:
     def identity(self, layer: int) -> str:
         """Hash of the configuration and of every weight that `layer` depends on.
 
-        Each tensor enters with its name, its shape, the exact sum of its bits and a sample of its values: any single change is seen,
-        at the cost of reading the weights once.
+        Each tensor enters with its name, its shape, the exact sum of its bits and a sample of its values: any single
+        change is seen, at the cost of reading the weights once.
         """
         digest = hashlib.sha256(_stable_json(self.model.config.to_dict()).encode())
         for name, parameter in self.model.named_parameters():
@@ -188,10 +189,10 @@ class Backbone:
 def load_model(name: str, **options: Any) -> PreTrainedModel:
     """`AutoModel.from_pretrained` with an error that says what to do."""
     try:
-        return transformers.AutoModel.from_pretrained(name, **options)
+        return cast("PreTrainedModel", transformers.AutoModel.from_pretrained(name, **options))
     except OSError as error:
         raise ValueError(
-            f"no model at {name!r}: neither a folder with a config.json nor a model on the Hub. {error}"
+            f"no model at {name!r}, neither as a folder with a config.json nor on the Hub: {error}"
         ) from error
 
 
@@ -199,8 +200,8 @@ def _without_head(model: nn.Module) -> PreTrainedModel:
     if hasattr(model, "get_base_model"):  # peft's PeftModel: the adapters live inside its base model
         if model.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]
             raise TypeError(
-                "this adapter works through virtual tokens, which hidden states leave out; pass model.get_base_model() to embed "
-                "without it, or train a LoRA adapter."
+                "this adapter works through virtual tokens, which hidden states leave out; pass "
+                "model.get_base_model() to embed without it, or train a LoRA adapter."
             )
         model = cast("nn.Module", model.get_base_model())  # type: ignore[operator]
     if not isinstance(model, transformers.PreTrainedModel):

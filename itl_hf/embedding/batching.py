@@ -1,4 +1,4 @@
-"""Batches of rows of similar length under a token budget: little padding, and a memory peak that is known in advance."""
+"""Batches of rows of similar length under a token budget: little padding, and a memory peak known in advance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
             Upper bound of rows x longest row in a batch. A single row longer than this gets a batch of its own.
 
     Returns:
-        `list[list[int]]`: every index once, longest rows first, so that running out of memory shows at once; ties keep their order.
+        `list[list[int]]`: every index once, longest rows first, so that running out of memory shows at once; ties keep
+        their order.
 
     Raises:
         ValueError: `batch_tokens` is below 1.

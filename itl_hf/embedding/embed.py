@@ -1,7 +1,7 @@
 """Drives an embedder over a dataset, shard by shard, keeping what is done.
 
-All rows are read once before the model runs: a bad row far down fails in seconds, and their hash ties the stored features to these
-very rows. One process for now.
+All rows are read once before the model runs: a bad row far down fails in seconds, and their hash ties the stored
+features to these very rows. One process for now.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from itl_hf.embedding.embedder import Embedder
 
+CHECK_ROWS = 1024
+
 
 def embed(
     dataset: Dataset,
@@ -31,11 +33,12 @@ def embed(
     *,
     shard_rows: int = 512,
     description: str = "embedding",
+    rows_hash: str | None = None,
 ) -> np.ndarray:
     """Features of every row of a dataset.
 
-    With a directory each shard is saved as soon as it is done; called again after an interruption, what is there is not computed a
-    second time. Features of other rows, another model or other settings are refused, never mixed in.
+    With a directory each shard is saved as soon as it is done; called again after an interruption, what is there is not
+    computed a second time. Features of other rows, another model or other settings are refused, never mixed in.
 
     Args:
         dataset (`Dataset`):
@@ -48,22 +51,23 @@ def embed(
             Rows in a shard: what an interruption can cost at most. A store that exists keeps its own.
         description (`str`, *optional*, defaults to `"embedding"`):
             Label of the progress bar.
+        rows_hash (`str`, *optional*):
+            What `rows_fingerprint(dataset, embedder)` gave, if it was called: the rows are then not read for it again.
 
     Returns:
         `np.ndarray`: shape (N, d), float32, rows in the dataset's order.
 
     Raises:
-        ValueError: a row without text or with features that are not finite, no column with text, or a directory that holds other work.
+        ValueError: a row without text or with features that are not finite, no column with text, or a directory that
+        holds other work.
 
     Example:
         >>> features = embed(dataset, HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct"), "features/pool")
     """
     if shard_rows < 1:
         raise ValueError(f"shard_rows must be at least 1, got {shard_rows}.")
-    columns = dataset.column_names
-    row_format(columns)
-    rows = dataset.select_columns([column for column in columns if column in TEXT_COLUMNS])
-    digest = _validate_and_hash(rows, embedder, shard_rows)
+    digest = rows_fingerprint(dataset, embedder) if rows_hash is None else rows_hash
+    rows = _text_columns(dataset)
     if directory is None:
         return _in_memory(rows, embedder, shard_rows, description)
     store = FeatureStore(
@@ -83,6 +87,35 @@ def embed(
     return store.features()
 
 
+def rows_fingerprint(dataset: Dataset, embedder: Embedder | None = None) -> str:
+    """Hash of the rows' text, whatever else the dataset holds and however it is stored.
+
+    Args:
+        dataset (`Dataset`):
+            Rows as `itl_hf.text.row_format` describes them.
+        embedder (`Embedder`, *optional*):
+            Asked to check each row on the way, if it can.
+
+    Raises:
+        ValueError: no column with text, or a row that the embedder cannot read.
+    """
+    rows = _text_columns(dataset)
+    check = getattr(embedder, "check", None)
+    digest = hashlib.sha256(json.dumps(sorted(rows.column_names)).encode())
+    for first in _steps(len(rows), CHECK_ROWS):
+        batch = _rows(rows, first, min(first + CHECK_ROWS, len(rows)))
+        if check is not None:
+            check(batch, first)
+        for row in batch:
+            digest.update(json.dumps(row, sort_keys=True, default=repr).encode())
+    return digest.hexdigest()[:32]
+
+
+def _text_columns(dataset: Dataset) -> Dataset:
+    row_format(dataset.column_names)
+    return dataset.select_columns([name for name in dataset.column_names if name in TEXT_COLUMNS]).with_format(None)
+
+
 def _in_memory(rows: Dataset, embedder: Embedder, shard_rows: int, description: str) -> np.ndarray:
     features = np.empty((len(rows), embedder.dimension), dtype=np.float32)  # (N, d)
     with _progress(description, len(rows), 0) as bar:
@@ -98,22 +131,12 @@ def _embed_range(rows: Dataset, embedder: Embedder, first: int, end: int, on_row
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise ValueError(
-            f"row {first + int(np.flatnonzero(~finite)[0])}: its features are not finite (NaN or infinity). A model in float16 "
-            "overflows easily: use dtype='float32' or 'bfloat16'. If it happens there too, the model's weights are damaged."
+            f"row {first + int(np.flatnonzero(~finite)[0])}: its features are not finite (NaN or infinity). A model "
+            "in float16 overflows easily: use dtype='float32' or 'bfloat16'. If it happens there too, the model's "
+            "weights "
+            "are damaged."
         )
     return features
-
-
-def _validate_and_hash(rows: Dataset, embedder: Embedder, step: int) -> str:
-    check = getattr(embedder, "check", None)
-    digest = hashlib.sha256(json.dumps(sorted(rows.column_names)).encode())
-    for first in _steps(len(rows), step):
-        batch = _rows(rows, first, min(first + step, len(rows)))
-        if check is not None:
-            check(batch, first)
-        for row in batch:
-            digest.update(json.dumps(row, sort_keys=True, default=repr).encode())
-    return digest.hexdigest()[:32]
 
 
 def _steps(total: int, step: int) -> Iterator[int]:

@@ -1,8 +1,9 @@
 """The model's own hidden states as features: no training, no second model, one forward pass to the layer asked for.
 
-Cheap (about a third of a training step at the default layer) and good at telling kinds of text apart; it does not see the completion
-unless `span` says so, and it is not the empirical NTK. Rows do not depend on their batch, on the tokenizer's padding side or on
-`batch_tokens` (up to float rounding): padding is ours, on the right, masked in the attention and in the pooling.
+Cheap (about a third of a training step at the default layer) and good at telling kinds of text apart; it does not see
+the completion unless `span` says so, and it is not the empirical NTK. Rows do not depend on their batch, on the
+tokenizer's padding side or on `batch_tokens` (up to float rounding): padding is ours, on the right, masked in the
+attention and in the pooling.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ class HiddenStates:
 
     Args:
         model (`str`, `Path` or `PreTrainedModel`):
-            A Hub id, a folder, or a model (with a PEFT adapter or without). A model object is used as it is, adapters live; its LM head
-            never runs.
+            A Hub id, a folder, or a model (with a PEFT adapter or without). A model object is used as it is, adapters
+            live; its LM head never runs.
         tokenizer (`PreTrainedTokenizerBase`, *optional*):
             Defaults to the one saved with the model.
         layer (`int` or `float`, *optional*, defaults to 0.75):
-            Index into transformers' `hidden_states` (0 the embeddings, negative from the end), or, as a float in (0, 1], the share of the
-            depth, rounded down.
+            Index into transformers' `hidden_states` (0 the embeddings, negative from the end), or, as a float in (0,
+            1], the share of the depth, rounded down.
         pooling (`"mean"`, `"last"` or `"weighted_mean"`, *optional*, defaults to `"mean"`):
             How the T positions of the span become one row; `"weighted_mean"` weighs them 1, 2, ..., T.
         span (`"prompt"`, `"completion"` or `"whole"`, *optional*, defaults to `"prompt"`):
@@ -91,10 +92,11 @@ class HiddenStates:
         if isinstance(model, str | Path):
             hub = {"revision": revision, "trust_remote_code": trust_remote_code}
             tokenizer = tokenizer or transformers.AutoTokenizer.from_pretrained(str(model), **hub)
-            model = load_model(str(model), dtype=_dtype(dtype), **hub).to(device or _default_device())  # type: ignore[arg-type]
-        elif device is not None:
-            model = model.to(device)
-        self.backbone = Backbone(model)
+            loaded: nn.Module = load_model(str(model), dtype=_dtype(dtype), **hub)
+            loaded = loaded.to(device or _default_device())
+        else:
+            loaded = model if device is None else model.to(device)
+        self.backbone = Backbone(loaded)
         self.tokenizer = _checked_tokenizer(tokenizer, self.backbone, revision, trust_remote_code)
         self.layer = resolve_layer(layer, self.backbone.num_layers)
         self.pooling: Pooling = pooling
@@ -111,7 +113,10 @@ class HiddenStates:
         return self.backbone.dimension
 
     def fingerprint(self) -> Fingerprint:
-        """Everything that determines the features of a row. Computed anew at each call, since a live model may be in training."""
+        """Everything that determines the features of a row.
+
+        Computed anew at each call, since a live model may be in training.
+        """
         config = self.backbone.model.config
         return {
             "embedder": "hidden_states",
@@ -146,8 +151,8 @@ class HiddenStates:
             first_row (`int`, *optional*, defaults to 0):
                 Number of `rows[0]` in its dataset, for error messages.
             on_rows (`Callable[[int], None]`, *optional*):
-                Called with k each time k more rows are done. Whoever passes it also calls `report_truncation` at the end;
-                without it a truncation is reported at once.
+                Called with k each time k more rows are done. Whoever passes it also calls `report_truncation` at the
+                end; without it a truncation is reported at once.
 
         Returns:
             `Tensor`: shape (len(rows), d), float32, on the CPU.
@@ -171,8 +176,8 @@ class HiddenStates:
         cut, self._truncated = self._truncated, []
         if cut:
             warnings.warn(
-                f"{len(cut)} row(s) are longer than max_length={self.max_length} tokens; what is beyond was cut from their end "
-                f"(the first is row {min(cut)}).",
+                f"{len(cut)} row(s) are longer than max_length={self.max_length} tokens; what is beyond was cut from "
+                f"their end (the first is row {min(cut)}).",
                 stacklevel=3,
             )
 
@@ -228,7 +233,9 @@ def pool(hidden: Tensor, span: Tensor, pooling: Pooling) -> Tensor:
 
 
 def resolve_layer(layer: int | float, num_layers: int) -> int:
-    """The index from 0 to `num_layers` that `layer` means: a float is a share of the depth, a negative int counts from the end.
+    """The index from 0 to `num_layers` that `layer` means.
+
+    A float is a share of the depth, a negative int counts from the end.
 
     Example:
         >>> resolve_layer(0.75, 30), resolve_layer(-1, 30)
@@ -244,7 +251,8 @@ def resolve_layer(layer: int | float, num_layers: int) -> int:
         raise TypeError(f"layer must be an int or a float, got {type(layer).__name__}.")
     if not -num_layers - 1 <= layer <= num_layers:
         raise ValueError(
-            f"layer {layer} is out of range: the model has hidden states 0 to {num_layers} (or -1 to {-num_layers - 1})."
+            f"layer {layer} is out of range: the model has hidden states 0 to {num_layers} (or -1 to "
+            f"{-num_layers - 1})."
         )
     return layer % (num_layers + 1)
 
@@ -287,8 +295,8 @@ def _checked_tokenizer(
     known = cast("nn.Embedding", backbone.model.get_input_embeddings()).num_embeddings
     if len(tokenizer) > known:
         raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model embeds {known}: they do not belong together, or the model "
-            "needs model.resize_token_embeddings(len(tokenizer))."
+            f"the tokenizer has {len(tokenizer)} tokens but the model embeds {known}: they do not belong together, "
+            "or the model needs model.resize_token_embeddings(len(tokenizer))."
         )
     return tokenizer
 

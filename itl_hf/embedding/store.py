@@ -1,8 +1,9 @@
 """Features on disk: a directory of Arrow files and a manifest.
 
-Work is kept shard by shard, so an interruption costs the shard in flight and no more. The files are what `datasets` writes itself
-(Arrow streams with a fixed-size list column): `Dataset.from_file` opens them, numpy maps them without a copy. The price of shards is
-that `features()` copies when there are several of them; `shard()` never does. Not covered: more than one writer of the same shard.
+Work is kept shard by shard, so an interruption costs the shard in flight and no more. The files are what `datasets`
+writes itself (Arrow streams with a fixed-size list column): `Dataset.from_file` opens them, numpy maps them without a
+copy. The price of shards is that `features()` copies when there are several of them; `shard()` never does. Not covered:
+more than one writer of the same shard.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _COLUMN = "features"
 class FeatureStore:
     """Feature rows in a directory, `shard_rows` to a file.
 
-    Opening creates the directory, or finds the work that is already there and checks that it is the same work. Shards are written whole
-    or not at all; one that was damaged afterwards counts as missing.
+    Opening creates the directory, or finds the work that is already there and checks that it is the same work. Shards
+    are written whole or not at all; one that was damaged afterwards counts as missing.
 
     Args:
         directory (`str` or `Path`):
@@ -85,8 +86,8 @@ class FeatureStore:
             others = [path.name for path in self.directory.glob("*") if not path.name.endswith(".tmp")]
             if others:
                 raise ValueError(
-                    f"{self.directory} is not a feature store: it has files ({', '.join(sorted(others)[:3])}) but no manifest.json. "
-                    "Choose a new or empty directory."
+                    f"{self.directory} is not a feature store: it has files ({', '.join(sorted(others)[:3])}) but no "
+                    "manifest.json. Choose a new or empty directory."
                 )
             return None
         try:
@@ -142,7 +143,8 @@ class FeatureStore:
         first, end = self.row_range(shard)
         if features.shape != (end - first, self.dimension) or features.dtype != np.float32:
             raise ValueError(
-                f"shard {shard} takes float32 of shape {(end - first, self.dimension)}, got {features.dtype} of {features.shape}."
+                f"shard {shard} takes float32 of shape {(end - first, self.dimension)}, got {features.dtype} of "
+                f"{features.shape}."
             )
         values = np.ascontiguousarray(features)
         column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self.dimension)
@@ -166,7 +168,8 @@ class FeatureStore:
         features = self._load(shard)
         if features is None:
             raise ValueError(
-                f"{self._path(shard)} (rows {first} to {end - 1}) is absent or damaged: embed again into {self.directory}."
+                f"{self._path(shard)} (rows {first} to {end - 1}) is absent or damaged: embed again into "
+                f"{self.directory}."
             )
         return features
 
@@ -201,7 +204,7 @@ class FeatureStore:
         if shard not in self._intact and _checksum(values) != expected:
             return None
         self._intact.add(shard)
-        return values.reshape(end - first, self.dimension)
+        return np.asarray(values).reshape(end - first, self.dimension)
 
 
 def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], directory: Path) -> None:
@@ -235,4 +238,4 @@ def _atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def _checksum(values: np.ndarray) -> str:
-    return hashlib.sha256(memoryview(np.ascontiguousarray(values)).cast("B")).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()

@@ -8,6 +8,8 @@ span.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,4 +44,4 @@ def picks_per_direction(targets: Tensor, num_examples: int) -> float:
         targets (`Tensor`): (m, d) prepared target rows.
         num_examples (`int`): picks to make.
     """
-    return (num_examples / effective_rank(targets)) ** 0.5
+    return math.sqrt(num_examples / effective_rank(targets))

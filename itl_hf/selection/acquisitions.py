@@ -36,9 +36,17 @@ class NoiseModel:
 class Acquisition(Protocol):
     """A way to choose rows. `name` is how users ask for it; `noise_std` and `target_noise_std` as in `ITL`."""
 
-    name: str
-    noise_std: Noise
-    target_noise_std: float | None
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def noise_std(self) -> Noise:
+        """See `ITL`."""
+
+    @property
+    def target_noise_std(self) -> float | None:
+        """See `ITL`."""
 
     def pick(
         self, pool: Pool, targets: Tensor, num_examples: int, noise: NoiseModel, replace: bool, on_pick: OnPick

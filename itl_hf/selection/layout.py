@@ -24,7 +24,10 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
     sample = pool.rows(numbers.tolist())  # (P, d)
     centre = sample.mean(0)
     axes, explained = _axes(sample - centre)
-    project = lambda rows: ((rows - centre) @ axes).numpy().astype(np.float32)
+
+    def project(rows: Tensor) -> np.ndarray:
+        return ((rows - centre) @ axes).numpy().astype(np.float32)  # (B, 2)
+
     return Layout(
         project(sample), numbers, project(targets), project(pool.rows(picks)), explained.numpy().astype(np.float32)
     )

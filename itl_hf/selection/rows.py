@@ -135,7 +135,7 @@ def _as_rows(features: Features, name: str) -> np.ndarray | Tensor:
 
 
 def _finite(rows: np.ndarray | Tensor, name: str) -> Tensor:
-    tensor = torch.as_tensor(rows)
+    tensor = rows if isinstance(rows, Tensor) else torch.tensor(rows)
     bad = (~torch.isfinite(tensor).all(1)).nonzero()
     if len(bad):
         raise ValueError(

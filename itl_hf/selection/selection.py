@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 
@@ -137,10 +138,24 @@ class Selection:
             **{name: arrays[name] for name in ("indices", "gains", "target_variance")},
         )
 
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Writes one self-contained HTML page about the selection; see `itl_hf.report.page.write_report`.
+
+        Args:
+            path (`str` or `PathLike`): the file to write.
+            **options: passed on, for example `title`.
+
+        Raises:
+            `ImportError`: the extra `report` is not installed.
+        """
+        from itl_hf.report.page import write_report
+
+        return write_report(self, path, **options)
+
     def _write(self, directory: Path) -> None:
         (directory / "data").mkdir()
-        self.dataset.to_parquet(directory / "data" / "train-00000-of-00001.parquet")
-        self.targets.to_parquet(directory / "targets.parquet")
+        _write_parquet(self.dataset, directory / "data" / "train-00000-of-00001.parquet")
+        _write_parquet(self.targets, directory / "targets.parquet")
         arrays = {"indices": self.indices, "gains": self.gains, "target_variance": self.target_variance}
         arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items()}
         save_file(
@@ -165,5 +180,12 @@ def _swap(draft: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _write_parquet(dataset: Dataset, path: Path) -> None:
+    """As `Dataset.to_parquet`, types included, without a progress bar for a hundred rows."""
+    table = dataset.with_format("arrow")[:]
+    pq.write_table(table.replace_schema_metadata(dataset.features.arrow_schema.metadata), path)
+
+
 def _read_parquet(path: Path) -> Dataset:
-    return Dataset.from_parquet(str(path), keep_in_memory=True)
+    """In memory and without a copy in the cache of `datasets`: the folder may be moved or deleted afterwards."""
+    return Dataset(pq.read_table(path))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from itl_hf.selection.rows import KERNELS, RowSelection, check_count, select_row
 from itl_hf.selection.selection import COLUMNS, Selection
 from itl_hf.text import Row, as_dataset, row_format
 
-Rows = Dataset | DatasetDict | list[Row] | list[str]
+Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
 
 
 class Selector:
@@ -95,8 +97,13 @@ class Selector:
         pool_data, target_data = as_dataset(pool, "pool", pool_split), as_dataset(targets, "targets", targets_split)
         check_count(num_examples, len(pool_data), replace)
         _check_columns(pool_data, target_data)
-        target_features = self._embed(target_data, "targets")  # first: they are few, and an error shows sooner
-        pool_features = self._embed(pool_data, "pool")
+        # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
+        hashes = {
+            "targets": rows_fingerprint(target_data, self.embedder),
+            "pool": rows_fingerprint(pool_data, self.embedder),
+        }
+        target_features = self._embed(target_data, "targets", hashes["targets"])
+        pool_features = self._embed(pool_data, "pool", hashes["pool"])
         rows = select_rows(
             pool_features,
             target_features,
@@ -106,7 +113,13 @@ class Selector:
             replace=replace,
             progress=True,
         )
-        return self._selection(rows, pool_data, target_data, pool_features, target_features)
+        provenance = {
+            "embedder": self.embedder.fingerprint(),
+            "pool_fingerprint": hashes["pool"],
+            "targets_fingerprint": hashes["targets"],
+            "versions": versions(),
+        }
+        return _gather(rows, pool_data, target_data, pool_features, target_features, provenance)
 
     def _check_options(self) -> None:
         if self.kernel not in KERNELS:
@@ -116,37 +129,32 @@ class Selector:
         if self.acquisition.target_noise_std is not None:
             check_noise("target_noise_std", self.acquisition.target_noise_std, positive=False)
 
-    def _embed(self, dataset: Dataset, name: str) -> np.ndarray:
-        return embed(dataset, self.embedder, self.store, description=f"embedding {name}")
+    def _embed(self, dataset: Dataset, name: str, rows_hash: str) -> np.ndarray:
+        work = json.dumps([self.embedder.fingerprint(), rows_hash], sort_keys=True)
+        directory = None if self.store is None else self.store / hashlib.sha256(work.encode()).hexdigest()[:16]
+        return embed(dataset, self.embedder, directory, description=f"embedding {name}", rows_hash=rows_hash)
 
-    def _selection(
-        self,
-        rows: RowSelection,
-        pool: Dataset,
-        targets: Dataset,
-        pool_features: np.ndarray,
-        target_features: np.ndarray,
-    ) -> Selection:
-        prepared = Pool(pool_features, standardize=True)
-        anchors = prepared.standardization(torch.as_tensor(target_features))
-        return Selection(
-            dataset=_picked(pool, rows),
-            targets=targets,
-            indices=rows.indices,
-            gains=rows.gains,
-            target_variance=rows.target_variance,
-            pool_size=len(pool),
-            record=rows.record | self._provenance(pool, targets),
-            layout=principal_layout(prepared, anchors, rows.indices.tolist()),
-        )
 
-    def _provenance(self, pool: Dataset, targets: Dataset) -> dict[str, Any]:
-        return {
-            "embedder": self.embedder.fingerprint(),
-            "pool_fingerprint": rows_fingerprint(pool),
-            "targets_fingerprint": rows_fingerprint(targets),
-            "versions": versions(),
-        }
+def _gather(
+    rows: RowSelection,
+    pool: Dataset,
+    targets: Dataset,
+    pool_features: np.ndarray,
+    target_features: np.ndarray,
+    provenance: dict[str, Any],
+) -> Selection:
+    prepared = Pool(pool_features)
+    anchors = prepared.standardization(torch.tensor(target_features))
+    return Selection(
+        dataset=_picked(pool, rows),
+        targets=targets,
+        indices=rows.indices,
+        gains=rows.gains,
+        target_variance=rows.target_variance,
+        pool_size=len(pool),
+        record=rows.record | provenance,
+        layout=principal_layout(prepared, anchors, rows.indices.tolist()),
+    )
 
 
 def versions() -> dict[str, str]:
@@ -178,7 +186,8 @@ def _picked(pool: Dataset, rows: RowSelection) -> Dataset:
         "itl_nearest_target": nearest,
         "itl_similarity": rows.similarity[np.arange(len(rows)), nearest],
     }
-    dataset = pool.select(rows.indices).flatten_indices()
+    table = pool.select(rows.indices).with_format("arrow")[:]  # few rows: in memory, without files or progress bars
+    picked = Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata))
     for name, values in columns.items():
-        dataset = dataset.add_column(name, values.tolist())
-    return dataset
+        picked = picked.add_column(name, values.tolist())
+    return picked

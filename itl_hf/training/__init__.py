@@ -1,0 +1,26 @@
+"""Train on the picks: a sampler for any PyTorch loop and `attach` for a `transformers.Trainer`.
+
+Names are imported when first used: `SelectionSampler` needs PyTorch only, and `attach` brings in transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {"SelectionSampler": "itl_hf.training.sampler", "attach": "itl_hf.training.trainer"}
+__all__ = ["SelectionSampler", "attach"]
+
+if TYPE_CHECKING:
+    from itl_hf.training.sampler import SelectionSampler
+    from itl_hf.training.trainer import attach
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'itl_hf.training' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

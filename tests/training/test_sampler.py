@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from itl_hf.training import SelectionSampler
+
+PICKS = [11, 3, 7, 0, 19, 4, 8]
+
+
+@pytest.mark.parametrize(
+    "picks",
+    [
+        PICKS,
+        tuple(PICKS),
+        np.array(PICKS),
+        np.array(PICKS, dtype=np.uint8),
+        torch.tensor(PICKS),
+        torch.tensor(PICKS, dtype=torch.int32),
+        SimpleNamespace(indices=np.array(PICKS)),
+        SimpleNamespace(indices=torch.tensor(PICKS)),
+        torch.utils.data.Subset(range(20), PICKS),
+    ],
+    ids=lambda picks: type(picks).__name__,
+)
+def test_gain_order_is_the_order_of_the_picks(picks):
+    sampler = SelectionSampler(picks)
+    assert list(sampler) == list(sampler) == PICKS
+    assert len(sampler) == len(PICKS)
+    assert all(type(row) is int for row in sampler)
+
+
+def test_gain_order_is_the_same_in_every_epoch():
+    sampler = SelectionSampler(PICKS)
+    sampler.set_epoch(3)
+    assert list(sampler) == PICKS
+
+
+def test_rows_may_repeat():
+    assert list(SelectionSampler([2, 2, 1])) == [2, 2, 1]
+    assert sorted(SelectionSampler([2, 2, 1], order="shuffled")) == [1, 2, 2]
+
+
+def test_the_order_outlives_changes_to_the_callers_array():
+    picks = np.array(PICKS)
+    sampler = SelectionSampler(picks)
+    picks[:] = 0
+    assert list(sampler) == PICKS
+
+
+@given(
+    picks=st.lists(st.integers(0, 10**12), min_size=1, max_size=60),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 10**6),
+)
+@settings(max_examples=60, deadline=None)
+def test_shuffled_is_a_permutation_decided_by_seed_and_epoch(picks, seed, epoch):
+    sampler, other = (SelectionSampler(picks, order="shuffled", seed=seed) for _ in range(2))
+    sampler.set_epoch(epoch)
+    other.set_epoch(epoch)
+    assert list(sampler) == list(other)
+    assert sorted(sampler) == sorted(picks)
+
+
+def test_shuffled_differs_between_epochs_and_seeds():
+    orders = set()
+    for seed in range(4):
+        sampler = SelectionSampler(range(50), order="shuffled", seed=seed)
+        for epoch in range(4):
+            sampler.set_epoch(epoch)
+            orders.add(tuple(sampler))
+    assert len(orders) == 16
+
+
+def test_global_random_state_is_neither_read_nor_moved():
+    orders = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+        orders.append(list(SelectionSampler(PICKS, order="shuffled")))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    assert orders[0] == orders[1]
+
+
+def test_accelerate_finds_no_generator_to_take_over():
+    assert not hasattr(SelectionSampler(PICKS, order="shuffled"), "generator")
+
+
+def test_the_default_device_does_not_matter():
+    expected = list(SelectionSampler(PICKS, order="shuffled"))
+    with torch.device("meta"):
+        assert list(SelectionSampler(PICKS, order="shuffled")) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_in_a_plain_data_loader(workers):
+    sampler = SelectionSampler(PICKS, order="shuffled", seed=5)
+    loader = DataLoader(range(100, 120), sampler=sampler, batch_size=3, num_workers=workers)
+    assert len(loader) == 3
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        assert [value - 100 for batch in loader for value in batch.tolist()] == list(sampler)
+
+
+@pytest.mark.parametrize("order", ["gain", "shuffled"])
+@pytest.mark.parametrize("consumed", [0, 1, 4, len(PICKS) - 1])
+def test_state_resumes_the_rest_of_a_pass(order, consumed):
+    sampler = SelectionSampler(PICKS, order=order, seed=3)
+    sampler.set_epoch(2)
+    whole = list(sampler)
+    walk = iter(sampler)
+    seen = [next(walk) for _ in range(consumed)]
+    state = json.loads(json.dumps(sampler.state_dict()))
+
+    resumed = SelectionSampler(PICKS, order=order, seed=3)
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state
+    assert len(resumed) == len(PICKS)
+    resumed.set_epoch(2)  # as loops do before every epoch
+    assert seen + list(resumed) == whole
+    assert list(resumed) == whole  # only one pass is cut short
+
+
+def test_another_epoch_starts_from_its_beginning_after_loading():
+    sampler = SelectionSampler(PICKS)
+    next(iter(sampler))
+    resumed = SelectionSampler(PICKS)
+    resumed.load_state_dict(sampler.state_dict())
+    resumed.set_epoch(1)
+    assert list(resumed) == PICKS
+
+
+def test_state_of_another_sampler_is_refused():
+    state = SelectionSampler(PICKS, order="shuffled", seed=1).state_dict()
+    with pytest.raises(ValueError, match=r"seed 1 \(here 2\)"):
+        SelectionSampler(PICKS, order="shuffled", seed=2).load_state_dict(state)
+    with pytest.raises(ValueError, match="length 7"):
+        SelectionSampler(PICKS[:-1], order="shuffled", seed=1).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("picks", "error", "words"),
+    [
+        ([], ValueError, "selection is empty"),
+        (np.array([], dtype=np.int64), ValueError, "selection is empty"),
+        ([3, -1], ValueError, "Pick 1 is row -1"),
+        ([0.5, 1.0], TypeError, "float64"),
+        (torch.tensor([1.0]), TypeError, "float32"),
+        (np.array([True, False]), TypeError, "flatnonzero"),
+        (["1"], TypeError, "integer row numbers"),
+        ([[1, 2], [3, 4]], ValueError, r"\(2, 2\)"),
+        (5, ValueError, "flat list"),
+        (None, TypeError, "integer row numbers"),
+    ],
+)
+def test_bad_picks(picks, error, words):
+    with pytest.raises(error, match=words):
+        SelectionSampler(picks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"order": "random"}, "'gain', 'shuffled'"), ({"seed": -1}, "seed"), ({"seed": 1.5}, "seed")],
+)
+def test_bad_arguments(changes, words):
+    with pytest.raises(ValueError, match=words):
+        SelectionSampler(PICKS, **changes)
+
+
+def test_bad_epoch():
+    with pytest.raises(ValueError, match="epoch"):
+        SelectionSampler(PICKS).set_epoch(-1)

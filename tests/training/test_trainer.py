@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import Trainer
+
+from itl_hf.training import SelectionSampler, attach
+from tests.training import tiny
+
+PICKS = [31, 4, 15, 9, 26, 5, 35, 8]
+
+
+def selection(picks=PICKS, pool_size=40):
+    return SimpleNamespace(indices=np.array(picks), pool_size=pool_size)
+
+
+def shuffled(seed, epoch, picks=PICKS):
+    sampler = SelectionSampler(picks, order="shuffled", seed=seed)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_trains_on_exactly_the_picks_best_first(tmp_path):
+    trainer = tiny.trainer(tmp_path, num_train_epochs=2)
+    before = tiny.adapter(trainer)
+    assert tiny.quietly(attach, trainer, selection()) is trainer
+    result = trainer.train()
+    assert trainer.rows == PICKS * 2
+    assert trainer.state.global_step == 8
+    assert any(not torch.equal(before[name], weight) for name, weight in tiny.adapter(trainer).items())
+    assert len(trainer.train_dataset) == 40
+    # The pool has five times as many rows as were trained on: rates must count the rows trained on.
+    trained = result.metrics["train_samples_per_second"] * result.metrics["train_runtime"]
+    assert trained == pytest.approx(16, rel=0.1)
+
+
+def test_shuffled_takes_the_same_picks_in_another_order_each_epoch(tmp_path):
+    trainer = attach(tiny.trainer(tmp_path, num_train_epochs=2), selection(), order="shuffled")
+    trainer.train()
+    assert trainer.rows == shuffled(1, 0) + shuffled(1, 1)  # arguments' seed is 1
+    assert trainer.rows[:8] != trainer.rows[8:]
+
+
+@pytest.mark.parametrize(("changes", "seed"), [({"data_seed": 7}, 7), ({}, 1)])
+def test_the_seed_is_the_trainers_unless_given(tmp_path, changes, seed):
+    trainer = tiny.trainer(tmp_path, **changes)
+    attach(trainer, PICKS, order="shuffled")
+    assert list(trainer._get_train_sampler()) == shuffled(seed, 0)
+    attach(trainer, PICKS, order="shuffled", seed=3)
+    assert list(trainer._get_train_sampler()) == shuffled(3, 0)
+
+
+def test_repeated_picks_are_trained_on_as_often_as_picked(tmp_path):
+    trainer = attach(tiny.trainer(tmp_path), selection([5, 5, 2, 5]))
+    trainer.train()
+    assert trainer.rows == [5, 5, 2, 5]
+
+
+def test_gradient_accumulation_and_max_steps(tmp_path):
+    trainer = attach(tiny.trainer(tmp_path, gradient_accumulation_steps=3, max_steps=3), selection())
+    trainer.train()
+    # Four batches an epoch in steps of three and one; the third step takes three batches of the next epoch.
+    assert trainer.state.global_step == 3
+    assert trainer.rows == PICKS + PICKS[:6]
+
+
+def test_workers_see_the_same_order(tmp_path):
+    trainer = tiny.trainer(tmp_path, num_train_epochs=2, dataloader_num_workers=2, dataloader_persistent_workers=True)
+    attach(trainer, selection(), order="shuffled").train()
+    assert trainer.rows == shuffled(1, 0) + shuffled(1, 1)
+
+
+@pytest.mark.parametrize("saved", [2, 4, 5])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, saved):
+    def fresh(name):
+        trainer = tiny.trainer(tmp_path / name, num_train_epochs=3, save_strategy="steps", save_steps=saved)
+        return attach(trainer, selection(), order="shuffled")
+
+    whole, resumed = fresh("whole"), fresh("resumed")
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{saved}"))
+    assert resumed.rows == whole.rows[2 * saved :]
+    tiny.assert_same_weights(tiny.adapter(resumed), tiny.adapter(whole))
+
+
+def test_resuming_under_accumulation(tmp_path):
+    def fresh(name):
+        trainer = tiny.trainer(
+            tmp_path / name, num_train_epochs=3, gradient_accumulation_steps=3, save_strategy="steps", save_steps=3
+        )
+        return attach(trainer, selection(), order="shuffled")
+
+    whole, resumed = fresh("whole"), fresh("resumed")
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    assert resumed.rows == whole.rows[8 + 6 :]
+    tiny.assert_same_weights(tiny.adapter(resumed), tiny.adapter(whole))
+
+
+def test_evaluation_and_prediction_are_untouched(tmp_path):
+    held_out = tiny.pool(6)
+    plain = tiny.trainer(tmp_path / "plain", eval_dataset=held_out)
+    attached = attach(tiny.trainer(tmp_path / "attached", eval_dataset=held_out), selection())
+    assert attached.evaluate()["eval_loss"] == plain.evaluate()["eval_loss"]
+    left, right = attached.predict(held_out), plain.predict(held_out)
+    assert np.array_equal(left.label_ids, right.label_ids)
+    assert np.array_equal(left.predictions, right.predictions)
+    assert attached.num_examples(attached.get_eval_dataloader()) == 6
+    attached.train()
+    assert attached.rows == PICKS
+
+
+def test_attaching_again_replaces_the_first(tmp_path):
+    trainer = attach(tiny.trainer(tmp_path), selection(), order="shuffled")
+    attach(trainer, selection([1, 2]))
+    trainer.train()
+    assert trainer.rows == [1, 2]
+    assert sum("Attachment" in type(callback).__name__ for callback in trainer.callback_handler.callbacks) == 1
+
+
+def test_any_map_style_dataset_will_do(tmp_path):
+    rows = [{key: row[key] for key in ("input_ids", "labels")} for row in tiny.pool(40)]
+    trainer = attach(tiny.trainer(tmp_path, dataset=rows), selection())
+    trainer.train()
+    assert trainer.rows == PICKS
+
+
+def test_picks_follow_the_id_column_of_moved_rows(tmp_path):
+    moved = tiny.pool(itl_index=range(40)).shuffle(seed=0).filter(lambda row: row["itl_index"] not in (0, 1))
+    assert moved["itl_index"][31] != 31
+    trainer = tiny.quietly(attach, tiny.trainer(tmp_path, dataset=moved), selection())
+    trainer.train()
+    assert trainer.rows == PICKS
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ([*range(100, 131), *range(31, 40)], "4, 5, 8, 9, 15, 26"),
+        ([*range(39), 8], "must not repeat a number; it does: rows 8"),
+        ([*range(39), None], "whole numbers"),
+        ([f"{row}" for row in range(40)], "whole numbers"),
+    ],
+)
+def test_an_id_column_that_cannot_be_followed(tmp_path, ids, words):
+    trainer = tiny.trainer(tmp_path, dataset=tiny.pool(itl_index=ids))
+    with pytest.raises(ValueError, match=words):
+        attach(trainer, selection())
+
+
+def test_another_dataset_than_the_pool_is_refused(tmp_path):
+    trainer = tiny.trainer(tmp_path, dataset=tiny.pool(39))
+    with pytest.raises(ValueError, match=r"pool of 40 rows.*has 39") as raised:
+        attach(trainer, selection())
+    assert "train_dataset=selection.dataset" in str(raised.value)
+    assert "itl_index" in str(raised.value)
+
+
+def test_bare_row_numbers_are_checked_against_the_dataset(tmp_path):
+    trainer = tiny.trainer(tmp_path, dataset=tiny.pool(36))
+    attach(trainer, PICKS)
+    with pytest.raises(ValueError, match="has 36 rows; picked but not in it: rows 36, 50"):
+        attach(trainer, [*PICKS, 50, 36, 36])
+
+
+def test_a_refused_attachment_leaves_the_trainer_as_it_was(tmp_path):
+    trainer = attach(tiny.trainer(tmp_path), selection([3, 1]))
+    with pytest.raises(ValueError):
+        attach(trainer, selection([3, 99], pool_size=100))
+    trainer.train()
+    assert trainer.rows == [3, 1]
+
+
+def test_a_missing_training_dataset_is_refused(tmp_path):
+    trainer = Trainer(model=tiny.model(), args=tiny.arguments(tmp_path))
+    with pytest.raises(ValueError, match="no train_dataset"):
+        attach(trainer, selection())
+
+
+@pytest.mark.parametrize("streaming", [tiny.pool().to_iterable_dataset, lambda: Stream()], ids=["datasets", "torch"])
+def test_streams_are_refused(tmp_path, streaming):
+    trainer = Trainer(model=tiny.model(), args=tiny.arguments(tmp_path, max_steps=1), train_dataset=streaming())
+    with pytest.raises(ValueError, match=r"train_dataset=selection\.dataset"):
+        attach(trainer, selection())
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        yield from tiny.pool()
+
+
+def test_a_changed_dataset_is_noticed(tmp_path):
+    trainer = attach(tiny.trainer(tmp_path), selection())
+    trainer.train_dataset = tiny.pool(41)
+    with pytest.raises(ValueError, match=r"had 40 rows.*now has 41"):
+        trainer.train()
+
+
+def test_trainers_with_an_order_of_their_own_are_refused(tmp_path):
+    class Grouped(Trainer):
+        def _get_train_sampler(self, dataset=None):
+            return super()._get_train_sampler(dataset)
+
+    with pytest.raises(TypeError, match="brings a training order"):
+        attach(tiny.trainer(tmp_path, base=Grouped), selection())
+    with pytest.raises(TypeError, match="SelectionSampler"):
+        attach(object(), selection())
+
+
+def test_trainers_that_never_ask_for_a_sampler_are_noticed(tmp_path):
+    class Own(Trainer):
+        def get_train_dataloader(self):
+            return torch.utils.data.DataLoader(self.train_dataset, collate_fn=self.data_collator)
+
+    trainer = attach(tiny.trainer(tmp_path, base=Own), selection())
+    with pytest.raises(RuntimeError, match=r"train_dataset=selection\.dataset"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "group_by_length", "batch_rebalance"])
+def test_a_sampling_strategy_is_replaced_with_a_warning(tmp_path, strategy):
+    trainer = tiny.trainer(tmp_path, train_sampling_strategy=strategy)
+    with pytest.warns(UserWarning, match=strategy):
+        attach(trainer, selection())
+    trainer.train()
+    assert trainer.rows == PICKS
+
+
+def test_dropped_picks_are_announced(tmp_path):
+    trainer = tiny.trainer(tmp_path, dataloader_drop_last=True, per_device_train_batch_size=3)
+    with pytest.warns(UserWarning, match="last 2 of them are left out"):
+        attach(trainer, selection())
+    trainer.train()
+    assert trainer.rows == PICKS[:6]
+
+
+def test_an_uneven_last_batch_on_one_process_is_nothing_to_warn_about(tmp_path):
+    trainer = tiny.trainer(tmp_path, per_device_train_batch_size=3)
+    tiny.quietly(attach, trainer, selection())
+    trainer.train()
+    assert trainer.rows == PICKS
