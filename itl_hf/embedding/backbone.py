@@ -170,7 +170,8 @@ class Backbone:
                 digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
                 digest.update(_bits(parameter))
         for name, module in self.model.named_modules():
-            if hasattr(module, "active_adapters") and hasattr(module, "disable_adapters"):
+            # A layer of peft; on transformers' own models this name is a method.
+            if isinstance(getattr(module, "disable_adapters", None), bool):
                 scaling = sorted(getattr(module, "scaling", {}).items())
                 digest.update(f"{name} {module.active_adapters} {module.disable_adapters} {scaling}".encode())
         return digest.hexdigest()[:32]

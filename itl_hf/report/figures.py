@@ -1,0 +1,150 @@
+"""Figures of a selection, each a `matplotlib.figure.Figure`; no global state of matplotlib is touched.
+
+The few colours are named here so that a page can swap those of text, grid and background for its own and follow the
+reader's light or dark theme. The colours of data are of middle lightness: legible on white and on near-black.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+if TYPE_CHECKING:
+    from itl_hf.selection.selection import Layout
+
+# Odd values on purpose: no colour of the data equals one of these, so replacing them in an SVG hits nothing else.
+INK, FAINT, GRID, PAPER = "#1b1f25", "#66707b", "#dde1e6", "#fefefe"
+POOL_COLOR, ACCENT = "#8d99a8", "#2f7ed8"
+RANKS = LinearSegmentedColormap.from_list("itl_rank", ["#1f7ae0", "#8b5cf6", "#e0457b", "#f08a24"])
+
+# Beyond this many single lines the eye sees a blot; percentiles say more.
+MAX_LINES = 60
+
+
+def map_figure(layout: Layout, *, pool_size: int | None = None) -> Figure:
+    """The map: the pool as faint points, targets as crosses, picks coloured by rank.
+
+    Args:
+        layout (`Layout`): coordinates, see `itl_hf.selection.selection.Layout`.
+        pool_size (`int`, *optional*): rows of the pool, for the legend where the map shows a sample of them.
+
+    Returns:
+        `matplotlib.figure.Figure`
+
+    Example:
+        >>> map_figure(selection.layout).savefig("map.png", dpi=200)  # doctest: +SKIP
+    """
+    figure, axes = _axes((7.2, 5.4))
+    drawn = len(layout.pool)
+    sample = f" ({drawn:,} drawn)" if pool_size is not None and pool_size > drawn else ""
+    count = drawn if pool_size is None else pool_size
+    # Tens of thousands of points as one picture: as vector shapes they would make the page megabytes heavy.
+    axes.scatter(
+        *layout.pool.T, s=9, color=POOL_COLOR, alpha=0.45, linewidths=0, rasterized=True, label=f"pool: {count:,}{sample}"
+    )
+    picks = len(layout.picks)
+    points = axes.scatter(
+        *layout.picks.T, c=np.arange(1, picks + 1), cmap=RANKS, s=38, edgecolors=PAPER, linewidths=0.7, label=f"picks: {picks:,}"
+    )
+    # A broad stroke of paper under a thin one of ink keeps crosses visible on top of crowded picks.
+    axes.scatter(*layout.targets.T, marker="x", s=52, color=PAPER, linewidths=3.4)
+    axes.scatter(
+        *layout.targets.T, marker="x", s=42, color=INK, linewidths=1.5, label=f"targets: {len(layout.targets):,}"
+    )
+    for name, share, label in zip("12", layout.explained, (axes.set_xlabel, axes.set_ylabel), strict=True):
+        label(f"principal component {name} ({share:.0%} of the pool's variance)")
+    bar = figure.colorbar(points, ax=axes, pad=0.02, aspect=35)
+    bar.set_label("rank of the pick (1 = first)", color=INK)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    bar.ax.tick_params(colors=FAINT, labelcolor=INK)
+    bar.outline.set_visible(False)
+    _legend(axes, ncols=3)
+    return figure
+
+
+def variance_figure(target_variance: np.ndarray) -> Figure:
+    """How unsure the model stays about the targets while rows are picked, as a share of what it was before.
+
+    Args:
+        target_variance (`np.ndarray`): (n + 1, m), posterior variance of each target after 0..n picks.
+
+    Returns:
+        `matplotlib.figure.Figure`: one thin line a target (10th to 90th percentile instead where there are more than
+        60) and the mean of the lines.
+    """
+    left = variance_left(target_variance)  # (n + 1, m)
+    figure, axes = _axes((7.2, 4.0))
+    steps = np.arange(len(left))
+    if left.shape[1] <= MAX_LINES:
+        lines = axes.plot(steps, left, color=ACCENT, alpha=0.28, linewidth=0.9)
+        lines[0].set_label(f"each of {left.shape[1]} targets" if left.shape[1] > 1 else "the target")
+    else:
+        low, high = np.percentile(left, [10, 90], axis=1)
+        axes.fill_between(steps, low, high, color=ACCENT, alpha=0.25, linewidth=0, label="10th to 90th percentile of targets")
+    axes.plot(steps, left.mean(axis=1), color=INK, linewidth=2.2, label="mean")
+    axes.set_xlabel("rows picked")
+    axes.set_ylabel("variance left\n(share of the value before any pick)")
+    axes.set_ylim(0, max(1.02, float(left.max()) * 1.02))
+    axes.set_xlim(0, max(1, len(left) - 1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes, ncols=2)
+    return figure
+
+
+def gain_figure(gains: np.ndarray, *, label: str = "information gained about the targets (nats)") -> Figure:
+    """What each pick added.
+
+    Args:
+        gains (`np.ndarray`): (n,), gain of each pick in the order picked.
+        label (`str`, *optional*): what the gain is, with its unit.
+
+    Returns:
+        `matplotlib.figure.Figure`
+    """
+    figure, axes = _axes((7.2, 3.4))
+    ranks = np.arange(1, len(gains) + 1)
+    axes.vlines(ranks, 0, gains, color=ACCENT, alpha=0.35, linewidth=min(3.0, 300 / max(1, len(gains))))
+    axes.plot(ranks, gains, color=ACCENT, linewidth=0, marker="o", markersize=3.2 if len(gains) <= 300 else 1.5)
+    axes.set_xlabel("rank of the pick (1 = first)")
+    axes.set_ylabel(label.replace(" (", "\n("))
+    if np.all(np.asarray(gains) >= 0):
+        axes.set_ylim(bottom=0)
+    axes.set_xlim(0, len(gains) + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def variance_left(target_variance: np.ndarray) -> np.ndarray:
+    """Posterior variance of each target as a share of its prior variance, (n + 1, m).
+
+    A target whose variance is zero from the start (its features are the pool's mean) has nothing left: 0.
+    """
+    variance = np.asarray(target_variance, dtype=np.float64)
+    prior = variance[:1]
+    return np.divide(variance, prior, out=np.zeros_like(variance), where=np.broadcast_to(prior > 0, variance.shape))
+
+
+def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained", facecolor=PAPER)
+    axes: Axes = figure.add_subplot(facecolor=PAPER)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GRID)
+    axes.tick_params(color=FAINT, labelcolor=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    return figure, axes
+
+
+def _legend(axes: Axes, ncols: int) -> None:
+    # Above the axes: inside, it would cover points in some corner of some map.
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=ncols, frameon=False, labelcolor=INK, borderaxespad=0.2, handletextpad=0.5
+    )

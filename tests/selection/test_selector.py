@@ -1,0 +1,154 @@
+"""From datasets to a selection and back from disk, with an embedder that needs no model."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from itl_hf import ITL, Selection, Selector, select_rows
+
+
+class CharacterCounts:
+    """A row's features are how often each letter occurs in it."""
+
+    dimension = 26
+
+    def __init__(self):
+        self.embedded = 0
+
+    def fingerprint(self):
+        return {"embedder": "character counts"}
+
+    def embed(self, rows, *, first_row=0, on_rows=None):
+        self.embedded += len(rows)
+        count = lambda text: [text.lower().count(chr(97 + letter)) for letter in range(26)]
+        return torch.tensor([count(row.get("prompt") or row["text"]) for row in rows], dtype=torch.float32)
+
+
+POOL = [
+    {"prompt": f"{word} {other}", "completion": word, "task": word}
+    for word in ("apple", "banana", "cherry", "quince")
+    for other in ("river", "stone", "cloud", "window", "garden")
+]
+TARGETS = [{"prompt": "a banana split"}, {"prompt": "quinces and queens"}]
+
+
+@pytest.fixture
+def selection():
+    return Selector(CharacterCounts()).select(POOL, TARGETS, 5)
+
+
+def test_the_rows_are_those_of_select_rows(selection):
+    embedder = CharacterCounts()
+    rows = select_rows(embedder.embed(POOL), embedder.embed(TARGETS), 5)
+    assert selection.indices.tolist() == rows.indices.tolist()
+    assert len(selection) == 5
+    assert selection.pool_size == 20
+    assert selection.target_variance.shape == (6, 2)
+    assert (np.diff(selection.target_variance, axis=0) <= 1e-12).all()
+
+
+def test_the_dataset_says_where_each_row_came_from_and_why(selection):
+    dataset = selection.dataset
+    assert dataset["prompt"] == [POOL[row]["prompt"] for row in selection.indices]
+    assert dataset["task"] == [POOL[row]["task"] for row in selection.indices]
+    assert dataset["pool_index"] == selection.indices.tolist()
+    assert dataset["itl_rank"] == list(range(5))
+    assert dataset["itl_gain"] == selection.gains.tolist()
+    for task, target in zip(dataset["task"], dataset["itl_nearest_target"], strict=True):
+        if task in ("banana", "quince"):
+            assert TARGETS[target]["prompt"].find(task) >= 0
+
+
+def test_the_record_is_complete_and_json(selection):
+    record = json.loads(json.dumps(selection.record))
+    assert record["acquisition"] == "itl"
+    assert record["embedder"] == {"embedder": "character counts"}
+    assert {"noise_std", "target_noise_std", "rule", "kernel", "pool_fingerprint", "versions"} <= set(record)
+
+
+def test_the_map_covers_pool_targets_and_picks(selection):
+    layout = selection.layout
+    assert layout.pool.shape == (20, 2)
+    assert layout.targets.shape == (2, 2)
+    np.testing.assert_allclose(layout.picks, layout.pool[selection.indices], atol=1e-5)
+    assert 0 < layout.explained[1] <= layout.explained[0] <= 1
+
+
+def test_saved_and_loaded_it_is_the_same(selection, tmp_path):
+    folder = selection.save(tmp_path / "out" / "selected")
+    loaded = Selection.load(folder)
+    assert loaded.dataset.to_list() == selection.dataset.to_list()
+    assert loaded.dataset.features == selection.dataset.features
+    assert loaded.targets.to_list() == selection.targets.to_list()
+    assert loaded.record == selection.record
+    assert loaded.pool_size == selection.pool_size
+    for name in ("indices", "gains", "target_variance"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(selection, name))
+    np.testing.assert_array_equal(loaded.layout.picks, selection.layout.picks)
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["selected"]
+
+
+def test_plain_datasets_opens_a_saved_selection(selection, tmp_path):
+    selection.save(tmp_path / "selected")
+    opened = datasets.load_dataset(str(tmp_path / "selected"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert opened.to_list() == selection.dataset.to_list()
+
+
+def test_saving_replaces_a_selection_and_nothing_else(selection, tmp_path):
+    selection.save(tmp_path / "selected")
+    Selector(CharacterCounts()).select(POOL, TARGETS, 3).save(tmp_path / "selected")
+    assert len(Selection.load(tmp_path / "selected")) == 3
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="holds no selection"):
+        selection.save(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+    with pytest.raises(FileNotFoundError, match="holds no selection"):
+        Selection.load(tmp_path / "mine")
+
+
+def test_with_a_store_nothing_is_embedded_twice(tmp_path):
+    first, second = CharacterCounts(), CharacterCounts()
+    one = Selector(first, store=tmp_path).select(POOL, TARGETS, 5)
+    two = Selector(second, store=tmp_path).select(POOL, TARGETS, 5)
+    assert (first.embedded, second.embedded) == (22, 0)
+    assert one.indices.tolist() == two.indices.tolist()
+    Selector(second, store=tmp_path).select(POOL[:-1], TARGETS, 5)
+    assert second.embedded == 19  # another pool, the same targets
+
+
+def test_strings_and_splits_are_rows_too():
+    texts = [row["prompt"] for row in POOL]
+    splits = datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": texts})})
+    selector = Selector(CharacterCounts(), ITL(noise_std=1.0))
+    plain = selector.select(texts, ["banana"], 4)
+    split = selector.select(splits, ["banana"], 4, pool_split="train")
+    assert plain.indices.tolist() == split.indices.tolist()
+
+
+BAD = {
+    "empty pool": (dict(pool=[]), "pool"),
+    "empty targets": (dict(targets=[]), "targets"),
+    "more picks than rows": (dict(num_examples=21), "more than the 20 rows"),
+    "no text column": (dict(pool=[{"question": "why?"}] * 9), "question"),
+    "a column in the way": (dict(pool=[{"text": "a", "itl_gain": 1.0}] * 9), "itl_gain"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_rows_are_refused_before_anything_is_embedded(changes, message):
+    embedder = CharacterCounts()
+    with pytest.raises(ValueError, match=message):
+        Selector(embedder).select(**{"pool": POOL, "targets": TARGETS, "num_examples": 5, **changes})
+    assert embedder.embedded == 0
+
+
+@pytest.mark.parametrize("options", [{"acquisition": "itll"}, {"kernel": "cubic"}, {"noise_std": -1.0}])
+def test_bad_options_are_refused_at_once(options):
+    with pytest.raises(ValueError, match="unknown|positive"):
+        Selector(CharacterCounts(), **options)
