@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -26,12 +27,14 @@ RANKS = LinearSegmentedColormap.from_list("itl_rank", ["#1f7ae0", "#8b5cf6", "#e
 MAX_LINES = 60
 
 
-def map_figure(layout: Layout, *, pool_size: int | None = None) -> Figure:
+def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = False) -> Figure:
     """The map: the pool as faint points, targets as crosses, picks coloured by rank.
 
     Args:
         layout (`Layout`): coordinates, see `itl_hf.selection.selection.Layout`.
         pool_size (`int`, *optional*): rows of the pool, for the legend where the map shows a sample of them.
+        narrow (`bool`, *optional*, defaults to `False`): for a phone or a column of a paper: letters are larger in
+            proportion.
 
     Returns:
         `matplotlib.figure.Figure`
@@ -39,53 +42,77 @@ def map_figure(layout: Layout, *, pool_size: int | None = None) -> Figure:
     Example:
         >>> map_figure(selection.layout).savefig("map.png", dpi=200)  # doctest: +SKIP
     """
-    figure, axes = _axes((7.2, 5.4))
+    figure, axes = _axes((4.2, 4.7) if narrow else (7.2, 5.4))
     drawn = len(layout.pool)
     sample = f" ({drawn:,} drawn)" if pool_size is not None and pool_size > drawn else ""
     count = drawn if pool_size is None else pool_size
     # Tens of thousands of points as one picture: as vector shapes they would make the page megabytes heavy.
     axes.scatter(
-        *layout.pool.T, s=9, color=POOL_COLOR, alpha=0.45, linewidths=0, rasterized=True, label=f"pool: {count:,}{sample}"
+        layout.pool[:, 0],
+        layout.pool[:, 1],
+        s=9,
+        color=POOL_COLOR,
+        alpha=0.45,
+        linewidths=0,
+        rasterized=True,
+        label=f"pool: {count:,}{sample}",
     )
     picks = len(layout.picks)
     points = axes.scatter(
-        *layout.picks.T, c=np.arange(1, picks + 1), cmap=RANKS, s=38, edgecolors=PAPER, linewidths=0.7, label=f"picks: {picks:,}"
+        layout.picks[:, 0],
+        layout.picks[:, 1],
+        c=np.arange(1, picks + 1),
+        cmap=RANKS,
+        s=38,
+        edgecolors=PAPER,
+        linewidths=0.7,
+        label=f"picks: {picks:,}",
     )
     # A broad stroke of paper under a thin one of ink keeps crosses visible on top of crowded picks.
-    axes.scatter(*layout.targets.T, marker="x", s=52, color=PAPER, linewidths=3.4)
+    axes.scatter(layout.targets[:, 0], layout.targets[:, 1], marker="x", s=52, color=PAPER, linewidths=3.4)
     axes.scatter(
-        *layout.targets.T, marker="x", s=42, color=INK, linewidths=1.5, label=f"targets: {len(layout.targets):,}"
+        layout.targets[:, 0],
+        layout.targets[:, 1],
+        marker="x",
+        s=42,
+        color=INK,
+        linewidths=1.5,
+        label=f"targets: {len(layout.targets):,}",
     )
-    for name, share, label in zip("12", layout.explained, (axes.set_xlabel, axes.set_ylabel), strict=True):
-        label(f"principal component {name} ({share:.0%} of the pool's variance)")
-    bar = figure.colorbar(points, ax=axes, pad=0.02, aspect=35)
+    axes.set_xlabel(f"principal component 1 ({layout.explained[0]:.0%} of variance)")
+    axes.set_ylabel(f"principal component 2 ({layout.explained[1]:.0%} of variance)")
+    location = "bottom" if narrow else "right"
+    bar = figure.colorbar(points, ax=axes, location=location, pad=0.02, aspect=35)
     bar.set_label("rank of the pick (1 = first)", color=INK)
-    bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    bar.locator = MaxNLocator(integer=True, nbins=6)
     bar.ax.tick_params(colors=FAINT, labelcolor=INK)
     bar.outline.set_visible(False)
-    _legend(axes, ncols=3)
+    _legend(axes, ncols=2 if narrow and sample else 3, narrow=narrow)
     return figure
 
 
-def variance_figure(target_variance: np.ndarray) -> Figure:
+def variance_figure(target_variance: np.ndarray, *, narrow: bool = False) -> Figure:
     """How unsure the model stays about the targets while rows are picked, as a share of what it was before.
 
     Args:
         target_variance (`np.ndarray`): (n + 1, m), posterior variance of each target after 0..n picks.
+        narrow (`bool`, *optional*, defaults to `False`): see `map_figure`.
 
     Returns:
         `matplotlib.figure.Figure`: one thin line a target (10th to 90th percentile instead where there are more than
         60) and the mean of the lines.
     """
     left = variance_left(target_variance)  # (n + 1, m)
-    figure, axes = _axes((7.2, 4.0))
+    figure, axes = _axes((4.2, 3.4) if narrow else (7.2, 4.0))
     steps = np.arange(len(left))
     if left.shape[1] <= MAX_LINES:
-        lines = axes.plot(steps, left, color=ACCENT, alpha=0.28, linewidth=0.9)
+        lines = axes.plot(steps, left, color=ACCENT, alpha=0.4, linewidth=0.9)
         lines[0].set_label(f"each of {left.shape[1]} targets" if left.shape[1] > 1 else "the target")
     else:
         low, high = np.percentile(left, [10, 90], axis=1)
-        axes.fill_between(steps, low, high, color=ACCENT, alpha=0.25, linewidth=0, label="10th to 90th percentile of targets")
+        axes.fill_between(
+            steps, low, high, color=ACCENT, alpha=0.25, linewidth=0, label="10th to 90th percentile of targets"
+        )
     axes.plot(steps, left.mean(axis=1), color=INK, linewidth=2.2, label="mean")
     axes.set_xlabel("rows picked")
     axes.set_ylabel("variance left\n(share of the value before any pick)")
@@ -93,26 +120,26 @@ def variance_figure(target_variance: np.ndarray) -> Figure:
     axes.set_xlim(0, max(1, len(left) - 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes, ncols=2)
+    _legend(axes, ncols=2, narrow=narrow)
     return figure
 
 
-def gain_figure(gains: np.ndarray, *, label: str = "information gained about the targets (nats)") -> Figure:
+def gain_figure(gains: np.ndarray, *, narrow: bool = False) -> Figure:
     """What each pick added.
 
     Args:
-        gains (`np.ndarray`): (n,), gain of each pick in the order picked.
-        label (`str`, *optional*): what the gain is, with its unit.
+        gains (`np.ndarray`): (n,), nats of information about the targets, in the order picked.
+        narrow (`bool`, *optional*, defaults to `False`): see `map_figure`.
 
     Returns:
         `matplotlib.figure.Figure`
     """
-    figure, axes = _axes((7.2, 3.4))
+    figure, axes = _axes((4.2, 2.8) if narrow else (7.2, 3.4))
     ranks = np.arange(1, len(gains) + 1)
     axes.vlines(ranks, 0, gains, color=ACCENT, alpha=0.35, linewidth=min(3.0, 300 / max(1, len(gains))))
     axes.plot(ranks, gains, color=ACCENT, linewidth=0, marker="o", markersize=3.2 if len(gains) <= 300 else 1.5)
     axes.set_xlabel("rank of the pick (1 = first)")
-    axes.set_ylabel(label.replace(" (", "\n("))
+    axes.set_ylabel("information gained (nats)")
     if np.all(np.asarray(gains) >= 0):
         axes.set_ylim(bottom=0)
     axes.set_xlim(0, len(gains) + 1)
@@ -143,8 +170,21 @@ def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes, ncols: int) -> None:
+def _legend(axes: Axes, ncols: int, narrow: bool) -> None:
     # Above the axes: inside, it would cover points in some corner of some map.
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=ncols, frameon=False, labelcolor=INK, borderaxespad=0.2, handletextpad=0.5
+    legend = axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=ncols,
+        frameon=False,
+        labelcolor=INK,
+        borderaxespad=0.2,
+        handletextpad=0.1 if narrow else 0.5,
+        columnspacing=1.0 if narrow else 2.0,
     )
+    for handle in legend.legend_handles:
+        # The pool's points and the targets' lines are too faint to be recognised alone.
+        if handle is not None:
+            handle.set_alpha(1.0)
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([max(30.0, *handle.get_sizes())])

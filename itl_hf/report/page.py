@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ METHODS = {"itl": "ITL", "cosine": "cosine similarity", "random": "random draw"}
 GROUP_COLUMNS = ("task", "source", "dataset", "category", "domain", "subset", "topic")
 MAX_GROUPS = 40
 MAX_CHARACTERS = 6_000
-EXCERPT_CHARACTERS = 160
+EXCERPT_CHARACTERS = (60, 75)
 
 # Invisible, or able to reorder what stands around them: shown by their code point instead of obeyed.
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
@@ -145,7 +145,9 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1)
+    svg = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
+    )
     # Several SVGs share one document: equal ids would let one picture use another's shapes.
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
@@ -163,19 +165,27 @@ def _stand_in(match: re.Match[str]) -> str:
 
 
 def _figures(selection: Selection) -> dict[str, Markup]:
-    left = variance_left(selection.target_variance).mean(axis=1)
-    return {
-        "map": inline_svg(
-            map_figure(selection.layout, pool_size=selection.pool_size),
-            "map",
+    """Each figure twice: the style sheet shows the wide one or, on a phone, the narrow one."""
+    left = variance_left(selection.target_variance)[-1].mean()
+    makers: dict[str, tuple[str, Callable[[bool], Figure]]] = {
+        "map": (
             "Map of the pool's rows, the targets and the picks on the first two principal components of the features.",
+            lambda narrow: map_figure(selection.layout, pool_size=selection.pool_size, narrow=narrow),
         ),
-        "variance": inline_svg(
-            variance_figure(selection.target_variance),
-            "variance",
-            f"Variance left at the targets against rows picked: from 100% to {left[-1]:.0%} on average.",
+        "variance": (
+            f"Variance left at the targets against rows picked: from 100% to {left:.0%} on average.",
+            lambda narrow: variance_figure(selection.target_variance, narrow=narrow),
         ),
-        "gain": inline_svg(gain_figure(selection.gains), "gain", "Information gained by each pick, in the order picked."),
+        "gain": (
+            "Information gained by each pick, in the order picked.",
+            lambda narrow: gain_figure(selection.gains, narrow=narrow),
+        ),
+    }
+    return {
+        name: Markup('<div class="at-desk">{}</div><div class="on-phone">{}</div>').format(
+            inline_svg(make(False), f"{name}-wide", description), inline_svg(make(True), f"{name}-narrow", description)
+        )
+        for name, (description, make) in makers.items()
     }
 
 
@@ -227,8 +237,15 @@ def _picks(selection: Selection, targets: list[dict[str, Any]], max_picks: int) 
 
 def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
     prompt, completion = plain_text(row)
-    excerpt = " ".join(prompt[: 2 * EXCERPT_CHARACTERS].split())[:EXCERPT_CHARACTERS]
-    return {"prompt": _cut(prompt), "completion": _cut(completion), "excerpt": excerpt}
+    return {"prompt": _cut(prompt), "completion": _cut(completion), "excerpt": _excerpt(prompt)}
+
+
+def _excerpt(text: str) -> str:
+    """Start and end: prompts of one kind often start alike and differ in their last words."""
+    start, end = " ".join(text[:400].split()), " ".join(text[-400:].split())
+    if len(text) <= 400 and len(start) <= sum(EXCERPT_CHARACTERS):
+        return start
+    return f"{start[: EXCERPT_CHARACTERS[0]]} … {end[-EXCERPT_CHARACTERS[1] :]}"
 
 
 def _cut(text: str) -> str:

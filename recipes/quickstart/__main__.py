@@ -1,7 +1,8 @@
 """The whole job in one command: `python -m recipes.quickstart` (or `make demo`).
 
-Picks training rows for a mixture of four tasks by ITL, by cosine similarity and at random, fine-tunes on each with the same
-budget, and compares the loss on held-out rows. One seed and a small model: it shows the method at work and is no benchmark.
+Picks training rows for a mixture of four tasks by ITL, by cosine similarity and at random, fine-tunes on each with the
+same budget, and compares the loss on held-out rows. One seed and a small model: it shows the method at work and is no
+benchmark.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ NAMES = {"untuned": "untuned", "itl": "ITL", "random": "random", "cosine": "cosi
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the recipe; a second start continues what the first left undone."""
-    (settings,) = HfArgumentParser(Settings).parse_args_into_dataclasses(arguments)
+    parser = HfArgumentParser(Settings)  # type: ignore[arg-type]  # frozen dataclasses are not in its annotation
+    (settings,) = parser.parse_args_into_dataclasses(arguments)
     run(settings)
 
 
@@ -111,14 +113,14 @@ def finished(settings: Settings, results: Results, method: str) -> bool:
 
 def loss_table(results: Results) -> Table:
     """Held-out loss of every method on every task."""
-    columns = ["trained on", *TARGET_SHARES, "mean"]
+    columns = ["trained on", "mean", *TARGET_SHARES]
     rows = [
         [NAMES[step], *(f"{results[step]['heldout_loss'][column]:.3f}" for column in columns[1:])]
         for step in ("untuned", *METHODS)
     ]
     note = (
-        "Mean negative log-likelihood per response token (nats) on held-out rows; lower is better. Same model, rows, steps, "
-        "schedule and seed for each; the mean gives each of the four tasks the same weight."
+        "Mean negative log-likelihood per response token (nats) on held-out rows; lower is better. Same model, number "
+        "of rows, schedule and seed for each; the mean gives each of the four tasks the same weight."
     )
     return Table("Held-out loss after training on the picks", columns, rows, note, highlight=1)
 

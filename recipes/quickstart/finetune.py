@@ -45,6 +45,11 @@ class FineTuner:
         self.tasks: list[str] = held_out["task"]
         self.pool = Dataset.from_list(self._features(pool))
         self.held_out = self._features(held_out)
+        cut = [number for number, row in enumerate(self.held_out) if all(label == -100 for label in row["labels"])]
+        if cut:
+            raise ValueError(
+                f"held-out row {cut[0]} has no response left within max_length={settings.max_length}; raise max_length"
+            )
 
     def untuned(self) -> dict[str, float]:
         """Held-out loss of the model as it is."""
@@ -63,7 +68,7 @@ class FineTuner:
         trainer.train()
         loss = self.held_out_loss(model)
         if adapter_dir is not None:
-            model.save_pretrained(adapter_dir)
+            model.save_pretrained(str(adapter_dir))
         return loss
 
     def held_out_loss(self, model: torch.nn.Module) -> dict[str, float]:
@@ -81,7 +86,8 @@ class FineTuner:
 
     def _model(self) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32)
-        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]  # a decorated method
+        return model
 
     def _features(self, rows: Dataset) -> list[dict[str, Any]]:
         tokens = RowTokenizer(self.tokenizer, max_length=self.settings.max_length)(rows.to_list())
@@ -96,6 +102,7 @@ class FineTuner:
             learning_rate=settings.learning_rate,
             lr_scheduler_type="linear",
             seed=settings.seed,
+            dataloader_pin_memory=torch.cuda.is_available(),
             save_strategy="no",
             logging_strategy="no",
             report_to="none",
@@ -112,4 +119,4 @@ def response_losses(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> t
     losses = torch.nn.functional.cross_entropy(
         logits[:, :-1].float().transpose(1, 2), labels, ignore_index=-100, reduction="none"
     )  # (B, T - 1), zero where the label is ignored
-    return losses.sum(1) / (labels != -100).sum(1).clamp_min(1)
+    return losses.sum(1) / (labels != -100).sum(1)

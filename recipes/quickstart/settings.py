@@ -1,10 +1,10 @@
-"""What can be set. The defaults are those of the figures in README.md; they fit two cores, 6 GiB and a quarter of an hour."""
+"""What can be set. The defaults are those behind README.md's figures and fit two cores, 6 GiB, a quarter of an hour."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recipes.offline import smollm2
 
@@ -25,7 +25,9 @@ class Settings:
     rows_per_task: int = _option(47, "Rows of each kind of task in the pool.")
     heldout_per_task: int = _option(32, "Labelled rows of each target task to measure the loss on; never trained on.")
     layer: float = _option(0.75, "Hidden states to embed with, as a fraction of the model's depth.")
-    pooling: str = _option("mean", "How a prompt's hidden states become one vector: mean, last or weighted_mean.")
+    pooling: Literal["mean", "last", "weighted_mean"] = _option(
+        "mean", "How a prompt's hidden states become one vector."
+    )
     batch_tokens: int = _option(4096, "Tokens in one forward pass while embedding.")
     max_length: int = _option(512, "Longer rows are cut to so many tokens.")
     lora_r: int = _option(8, "Rank of the LoRA adapter.")

@@ -1,0 +1,81 @@
+"""What the figures show, read back from their artists."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from itl_hf.report.figures import MAX_LINES, gain_figure, map_figure, variance_figure, variance_left
+from tests.report.standin import selection
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_map_shows_every_point_labelled(narrow: bool) -> None:
+    chosen = selection(picks=7, targets=3, pool=40)
+    axes = map_figure(chosen.layout, narrow=narrow).axes[0]
+    drawn = [np.asarray(points.get_offsets()) for points in axes.collections]
+    for expected in (chosen.layout.pool, chosen.layout.picks, chosen.layout.targets):
+        assert any(points.shape == expected.shape and np.allclose(points, expected) for points in drawn)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["pool: 40", "picks: 7", "targets: 3"]
+    assert "40% of variance" in axes.get_xlabel()
+    assert "10% of variance" in axes.get_ylabel()
+
+
+def test_the_maps_picks_are_coloured_by_rank() -> None:
+    axes = map_figure(selection(picks=7).layout).axes[0]
+    colours = [points.get_array() for points in axes.collections if points.get_array() is not None]
+    assert len(colours) == 1
+    assert list(colours[0]) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_map_says_when_it_draws_a_sample() -> None:
+    axes = map_figure(selection(pool=40).layout, pool_size=1_000_000).axes[0]
+    assert axes.get_legend().get_texts()[0].get_text() == "pool: 1,000,000 (40 drawn)"
+
+
+def test_variance_is_a_share_of_each_targets_own_prior() -> None:
+    left = variance_left(np.array([[4.0, 1.0, 0.0], [1.0, 0.5, 0.0]]))
+    assert left.tolist() == [[1.0, 1.0, 0.0], [0.25, 0.5, 0.0]]
+
+
+def test_few_targets_get_a_line_each_and_the_mean() -> None:
+    variance = np.array([[2.0, 1.0], [1.0, 0.25]])
+    lines = variance_figure(variance).axes[0].get_lines()
+    assert [list(line.get_ydata()) for line in lines] == [[1.0, 0.5], [1.0, 0.25], [1.0, 0.375]]
+
+
+def test_many_targets_get_a_band() -> None:
+    axes = variance_figure(np.ones((4, MAX_LINES + 1))).axes[0]
+    assert len(axes.get_lines()) == 1
+    assert len(axes.collections) == 1
+    assert "percentile" in axes.get_legend().get_texts()[0].get_text()
+
+
+def test_gains_are_drawn_from_zero_in_the_order_picked() -> None:
+    axes = gain_figure(np.array([3.0, 1.0, 2.0])).axes[0]
+    assert list(axes.get_lines()[0].get_ydata()) == [3.0, 1.0, 2.0]
+    assert axes.get_ylim()[0] == 0
+    assert "nats" in axes.get_ylabel()
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_one_pick_one_target_one_row(narrow: bool) -> None:
+    chosen = selection(picks=1, targets=1, pool=1)
+    for figure in (
+        map_figure(chosen.layout, narrow=narrow),
+        variance_figure(chosen.target_variance, narrow=narrow),
+        gain_figure(chosen.gains, narrow=narrow),
+    ):
+        figure.canvas.draw()
+
+
+def test_pyplot_is_never_imported() -> None:
+    code = (
+        "import sys; from tests.report.standin import selection; from itl_hf.report import map_figure; "
+        "map_figure(selection().layout); sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

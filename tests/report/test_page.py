@@ -1,0 +1,219 @@
+"""The page: complete, self-contained, and safe whatever the data holds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import itl_hf.report.page as page
+from itl_hf.report import Table, write_report
+from tests.report.standin import StandInSelection, selection
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</pre></details><img src=x onerror=alert(2)>",
+    "\"><svg onload='alert(3)'>",
+    "&lt;b&gt; {{ 7 * 7 }} {% raw %} ${7*7} `*markdown*` [link](javascript:alert(4))",
+    "--> ]]> <!-- </style></title></svg>",
+]
+VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; a tag closed out of order is an error."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.pieces: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.pieces).split())
+
+
+def written(chosen: StandInSelection, tmp_path: Path, **options: object) -> str:
+    return write_report(chosen, tmp_path / "report.html", **options).read_text(encoding="utf-8")  # type: ignore[arg-type]
+
+
+def test_the_page_says_what_was_selected_and_how(tmp_path: Path) -> None:
+    text = Page(written(selection(picks=5, targets=3, pool=40), tmp_path)).text
+    assert "5 rows picked from 40" in text
+    assert "for 3 target prompts" in text
+    assert "ITL" in text
+    assert "2.12" in text
+    assert "auto: a rule" in text
+    assert "40% of the value before any pick" in text
+    for i in range(5):
+        assert f"question number {i}" in text
+        assert f"answer number {i}" in text
+    for i in range(3):
+        assert f"target prompt {i}" in text
+
+
+def test_nothing_is_loaded_from_anywhere(tmp_path: Path) -> None:
+    html = written(selection(), tmp_path)
+    assert not re.search(r"<script|<link|<iframe|@import|@font-face", html)
+    for tag, attributes in Page(html).tags:
+        for name, value in attributes.items():
+            if name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+                assert value, (tag, name)
+                assert value.startswith(("#", "data:image/png;base64,")), (tag, name, value[:60])
+    assert not re.search(r"url\((?!#)", html)
+
+
+def test_links_inside_the_page_have_an_end_and_ids_are_unique(tmp_path: Path) -> None:
+    tags = Page(written(selection(), tmp_path, tables=[Table("T", ["a"], [["1"]])])).tags
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    ends = [attributes.get("href") or attributes.get("xlink:href") or "" for _, attributes in tags]
+    missing = {end for end in ends if end.startswith("#") and end[1:] not in ids}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_text_is_only_text(hostile: str, tmp_path: Path) -> None:
+    harmless = [
+        tag
+        for tag, _ in Page(
+            written(selection(pick_texts=["a", "b"], target_texts=["c"], tasks=["d", "d"]), tmp_path)
+        ).tags
+    ]
+    chosen = selection(pick_texts=[hostile, "b"], target_texts=[hostile], tasks=[hostile, hostile])
+    chosen.record |= {hostile: hostile, "rule": hostile, "embedder": {"model": f"org{hostile}"}}
+    html = written(chosen, tmp_path, title=hostile)
+    found = Page(html)
+    assert [tag for tag, _ in found.tags if tag not in ("dt", "dd")] == [
+        tag for tag in harmless if tag not in ("dt", "dd")
+    ]
+    assert not any(name.startswith("on") for _, attributes in found.tags for name in attributes)
+    assert found.text.count(" ".join(hostile.split())) >= 5
+
+
+def test_hostile_tables_are_only_text(tmp_path: Path) -> None:
+    html = written(selection(), tmp_path, tables=[Table(HOSTILE[0], [HOSTILE[1]], [[HOSTILE[2]]], HOSTILE[4])])
+    assert "<script" not in html
+    assert "<img" not in html
+    assert all(" ".join(text.split()) in Page(html).text for text in (HOSTILE[0], HOSTILE[2], HOSTILE[4]))
+
+
+def test_characters_that_hide_or_reorder_text_are_shown(tmp_path: Path) -> None:
+    text = Page(written(selection(pick_texts=["a\x00b\x1bc\u202ed\u2066e\x85f\u200fg\nh\ti"]), tmp_path)).text
+    assert "a\u2400b\u241bc\u27e8U+202E\u27e9d\u27e8U+2066\u27e9e\u27e8U+0085\u27e9f\u27e8U+200F\u27e9g h i" in text
+
+
+def test_text_that_cannot_be_encoded_is_shown() -> None:
+    assert page.visible("a\ud800b") == "a\ufffdb"
+
+
+def test_right_to_left_and_other_scripts_are_left_alone(tmp_path: Path) -> None:
+    words = "\u05e9\u05dc\u05d5\u05dd \u4f60\u597d \U0001f600"
+    assert words in Page(written(selection(pick_texts=[words]), tmp_path)).text
+
+
+def test_tables_are_shown_with_their_note_and_the_row_set_off(tmp_path: Path) -> None:
+    table = Table("Loss", ["trained_on", "loss"], [["random", "1.9"], ["ITL", "1.4"]], "Lower is better.", highlight=1)
+    html = written(selection(), tmp_path, tables=[table])
+    assert "trained_<wbr>on" in html
+    assert re.search(r'<tr class="best"><td>ITL</td><td>1\.4</td></tr>', html)
+    assert "Lower is better." in html
+
+
+def test_picks_beyond_the_limit_are_counted_not_listed(tmp_path: Path) -> None:
+    text = Page(written(selection(picks=5), tmp_path, max_picks=2)).text
+    assert "The first 2 of 5 are listed" in text
+    assert "question number 1" in text
+    assert "question number 2" not in text
+
+
+def test_long_texts_are_cut_and_say_so(tmp_path: Path) -> None:
+    html = written(selection(pick_texts=["x" * (page.MAX_CHARACTERS + 1234)]), tmp_path)
+    assert "(1,234 more characters)" in html
+    assert "x" * (page.MAX_CHARACTERS + 1) not in html
+
+
+def test_excerpts_show_where_prompts_of_one_kind_differ(tmp_path: Path) -> None:
+    texts = [f"{'Do the following with these words. ' * 20} {word}" for word in ("apple", "pear")]
+    html = written(selection(pick_texts=texts), tmp_path)
+    excerpts = re.findall(r'<span class="excerpt"[^>]*>([^<]*)</span>', html)
+    assert excerpts[0].startswith("Do the following")
+    assert excerpts[0].endswith("apple")
+    assert excerpts[1].endswith("pear")
+
+
+def test_coverage_by_task_counts_picks(tmp_path: Path) -> None:
+    text = Page(written(selection(tasks=["sums", "poems", "sums", "sums", "poems"]), tmp_path)).text
+    assert "Picks by task" in text
+    assert "sums 3 poems 2" in text
+
+
+def test_pools_without_a_group_column_have_no_such_section(tmp_path: Path) -> None:
+    assert "Picks by" not in written(selection(), tmp_path)
+
+
+def test_figures_follow_the_theme(tmp_path: Path) -> None:
+    html = written(selection(), tmp_path)
+    assert html.count("<svg") == 6  # three figures, each for desk and phone
+    for color in page._THEME:
+        assert color not in html
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_the_same_selection_gives_the_same_page(tmp_path: Path) -> None:
+    assert written(selection(), tmp_path) == written(selection(), tmp_path)
+
+
+def test_a_failed_report_leaves_the_old_one(tmp_path: Path) -> None:
+    written(selection(), tmp_path)
+    before = (tmp_path / "report.html").read_bytes()
+    broken = selection()
+    broken.gains = np.array(["no number"])
+    with pytest.raises((TypeError, ValueError)):
+        written(broken, tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    assert write_report(selection(), tmp_path / "a" / "b" / "report.html").is_file()  # type: ignore[arg-type]
+
+
+def test_a_negative_limit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="max_picks"):
+        written(selection(), tmp_path, max_picks=-1)
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+def test_without_the_extra_the_error_names_it(package: str) -> None:
+    code = (
+        "import importlib.util as u; find = u.find_spec\n"
+        f"u.find_spec = lambda name, *rest: None if name == {package!r} else find(name, *rest)\n"
+        "try:\n    import itl_hf.report\nexcept ImportError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert package in done.stdout
+    assert "pip install 'itl-hf[report]'" in done.stdout
