@@ -58,7 +58,8 @@ def test_effective_rank_counts_directions():
 
 @pytest.mark.parametrize("noise_variance", [2.0, 10.0, 40.0])
 def test_picks_per_cluster_follow_the_derivation_of_the_noise_rule(noise_variance):
-    """Equicorrelated cluster rows (r), outside rows (q): the covariance with the target crosses at the derived count."""
+    """Equicorrelated cluster rows (r), outside rows (q): the covariance with the target crosses at the derived
+    count."""
     r, q = 0.9, 0.45
     turn = (noise_variance + 1 - r) * (1 / q - 1 / r)
     for picks, cluster_wins in [(int(turn), True), (int(turn) + 1, False)]:
