@@ -91,7 +91,6 @@ class HiddenStates:
         token_batches([], batch_tokens)  # raises early
         if isinstance(model, str | Path):
             hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-            tokenizer = tokenizer or transformers.AutoTokenizer.from_pretrained(str(model), **hub)
             loaded: nn.Module = load_model(str(model), dtype=_dtype(dtype), **hub)
             loaded = loaded.to(device or _default_device())
         else:

@@ -225,7 +225,7 @@ def test_default_max_length_is_the_context(architecture, expected):
 
 def test_bad_models_and_tokenizers(tmp_path):
     with pytest.raises(ValueError, match=r"no model at .*nowhere"):
-        HiddenStates(str(tmp_path / "nowhere"), tokenizer=tiny_tokenizer())
+        HiddenStates(str(tmp_path / "nowhere"))
     with pytest.raises(TypeError, match="model must be a transformers model"):
         HiddenStates(torch.nn.Linear(2, 2), tokenizer=tiny_tokenizer())
     with pytest.raises(ValueError, match="pass tokenizer="):
