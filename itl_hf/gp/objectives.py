@@ -383,26 +383,30 @@ class MeanMarginalITL(_PerTarget):
 
     def score(self, numbers: Tensor, count: int) -> Tensor:
         """The mean, in nats."""
-        return self._mean(numbers[0].clamp_min(0), numbers[1:].square(), count)
+        shares = self._shares(numbers[0].clamp_min(0), numbers[1:].square(), count)
+        # A share of 1 would be a noise-free answer about a noise-free target.
+        return -0.5 * torch.log1p(-shares.clamp_max(1 - 1e-15)).mean(0)
 
     def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
         """The largest covariances with the smallest s."""
         reach = numbers[1:].abs() + slack * self.prior.to(slack.dtype).sqrt()[:, None]
-        return self._mean((numbers[0] - slack).clamp_min(0), reach.square(), count)
+        shares = self._shares((numbers[0] - slack).clamp_min(0), reach.square(), count)
+        # Where float32 cannot tell a share from 1, the logarithm has no bound.
+        shares = torch.where(shares > 1 - 64 * torch.finfo(shares.dtype).eps, 1.0, shares)
+        return -0.5 * torch.log1p(-shares).mean(0)
 
-    def _mean(self, variance: Tensor, squares: Tensor, count: int) -> Tensor:
+    def _shares(self, variance: Tensor, squares: Tensor, count: int) -> Tensor:
+        """Squared correlation of each answer with each target, (m, B)."""
         targets = self._targets_after(count, variance) + self.setting.target_noise_std**2
-        share = squares / (targets * (variance + self.noise_variance)).clamp_min(torch.finfo(variance.dtype).tiny)
-        # A share of 1 would be a noise-free answer about a noise-free target.
-        return -0.5 * torch.log1p(-share.clamp_max(1 - 1e-6)).mean(0)
+        return squares / (targets * (variance + self.noise_variance)).clamp_min(torch.finfo(variance.dtype).tiny)
 
 
 class CTL(_PerTarget):
     """Mean correlation Cor[f(x), f(a) | picks] with the targets: cosine similarity that knows what was picked."""
 
     name = "ctl"
-    #: A row (or target) whose variance fell to this share of its prior is known; what is left of its correlations is
-    rounding.floor = 1e-9
+    #: A row (or target) whose variance fell to this share of its prior is known; the rest of its correlations is rounding.
+    floor = 1e-9
 
     def start(self, rows: Tensor, given: Memory) -> Tensor:
         """(2 + m, B): the prior variance is kept for the floor."""

@@ -19,8 +19,8 @@ from itl_hf.gp import preparation
 from itl_hf.gp.preparation import Moments, Preparation, Standardize
 
 BLOCK_ROWS = 8192
-#: Prepared float32 blocks are kept while they fit in this much memory; a larger pool is read and prepared anew on each
-pass. CACHE_BYTES = 512 * 2**20
+#: Prepared float32 blocks are kept while they fit in this much memory; a larger pool is prepared anew on each pass.
+CACHE_BYTES = 512 * 2**20
 
 
 class Pool:
@@ -38,9 +38,7 @@ class Pool:
         `ValueError`: a row holds NaN or infinity (the row is named), or all rows are equal.
     """
 
-    def __init__(
-        self, source: Any, standardize: Standardize | None = "scale", components: int | None = None
-    ) -> None:
+    def __init__(self, source: Any, standardize: Standardize | None = "scale", components: int | None = None) -> None:
         self.source = source
         self.num_rows, self.raw_dimension = int(source.shape[0]), int(source.shape[1])
         blocks = range(-(-self.num_rows // BLOCK_ROWS))

@@ -45,11 +45,23 @@ def map_figure(layout: Layout, *, pool_size: int | None = None) -> Figure:
     count = drawn if pool_size is None else pool_size
     # Tens of thousands of points as one picture: as vector shapes they would make the page megabytes heavy.
     axes.scatter(
-        *layout.pool.T, s=9, color=POOL_COLOR, alpha=0.45, linewidths=0, rasterized=True, label=f"pool: {count:,}{sample}"
+        *layout.pool.T,
+        s=9,
+        color=POOL_COLOR,
+        alpha=0.45,
+        linewidths=0,
+        rasterized=True,
+        label=f"pool: {count:,}{sample}",
     )
     picks = len(layout.picks)
     points = axes.scatter(
-        *layout.picks.T, c=np.arange(1, picks + 1), cmap=RANKS, s=38, edgecolors=PAPER, linewidths=0.7, label=f"picks: {picks:,}"
+        *layout.picks.T,
+        c=np.arange(1, picks + 1),
+        cmap=RANKS,
+        s=38,
+        edgecolors=PAPER,
+        linewidths=0.7,
+        label=f"picks: {picks:,}",
     )
     # A broad stroke of paper under a thin one of ink keeps crosses visible on top of crowded picks.
     axes.scatter(*layout.targets.T, marker="x", s=52, color=PAPER, linewidths=3.4)
@@ -85,7 +97,9 @@ def variance_figure(target_variance: np.ndarray) -> Figure:
         lines[0].set_label(f"each of {left.shape[1]} targets" if left.shape[1] > 1 else "the target")
     else:
         low, high = np.percentile(left, [10, 90], axis=1)
-        axes.fill_between(steps, low, high, color=ACCENT, alpha=0.25, linewidth=0, label="10th to 90th percentile of targets")
+        axes.fill_between(
+            steps, low, high, color=ACCENT, alpha=0.25, linewidth=0, label="10th to 90th percentile of targets"
+        )
     axes.plot(steps, left.mean(axis=1), color=INK, linewidth=2.2, label="mean")
     axes.set_xlabel("rows picked")
     axes.set_ylabel("variance left\n(share of the value before any pick)")
@@ -146,5 +160,11 @@ def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
 def _legend(axes: Axes, ncols: int) -> None:
     # Above the axes: inside, it would cover points in some corner of some map.
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=ncols, frameon=False, labelcolor=INK, borderaxespad=0.2, handletextpad=0.5
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=ncols,
+        frameon=False,
+        labelcolor=INK,
+        borderaxespad=0.2,
+        handletextpad=0.5,
     )

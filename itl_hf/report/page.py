@@ -145,7 +145,9 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1)
+    svg = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
+    )
     # Several SVGs share one document: equal ids would let one picture use another's shapes.
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
@@ -175,7 +177,9 @@ def _figures(selection: Selection) -> dict[str, Markup]:
             "variance",
             f"Variance left at the targets against rows picked: from 100% to {left[-1]:.0%} on average.",
         ),
-        "gain": inline_svg(gain_figure(selection.gains), "gain", "Information gained by each pick, in the order picked."),
+        "gain": inline_svg(
+            gain_figure(selection.gains), "gain", "Information gained by each pick, in the order picked."
+        ),
     }
 
 
