@@ -405,7 +405,7 @@ class CTL(_PerTarget):
     """Mean correlation Cor[f(x), f(a) | picks] with the targets: cosine similarity that knows what was picked."""
 
     name = "ctl"
-    #: A row (or target) whose variance fell to this share of its prior is known; the rest of its correlations is rounding.
+    #: A row or target whose variance fell to this share of its prior is known: its correlations are rounding.
     floor = 1e-9
 
     def start(self, rows: Tensor, given: Memory) -> Tensor:

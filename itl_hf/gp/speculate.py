@@ -231,7 +231,8 @@ class Search:
         for block in self.blocks:
             here = self._free_of(block)
             score = self.objective.score(block.state, min(self.objective.count, self.synced)).double()
-            score = score.masked_fill(~here, -torch.inf)
+            # What float32 cannot express (a share of 1, say) may well be the best: exact numbers decide.
+            score = score.nan_to_num(nan=torch.inf).masked_fill(~here, -torch.inf)
             top = score.topk(min(self.breadth, len(score)))
             scores.append(top.values)
             numbers.append(top.indices + block.start)
@@ -245,7 +246,7 @@ class Search:
         # Ascending row numbers first, so that the stable sort leaves ties to the lowest.
         order = number.argsort()
         order = order[score[order].argsort(descending=True, stable=True)][: self.breadth]
-        return number[order[torch.isfinite(score[order])]].sort().values
+        return number[order[score[order] > -torch.inf]].sort().values
 
     def _free_of(self, block: _Block) -> Tensor:
         return self.free[block.start : block.start + len(block.prior)].to(block.prior.device)
