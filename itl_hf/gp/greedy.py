@@ -62,8 +62,11 @@ def plain_greedy(pool: Pool, objective: Objective, num_examples: int, *, replace
 
 
 def tie(score: float, rounding: float) -> float:
-    """How much lower than the best `score` still counts as equal to it."""
-    return abs(score) * RELATIVE_TIE + rounding
+    """How much lower than the best `score` still counts as equal to it.
+
+    Scores are ratios whose denominators carry rounding too, hence its part that grows with the score.
+    """
+    return abs(score) * (RELATIVE_TIE + rounding) + rounding
 
 
 def first_best(scores: Tensor, rounding: float) -> int:

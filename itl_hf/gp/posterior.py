@@ -85,6 +85,9 @@ class Posterior(Protocol):
     def forget(self, count: int) -> None:
         """Drops all observations after the first `count`."""
 
+    def projections(self, rows: Tensor) -> Tensor:
+        """All projections of each row, those on given values first, (B, d) -> (r + count, B) float64."""
+
 
 class _Growing:
     """Rows of a table that doubles its room when it is full: n appends copy O(n) rows, not O(n^2)."""
@@ -192,6 +195,10 @@ class LinearPosterior:
         """See `Posterior`."""
         self._directions.count = self._given + count
 
+    def projections(self, rows: Tensor) -> Tensor:
+        """See `Posterior`."""
+        return self.directions @ rows.double().T
+
     def variance(self, rows: Tensor) -> Tensor:
         """Posterior variance of f at each row, (B, d) -> (B,) float64, never negative."""
         rows = rows.double()
@@ -283,14 +290,15 @@ class KernelPosterior:
 
     def variance(self, rows: Tensor) -> Tensor:
         """Posterior variance of f at each row, (B, d) -> (B,) float64, never negative."""
-        return self.covariance(rows, rows).diagonal().clamp_min(0)
+        return (self.kernel.diagonal(rows.double()) - self.projections(rows).square().sum(0)).clamp_min(0)
 
     def covariance(self, rows: Tensor, others: Tensor) -> Tensor:
         """Posterior covariance of f between two sets of rows, (B, d), (C, d) -> (B, C) float64."""
         rows, others = rows.double(), others.double()
-        return self.kernel.cross(rows, others) - self.all_projections(rows).T @ self.all_projections(others)
+        return self.kernel.cross(rows, others) - self.projections(rows).T @ self.projections(others)
 
-    def all_projections(self, rows: Tensor) -> Tensor:
-        """(B, d) -> (r + count, B)."""
+    def projections(self, rows: Tensor) -> Tensor:
+        """See `Posterior`."""
+        rows = rows.double()
         known = self.begin(rows)
         return torch.cat([known, self.project(rows, known, self.frame(0, self.count))]) if self.count else known
