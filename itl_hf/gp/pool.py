@@ -16,7 +16,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp import preparation
-from itl_hf.gp.preparation import Moments, Preparation, Standardize
+from itl_hf.gp.preparation import Moments, Preparation, Standardization
 
 BLOCK_ROWS = 8192
 #: Prepared float32 blocks are kept while they fit in this much memory; a larger pool is prepared anew on each pass.
@@ -30,15 +30,13 @@ class Pool:
 
     Args:
         source: a tensor, NumPy array or memory map of shape (N, d), any float type.
-        standardize (`str`, *optional*, defaults to `"scale"`): see `itl_hf.gp.preparation.fit`; `None` for prepared
-            features.
-        components (`int`, *optional*): directions that whitening keeps.
+        standardize (`Standardization`, *optional*): what to do to the features first; nothing when left out.
 
     Raises:
         `ValueError`: a row holds NaN or infinity (the row is named), or all rows are equal.
     """
 
-    def __init__(self, source: Any, standardize: Standardize | None = "scale", components: int | None = None) -> None:
+    def __init__(self, source: Any, standardize: Standardization | None = None) -> None:
         self.source = source
         self.num_rows, self.raw_dimension = int(source.shape[0]), int(source.shape[1])
         blocks = range(-(-self.num_rows // BLOCK_ROWS))
@@ -46,12 +44,12 @@ class Pool:
         self._starts = [block * BLOCK_ROWS for block in blocks[_share(len(blocks), *share)]]
         self._cache: dict[int, Tensor] = {}
         self.zero_rows: list[int] = []
-        self.preparation = self._fit(standardize, components)
+        self.preparation = self._fit(standardize)
         self.dimension = self.preparation.dimension
         self._keeps = sum(self._height(start) for start in self._starts) * self.dimension * 4 <= CACHE_BYTES
 
-    def _fit(self, standardize: Standardize | None, components: int | None) -> Preparation:
-        full = standardize == "whiten"
+    def _fit(self, standardize: Standardization | None) -> Preparation:
+        full = standardize is not None and standardize.full
         error: ValueError | None = None
         moments: list[Moments] = []
         try:
@@ -65,7 +63,7 @@ class Pool:
         distributed.raise_together(error)
         if standardize is None:
             return Preparation.none(self.raw_dimension)
-        return preparation.fit(moments, standardize, components, self.raw_dimension)
+        return preparation.fit(moments, standardize, self.raw_dimension)
 
     @property
     def device(self) -> torch.device:

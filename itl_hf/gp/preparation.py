@@ -18,8 +18,52 @@ from torch import Tensor
 
 from itl_hf import distributed
 
-Standardize = Literal["scale", "dimensions", "whiten"]
 MODES = ("scale", "dimensions", "whiten")
+WHITENED = 128
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Which map to fit.
+
+    Args:
+        mode (`str`): `"scale"`: centre, one factor for mean k(x, x) = 1. `"dimensions"`: each dimension to variance 1 /
+            d. `"whiten"`: the leading principal directions, each to variance 1 / components.
+        components (`int`, *optional*): directions that whitening keeps; 128, or those that carry variance, when left
+            out.
+        unit (`bool`, *optional*, defaults to `False`): scale every row to norm 1 afterwards, so that k(x, x) = 1 for
+            each.
+    """
+
+    mode: Literal["scale", "dimensions", "whiten"]
+    components: int | None = None
+    unit: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Standardization:
+        """From a name: a mode, `-64` for whitening to 64 directions, `-unit` for unit norm, as in `"whiten-64-unit"`.
+
+        Raises:
+            `ValueError`: no such name.
+        """
+        mode, *rest = text.split("-")
+        unit = rest[-1:] == ["unit"]
+        count = rest[: len(rest) - unit]
+        whitened = mode == "whiten" and len(count) == 1 and count[0].isdigit() and int(count[0]) > 0
+        if mode not in MODES or (count and not whitened):
+            raise ValueError(
+                f"unknown standardize {text!r}; known: {', '.join(MODES)}, whiten-64, each also with -unit behind"
+            )
+        return cls(mode, int(count[0]) if count else None, unit)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        parts = [self.mode, str(self.components) if self.components else "", "unit" if self.unit else ""]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def full(self) -> bool:
+        """Whether fitting needs all products of dimensions."""
+        return self.mode == "whiten"
 
 
 @dataclass(frozen=True)
@@ -58,22 +102,23 @@ class Moments:
 
 @dataclass(frozen=True)
 class Preparation:
-    """The map x -> (x - mean) * weights, or (x - mean) @ weights when `weights` is a matrix.
+    """The map x -> (x - mean) * weights, or (x - mean) @ weights when `weights` is a matrix; then, if asked for, to
+    unit norm.
 
     Args:
         mean (`Tensor`): (d,) float64.
         weights (`Tensor`): () or (d,) factors, or a (d, k) matrix, float64.
-        mode (`str`): how it was fitted: `"scale"`, `"dimensions"`, `"whiten"`, or `"none"`.
+        unit (`bool`): whether rows end with norm 1 (a row equal to the mean stays zero).
     """
 
     mean: Tensor
     weights: Tensor
-    mode: str
+    unit: bool = False
 
     @classmethod
     def none(cls, dimension: int) -> Preparation:
         """Changes nothing, for features that are prepared already."""
-        return cls(torch.zeros(dimension, dtype=torch.float64), torch.ones((), dtype=torch.float64), "none")
+        return cls(torch.zeros(dimension, dtype=torch.float64), torch.ones((), dtype=torch.float64))
 
     @property
     def dimension(self) -> int:
@@ -84,37 +129,35 @@ class Preparation:
         """(B, d) raw rows of any float type -> (B, dimension) prepared rows."""
         centred = rows.to(dtype) - self.mean.to(rows.device, dtype)
         weights = self.weights.to(rows.device, dtype)
-        return centred @ weights if weights.ndim == 2 else centred.mul_(weights)
+        mapped = centred @ weights if weights.ndim == 2 else centred.mul_(weights)
+        return torch.nn.functional.normalize(mapped) if self.unit else mapped
 
 
-def fit(moments: Iterable[Moments], mode: Standardize, components: int | None, dimension: int) -> Preparation:
+def fit(moments: Iterable[Moments], how: Standardization, dimension: int) -> Preparation:
     """Fits the map on all rows of the pool, over all processes.
 
     Args:
         moments (`Iterable[Moments]`): those of this process's blocks, in row order; with sums of products for
             whitening.
-        mode (`str`): `"scale"`: centre, one factor for mean k(x, x) = 1. `"dimensions"`: each dimension to variance 1 /
-            d. `"whiten"`: the leading `components` principal directions, each to variance 1 / components.
-        components (`int`, *optional*): directions that whitening keeps; at most 128 and those that carry variance when
-            left out.
+        how (`Standardization`): the kind of map.
         dimension (`int`): d, needed where a process has no blocks.
 
     Raises:
         `ValueError`: all rows are equal, so there is nothing to choose between.
     """
-    merged = _merge(moments, dimension, mode == "whiten")
+    merged = _merge(moments, dimension, how.full)
     count, mean = merged.count, merged.mean
-    variance = (merged.spread.diagonal() if mode == "whiten" else merged.spread) / count  # (d,)
+    variance = (merged.spread.diagonal() if how.full else merged.spread) / count  # (d,)
     if variance.sum().sqrt() <= 1e-12 * mean.norm():
         raise ValueError("all rows of `pool` are the same: there is nothing to choose between")
-    if mode == "scale":
-        return Preparation(mean, variance.sum().rsqrt(), mode)
-    if mode == "dimensions":
+    if how.mode == "scale":
+        return Preparation(mean, variance.sum().rsqrt(), how.unit)
+    if how.mode == "dimensions":
         alive = variance > variance.max() * 1e-12  # a constant dimension tells nothing and is left out
-        return Preparation(mean, torch.where(alive, (variance * alive.sum()).clamp_min(1e-300).rsqrt(), 0.0), mode)
+        return Preparation(mean, torch.where(alive, (variance * alive.sum()).clamp_min(1e-300).rsqrt(), 0.0), how.unit)
     values, vectors = torch.linalg.eigh(merged.spread / count)  # ascending
-    kept = min(components or 128, int((values > values[-1] * 1e-10).sum()))
-    return Preparation(mean, vectors[:, -kept:] * (values[-kept:] * kept).rsqrt(), mode)
+    kept = min(how.components or WHITENED, int((values > values[-1] * 1e-10).sum()))
+    return Preparation(mean, vectors[:, -kept:] * (values[-kept:] * kept).rsqrt(), how.unit)
 
 
 def _merge(moments: Iterable[Moments], dimension: int, full: bool) -> Moments:

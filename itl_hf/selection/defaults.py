@@ -13,13 +13,18 @@ from torch import Tensor
 from itl_hf.gp.kernels import Kernel, Linear, resolve_kernel
 from itl_hf.gp.noise import effective_rank, picks_per_direction
 from itl_hf.gp.objectives import Setting
-from itl_hf.gp.preparation import MODES, Standardize
+from itl_hf.gp.preparation import Standardization
 from itl_hf.selection.acquisitions import Acquisition
 
 #: What `kernel="auto"` stands for, and the noise that goes with kernels for which k(x, x) = 1 and unrelated rows have k
 #: near 0.
 AUTO_KERNEL = Linear()
 UNIT_NOISE_STD = 1.0
+#: What `standardize=True` stands for. A few dimensions carry most of the norm of hidden states, and one token (the
+#: first,
+#: which attention uses as a sink) most of their mean: with one factor for all dimensions, ITL would pick by text
+#: length.
+AUTO_STANDARDIZATION = Standardization("dimensions", unit=True)
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,7 @@ class Model:
     """Kernel and preparation of one selection."""
 
     kernel: Kernel
-    standardize: Standardize | None
-    components: int | None
+    standardize: Standardization | None
     chosen: str
 
     def setting(self, acquisition: Acquisition, targets: Tensor, num_examples: int) -> tuple[Setting, dict[str, Any]]:
@@ -51,7 +55,7 @@ class Model:
 
     def describe(self) -> dict[str, Any]:
         """For the record, JSON types."""
-        return {**self.kernel.describe(), "kernel_chosen": self.chosen, "standardize": self.standardize}
+        return {**self.kernel.describe(), "kernel_chosen": self.chosen, "standardize": str(self.standardize or "none")}
 
 
 def resolve_model(kernel: Any, standardize: bool | str) -> Model:
@@ -66,16 +70,8 @@ def resolve_model(kernel: Any, standardize: bool | str) -> Model:
     """
     auto = isinstance(kernel, str) and kernel == "auto"
     resolved = AUTO_KERNEL if auto else resolve_kernel(kernel)
-    mode, components = _parse(standardize, resolved)
-    return Model(resolved, mode, components, "auto" if auto else "given")
-
-
-def _parse(standardize: bool | str, kernel: Kernel) -> tuple[Standardize | None, int | None]:
-    if standardize is False:
-        return None, None
     if standardize is True:
-        return ("scale" if kernel.linear else "dimensions"), None
-    mode, _, components = standardize.partition("-")
-    if mode not in MODES or (components and (mode != "whiten" or not components.isdigit() or int(components) < 1)):
-        raise ValueError(f"unknown standardize {standardize!r}; known: True, False, {', '.join(MODES)}, whiten-64")
-    return mode, int(components) if components else None  # type: ignore[return-value]
+        how: Standardization | None = AUTO_STANDARDIZATION
+    else:
+        how = None if standardize is False else Standardization.parse(standardize)
+    return Model(resolved, how, "auto" if auto else "given")

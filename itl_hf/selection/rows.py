@@ -88,8 +88,9 @@ def select_rows(
         seed (`int`, *optional*): seed of `acquisition="random"`.
         replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
         standardize (`bool` or `str`, *optional*, defaults to `True`): what is done to both arrays first, fitted on the
-            pool: `True` for what the kernel wants, `False` for nothing, or `"scale"`, `"dimensions"`, `"whiten"`,
-            `"whiten-64"`; see `itl_hf.gp.preparation.fit`.
+            pool. `True`: centre, every dimension to the same variance, every row to norm 1. `False`: nothing. Or a name:
+            `"scale"`, `"dimensions"`, `"whiten"`, `"whiten-64"`, each also with `-unit` behind; see
+            `itl_hf.gp.preparation.Standardization`.
         already_selected (`Sequence[int]` or features, *optional*): what the model was trained on before: row numbers of
             the pool (they are not picked again unless `replace`), or (h, d) feature rows.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
@@ -120,7 +121,7 @@ def select_rows(
     closed = [] if replace else known_numbers
     check_count(num_examples, pool_rows.shape[0] - len(set(closed)), replace)
     model = resolve_model(kernel, standardize)
-    prepared = Pool(pool_rows, model.standardize, model.components)
+    prepared = Pool(pool_rows, model.standardize)
     _warn_zero_rows(prepared)
     anchors = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
     setting, rule = model.setting(chosen, anchors, num_examples)

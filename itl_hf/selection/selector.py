@@ -142,7 +142,7 @@ def _gather(
     model: Model,
     provenance: dict[str, Any],
 ) -> Selection:
-    prepared = Pool(pool_features, model.standardize, model.components)
+    prepared = Pool(pool_features, model.standardize)
     anchors = prepared.preparation(torch.tensor(target_features))
     return Selection(
         dataset=_picked(pool, rows),

@@ -43,7 +43,9 @@ def test_given_values_equals_observing_them_one_by_one(rows_noise_std, count):
 
 def test_standardization_in_blocks_equals_all_at_once():
     rows = 5 + torch.randn(100, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    of = lambda parts, mode: preparation.fit([preparation.Moments.of(part, mode == "whiten") for part in parts], mode, 4, 7)
+    of = lambda parts, mode: preparation.fit(
+        [preparation.Moments.of(part, mode == "whiten") for part in parts], preparation.Standardization(mode, 4), 7
+    )
     for mode in preparation.MODES:
         whole, blocks = of([rows], mode), of(rows.split(9), mode)
         np.testing.assert_allclose(whole(rows).abs(), blocks(rows).abs(), rtol=1e-9, atol=1e-12)
@@ -53,7 +55,9 @@ def test_standardization_in_blocks_equals_all_at_once():
 def test_preparations_do_what_they_say():
     rows = 5 + torch.randn(100, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.arange(7)
     fitted = {
-        mode: preparation.fit([preparation.Moments.of(rows, mode == "whiten")], mode, None, 7)(rows)
+        mode: preparation.fit([preparation.Moments.of(rows, mode == "whiten")], preparation.Standardization(mode), 7)(
+            rows
+        )
         for mode in preparation.MODES
     }
     np.testing.assert_allclose(fitted["scale"].mean(0), 0, atol=1e-12)
