@@ -88,8 +88,8 @@ def select_rows(
         seed (`int`, *optional*): seed of `acquisition="random"`.
         replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
         standardize (`bool` or `str`, *optional*, defaults to `True`): what is done to both arrays first, fitted on the
-            pool. `True`: centre, every dimension to the same variance, every row to norm 1. `False`: nothing. Or a name:
-            `"scale"`, `"dimensions"`, `"whiten"`, `"whiten-64"`, each also with `-unit` behind; see
+            pool. `True`: centre, every dimension to the same variance, every row to norm 1. `False`: nothing. Or a
+            name: `"scale"`, `"dimensions"`, `"whiten"`, `"whiten-64"`, each also with `-unit` behind; see
             `itl_hf.gp.preparation.Standardization`.
         already_selected (`Sequence[int]` or features, *optional*): what the model was trained on before: row numbers of
             the pool (they are not picked again unless `replace`), or (h, d) feature rows.
