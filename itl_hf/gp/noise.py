@@ -13,10 +13,15 @@ import math
 import torch
 from torch import Tensor
 
+from itl_hf.gp.kernels import Kernel
 
-def effective_rank(rows: Tensor) -> float:
-    """Number of directions that rows really span: exp of the entropy of their normalised spectrum, (m, d) -> between 1
-    and min(m, d).
+
+def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
+    """Number of directions that rows really span: exp of the entropy of the normalised spectrum of their Gram matrix.
+
+    Args:
+        rows (`Tensor`): (m, d) prepared rows.
+        kernel (`Kernel`, *optional*): covariance whose matrix of `rows` is meant; linear when left out.
 
     Source: Roy & Vetterli, "The effective rank" (2007), on the eigenvalues of the Gram matrix.
 
@@ -25,12 +30,16 @@ def effective_rank(rows: Tensor) -> float:
         >>> round(effective_rank(torch.eye(3)), 6)
         3.0
     """
-    energy = torch.linalg.svdvals(rows.double()).square()
+    rows = rows.double()
+    if kernel is None or kernel.linear:
+        energy = torch.linalg.svdvals(rows).square()
+    else:
+        energy = torch.linalg.eigvalsh(kernel.cross(rows, rows)).clamp_min(0)
     share = energy / energy.sum().clamp_min(torch.finfo(torch.float64).tiny)
     return float(torch.special.entr(share).sum().exp())
 
 
-def picks_per_direction(targets: Tensor, num_examples: int) -> float:
+def picks_per_direction(targets: Tensor, num_examples: int, kernel: Kernel | None = None) -> float:
     """Noise standard deviation sqrt(n / effective rank of the targets), for features with mean k(x, x) = 1.
 
     Derivation: let the rows of a cluster have correlation r with each other and with their target, and rows outside it
@@ -43,5 +52,6 @@ def picks_per_direction(targets: Tensor, num_examples: int) -> float:
     Args:
         targets (`Tensor`): (m, d) prepared target rows.
         num_examples (`int`): picks to make.
+        kernel (`Kernel`, *optional*): covariance in use; linear when left out.
     """
-    return math.sqrt(num_examples / effective_rank(targets))
+    return math.sqrt(num_examples / effective_rank(targets, kernel))

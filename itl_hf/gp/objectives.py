@@ -1,86 +1,447 @@
 """What makes one row a better pick than another: scores, and how they change when a row is picked.
 
-An objective keeps a few numbers a row (for ITL two variances). A pick moves them through inner products of the row with
-a few directions (for ITL two), so a pick costs two inner products a row, whatever was picked before.
+An objective keeps a few *numbers* a row (for ITL two variances). A pick moves them through a few *columns*: values of a
+row that depend on the pick alone (for ITL the row's projections under two posteriors), so that a pick costs the same
+whatever was picked before, and many picks at once are matrix products. The same methods serve exact candidates in
+float64 and the whole pool in float32.
 
 Sources: Huebotter et al., "Active Few-Shot Fine-Tuning" / "Transductive Active Learning" (2024), eq. 43-44 of the
-appendix for the two readings of I(f(A); y_x) that `target_noise_std` chooses between.
+appendix for the readings of I(f(A); y_x) that `target_noise_std` chooses between; Seo et al. (2000) for VTL; Huebotter
+et al., "Efficiently Learning at Test-Time" (SIFT, ICLR 2025).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from itl_hf.gp.posterior import Posterior
+from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.posterior import Frame, KernelPosterior, LinearPosterior, Posterior
+
+Memory = list[Tensor]
 
 
-class Objective(Protocol):
-    """What the greedy loop asks of an objective. Rows are prepared features, float64."""
-
-    def start(self, rows: Tensor) -> Tensor:
-        """The numbers kept for each row before any pick, (B, d) -> (k, B)."""
-
-    def score(self, numbers: Tensor) -> Tensor:
-        """The objective's gain of picking each row next, (k, B) -> (B,)."""
-
-    def observe(self, row: Tensor) -> Tensor:
-        """Picks a row, (d,) -> the directions (q, d) along which the others change."""
-
-    def update(self, numbers: Tensor, projections: Tensor) -> Tensor:
-        """The numbers after a pick, from the rows' inner products with its directions, (k, B), (q, B) -> (k, B)."""
-
-    def rounding(self, largest: float) -> float:
-        """How far two scores may differ by rounding alone, when the largest k(x, x) is `largest`."""
-
-
-class InformationGain:
-    """ITL: I(f(A); y_x | picks) = 1/2 log[(s + r) / (c + r)], the information a row's answer carries about the targets.
-
-    s is the row's posterior variance, c the same given the targets' values as well, r the noise variance.
+@dataclass(frozen=True)
+class Setting:
+    """The Gaussian process and its targets.
 
     Args:
-        targets (`Tensor`): (m, d) prepared target rows A.
-        noise_std (`float`): noise of the picks' answers.
-        target_noise_std (`float`): noise of the targets' values: 0 gives I(f(A); y_x) of the paper's theory,
-            `noise_std` gives I(y(A); y_x). With 0 and as many independent targets as dimensions, c = 0 for every row
-            and ITL has lost its direction.
+        kernel (`Kernel`): covariance function on prepared features.
+        targets (`Tensor`): (m, d) prepared target rows A, float64.
+        noise_std (`float`): noise of the picks' answers. Positive.
+        target_noise_std (`float`): noise of the targets' values; 0 stands for exact values.
+    """
+
+    kernel: Kernel
+    targets: Tensor
+    noise_std: float
+    target_noise_std: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.target_noise_std) and self.target_noise_std >= 0):
+            raise ValueError(f"target_noise_std must be 0 or a positive finite number, got {self.target_noise_std}")
+
+    def posterior(self) -> Posterior:
+        """Nothing observed yet."""
+        if self.kernel.linear:
+            return LinearPosterior(self.targets.shape[1], self.noise_std, self.targets.device)
+        return KernelPosterior(self.kernel, self.noise_std, self.targets.device)
+
+    def posterior_given_targets(self) -> Posterior:
+        """The targets' values observed, nothing else."""
+        if self.kernel.linear:
+            return LinearPosterior.given_values(self.targets, self.target_noise_std, self.noise_std)
+        return KernelPosterior.given_values(self.kernel, self.targets, self.target_noise_std, self.noise_std)
+
+
+@dataclass(frozen=True)
+class Picks:
+    """A run of consecutive picks, for `columns` and `advance`; stays valid when the objective forgets them.
+
+    Args:
+        first (`int`): how many picks came before.
+        frames (`list[Frame]`): one for each posterior.
+        extra (`list[Tensor]`): what the objective needs besides, float64.
+    """
+
+    first: int
+    frames: list[Frame]
+    extra: list[Tensor] = field(default_factory=list)
+
+    def to(self, dtype: torch.dtype) -> Picks:
+        """The same in another precision."""
+        extra = [tensor.to(dtype) for tensor in self.extra]
+        return Picks(self.first, [frame.to(dtype) for frame in self.frames], extra)
+
+    def at(self, step: int) -> Picks:
+        """One of the picks, as `advance` needs it."""
+        return Picks(self.first + step, self.frames, [tensor[step : step + 1] for tensor in self.extra])
+
+    def __len__(self) -> int:
+        return len(self.frames[0].rows)
+
+
+class Objective:
+    """Shared by all objectives: posteriors, and what rows remember under kernels without finite features.
+
+    Subclasses say `start`, `columns` beyond the posteriors' projections, `advance`, `score` and `upper`.
+    """
+
+    name = ""
+
+    def __init__(self, setting: Setting, posteriors: list[Posterior]) -> None:
+        self.setting = setting
+        self.posteriors = posteriors
+        self.noise_variance = setting.noise_std**2
+        self.remembers = posteriors[0].needs_memory
+
+    @property
+    def count(self) -> int:
+        """Picks so far."""
+        return self.posteriors[0].count
+
+    def begin(self, rows: Tensor) -> tuple[Tensor, Memory]:
+        """Numbers and memory of rows before any pick, (B, d) -> (k, B) and a list of (r, B), in the rows' precision."""
+        memory = [posterior.begin(rows) for posterior in self.posteriors]
+        return self.start(rows, memory), memory if self.remembers else []
+
+    def start(self, rows: Tensor, given: Memory) -> Tensor:
+        """The numbers kept for each row before any pick, (B, d) and projections on given values (r, B) -> (k, B)."""
+        raise NotImplementedError
+
+    def picks(self, first: int, last: int) -> Picks:
+        """Picks `first` to `last` (exclusive)."""
+        return Picks(first, [posterior.frame(first, last) for posterior in self.posteriors])
+
+    def columns(self, rows: Tensor, memory: Memory, picks: Picks) -> Tensor:
+        """What the picks say to each row, (B, d) -> (q, b, B). Memory must hold all picks before these."""
+        cross = self.setting.kernel.cross(picks.frames[0].rows, rows) if self.remembers else None
+        known = memory if self.remembers else [rows] * len(self.posteriors)
+        projections = [
+            # Solving in place would spoil the kernel block for the next posterior, hence one call each on the same
+            # `cross`.
+            posterior.project(rows, known[place], picks.frames[place], cross)
+            for place, posterior in enumerate(self.posteriors)
+        ]
+        return torch.stack(projections)
+
+    def remember(self, memory: Memory, columns: Tensor) -> Memory:
+        """Memory with the columns of further picks."""
+        if not self.remembers:
+            return memory
+        count = len(self.posteriors)
+        return [torch.cat([old, columns[place]]) for place, old in enumerate(memory[:count])] + memory[count:]
+
+    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
+        """Numbers after the picks (or before them, with `sign` -1), (k, B), (q, b, B) -> (k, B)."""
+        raise NotImplementedError
+
+    def score(self, numbers: Tensor, count: int) -> Tensor:
+        """What to maximise, after `count` picks, (k, B) -> (B,). Monotone in the gain."""
+        raise NotImplementedError
+
+    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
+        """Upper bound of the score when each number may be off by `slack` (B,)."""
+        raise NotImplementedError
+
+    def scales(self, prior: Tensor) -> Tensor:
+        """What an error in each number is relative to, (B,) prior variances -> (k, B) or (1, B)."""
+        return prior[None]
+
+    def gain(self, score: Tensor) -> Tensor:
+        """The objective's gain in its own unit, from the score."""
+        return score
+
+    def observe(self, row: Tensor) -> None:
+        """Picks a row, (d,) float64."""
+        for posterior in self.posteriors:
+            posterior.observe(row)
+
+    def forget(self, count: int) -> None:
+        """Takes back all picks after the first `count`."""
+        for posterior in self.posteriors:
+            posterior.forget(count)
+
+    def rounding(self, largest: float) -> float:
+        """How far two float64 scores may differ by rounding alone, when the largest k(x, x) is `largest`."""
+        return 4e-15 * largest / self.noise_variance
+
+
+class ITL(Objective):
+    """I(f(A); y_x | picks) = 1/2 log[(s + r) / (c + r)]: the information a row's answer carries about the targets.
+
+    s is the row's posterior variance, c the same given the targets' values as well, r the noise variance. With
+    noise-free targets and as many independent targets as dimensions, c = 0 for every row and ITL has lost its
+    direction.
 
     Example:
         >>> import torch
-        >>> itl = InformationGain(torch.eye(2)[:1], noise_std=1.0, target_noise_std=0.0)
-        >>> itl.score(itl.start(torch.eye(2)))
+        >>> from itl_hf.gp.kernels import Linear
+        >>> itl = ITL(Setting(Linear(), torch.eye(2)[:1].double(), noise_std=1.0, target_noise_std=0.0))
+        >>> numbers, _ = itl.begin(torch.eye(2).double())
+        >>> itl.gain(itl.score(numbers, 0))
         tensor([0.3466, 0.0000], dtype=torch.float64)
     """
 
-    def __init__(self, targets: Tensor, noise_std: float, target_noise_std: float) -> None:
-        if not (math.isfinite(target_noise_std) and target_noise_std >= 0):
-            raise ValueError(f"target_noise_std must be 0 or a positive finite number, got {target_noise_std}")
-        self.posterior = Posterior(targets.shape[1], noise_std)
-        self.given_targets = Posterior.given_values(targets, target_noise_std, noise_std)
-        self.noise_variance = noise_std**2
+    name = "itl"
 
-    def start(self, rows: Tensor) -> Tensor:
-        """Variances s and c of each row, (B, d) -> (2, B)."""
-        return torch.stack([self.posterior.variance(rows), self.given_targets.variance(rows)])
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting, [setting.posterior(), setting.posterior_given_targets()])
 
-    def score(self, numbers: Tensor) -> Tensor:
-        """Information gain of each row in nats, (2, B) -> (B,)."""
+    def start(self, rows: Tensor, given: Memory) -> Tensor:
+        """Variances s and c, (2, B)."""
+        prior = self.posteriors[0].prior_variance(rows)
+        return torch.stack([prior, prior - given[1].square().sum(0)]).clamp_min_(0)
+
+    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
+        """Both variances fall by the squared projections."""
+        return torch.sub(numbers, columns.square().sum(1), alpha=sign)
+
+    def score(self, numbers: Tensor, count: int) -> Tensor:
+        """(s - c) / (c + r), of which the gain is 1/2 log1p."""
         variance, given = numbers
-        # log1p of the difference: at large noise the ratio is 1 + 1e-6 and its logarithm would lose half of the digits.
-        return 0.5 * torch.log1p((variance - given).clamp_min(0) / (given + self.noise_variance))
+        return (variance - given).clamp_min(0) / (given.clamp_min(0) + self.noise_variance)
 
-    def observe(self, row: Tensor) -> Tensor:
-        """Conditions both posteriors on the row, (d,) -> (2, d)."""
-        return torch.stack([self.posterior.observe(row), self.given_targets.observe(row)])
+    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
+        """The largest s with the smallest c."""
+        variance, given = numbers
+        return (variance - given + 2 * slack) / ((given - slack).clamp_min_(0) + self.noise_variance)
 
-    def update(self, numbers: Tensor, projections: Tensor) -> Tensor:
-        """Both variances fall by the squared projections, (2, B), (2, B) -> (2, B)."""
-        return (numbers - projections.square()).clamp_min_(0)
+    def gain(self, score: Tensor) -> Tensor:
+        """Nats. log1p: at large noise the ratio is 1 + 1e-6 and its logarithm would lose half of the digits."""
+        return 0.5 * torch.log1p(score)
+
+
+class Undirected(Objective):
+    """1/2 log(1 + s / r): the row the model knows least about, whatever the targets (uncertainty sampling, D-optimal
+    design).
+    """
+
+    name = "undirected"
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting, [setting.posterior()])
+
+    def start(self, rows: Tensor, given: Memory) -> Tensor:
+        """Variance s, (1, B)."""
+        return self.posteriors[0].prior_variance(rows)[None]
+
+    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
+        """The variance falls by the squared projections."""
+        return torch.sub(numbers, columns.square().sum(1), alpha=sign)
+
+    def score(self, numbers: Tensor, count: int) -> Tensor:
+        """S / r."""
+        return numbers[0].clamp_min(0) / self.noise_variance
+
+    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
+        """The largest s."""
+        return (numbers[0] + slack) / self.noise_variance
+
+    def gain(self, score: Tensor) -> Tensor:
+        """Nats."""
+        return 0.5 * torch.log1p(score)
+
+
+class Targeted(Objective):
+    """Objectives that follow each target: what the picks say to the targets is kept beside what they say to the
+    rows.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting, [setting.posterior()])
+        self._seen = [setting.targets.new_zeros(0, len(setting.targets))]  # (count, m), the targets' projections
+        self.prior = setting.kernel.diagonal(setting.targets)  # (m,)
+
+    @property
+    def target_projections(self) -> Tensor:
+        """(count, m) float64."""
+        if len(self._seen) > 1:
+            self._seen = [torch.cat(self._seen)]
+        return self._seen[0]
+
+    def observe(self, row: Tensor) -> None:
+        """Picks a row and notes what it says to the targets."""
+        known = self.target_projections
+        super().observe(row)
+        frame = self.posteriors[0].frame(self.count - 1, self.count)
+        self._seen.append(self.posteriors[0].project(self.setting.targets, known, frame))
+
+    def forget(self, count: int) -> None:
+        """Takes back picks."""
+        super().forget(count)
+        self._seen = [self.target_projections[:count]]
+
+    def target_variance(self, count: int) -> Tensor:
+        """Var[f(a)] of each target after `count` picks, (m,)."""
+        return (self.prior - self.target_projections[:count].square().sum(0)).clamp_min(0)
+
+
+class VTL(Targeted):
+    """v / (s + r): how much of the targets' total variance a row's answer removes; v is its squared covariance with
+    them, summed.
+
+    With one target this is SIFT. The second column of a pick is h(x) = sum_a Cov[f(x), f(a)] p(a), by which v falls:
+    v - 2 p(x) h(x) + g p(x)^2 with g = sum_a p(a)^2.
+    """
+
+    name = "vtl"
+
+    def begin(self, rows: Tensor) -> tuple[Tensor, Memory]:
+        """As `Objective.begin`; where rows have memory, their kernel with the targets is part of it."""
+        cross = self._cross(rows)
+        numbers = torch.stack([self.posteriors[0].prior_variance(rows), cross.square().sum(0)])
+        return numbers, [self.posteriors[0].begin(rows), cross] if self.remembers else []
+
+    def _cross(self, rows: Tensor) -> Tensor:
+        return self.setting.kernel.cross(self.setting.targets.to(rows.dtype), rows)  # (m, B)
+
+    def picks(self, first: int, last: int) -> Picks:
+        """Also what h needs: its directions for finite features; otherwise p(A) and the products p_i(A).p_j(A) of
+        earlier picks.
+        """
+        seen = self.target_projections
+        new = seen[first:last]  # (b, m)
+        gram = (new @ seen[:last].T).tril(first - 1)  # (b, last), strictly before each pick
+        power = new.square().sum(1)  # (b,)
+        frames = super().picks(first, last).frames
+        if self.remembers:
+            return Picks(first, frames, [power, new, gram])
+        directions = self.posteriors[0].frame(0, last).rows  # (last, d)
+        return Picks(first, frames, [power, new @ self.setting.targets - gram @ directions])
+
+    def columns(self, rows: Tensor, memory: Memory, picks: Picks) -> Tensor:
+        """P and h, (2, b, B)."""
+        if not self.remembers:
+            return torch.stack([picks.frames[0].rows @ rows.T, picks.extra[1] @ rows.T])
+        projections = super().columns(rows, memory[:1], picks)[0]
+        _, new, gram = picks.extra
+        earlier = memory[0][: gram.shape[1] - len(new)]
+        return torch.stack([projections, new @ memory[1] - gram @ torch.cat([earlier, projections])])
+
+    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
+        """S falls by p^2, v by 2 p h - g p^2."""
+        projection, towards = columns
+        square = projection.square()
+        fall = 2 * (projection * towards).sum(0) - picks.extra[0] @ square
+        return torch.sub(numbers, torch.stack([square.sum(0), fall]), alpha=sign)
+
+    def score(self, numbers: Tensor, count: int) -> Tensor:
+        """V / (s + r)."""
+        variance, explained = numbers
+        return explained.clamp_min(0) / (variance.clamp_min(0) + self.noise_variance)
+
+    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
+        """The largest v with the smallest s; v is a sum over targets and so is its error."""
+        variance, explained = numbers
+        reach = slack * float(self.prior.sum())
+        return (explained + reach) / ((variance - slack).clamp_min_(0) + self.noise_variance)
+
+    def scales(self, prior: Tensor) -> Tensor:
+        """V is a sum over targets."""
+        return torch.stack([prior, prior * self.prior.sum()])
 
     def rounding(self, largest: float) -> float:
-        """Variances carry about 1e-15 of the largest k(x, x); the score divides that by the noise variance."""
-        return 4e-15 * largest / self.noise_variance
+        """V is of the size of the targets' total variance times `largest`."""
+        return 4e-15 * largest * float(self.prior.sum()) / self.noise_variance
+
+
+class _PerTarget(Targeted):
+    """Objectives that need each Cov[f(x), f(a)]: the numbers are s and those m covariances."""
+
+    def start(self, rows: Tensor, given: Memory) -> Tensor:
+        """(1 + m, B)."""
+        cross = self.setting.kernel.cross(self.setting.targets.to(rows.dtype), rows)
+        return torch.cat([self.posteriors[0].prior_variance(rows)[None], cross])
+
+    def picks(self, first: int, last: int) -> Picks:
+        """Also p(A), (b, m)."""
+        return Picks(first, super().picks(first, last).frames, [self.target_projections[first:last]])
+
+    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
+        """S falls by p(x)^2, the covariance with a by p(x) p(a)."""
+        projection = columns[0]  # (b, B)
+        fall = torch.cat([projection.square().sum(0, keepdim=True), picks.extra[0].T @ projection])
+        return torch.sub(numbers, fall, alpha=sign)
+
+    def scales(self, prior: Tensor) -> Tensor:
+        """A covariance is at most the product of two standard deviations."""
+        return torch.cat([prior[None], (prior * self.prior[:, None]).sqrt()])
+
+    def _targets_after(self, count: int, like: Tensor) -> Tensor:
+        return self.target_variance(count).to(like.dtype)[:, None]  # (m, 1)
+
+
+class MeanMarginalITL(_PerTarget):
+    """Mean over targets of I(f(a); y_x) = -1/2 log(1 - k(x, a)^2 / ((s + r)(s_a + r_A))): each target for itself."""
+
+    name = "mean_marginal_itl"
+
+    def score(self, numbers: Tensor, count: int) -> Tensor:
+        """The mean, in nats."""
+        shares = self._shares(numbers[0].clamp_min(0), numbers[1:].square(), count)
+        # A share of 1 would be a noise-free answer about a noise-free target.
+        return -0.5 * torch.log1p(-shares.clamp_max(1 - 1e-15)).mean(0)
+
+    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
+        """The largest covariances with the smallest s."""
+        reach = numbers[1:].abs() + slack * self.prior.to(slack.dtype).sqrt()[:, None]
+        shares = self._shares((numbers[0] - slack).clamp_min(0), reach.square(), count)
+        # Where float32 cannot tell a share from 1, the logarithm has no bound.
+        shares = torch.where(shares > 1 - 64 * torch.finfo(shares.dtype).eps, 1.0, shares)
+        return -0.5 * torch.log1p(-shares).mean(0)
+
+    def _shares(self, variance: Tensor, squares: Tensor, count: int) -> Tensor:
+        """Squared correlation of each answer with each target, (m, B)."""
+        targets = self._targets_after(count, variance) + self.setting.target_noise_std**2
+        return squares / (targets * (variance + self.noise_variance)).clamp_min(torch.finfo(variance.dtype).tiny)
+
+
+class CTL(_PerTarget):
+    """Mean correlation Cor[f(x), f(a) | picks] with the targets: cosine similarity that knows what was picked."""
+
+    name = "ctl"
+    #: A row or target whose variance fell to this share of its prior is known: its correlations are rounding.
+    floor = 1e-9
+
+    def start(self, rows: Tensor, given: Memory) -> Tensor:
+        """(2 + m, B): the prior variance is kept for the floor."""
+        return torch.cat([super().start(rows, given), self.posteriors[0].prior_variance(rows)[None]])
+
+    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
+        """The prior stays."""
+        return torch.cat([super().advance(numbers[:-1], columns, picks, sign), numbers[-1:]])
+
+    def score(self, numbers: Tensor, count: int) -> Tensor:
+        """Between -1 and 1."""
+        scale = self._scale(numbers[0], numbers[-1], count)  # (m, B)
+        return (numbers[1:-1] / scale).mean(0)
+
+    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
+        """The largest covariances with the smallest s where they are positive; never above 1."""
+        reach = numbers[1:-1] + slack * self.prior.to(slack.dtype).sqrt()[:, None]
+        low = self._scale(numbers[0] - slack, numbers[-1], count)
+        high = self._scale(numbers[0] + slack, numbers[-1], count)
+        return torch.where(reach > 0, reach / low, reach / high).mean(0)
+
+    def scales(self, prior: Tensor) -> Tensor:
+        """The prior itself is exact."""
+        return torch.cat([super().scales(prior), prior[None]])
+
+    def _scale(self, variance: Tensor, prior: Tensor, count: int) -> Tensor:
+        rows = variance.maximum(self.floor * prior).clamp_min(torch.finfo(variance.dtype).tiny)
+        targets = self._targets_after(count, variance).maximum(self.floor * self.prior.to(variance.dtype)[:, None])
+        return (rows * targets.clamp_min(torch.finfo(variance.dtype).tiny)).sqrt()
+
+    def rounding(self, largest: float) -> float:
+        """A correlation near the floor has lost half of its digits, and more where variances fall to that of the
+        noise.
+        """
+        return 1e-9 + super().rounding(largest)
+
+
+OBJECTIVES: dict[str, Any] = {kind.name: kind for kind in (ITL, VTL, MeanMarginalITL, CTL, Undirected)}

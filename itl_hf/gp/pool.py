@@ -1,68 +1,126 @@
 """The pool as the engine sees it: blocks of prepared feature rows at fixed places.
 
-Blocks are aligned to row numbers, whatever the source (tensor, NumPy array, memory map) and however many processes
-share it, so every row is always computed in the same company and picks do not depend on how the pool is stored.
+Blocks are aligned to global row numbers, whatever the source (tensor, NumPy array, memory map) and however many
+processes share it: a process holds whole blocks, so every row is always computed in the same company and picks depend
+on neither storage nor process count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from itl_hf.gp.kernels import Standardization
+from itl_hf import distributed
+from itl_hf.gp import preparation
+from itl_hf.gp.preparation import Moments, Preparation, Standardization
 
 BLOCK_ROWS = 8192
+#: Prepared float32 blocks are kept while they fit in this much memory; a larger pool is prepared anew on each pass.
+CACHE_BYTES = 512 * 2**20
 
 
 class Pool:
     """Rows of features, read block by block; the source is never copied whole.
 
+    Under `torchrun` every process opens the same source and reads its own blocks of it only.
+
     Args:
         source: a tensor, NumPy array or memory map of shape (N, d), any float type.
-        standardize (`bool`, *optional*, defaults to `True`): centre and scale to mean k(x, x) = 1.
+        standardize (`Standardization`, *optional*): what to do to the features first; nothing when left out.
 
     Raises:
         `ValueError`: a row holds NaN or infinity (the row is named), or all rows are equal.
     """
 
-    def __init__(self, source: Any, standardize: bool = True) -> None:
+    def __init__(self, source: Any, standardize: Standardization | None = None) -> None:
         self.source = source
-        self.num_rows, self.dimension = int(source.shape[0]), int(source.shape[1])
+        self.num_rows, self.raw_dimension = int(source.shape[0]), int(source.shape[1])
+        blocks = range(-(-self.num_rows // BLOCK_ROWS))
+        share = distributed.rank(), distributed.world_size()
+        self._starts = [block * BLOCK_ROWS for block in blocks[_share(len(blocks), *share)]]
+        self._cache: dict[int, Tensor] = {}
         self.zero_rows: list[int] = []
-        raw = (self._checked(start, block) for start, block in self._raw_blocks())
-        if standardize:
-            self.standardization = Standardization.fit(raw)
-        else:
-            self.standardization = Standardization.identity(self.dimension)
-            for _ in raw:  # the checks are wanted all the same
-                pass
+        self.preparation = self._fit(standardize)
+        self.dimension = self.preparation.dimension
+        self._keeps = sum(self._height(start) for start in self._starts) * self.dimension * 4 <= CACHE_BYTES
 
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """(first row number, prepared rows (B, d) float64), in row order."""
-        for start, block in self._raw_blocks():
-            yield start, self.standardization(block)
+    def _fit(self, standardize: Standardization | None) -> Preparation:
+        full = standardize is not None and standardize.full
+        error: ValueError | None = None
+        moments: list[Moments] = []
+        try:
+            for start in self._starts:
+                moments.append(Moments.of(self._checked(start), full))
+                if full:  # d x d numbers for every block would be too many to hold
+                    moments = [functools.reduce(Moments.merge, moments)]
+        except ValueError as caught:
+            error = caught
+        # Before the exchange: a process that failed in the middle of one would leave the others waiting.
+        distributed.raise_together(error)
+        if standardize is None:
+            return Preparation.none(self.raw_dimension)
+        return preparation.fit(moments, standardize, self.raw_dimension)
 
-    def rows(self, numbers: list[int]) -> Tensor:
-        """The prepared rows of these numbers, (len(numbers), d) float64."""
-        return self.standardization(self._read(numbers))
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are computed with: the source's device."""
+        return self.source.device if isinstance(self.source, Tensor) else torch.device("cpu")
 
-    def _raw_blocks(self) -> Iterator[tuple[int, Tensor]]:
-        for start in range(0, self.num_rows, BLOCK_ROWS):
-            yield start, self._read(slice(start, start + BLOCK_ROWS))
+    @property
+    def starts(self) -> list[int]:
+        """First row numbers of this process's blocks."""
+        return self._starts
+
+    def block(self, start: int, dtype: torch.dtype) -> Tensor:
+        """The prepared rows of the block that begins at row `start`, (B, dimension)."""
+        if dtype == torch.float32 and start in self._cache:
+            return self._cache[start]
+        rows = self.preparation(self._read(slice(start, start + BLOCK_ROWS)), dtype)
+        if dtype == torch.float32 and self._keeps:
+            self._cache[start] = rows
+        return rows
+
+    def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[int, Tensor]]:
+        """(first row number, prepared rows) of this process's blocks, in row order."""
+        for start in self._starts:
+            yield start, self.block(start, dtype)
+
+    def holds(self, number: int) -> bool:
+        """Whether this process reads the block of that row."""
+        return bool(self._starts) and self._starts[0] <= number < self._starts[-1] + BLOCK_ROWS
+
+    def rows(self, numbers: Sequence[int]) -> Tensor:
+        """The prepared rows of these numbers, whichever process holds them, (len(numbers), dimension) float64.
+
+        All processes must ask for the same numbers.
+        """
+        places = [place for place, number in enumerate(numbers) if self.holds(number)]
+        rows = torch.zeros(len(numbers), self.dimension, dtype=torch.float64, device=self.device)
+        if places:
+            rows[places] = self.preparation(self._read([numbers[place] for place in places]))
+        return distributed.total(rows)
+
+    def _height(self, start: int) -> int:
+        return min(BLOCK_ROWS, self.num_rows - start)
 
     def _read(self, index: slice | list[int]) -> Tensor:
         rows = self.source[index]
-        return (
-            rows if isinstance(rows, Tensor) else torch.tensor(rows)
-        )  # a copy: memory maps are read-only, tensors are not
+        return rows if isinstance(rows, Tensor) else torch.tensor(rows)  # a copy: memory maps are read-only
 
-    def _checked(self, start: int, block: Tensor) -> Tensor:
+    def _checked(self, start: int) -> Tensor:
+        block = self._read(slice(start, start + BLOCK_ROWS))
         finite = torch.isfinite(block).all(1)
         if not finite.all():
             bad = start + int((~finite).nonzero()[0])
             raise ValueError(f"row {bad} of `pool` holds NaN or infinity; embed it again or drop it before selecting")
         self.zero_rows += [start + int(row) for row in (block == 0).all(1).nonzero()]
         return block
+
+
+def _share(count: int, rank: int, size: int) -> slice:
+    """The blocks of one process out of `size`: contiguous, and of as equal number as can be."""
+    return slice(count * rank // size, count * (rank + 1) // size)

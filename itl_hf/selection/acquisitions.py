@@ -1,4 +1,5 @@
-"""The ways to choose rows, as the user names them: ITL and the rivals it is compared with, behind one protocol.
+"""The ways to choose rows, as the user names them: ITL, its relatives, and the rivals it is compared with, behind one
+protocol.
 
 Every acquisition carries the noise of the Gaussian process, also those that pick without one: the information gain and
 the target variance of any selection are then measured in the same way and can be compared.
@@ -6,35 +7,45 @@ the target variance of any selection are then measured in the same way and can b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
-from itl_hf.gp.greedy import Picks, greedy
-from itl_hf.gp.noise import effective_rank, picks_per_direction
-from itl_hf.gp.objectives import InformationGain
+from itl_hf import distributed
+from itl_hf.gp import objectives
+from itl_hf.gp.candidates import RowMemory
+from itl_hf.gp.greedy import Picked
+from itl_hf.gp.objectives import Objective, Setting
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.speculate import speculative_greedy
 
 Noise = float | Literal["auto"]
-OnPick = Callable[[], object] | None
 
 
 @dataclass(frozen=True)
-class NoiseModel:
-    """The noise in force for one selection: resolved numbers, and where they came from."""
+class Request:
+    """What is asked of an acquisition.
 
-    noise_std: float
-    target_noise_std: float
-    rule: str
-    effective_rank: float
+    Args:
+        num_examples (`int`): rows to pick.
+        replace (`bool`): whether a row may be picked again.
+        known (`Tensor`): (h, d) prepared rows that were trained on before; the posterior starts from them.
+        exclude (`Sequence[int]`): pool rows that may not be picked.
+        on_picks (`Callable`, *optional*): called with the number of further picks, for a progress bar.
+    """
+
+    num_examples: int
+    replace: bool
+    known: torch.Tensor
+    exclude: Sequence[int] = ()
+    on_picks: Callable[[int], object] | None = None
 
 
 @runtime_checkable
 class Acquisition(Protocol):
-    """A way to choose rows. `name` is how users ask for it; `noise_std` and `target_noise_std` as in `ITL`."""
+    """A way to choose rows. `name` is how users ask for it; the noises are as in `ITL`."""
 
     @property
     def name(self) -> str:
@@ -48,10 +59,8 @@ class Acquisition(Protocol):
     def target_noise_std(self) -> float | None:
         """See `ITL`."""
 
-    def pick(
-        self, pool: Pool, targets: Tensor, num_examples: int, noise: NoiseModel, replace: bool, on_pick: OnPick
-    ) -> Picks:
-        """Row numbers in the order picked, and the information gain of each about the targets (nats)."""
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """Row numbers in the order picked, and the gain of each."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,8 @@ class ITL:
 
     Args:
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): standard deviation of the noise on a row's
-            answer, relative to sqrt(mean k(x, x)) = 1. Small values seek variety, large ones relevance. `"auto"` takes
-            sqrt(num_examples / effective rank of the targets).
+            answer, relative to sqrt(mean k(x, x)) = 1. Small values seek variety, large ones relevance; for the rule
+            see `itl_hf.gp.noise`.
         target_noise_std (`float`, *optional*): noise on the targets' values; defaults to `noise_std`, which gives
             I(y(A); y_x). 0 gives I(f(A); y_x), which loses its direction when the targets span the whole feature space.
 
@@ -76,12 +85,49 @@ class ITL:
     target_noise_std: float | None = None
     name: str = "itl"
 
-    def pick(
-        self, pool: Pool, targets: Tensor, num_examples: int, noise: NoiseModel, replace: bool, on_pick: OnPick
-    ) -> Picks:
-        """Exact greedy maximisation of the information gain."""
-        objective = InformationGain(targets, noise.noise_std, noise.target_noise_std)
-        return greedy(pool, objective, num_examples, replace=replace, on_pick=on_pick)
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """Exact greedy maximisation of the objective of this name."""
+        objective: Objective = objectives.OBJECTIVES[self.name](setting)
+        for row in request.known:
+            objective.observe(row)
+        return speculative_greedy(
+            pool,
+            objective,
+            request.num_examples,
+            replace=request.replace,
+            exclude=request.exclude,
+            on_picks=request.on_picks,
+        )
+
+
+@dataclass(frozen=True)
+class VTL(ITL):
+    """Variance-based transductive learning: the row that removes most of the targets' total variance; SIFT when there
+    is one target.
+    """
+
+    name: str = "vtl"
+
+
+@dataclass(frozen=True)
+class MeanMarginalITL(ITL):
+    """The row that tells most about each target taken for itself, on average."""
+
+    name: str = "mean_marginal_itl"
+
+
+@dataclass(frozen=True)
+class CTL(ITL):
+    """The row with the largest mean posterior correlation with the targets."""
+
+    name: str = "ctl"
+
+
+@dataclass(frozen=True)
+class Undirected(ITL):
+    """The row the model knows least about, whatever the targets (uncertainty sampling)."""
+
+    name: str = "undirected"
 
 
 @dataclass(frozen=True)
@@ -95,14 +141,19 @@ class Cosine:
     target_noise_std: float | None = None
     name: str = "cosine"
 
-    def pick(
-        self, pool: Pool, targets: Tensor, num_examples: int, noise: NoiseModel, replace: bool, on_pick: OnPick
-    ) -> Picks:
-        """The `num_examples` best rows by a fixed score; ties go to the lowest row number."""
-        towards = torch.nn.functional.normalize(targets).mean(0)  # (d,), its product with a unit row is the mean cosine
-        scores = torch.cat([torch.nn.functional.normalize(rows) @ towards for _, rows in pool.blocks()])  # (N,)
-        order = torch.sort(scores, descending=True, stable=True).indices[:num_examples]
-        return with_information_gain(order.tolist(), pool, targets, noise)
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """The best rows by a fixed score; ties go to the lowest row number."""
+        towards = torch.nn.functional.normalize(setting.targets).mean(
+            0
+        )  # (d,), its product with a unit row is the mean cosine
+        parts = [torch.nn.functional.normalize(rows) @ towards for _, rows in pool.blocks()]
+        scores = distributed.gather_rows(torch.cat([setting.targets.new_zeros(0), *parts]))  # (N,)
+        scores = (
+            scores * 1e12
+        ).round()  # equal rows may differ in their last bits with their place in a matrix product
+        scores[list(request.exclude)] = -torch.inf
+        order = torch.sort(scores, descending=True, stable=True).indices[: request.num_examples]
+        return with_information_gain(order.tolist(), pool, setting, request.known)
 
 
 @dataclass(frozen=True)
@@ -118,27 +169,38 @@ class Random:
     target_noise_std: float | None = None
     name: str = "random"
 
-    def pick(
-        self, pool: Pool, targets: Tensor, num_examples: int, noise: NoiseModel, replace: bool, on_pick: OnPick
-    ) -> Picks:
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
         """A seeded permutation's first rows; its own generator, so nothing else is disturbed."""
         generator = torch.Generator().manual_seed(self.seed)
-        if replace:
-            drawn = torch.randint(pool.num_rows, (num_examples,), generator=generator)
+        open_rows = torch.ones(pool.num_rows, dtype=torch.bool)
+        open_rows[list(request.exclude)] = False
+        rows = open_rows.nonzero()[:, 0]
+        if request.replace:
+            drawn = torch.randint(len(rows), (request.num_examples,), generator=generator)
         else:
-            drawn = torch.randperm(pool.num_rows, generator=generator)[:num_examples]
-        return with_information_gain(drawn.tolist(), pool, targets, noise)
+            drawn = torch.randperm(len(rows), generator=generator)[: request.num_examples]
+        return with_information_gain(rows[drawn].tolist(), pool, setting, request.known)
 
 
-ACQUISITIONS: dict[str, Callable[..., Acquisition]] = {"itl": ITL, "cosine": Cosine, "random": Random}
+ACQUISITIONS: dict[str, Callable[..., Acquisition]] = {
+    "itl": ITL,
+    "vtl": VTL,
+    "sift": VTL,
+    "mean_marginal_itl": MeanMarginalITL,
+    "ctl": CTL,
+    "undirected": Undirected,
+    "cosine": Cosine,
+    "random": Random,
+}
 
 
 def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acquisition:
     """The acquisition of this name with the options given, or the object itself.
 
     Args:
-        acquisition (`str` or `Acquisition`): one of "itl", "cosine", "random", or an object that says its own options.
-        **options: `noise_std`, `target_noise_std` and what the named class takes; `None` leaves the class's default.
+        acquisition (`str` or `Acquisition`): a name of `ACQUISITIONS`, or an object that says its own options.
+        **options: `noise_std`, `target_noise_std` and what the named class takes; `None` leaves the class's
+            default.
 
     Raises:
         `ValueError`: unknown name, or options beside an object.
@@ -152,30 +214,24 @@ def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acqui
         return acquisition
     if acquisition not in ACQUISITIONS:
         raise ValueError(f"unknown acquisition {acquisition!r}; known: {', '.join(sorted(ACQUISITIONS))}")
+    if "seed" in given and acquisition != "random":
+        raise ValueError(f"seed belongs to acquisition='random'; {acquisition!r} draws nothing")
     return ACQUISITIONS[acquisition](**given)
 
 
-def resolve_noise(acquisition: Acquisition, targets: Tensor, num_examples: int) -> NoiseModel:
-    """Numbers for the noise: as given, or by the rule of `itl_hf.gp.noise`."""
-    if acquisition.noise_std == "auto":
-        noise_std, rule = (
-            picks_per_direction(targets, num_examples),
-            "auto: sqrt(num_examples / effective rank of the targets)",
-        )
-    else:
-        noise_std, rule = check_noise("noise_std", acquisition.noise_std, positive=True), "given"
-    given = acquisition.target_noise_std
-    target_noise_std = noise_std if given is None else check_noise("target_noise_std", given, positive=False)
-    return NoiseModel(noise_std, target_noise_std, rule, effective_rank(targets))
+def check_noise(acquisition: Acquisition) -> None:
+    """Raises `ValueError` unless the acquisition's noises are numbers in their range (or left to the rule)."""
+    if acquisition.noise_std != "auto":
+        _check_number("noise_std", acquisition.noise_std, positive=True)
+    if acquisition.target_noise_std is not None:
+        _check_number("target_noise_std", acquisition.target_noise_std, positive=False)
 
 
-def check_noise(name: str, value: float, positive: bool) -> float:
-    """The value as a float, or an error that names the argument."""
+def _check_number(name: str, value: Any, positive: bool) -> None:
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
     if not (0 <= number < float("inf")) or (positive and number == 0):
         bound = "positive" if positive else "0 or positive"
         raise ValueError(f"{name} must be {bound} and finite, got {value!r}")
-    return number
 
 
 def describe(acquisition: Acquisition) -> dict[str, Any]:
@@ -183,13 +239,23 @@ def describe(acquisition: Acquisition) -> dict[str, Any]:
     return asdict(acquisition)  # type: ignore[call-overload, no-any-return]
 
 
-def with_information_gain(indices: list[int], pool: Pool, targets: Tensor, noise: NoiseModel) -> Picks:
+def with_information_gain(indices: list[int], pool: Pool, setting: Setting, known: torch.Tensor) -> Picked:
     """Measures picks that were made without a Gaussian process by what each tells about the targets, given those before
     it.
     """
-    objective = InformationGain(targets, noise.noise_std, noise.target_noise_std)
-    gains = []
-    for row in pool.rows(indices):
-        gains.append(objective.score(objective.start(row[None])).item())
+    objective, rows = objectives.ITL(setting), pool.rows(indices)
+    for row in known:
         objective.observe(row)
-    return Picks(indices, gains)
+    state, start = objective.begin(rows)
+    memory = RowMemory(start, len(objective.posteriors), len(known) + len(indices))
+    gains = []
+    told = 0
+    for place, row in enumerate(rows):
+        if objective.count > told:
+            picks = objective.picks(told, objective.count)
+            columns = objective.columns(rows, memory.views(), picks)
+            state, told = objective.advance(state, columns, picks), objective.count
+            memory.append(columns)
+        gains.append(float(objective.gain(objective.score(state[:, place : place + 1], told))))
+        objective.observe(row)
+    return Picked(indices, gains)

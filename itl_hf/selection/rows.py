@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,21 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.objectives import Setting
 from itl_hf.gp.pool import Pool
-from itl_hf.gp.posterior import Posterior
-from itl_hf.selection.acquisitions import Acquisition, Noise, NoiseModel, describe, resolve_acquisition, resolve_noise
+from itl_hf.selection.acquisitions import (
+    Acquisition,
+    Noise,
+    Request,
+    check_noise,
+    describe,
+    resolve_acquisition,
+)
+from itl_hf.selection.defaults import Model, resolve_model
+from itl_hf.selection.sources import Features, as_rows, finite
 
-Features = np.ndarray | Tensor | Sequence[Sequence[float]]
-KERNELS = ("linear",)
+KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
 
 
 @dataclass(frozen=True)
@@ -29,9 +38,11 @@ class RowSelection:
 
     Args:
         indices (`np.ndarray`): (n,) int64 row numbers in the order picked.
-        gains (`np.ndarray`): (n,) float64, information about the targets that each pick added, in nats.
+        gains (`np.ndarray`): (n,) float64, the acquisition's gain of each pick; for those without a Gaussian process of
+            their
+        own (`"cosine"`, `"random"`) and for ITL the information it added about the targets, in nats.
         target_variance (`np.ndarray`): (n + 1, m) float64, posterior variance of f at each target after 0..n picks.
-        similarity (`np.ndarray`): (n, m) float64, cosine of each pick with each target, on the prepared features.
+        similarity (`np.ndarray`): (n, m) float64, prior correlation of each pick with each target under the kernel.
         record (`dict`): what was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
     """
 
@@ -51,30 +62,37 @@ def select_rows(
     num_examples: int,
     *,
     acquisition: str | Acquisition = "itl",
-    kernel: str = "linear",
+    kernel: KernelLike = "auto",
     noise_std: Noise | None = None,
     target_noise_std: float | None = None,
     seed: int | None = None,
     replace: bool = False,
-    standardize: bool = True,
+    standardize: bool | str = True,
+    already_selected: Sequence[int] | Features | None = None,
     progress: bool = False,
 ) -> RowSelection:
     """Picks the rows of `pool` that tell most about `targets`.
 
     Args:
         pool (`np.ndarray` or `torch.Tensor`): (N, d) feature rows of any float type; a memory map is read block by
-            block, never copied.
+            block, never copied. Under `torchrun` every process passes the same pool and reads its own part.
         targets (`np.ndarray` or `torch.Tensor`): (m, d) feature rows of the task's prompts.
         num_examples (`int`): rows to pick.
-        acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`): `"itl"`, `"cosine"`, `"random"`, or an
-            object such as `ITL(noise_std=1.0)`.
-        kernel (`str`, *optional*, defaults to `"linear"`): k(x, y) = phi(x).phi(y).
+        acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`): `"itl"`, `"vtl"` (alias `"sift"`),
+            `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, `"cosine"`, `"random"`, or an object such as
+            `ITL(noise_std=1.0)`.
+        kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`): `"linear"`, `"rbf"`, `"laplace"`,
+            `"cosine"`, an object of `itl_hf.gp.kernels`, or a function (X, Y) -> k(X, Y) such as a `gpytorch` kernel.
         noise_std (`float` or `"auto"`, *optional*): see `ITL`; `"auto"` when left out.
         target_noise_std (`float`, *optional*): see `ITL`; equal to `noise_std` when left out.
         seed (`int`, *optional*): seed of `acquisition="random"`.
         replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
-        standardize (`bool`, *optional*, defaults to `True`): centre both arrays by the pool's mean and scale to mean
-            k(x, x) = 1.
+        standardize (`bool` or `str`, *optional*, defaults to `True`): what is done to both arrays first, fitted on the
+            pool. `True`: centre, every dimension to the same variance, every row to norm 1. `False`: nothing. Or a
+            name: `"scale"`, `"dimensions"`, `"whiten"`, `"whiten-64"`, each also with `-unit` behind; see
+            `itl_hf.gp.preparation.Standardization`.
+        already_selected (`Sequence[int]` or features, *optional*): what the model was trained on before: row numbers of
+            the pool (they are not picked again unless `replace`), or (h, d) feature rows.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
 
     Returns:
@@ -88,79 +106,102 @@ def select_rows(
         >>> import numpy as np
         >>> from itl_hf import select_rows
         >>> pool = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
-        >>> select_rows(pool, [[1.0, 0.1]], num_examples=1, standardize=False).indices
+        >>> select_rows(pool, [[1.0, 0.1]], num_examples=1).indices
         array([0])
     """
-    pool_rows, target_rows = _as_rows(pool, "pool"), _as_rows(targets, "targets")
-    options = {"noise_std": noise_std, "target_noise_std": target_noise_std, "seed": seed}
-    chosen = resolve_acquisition(acquisition, **options)
-    _check(pool_rows, target_rows, num_examples, kernel, replace)
-    prepared = Pool(pool_rows, standardize=standardize)
+    pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
+    chosen = resolve_acquisition(acquisition, noise_std=noise_std, target_noise_std=target_noise_std, seed=seed)
+    check_noise(chosen)
+    if pool_rows.shape[1] != target_rows.shape[1]:
+        raise ValueError(
+            f"`pool` rows have {pool_rows.shape[1]} features and `targets` rows {target_rows.shape[1]}; "
+            "embed both with the same embedder"
+        )
+    known_numbers, known_rows = _known(already_selected, pool_rows)
+    closed = [] if replace else known_numbers
+    check_count(num_examples, pool_rows.shape[0] - len(set(closed)), replace)
+    model = resolve_model(kernel, standardize)
+    prepared = Pool(pool_rows, model.standardize)
     _warn_zero_rows(prepared)
-    anchors = prepared.standardization(_finite(target_rows, "targets"))  # (m, d)
-    noise = resolve_noise(chosen, anchors, num_examples)
+    anchors = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
+    setting, rule = model.setting(chosen, anchors, num_examples)
+    warn_if_undirected(chosen, setting)
+    known = prepared.rows(known_numbers) if known_numbers else prepared.preparation(known_rows).to(prepared.device)
     with tqdm(total=num_examples, desc=f"selecting ({chosen.name})", unit="row", disable=not progress) as bar:
-        picks = chosen.pick(prepared, anchors, num_examples, noise, replace, bar.update)
+        picked = chosen.pick(prepared, setting, Request(num_examples, replace, known, closed, bar.update))
         bar.update(num_examples - bar.n)
-    rows = prepared.rows(picks.indices)  # (n, d)
+    rows = prepared.rows(picked.indices)  # (n, d)
     return RowSelection(
-        indices=np.asarray(picks.indices, dtype=np.int64),
-        gains=np.asarray(picks.gains, dtype=np.float64),
-        target_variance=target_variance(rows, anchors, noise).numpy(),
-        similarity=(torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(anchors).T).numpy(),
-        record=_record(chosen, noise, kernel, prepared, anchors, replace, standardize),
+        indices=np.asarray(picked.indices, dtype=np.int64),
+        gains=np.asarray(picked.gains, dtype=np.float64),
+        target_variance=target_variance(rows, setting, known).cpu().numpy(),
+        similarity=correlation(rows, setting).cpu().numpy(),
+        record=_record(chosen, model, setting, rule, prepared, replace) | {"already_selected": len(known)},
     )
 
 
-def target_variance(picks: Tensor, targets: Tensor, noise: NoiseModel) -> Tensor:
+def target_variance(picks: Tensor, setting: Setting, known: Tensor) -> Tensor:
     """Posterior variance of every target after 0..n picks, (n, d), (m, d) -> (n + 1, m) float64."""
-    posterior = Posterior(targets.shape[1], noise.noise_std)
-    removed = torch.stack([targets @ posterior.observe(row) for row in picks]).square()  # (n, m)
-    variance = torch.cat([targets.square().sum(1)[None], removed.neg()]).cumsum(0)
-    return variance.clamp_min(0)
+    posterior = setting.posterior()
+    for row in [*known, *picks]:
+        posterior.observe(row)
+    removed = posterior.projections(setting.targets).square()  # (h + n, m)
+    start = setting.kernel.diagonal(setting.targets) - removed[: len(known)].sum(0)
+    return torch.cat([start[None], removed[len(known) :].neg()]).cumsum(0).clamp_min(0)
 
 
-def _as_rows(features: Features, name: str) -> np.ndarray | Tensor:
-    """The array as it is, or a list turned into one; anything that is no float matrix is refused by name."""
-    rows = features if isinstance(features, np.ndarray | Tensor) else np.asarray(features, dtype=np.float64)
-    if rows.ndim != 2:
-        raise ValueError(f"`{name}` must be a matrix of feature rows (N, d), got shape {tuple(rows.shape)}")
-    if rows.shape[0] == 0 or rows.shape[1] == 0:
-        raise ValueError(f"`{name}` is empty: shape {tuple(rows.shape)}")
-    if isinstance(rows, Tensor):
-        rows = rows.detach().cpu()
-    if not (rows.is_floating_point() if isinstance(rows, Tensor) else np.issubdtype(rows.dtype, np.floating)):
-        raise ValueError(f"`{name}` must hold floats, got {rows.dtype}")
-    return rows
+def correlation(rows: Tensor, setting: Setting) -> Tensor:
+    """k(x, a) / sqrt(k(x, x) k(a, a)), (n, d), (m, d) -> (n, m)."""
+    kernel, targets = setting.kernel, setting.targets
+    scale = torch.outer(kernel.diagonal(rows), kernel.diagonal(targets)).sqrt()
+    return kernel.cross(rows, targets) / scale.clamp_min(torch.finfo(torch.float64).tiny)
 
 
-def _finite(rows: np.ndarray | Tensor, name: str) -> Tensor:
-    tensor = rows if isinstance(rows, Tensor) else torch.tensor(rows)
-    bad = (~torch.isfinite(tensor).all(1)).nonzero()
-    if len(bad):
-        raise ValueError(
-            f"row {int(bad[0])} of `{name}` holds NaN or infinity; embed it again or drop it before selecting"
+def warn_if_undirected(acquisition: Acquisition, setting: Setting) -> None:
+    """Says in plain words when the targets determine the whole function, so that ITL no longer looks at them.
+
+    With noise-free targets ITL's c is the variance that is left when the targets are known; targets that span the
+    feature space leave none, and the score becomes that of uncertainty sampling.
+    """
+    targets = setting.targets
+    if acquisition.name != "itl" or setting.target_noise_std > 1e-3 * setting.noise_std or not setting.kernel.linear:
+        return
+    rank = int(torch.linalg.matrix_rank(targets))
+    if rank >= targets.shape[1]:
+        warnings.warn(
+            f"the {len(targets)} targets span all {targets.shape[1]} feature dimensions and target_noise_std is "
+            f"{setting.target_noise_std:g}: ITL has lost its direction and picks what the model knows least about, "
+            "whatever the targets. Leave target_noise_std at its default, or use fewer targets or more features.",
+            stacklevel=3,
         )
-    return tensor
 
 
-def _check(pool: Any, targets: Any, num_examples: int, kernel: str, replace: bool) -> None:
-    if pool.shape[1] != targets.shape[1]:
-        raise ValueError(
-            f"`pool` rows have {pool.shape[1]} features and `targets` rows {targets.shape[1]}; "
-            "embed both with the same embedder"
-        )
-    check_count(num_examples, pool.shape[0], replace)
-    if kernel not in KERNELS:
-        raise ValueError(f"unknown kernel {kernel!r}; known: {', '.join(KERNELS)}")
-
-
-def check_count(num_examples: int, pool_rows: int, replace: bool) -> None:
-    """Raises `ValueError` unless `num_examples` rows can be picked from `pool_rows`."""
+def check_count(num_examples: int, open_rows: int, replace: bool) -> None:
+    """Raises `ValueError` unless `num_examples` rows can be picked from `open_rows`."""
     if isinstance(num_examples, bool) or not isinstance(num_examples, int | np.integer) or num_examples < 1:
         raise ValueError(f"num_examples must be a whole number of at least 1, got {num_examples!r}")
-    if not replace and num_examples > pool_rows:
-        raise ValueError(f"num_examples={num_examples} is more than the {pool_rows} rows of the pool")
+    if not replace and num_examples > open_rows:
+        raise ValueError(
+            f"num_examples={num_examples} is more than the {open_rows} rows of the pool that can be picked"
+        )
+
+
+def _known(already_selected: Any, pool: Any) -> tuple[list[int], Tensor]:
+    """Row numbers, or feature rows, of what was trained on before."""
+    none = torch.zeros(0, pool.shape[1])
+    if already_selected is None or len(already_selected) == 0:
+        return [], none
+    array = already_selected if isinstance(already_selected, Tensor) else np.asarray(already_selected)
+    if array.ndim == 2:
+        rows = finite(as_rows(array, "already_selected"), "already_selected")
+        if rows.shape[1] != pool.shape[1]:
+            raise ValueError(f"`already_selected` rows have {rows.shape[1]} features and `pool` rows {pool.shape[1]}")
+        return [], rows
+    numbers = [int(number) for number in array]
+    for number in numbers:
+        if not 0 <= number < pool.shape[0]:
+            raise ValueError(f"already_selected: row {number} is not among the {pool.shape[0]} rows of the pool")
+    return numbers, none
 
 
 def _warn_zero_rows(pool: Pool) -> None:
@@ -173,23 +214,18 @@ def _warn_zero_rows(pool: Pool) -> None:
 
 
 def _record(
-    acquisition: Acquisition,
-    noise: NoiseModel,
-    kernel: str,
-    pool: Pool,
-    targets: Tensor,
-    replace: bool,
-    standardize: bool,
+    acquisition: Acquisition, model: Model, setting: Setting, rule: dict[str, Any], pool: Pool, replace: bool
 ) -> dict[str, Any]:
     asked = describe(acquisition)
     return {
         "acquisition": acquisition.name,
         "asked": {key: value for key, value in asked.items() if key != "name"},
-        "kernel": kernel,
-        "standardize": standardize,
+        **model.describe(),
+        "noise_std": setting.noise_std,
+        "target_noise_std": setting.target_noise_std,
+        **rule,
         "replace": replace,
-        **asdict(noise),
         "pool_rows": pool.num_rows,
-        "target_rows": len(targets),
-        "dimension": pool.dimension,
+        "target_rows": len(setting.targets),
+        "dimension": pool.raw_dimension,
     }

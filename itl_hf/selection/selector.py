@@ -19,8 +19,9 @@ from itl_hf.embedding.embed import embed, rows_fingerprint
 from itl_hf.embedding.embedder import Embedder
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resolve_acquisition
+from itl_hf.selection.defaults import Model, resolve_model
 from itl_hf.selection.layout import principal_layout
-from itl_hf.selection.rows import KERNELS, RowSelection, check_count, select_rows
+from itl_hf.selection.rows import KernelLike, RowSelection, check_count, select_rows
 from itl_hf.selection.selection import COLUMNS, Selection
 from itl_hf.text import Row, as_dataset, row_format
 
@@ -35,7 +36,9 @@ class Selector:
             `HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")`.
         acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`): `"itl"`, `"cosine"`, `"random"`, or an
             object such as `ITL(noise_std=1.0)`.
-        kernel (`str`, *optional*, defaults to `"linear"`): kernel on the features.
+        kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`): kernel on the features, see
+            `select_rows`.
+        standardize (`bool` or `str`, *optional*, defaults to `True`): preparation of the features, see `select_rows`.
         noise_std (`float` or `"auto"`, *optional*): see `ITL`.
         target_noise_std (`float`, *optional*): see `ITL`.
         seed (`int`, *optional*): seed of `acquisition="random"`.
@@ -53,7 +56,8 @@ class Selector:
         embedder: Embedder,
         acquisition: str | Acquisition = "itl",
         *,
-        kernel: str = "linear",
+        kernel: KernelLike = "auto",
+        standardize: bool | str = True,
         noise_std: Noise | None = None,
         target_noise_std: float | None = None,
         seed: int | None = None,
@@ -63,9 +67,10 @@ class Selector:
         self.acquisition = resolve_acquisition(
             acquisition, noise_std=noise_std, target_noise_std=target_noise_std, seed=seed
         )
-        self.kernel = kernel
+        check_noise(self.acquisition)
+        self.kernel, self.standardize = kernel, standardize
+        self.model = resolve_model(kernel, standardize)
         self.store = None if store is None else Path(store)
-        self._check_options()
 
     def select(
         self,
@@ -110,6 +115,7 @@ class Selector:
             num_examples,
             acquisition=self.acquisition,
             kernel=self.kernel,
+            standardize=self.standardize,
             replace=replace,
             progress=True,
         )
@@ -119,15 +125,7 @@ class Selector:
             "targets_fingerprint": hashes["targets"],
             "versions": versions(),
         }
-        return _gather(rows, pool_data, target_data, pool_features, target_features, provenance)
-
-    def _check_options(self) -> None:
-        if self.kernel not in KERNELS:
-            raise ValueError(f"unknown kernel {self.kernel!r}; known: {', '.join(KERNELS)}")
-        if self.acquisition.noise_std != "auto":
-            check_noise("noise_std", self.acquisition.noise_std, positive=True)
-        if self.acquisition.target_noise_std is not None:
-            check_noise("target_noise_std", self.acquisition.target_noise_std, positive=False)
+        return _gather(rows, pool_data, target_data, pool_features, target_features, self.model, provenance)
 
     def _embed(self, dataset: Dataset, name: str, rows_hash: str) -> np.ndarray:
         work = json.dumps([self.embedder.fingerprint(), rows_hash], sort_keys=True)
@@ -141,10 +139,11 @@ def _gather(
     targets: Dataset,
     pool_features: np.ndarray,
     target_features: np.ndarray,
+    model: Model,
     provenance: dict[str, Any],
 ) -> Selection:
-    prepared = Pool(pool_features)
-    anchors = prepared.standardization(torch.tensor(target_features))
+    prepared = Pool(pool_features, model.standardize)
+    anchors = prepared.preparation(torch.tensor(target_features))
     return Selection(
         dataset=_picked(pool, rows),
         targets=targets,

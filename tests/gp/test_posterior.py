@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf.gp.kernels import Standardization
+from itl_hf.gp import preparation
 from itl_hf.gp.noise import effective_rank, picks_per_direction
-from itl_hf.gp.posterior import Posterior
+from itl_hf.gp.posterior import LinearPosterior as Posterior
 from tests.oracle import gaussian_process as oracle
 
 
@@ -43,10 +43,29 @@ def test_given_values_equals_observing_them_one_by_one(rows_noise_std, count):
 
 def test_standardization_in_blocks_equals_all_at_once():
     rows = 5 + torch.randn(100, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    whole, blocks = Standardization.fit([rows]), Standardization.fit(rows.split(9))
-    np.testing.assert_allclose(whole.mean, rows.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(whole(rows), blocks(rows), rtol=1e-9)
-    assert whole(rows).square().sum(1).mean().item() == pytest.approx(1)
+    of = lambda parts, mode: preparation.fit(
+        [preparation.Moments.of(part, mode == "whiten") for part in parts], preparation.Standardization(mode, 4), 7
+    )
+    for mode in preparation.MODES:
+        whole, blocks = of([rows], mode), of(rows.split(9), mode)
+        np.testing.assert_allclose(whole(rows).abs(), blocks(rows).abs(), rtol=1e-9, atol=1e-12)
+        assert whole(rows).square().sum(1).mean().item() == pytest.approx(1)
+
+
+def test_preparations_do_what_they_say():
+    rows = 5 + torch.randn(100, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.arange(7)
+    fitted = {
+        mode: preparation.fit([preparation.Moments.of(rows, mode == "whiten")], preparation.Standardization(mode), 7)(
+            rows
+        )
+        for mode in preparation.MODES
+    }
+    np.testing.assert_allclose(fitted["scale"].mean(0), 0, atol=1e-12)
+    ratio = fitted["scale"][:, 1:] / (rows - rows.mean(0))[:, 1:]
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-9)
+    # The first column is constant: it tells nothing and is left out.
+    np.testing.assert_allclose(fitted["dimensions"].square().mean(0), [0] + [1 / 6] * 6, atol=1e-12)
+    np.testing.assert_allclose(fitted["whiten"].T @ fitted["whiten"] / 100, torch.eye(6) / 6, atol=1e-9)
 
 
 def test_effective_rank_counts_directions():
@@ -58,7 +77,8 @@ def test_effective_rank_counts_directions():
 
 @pytest.mark.parametrize("noise_variance", [2.0, 10.0, 40.0])
 def test_picks_per_cluster_follow_the_derivation_of_the_noise_rule(noise_variance):
-    """Equicorrelated cluster rows (r), outside rows (q): the covariance with the target crosses at the derived count."""
+    """Equicorrelated cluster rows (r), outside rows (q): the covariance with the target crosses at the derived
+    count."""
     r, q = 0.9, 0.45
     turn = (noise_variance + 1 - r) * (1 / q - 1 / r)
     for picks, cluster_wins in [(int(turn), True), (int(turn) + 1, False)]:

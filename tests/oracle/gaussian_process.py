@@ -58,8 +58,8 @@ def greedy_itl(pool, targets, num_examples, noise_std, target_noise_std, replace
 
 
 def standardize(pool, targets):
-    """Both arrays centred by the pool's mean and scaled to mean k(x, x) = 1 over the pool."""
-    mean = pool.astype(np.float64).mean(0)
-    centred = pool.astype(np.float64) - mean
-    scale = np.sqrt((centred**2).sum(1).mean())
-    return centred / scale, (targets.astype(np.float64) - mean) / scale
+    """Both arrays centred by the pool's mean, every dimension to the pool's unit variance, every row to norm 1."""
+    pool, targets = pool.astype(np.float64), targets.astype(np.float64)
+    mean, deviation = pool.mean(0), pool.std(0)
+    unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit((pool - mean) / deviation), unit((targets - mean) / deviation)

@@ -150,5 +150,5 @@ def test_bad_rows_are_refused_before_anything_is_embedded(changes, message):
 
 @pytest.mark.parametrize("options", [{"acquisition": "itll"}, {"kernel": "cubic"}, {"noise_std": -1.0}])
 def test_bad_options_are_refused_at_once(options):
-    with pytest.raises(ValueError, match="unknown|positive"):
+    with pytest.raises(ValueError, match=r"unknown|positive"):
         Selector(CharacterCounts(), **options)

@@ -1,0 +1,170 @@
+"""What is done to raw feature rows before any kernel sees them: an affine map, fitted on the pool, applied to pool and
+targets.
+
+Raw hidden states are anisotropic: one mean direction and a few dimensions carry nearly all of their norm (mean-pooled
+cosines sit near 0.9). Centred and scaled to mean k(x, x) = 1, noise is in the same unit for all models; standardised by
+dimension or whitened, no single dimension decides what is similar.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from itl_hf import distributed
+
+MODES = ("scale", "dimensions", "whiten")
+WHITENED = 128
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Which map to fit.
+
+    Args:
+        mode (`str`): `"scale"`: centre, one factor for mean k(x, x) = 1. `"dimensions"`: each dimension to variance 1 /
+            d. `"whiten"`: the leading principal directions, each to variance 1 / components.
+        components (`int`, *optional*): directions that whitening keeps; 128, or those that carry variance, when left
+            out.
+        unit (`bool`, *optional*, defaults to `False`): scale every row to norm 1 afterwards, so that k(x, x) = 1 for
+            each.
+    """
+
+    mode: Literal["scale", "dimensions", "whiten"]
+    components: int | None = None
+    unit: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Standardization:
+        """From a name: a mode, `-64` for whitening to 64 directions, `-unit` for unit norm, as in `"whiten-64-unit"`.
+
+        Raises:
+            `ValueError`: no such name.
+        """
+        mode, *rest = text.split("-")
+        unit = rest[-1:] == ["unit"]
+        count = rest[: len(rest) - unit]
+        whitened = mode == "whiten" and len(count) == 1 and count[0].isdigit() and int(count[0]) > 0
+        if mode not in MODES or (count and not whitened):
+            raise ValueError(
+                f"unknown standardize {text!r}; known: {', '.join(MODES)}, whiten-64, each also with -unit behind"
+            )
+        return cls(mode, int(count[0]) if count else None, unit)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        parts = [self.mode, str(self.components) if self.components else "", "unit" if self.unit else ""]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def full(self) -> bool:
+        """Whether fitting needs all products of dimensions."""
+        return self.mode == "whiten"
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and centred second moment of rows, which merge without the cancellation of sum(x^2) - n mean^2.
+
+    Source: Chan, Golub & LeVeque (1983), eq. 2.1.
+
+    Args:
+        count (`Tensor`): () float64.
+        mean (`Tensor`): (d,) float64.
+        spread (`Tensor`): (d,) float64, centred sums of squares; (d, d) sums of products if asked for.
+    """
+
+    count: Tensor
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, full: bool = False) -> Moments:
+        """Moments of one block, (B, d); of no rows, all zeros."""
+        rows = rows.double()
+        mean = rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
+        centred = rows - mean
+        spread = centred.T @ centred if full else centred.square().sum(0)
+        return cls(rows.new_tensor(float(len(rows))), mean, spread)
+
+    def merge(self, other: Moments) -> Moments:
+        """Moments of both together."""
+        count = (self.count + other.count).clamp_min(1)
+        shift = other.mean - self.mean
+        product = torch.outer(shift, shift) if self.spread.ndim == 2 else shift.square()
+        spread = self.spread + other.spread + product * (self.count * other.count / count)
+        return Moments(self.count + other.count, self.mean + shift * (other.count / count), spread)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The map x -> (x - mean) * weights, or (x - mean) @ weights when `weights` is a matrix; then, if asked for, to
+    unit norm.
+
+    Args:
+        mean (`Tensor`): (d,) float64.
+        weights (`Tensor`): () or (d,) factors, or a (d, k) matrix, float64.
+        unit (`bool`): whether rows end with norm 1 (a row equal to the mean stays zero).
+    """
+
+    mean: Tensor
+    weights: Tensor
+    unit: bool = False
+
+    @classmethod
+    def none(cls, dimension: int) -> Preparation:
+        """Changes nothing, for features that are prepared already."""
+        return cls(torch.zeros(dimension, dtype=torch.float64), torch.ones((), dtype=torch.float64))
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a prepared row."""
+        return int(self.weights.shape[1]) if self.weights.ndim == 2 else len(self.mean)
+
+    def __call__(self, rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """(B, d) raw rows of any float type -> (B, dimension) prepared rows."""
+        centred = rows.to(dtype) - self.mean.to(rows.device, dtype)
+        weights = self.weights.to(rows.device, dtype)
+        mapped = centred @ weights if weights.ndim == 2 else centred.mul_(weights)
+        return torch.nn.functional.normalize(mapped) if self.unit else mapped
+
+
+def fit(moments: Iterable[Moments], how: Standardization, dimension: int) -> Preparation:
+    """Fits the map on all rows of the pool, over all processes.
+
+    Args:
+        moments (`Iterable[Moments]`): those of this process's blocks, in row order; with sums of products for
+            whitening.
+        how (`Standardization`): the kind of map.
+        dimension (`int`): d, needed where a process has no blocks.
+
+    Raises:
+        `ValueError`: all rows are equal, so there is nothing to choose between.
+    """
+    merged = _merge(moments, dimension, how.full)
+    count, mean = merged.count, merged.mean
+    variance = (merged.spread.diagonal() if how.full else merged.spread) / count  # (d,)
+    if variance.sum().sqrt() <= 1e-12 * mean.norm():
+        raise ValueError("all rows of `pool` are the same: there is nothing to choose between")
+    if how.mode == "scale":
+        return Preparation(mean, variance.sum().rsqrt(), how.unit)
+    if how.mode == "dimensions":
+        alive = variance > variance.max() * 1e-12  # a constant dimension tells nothing and is left out
+        return Preparation(mean, torch.where(alive, (variance * alive.sum()).clamp_min(1e-300).rsqrt(), 0.0), how.unit)
+    values, vectors = torch.linalg.eigh(merged.spread / count)  # ascending
+    kept = min(how.components or WHITENED, int((values > values[-1] * 1e-10).sum()))
+    return Preparation(mean, vectors[:, -kept:] * (values[-kept:] * kept).rsqrt(), how.unit)
+
+
+def _merge(moments: Iterable[Moments], dimension: int, full: bool) -> Moments:
+    """One set of moments from those of each block, merged in row order whichever process they come from."""
+    empty = Moments.of(torch.zeros(0, dimension), full)
+    table = [torch.cat([part.count[None], part.mean, part.spread.flatten()]).cpu() for part in moments]
+    width = 1 + dimension + empty.spread.numel()
+    rows = distributed.gather_rows(torch.stack(table) if table else torch.zeros(0, width, dtype=torch.float64))
+    parts = [Moments(row[0], row[1 : 1 + dimension], row[1 + dimension :].view_as(empty.spread)) for row in rows]
+    return functools.reduce(Moments.merge, parts)

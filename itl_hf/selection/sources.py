@@ -1,0 +1,66 @@
+"""Feature arrays as users have them: lists, NumPy arrays, memory maps, tensors."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Features = np.ndarray | Tensor | Sequence[Sequence[float]]
+
+
+class MappedRows:
+    """A memory map that does not stay in memory: pages are given back after each read.
+
+    Without it the pages of a whole pool would count as this process's memory until something else needs the room.
+    """
+
+    def __init__(self, array: np.memmap) -> None:
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, index: Any) -> Tensor:
+        rows = torch.from_numpy(np.array(self.array[index], copy=True))
+        mapped = getattr(self.array, "_mmap", None)
+        if mapped is not None:
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                mapped.madvise(mmap.MADV_DONTNEED)
+        return rows
+
+
+def as_rows(features: Features, name: str) -> Any:
+    """The array as it is, or a list turned into one; anything that is no float matrix is refused by name.
+
+    Raises:
+        `ValueError`: not two-dimensional, empty, or no floats.
+    """
+    rows = features if isinstance(features, np.ndarray | Tensor) else np.asarray(features, dtype=np.float64)
+    if rows.ndim != 2:
+        raise ValueError(f"`{name}` must be a matrix of feature rows (N, d), got shape {tuple(rows.shape)}")
+    if rows.shape[0] == 0 or rows.shape[1] == 0:
+        raise ValueError(f"`{name}` is empty: shape {tuple(rows.shape)}")
+    floats = rows.is_floating_point() if isinstance(rows, Tensor) else np.issubdtype(rows.dtype, np.floating)
+    if not floats:
+        raise ValueError(f"`{name}` must hold floats, got {rows.dtype}")
+    if isinstance(rows, Tensor):
+        return rows.detach()
+    return MappedRows(rows) if isinstance(rows, np.memmap) and rows.filename is not None else rows
+
+
+def finite(rows: Any, name: str) -> Tensor:
+    """All rows as a tensor.
+
+    Raises:
+        `ValueError`: NaN or infinity; the row is named.
+    """
+    tensor = rows if isinstance(rows, Tensor) else torch.as_tensor(np.array(rows[:], copy=True))
+    bad = (~torch.isfinite(tensor).all(1)).nonzero()
+    if len(bad):
+        raise ValueError(
+            f"row {int(bad[0])} of `{name}` holds NaN or infinity; embed it again or drop it before selecting"
+        )
+    return tensor
