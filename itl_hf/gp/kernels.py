@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -221,7 +221,7 @@ def resolve_kernel(kernel: str | Kernel | Callable[[Tensor, Tensor], Any]) -> Ke
             raise ValueError(f"unknown kernel {kernel!r}; known: {', '.join(sorted(KERNELS))}")
         return KERNELS[kernel]()
     if hasattr(kernel, "cross") and hasattr(kernel, "diagonal"):
-        return kernel
+        return cast("Kernel", kernel)
     if callable(kernel):
         return Callable_(kernel)
     raise TypeError(f"kernel must be a name, a Kernel or a function of two sets of rows, got {type(kernel).__name__}")

@@ -57,8 +57,11 @@ class Posterior(Protocol):
     """
 
     noise_variance: float
-    count: int
     needs_memory: bool
+
+    @property
+    def count(self) -> int:
+        """Observations so far, without values that were given at the start."""
 
     def prior_variance(self, rows: Tensor) -> Tensor:
         """k(x, x) of each row, (B, d) -> (B,), in the rows' precision."""
@@ -272,7 +275,8 @@ class KernelPosterior:
         if cross is None:
             cross = self.kernel.cross(frame.rows, rows)  # (b, B)
         rest = torch.addmm(cross, frame.earlier, known[: frame.earlier.shape[1]], alpha=-1)
-        return torch.linalg.solve_triangular(frame.factor, rest, upper=False)
+        projections: Tensor = torch.linalg.solve_triangular(frame.factor, rest, upper=False)
+        return projections
 
     def observe(self, row: Tensor) -> None:
         """See `Posterior`."""
