@@ -119,15 +119,12 @@ class Objective:
 
     def columns(self, rows: Tensor, memory: Memory, picks: Picks) -> Tensor:
         """What the picks say to each row, (B, d) -> (q, b, B). Memory must hold all picks before these."""
-        cross = self.setting.kernel.cross(picks.frames[0].rows, rows) if self.remembers else None
-        known = memory if self.remembers else [rows] * len(self.posteriors)
-        projections = [
-            # Solving in place would spoil the kernel block for the next posterior, hence one call each on the same
-            # `cross`.
-            posterior.project(rows, known[place], picks.frames[place], cross)
-            for place, posterior in enumerate(self.posteriors)
-        ]
-        return torch.stack(projections)
+        if not self.remembers:  # one matrix product for all posteriors: the rows are read once
+            directions = torch.cat([frame.rows for frame in picks.frames])  # (q b, d)
+            return (directions @ rows.T).view(len(picks.frames), -1, len(rows))
+        cross = self.setting.kernel.cross(picks.frames[0].rows, rows)  # (b, B)
+        pairs = enumerate(self.posteriors)
+        return torch.stack([each.project(rows, memory[place], picks.frames[place], cross) for place, each in pairs])
 
     def remember(self, memory: Memory, columns: Tensor) -> Memory:
         """Memory with the columns of further picks."""
@@ -317,7 +314,7 @@ class VTL(Targeted):
     def columns(self, rows: Tensor, memory: Memory, picks: Picks) -> Tensor:
         """P and h, (2, b, B)."""
         if not self.remembers:
-            return torch.stack([picks.frames[0].rows @ rows.T, picks.extra[1] @ rows.T])
+            return (torch.cat([picks.frames[0].rows, picks.extra[1]]) @ rows.T).view(2, -1, len(rows))
         projections = super().columns(rows, memory[:1], picks)[0]
         _, new, gram = picks.extra
         earlier = memory[0][: gram.shape[1] - len(new)]

@@ -54,7 +54,9 @@ class Pool:
         moments: list[Moments] = []
         try:
             for start in self._starts:
-                moments.append(Moments.of(self._checked(start), full))
+                block = self._checked(start)
+                if standardize is not None:
+                    moments.append(Moments.of(block, full))
                 if full:  # d x d numbers for every block would be too many to hold
                     moments = [functools.reduce(Moments.merge, moments)]
         except ValueError as caught:

@@ -30,9 +30,12 @@ from itl_hf.gp.greedy import Picked, first_best, tie
 from itl_hf.gp.objectives import Objective, Picks
 from itl_hf.gp.pool import Pool
 
-FIRST_PICKS, MOST_PICKS = 16, 64
+FEWEST_PICKS, FIRST_PICKS, MOST_PICKS = 8, 16, 64
 FEWEST_CANDIDATES, MOST_CANDIDATES = 1024, 8192
 MOST_SUSPECTS = 4096
+#: Columns of the last pass are kept while they fit in this much memory, to take back picks that did not stand; otherwise
+#: they are computed again with the next pass.
+COLUMN_BYTES = 256 * 2**20
 #: The measured error of a float32 pass is that of a thousand rows; millions may do worse.
 SAFETY = 8.0
 
@@ -45,6 +48,7 @@ class _Block:
     state: Tensor  # (k, B)
     prior: Tensor  # (B,)
     memory: RowMemory
+    columns: Tensor | None = None  # (q, b, B), those of the last pass, while there is room for them
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,21 @@ class _Change:
 
     picks: Picks
     sign: float
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Rows that might beat a speculated pick.
+
+    Args:
+        numbers (`Tensor`): (V,) int64 row numbers, ascending.
+        first (`int`): the first step that one of them reached; the number of steps if there is none.
+        horizon (`int`): steps up to which these are all suspects.
+    """
+
+    numbers: Tensor
+    first: int
+    horizon: int
 
 
 class Search:
@@ -108,22 +127,27 @@ class Search:
         )
         stands = len(run.places)
         if verified:
-            suspects, horizon = self._verify(candidates, run, base)
-            stands = min(stands, horizon)
+            suspects = self._verify(candidates, run, base)
             if suspects is None:  # float32 could not tell rows apart
                 self.objective.forget(base)
                 self._start(torch.float64)
                 return
-            if len(suspects):
-                run, stands = self._settle(candidates, suspects, run, base, stands)
+            stands = suspects.horizon
+            if len(suspects.numbers) > self.breadth // 8:
+                self.breadth = min(2 * self.breadth, MOST_CANDIDATES)
+            if len(suspects.numbers):
+                run, stands = self._settle(candidates, suspects, run, base)
             elif stands < len(run.places):
-                self._take_back(run, candidates, base, stands)
+                self._replace(candidates, base + stands, run.places[stands:])
         self._commit(candidates, run, stands)
 
-    def _speculate(self, candidates: Candidates, steps: int) -> Run:
-        """Exact greedy steps among the candidates."""
+    def _speculate(
+        self, candidates: Candidates, steps: int, expected: Sequence[int] = (), gone: Sequence[int] = ()
+    ) -> Run:
+        """Exact greedy steps among the candidates; up to the first that is not as expected, if something is."""
         run, state = Run(), candidates.state
         taken = torch.zeros(len(candidates), dtype=torch.bool, device=state.device)
+        taken[list(gone)] = not self.replace
         known = candidates.memory.length
         for _ in range(steps):
             scores = self.objective.score(state, self.objective.count)
@@ -134,6 +158,8 @@ class Search:
             run.places.append(place)
             run.scores.append(float(scores[place]))
             state = self._observe(candidates, place, state)
+            if expected and int(candidates.numbers[place]) != expected[len(run.places) - 1]:
+                break
         run.states.append(state)
         candidates.memory.length = known
         return run
@@ -146,31 +172,35 @@ class Search:
         candidates.memory.append(columns)
         return objective.advance(state, columns, picks)
 
-    def _settle(self, candidates: Candidates, suspects: Tensor, run: Run, base: int, horizon: int) -> tuple[Run, int]:
-        """Runs the steps again with the suspects among the candidates; returns the run and how many of its picks
-        stand.
-        """
-        before = candidates.numbers[run.places].tolist()
-        self.objective.forget(base)
-        candidates.join(Candidates.of(suspects, self.pool.rows(suspects.tolist()), self.objective, self.room))
-        again = self._speculate(candidates, len(before))
-        after = candidates.numbers[again.places].tolist()
-        same = next(
-            (step for step, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]), len(before)
-        )
-        if same == len(before) == horizon:
-            return again, horizon
-        stands = min(same + 1, horizon)
-        places = {number: place for place, number in enumerate(candidates.numbers.tolist())}
-        self._replace(candidates, base + min(same, stands), [places[number] for number in before[min(same, stands) :]])
-        for place in again.places[min(same, stands) : stands]:
-            self.objective.observe(candidates.rows[place])
-        if stands > same:
-            self.changes.append(_Change(self.objective.picks(base + same, base + stands), 1.0))
-        return again, stands
+    def _settle(self, candidates: Candidates, suspects: Suspects, run: Run, base: int) -> tuple[Run, int]:
+        """Runs the steps again with the suspects among the candidates, from the first that one of them reached.
 
-    def _take_back(self, run: Run, candidates: Candidates, base: int, stands: int) -> None:
-        self._replace(candidates, base + stands, run.places[stands:])
+        Returns the run and how many of its picks stand.
+        """
+        before, first = candidates.numbers[run.places].tolist(), suspects.first
+        self.objective.forget(base + first)
+        candidates.state = run.states[first]
+        if self.objective.remembers:
+            candidates.memory.length = base + first
+        rows = self.pool.rows(suspects.numbers.tolist())
+        candidates.join(Candidates.of(suspects.numbers, rows, self.objective, self.room))
+        places = {number: place for place, number in enumerate(candidates.numbers.tolist())}
+        old = [places[number] for number in before]
+        again = self._speculate(candidates, len(before) - first, before[first:], old[:first])
+        again = Run(
+            old[:first] + again.places, run.scores[:first] + again.scores, again.states[:1] * first + again.states
+        )
+        same = len(again.places) if again.places == old[: len(again.places)] else len(again.places) - 1
+        stands = min(same + 1, len(before), suspects.horizon)
+        kept = min(same, stands)
+        if kept == len(before):
+            return again, kept
+        self._replace(candidates, base + kept, old[kept:])
+        for place in again.places[kept:stands]:
+            self.objective.observe(candidates.rows[place])
+        if stands > kept:
+            self.changes.append(_Change(self.objective.picks(base + kept, base + stands), 1.0))
+        return again, stands
 
     def _replace(self, candidates: Candidates, count: int, rejected: list[int]) -> None:
         """Leaves the objective with `count` picks, and tells the blocks to forget the rejected ones that they were told
@@ -181,8 +211,15 @@ class Search:
             return
         for place in rejected:
             self.objective.observe(candidates.rows[place])
-        self.changes.append(_Change(self.objective.picks(count, count + len(rejected)), -1.0))
+        picks = self.objective.picks(count, count + len(rejected))
         self.objective.forget(count)
+        if not self.keeps_columns:
+            self.changes.append(_Change(picks, -1.0))
+            return
+        for block in self.blocks:
+            columns = block.columns[:, -len(rejected) :]  # type: ignore[index]
+            block.state = self.objective.advance(block.state, columns, picks.to(self.dtype), -1.0)
+        self.synced = count
 
     def _commit(self, candidates: Candidates, run: Run, stands: int) -> None:
         chosen = candidates.numbers[run.places[:stands]]
@@ -194,8 +231,7 @@ class Search:
         if stands == len(run.places):
             self.length = min(2 * self.length, MOST_PICKS)
         else:
-            self.length = max(2, min(self.length, 2 * stands))
-            self.breadth = min(2 * self.breadth, MOST_CANDIDATES)
+            self.length = max(FEWEST_PICKS, min(self.length, 2 * stands))
         if self.on_picks is not None:
             self.on_picks(stands)
 
@@ -269,17 +305,16 @@ class Search:
             largest = torch.maximum(largest, prior.max().double().cpu()[None])
         self.largest = float(distributed.gather_rows(largest).max())
         self.rounding = self.objective.rounding(self.largest)
-        self.error = 4 * torch.finfo(dtype).eps * self.pool.dimension**0.5
+        self.error = 0.5 * torch.finfo(dtype).eps * self.pool.dimension**0.5
+        columns = sum(len(block.prior) for block in self.blocks) * len(self.objective.posteriors) * MOST_PICKS
+        self.keeps_columns = distributed.total(torch.tensor(columns)) * dtype.itemsize <= COLUMN_BYTES
         self.synced = 0
         count = self.objective.count
         self.changes = [_Change(self.objective.picks(0, count), 1.0)] if count else []
         self.passes += 1
 
-    def _verify(self, candidates: Candidates, run: Run, base: int) -> tuple[Tensor | None, int]:
-        """One pass: rows that might beat a speculated pick, and how many steps these account for.
-
-        `None` in place of rows when float32 leaves too many of them.
-        """
+    def _verify(self, candidates: Candidates, run: Run, base: int) -> Suspects | None:
+        """One pass: rows that might beat a speculated pick; `None` when float32 leaves too many of them."""
         picks = self.objective.picks(base, base + len(run.places)).to(self.dtype)
         changes = [_Change(change.picks.to(self.dtype), change.sign) for change in self.changes]
         chosen = candidates.numbers[run.places]
@@ -311,6 +346,7 @@ class Search:
                 block.memory.append(columns)
         columns = self._columns(block, rows, picks)
         block.memory.append(columns)
+        block.columns = columns if self.keeps_columns else None
         numbers = torch.arange(block.start, block.start + len(rows), device=rows.device)
         slack = block.prior * (SAFETY * self.error)
         reached = torch.empty(len(picks), len(rows), dtype=torch.bool, device=rows.device)
@@ -332,30 +368,32 @@ class Search:
             block.memory.length = picks.first
         return self.objective.columns(rows, block.memory.views(), picks)
 
-    def _narrow(self, suspects: Tensor, candidates: Candidates, run: Run) -> tuple[Tensor | None, int]:
+    def _narrow(self, suspects: Tensor, candidates: Candidates, run: Run) -> Suspects | None:
         """Drops suspects that are copies of a candidate which is still there and comes first; keeps a bounded
         number.
         """
         steps = len(run.places)
         if len(suspects) == 0:
-            return suspects[:, 0], steps
+            return Suspects(suspects[:, 0], steps, steps)
         order = (suspects[:, 1] * self.pool.num_rows + suspects[:, 0]).argsort()
         suspects = suspects[order]
         if len(suspects) > MOST_SUSPECTS:
             horizon = int(suspects[MOST_SUSPECTS, 1])
             if horizon == 0 and self.dtype == torch.float32:
-                return None, 0
+                return None
             steps = max(horizon, 1)
             suspects = suspects[suspects[:, 1] < steps]
         rows = self.pool.rows(suspects[:, 0].tolist())
         left = torch.ones(len(candidates), dtype=torch.bool)
         left[run.places] = self.replace
-        first: dict[int, int] = {}
+        lowest: dict[int, int] = {}
         for mark, number in zip(_marks(candidates.rows)[left].tolist(), candidates.numbers[left].tolist(), strict=True):
-            first.setdefault(mark, number)
+            lowest.setdefault(mark, number)
         pairs = zip(_marks(rows).tolist(), suspects[:, 0].tolist(), strict=True)
-        wins = torch.tensor([first.get(mark, number) >= number for mark, number in pairs], dtype=torch.bool)
-        return suspects[wins, 0].sort().values, steps
+        wins = torch.tensor([lowest.get(mark, number) >= number for mark, number in pairs], dtype=torch.bool)
+        suspects = suspects[wins]
+        first = int(suspects[0, 1]) if len(suspects) else steps
+        return Suspects(suspects[:, 0].sort().values, first, steps)
 
     def _measure_error(self, candidates: Candidates, run: Run, exact: dict[int, int]) -> None:
         """The largest error of the pass on rows whose exact numbers are known, relative to their prior variance."""
