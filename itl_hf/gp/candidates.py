@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from itl_hf.gp.limits import Opening
 from itl_hf.gp.objectives import Memory, Objective
 
 
@@ -103,8 +104,23 @@ class Run:
         places (`list[int]`): places of the picks among the candidates.
         scores (`list[float]`): score of each at its step, exact.
         states (`list[Tensor]`): the candidates' numbers before each step and after the last, (k, M).
+        openings (`list[Opening]`): what could be picked at each step.
     """
 
     places: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     states: list[Tensor] = field(default_factory=list)
+    openings: list[Opening] = field(default_factory=list)
+
+    def add(self, place: int, score: float, state: Tensor, opening: Opening) -> None:
+        """A step: the pick, its score, the candidates' numbers before it, and what was open."""
+        self.places.append(place)
+        self.scores.append(score)
+        self.states.append(state)
+        self.openings.append(opening)
+
+    def resume(self, places: list[int], first: int, rest: Run) -> Run:
+        """This run's steps before `first` (their places now `places`), then `rest`; earlier states are not kept."""
+        states = rest.states[:1] * first + rest.states
+        openings = self.openings[:first] + rest.openings
+        return Run(places[:first] + rest.places, self.scores[:first] + rest.scores, states, openings)

@@ -94,6 +94,7 @@ class Objective:
     name = ""
 
     def __init__(self, setting: Setting, posteriors: list[Posterior]) -> None:
+        self.width = len(posteriors)  # columns of a pick
         self.setting = setting
         self.posteriors = posteriors
         self.noise_variance = setting.noise_std**2
@@ -287,6 +288,10 @@ class VTL(Targeted):
     """
 
     name = "vtl"
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.width = 2
 
     def begin(self, rows: Tensor) -> tuple[Tensor, Memory]:
         """As `Objective.begin`; where rows have memory, their kernel with the targets is part of it."""

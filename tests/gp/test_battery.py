@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from itl_hf.gp import pool as pool_module
-from itl_hf.gp import speculate
+from itl_hf.gp import speculate, verify
 from itl_hf.gp.greedy import plain_greedy
 from itl_hf.gp.kernels import RBF, Cosine, Laplace, Linear, Sum, resolve_kernel
 from itl_hf.gp.objectives import OBJECTIVES, Setting
@@ -52,7 +52,7 @@ def small_search(monkeypatch, block_rows=16, breadth=8, picks=4):
     monkeypatch.setattr(pool_module, "BLOCK_ROWS", block_rows)
     monkeypatch.setattr(speculate, "FEWEST_CANDIDATES", breadth)
     monkeypatch.setattr(speculate, "FIRST_PICKS", picks)
-    monkeypatch.setattr(speculate, "MOST_SUSPECTS", 12)
+    monkeypatch.setattr(verify, "MOST_SUSPECTS", 12)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -133,8 +133,16 @@ def test_what_lies_outside_the_pools_span_is_irreducible_and_nothing_else():
 def test_zero_rows_under_a_cosine_kernel_are_unrelated_to_all_but_themselves():
     features = torch.cat([torch.zeros(2, 3), torch.eye(3)]).double()
     limits = theory.pool_limits(Pool(features), Setting(Cosine(), torch.ones(1, 3, dtype=torch.float64), 1.0, 1.0))
-    np.testing.assert_allclose(limits.irreducible, 0, atol=1e-12)
+    np.testing.assert_allclose(limits.irreducible, 0, atol=1e-9)
     np.testing.assert_allclose(limits.whole_pool, 0.5)
+
+
+@pytest.mark.parametrize("function", [lambda a, b: a @ b.T, lambda a, b: -(a @ b.T)], ids=["low rank", "no kernel"])
+def test_matrices_without_a_cholesky_factor_do_not_stop_a_selection(function):
+    pool, setting = make(300, 3, kernel=resolve_kernel(function), noise_std=1e-9)
+    limits = theory.pool_limits(pool, setting)
+    assert torch.isfinite(limits.irreducible).all()
+    np.testing.assert_allclose(limits.irreducible, 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
