@@ -14,6 +14,8 @@ _HOMES = {
     "ITL": "itl_hf.selection.acquisitions",
     "Cosine": "itl_hf.selection.acquisitions",
     "Random": "itl_hf.selection.acquisitions",
+    "StopWhen": "itl_hf.selection.constraints",
+    "VTL": "itl_hf.selection.acquisitions",
     "select_rows": "itl_hf.selection.rows",
     "RowSelection": "itl_hf.selection.rows",
     "Selector": "itl_hf.selection.selector",

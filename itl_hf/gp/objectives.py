@@ -77,9 +77,9 @@ class Picks:
         extra = [tensor.to(dtype) for tensor in self.extra]
         return Picks(self.first, [frame.to(dtype) for frame in self.frames], extra)
 
-    def at(self, step: int) -> Picks:
-        """One of the picks, as `advance` needs it."""
-        return Picks(self.first + step, self.frames, [tensor[step : step + 1] for tensor in self.extra])
+    def part(self, start: int, stop: int) -> Picks:
+        """Some of the picks, as `advance` needs them."""
+        return Picks(self.first + start, self.frames, [tensor[start:stop] for tensor in self.extra])
 
     def __len__(self) -> int:
         return len(self.frames[0].rows)
@@ -111,7 +111,10 @@ class Objective:
         return self.start(rows, memory), memory if self.remembers else []
 
     def start(self, rows: Tensor, given: Memory) -> Tensor:
-        """The numbers kept for each row before any pick, (B, d) and projections on given values (r, B) -> (k, B)."""
+        """The numbers kept for each row before any pick, (B, d) and projections on given values (r, B) -> (k, B).
+
+        The first of them is the row's variance.
+        """
         raise NotImplementedError
 
     def picks(self, first: int, last: int) -> Picks:

@@ -21,7 +21,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.kernels import Kernel, Linear
 
 
 def check_noise_std(noise_std: float) -> float:
@@ -172,7 +172,7 @@ class LinearPosterior:
 
     def prior_variance(self, rows: Tensor) -> Tensor:
         """See `Posterior`."""
-        return rows.square().sum(1)
+        return Linear().diagonal(rows)
 
     def begin(self, rows: Tensor) -> Tensor:
         """See `Posterior`."""
@@ -205,7 +205,7 @@ class LinearPosterior:
     def variance(self, rows: Tensor) -> Tensor:
         """Posterior variance of f at each row, (B, d) -> (B,) float64, never negative."""
         rows = rows.double()
-        return (rows.square().sum(1) - (rows @ self.directions.T).square().sum(1)).clamp_min(0)
+        return (self.prior_variance(rows) - (rows @ self.directions.T).square().sum(1)).clamp_min(0)
 
     def covariance(self, rows: Tensor, others: Tensor) -> Tensor:
         """Posterior covariance of f between two sets of rows, (B, d), (C, d) -> (B, C) float64."""

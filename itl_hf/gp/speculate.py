@@ -201,7 +201,7 @@ class Search:
         if stands == len(run.places):
             self.length = min(2 * self.length, MOST_PICKS)
         else:
-            self.length = max(FEWEST_PICKS, min(self.length, 2 * stands))
+            self.length = max(FEWEST_PICKS, min(self.length, stands + stands // 4))
         if self.on_picks is not None:
             self.on_picks(stands)
 

@@ -95,8 +95,8 @@ class Passes:
         self.blocks: list[Block] = []
         largest = torch.zeros(1, dtype=torch.float64)
         for start, rows in self.pool.blocks(dtype):
-            prior = self.objective.setting.kernel.diagonal(rows)
             state, memory = self.objective.begin(rows)
+            prior = state[0].clone()  # every objective's first number is the row's variance
             grown = RowMemory(memory, len(self.objective.posteriors), self.room)
             self.blocks.append(Block(start, state, prior, grown))
             largest = torch.maximum(largest, prior.max().double().cpu()[None])
@@ -154,8 +154,10 @@ class Passes:
 
     def verify(self, candidates: Candidates, run: Run, base: int) -> Suspects | None:
         """One pass: rows that might beat a pick of the run; `None` when float32 leaves too many of them."""
-        steps = len(run.places)
-        picks = self.objective.picks(base, base + steps).to(self.dtype)
+        steps, first = len(run.places), base
+        if self.changes and self.changes[-1].sign > 0:  # what is yet to be told goes into the same matrix product
+            first = self.changes.pop().picks.first
+        picks = self.objective.picks(first, base + steps).to(self.dtype)
         changes = [change.to(self.dtype) for change in self.changes]
         found = [torch.zeros(0, 2, dtype=torch.int64)]
         for block in self.blocks:
@@ -183,15 +185,19 @@ class Passes:
     def _reach(self, block: Block, rows: Tensor, picks: Picks, candidates: Candidates, run: Run) -> Tensor:
         """Walks one block through the steps; rows outside the candidates that reach a pick's score, (V, 2): number,
         step.
+
+        Picks may begin before the run: those the block has yet to hear of.
         """
         columns = self._columns(block, rows, picks)
         block.memory.append(columns)
+        lead = len(picks) - len(run.places)
+        block.state = self.objective.advance(block.state, columns[:, :lead], picks.part(0, lead))
         block.columns = columns if self.keeps_columns else None
         numbers = torch.arange(block.start, block.start + len(rows), device=rows.device)
         chosen, slack = candidates.numbers[run.places], block.prior * (SAFETY * self.error)
-        reached = torch.empty(len(picks), len(rows), dtype=torch.bool, device=rows.device)
+        reached = torch.empty(len(run.places), len(rows), dtype=torch.bool, device=rows.device)
         for step, score in enumerate(run.scores):
-            bound = self.objective.upper(block.state, slack, picks.first + step)
+            bound = self.objective.upper(block.state, slack, picks.first + lead + step)
             margin = tie(score, self.rounding)
             torch.ge(bound, score + margin, out=reached[step])
             # An equal row wins only with a lower number.
@@ -199,7 +205,8 @@ class Passes:
             limited = self.limits.mask(run.openings[step], block.span)
             if limited is not None:
                 reached[step] &= limited.to(rows.device)
-            block.state = self.objective.advance(block.state, columns[:, step : step + 1], picks.at(step))
+            here = slice(lead + step, lead + step + 1)
+            block.state = self.objective.advance(block.state, columns[:, here], picks.part(here.start, here.stop))
         reached &= self.free[block.span].to(rows.device) & ~torch.isin(numbers, candidates.numbers)
         places = reached.any(0).nonzero()[:, 0]
         first = reached[:, places].int().argmax(0)

@@ -17,6 +17,7 @@ from itl_hf import distributed
 from itl_hf.gp import objectives
 from itl_hf.gp.candidates import RowMemory
 from itl_hf.gp.greedy import Picked
+from itl_hf.gp.limits import Limits
 from itl_hf.gp.objectives import Objective, Setting
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.speculate import speculative_greedy
@@ -29,18 +30,19 @@ class Request:
     """What is asked of an acquisition.
 
     Args:
-        num_examples (`int`): rows to pick.
+        limits (`Limits`): how many rows to pick, and what they may not exceed.
         replace (`bool`): whether a row may be picked again.
         known (`Tensor`): (h, d) prepared rows that were trained on before; the posterior starts from them.
         exclude (`Sequence[int]`): pool rows that may not be picked.
         on_picks (`Callable`, *optional*): called with the number of further picks, for a progress bar.
     """
 
-    num_examples: int
+    limits: Limits
     replace: bool
     known: torch.Tensor
     exclude: Sequence[int] = ()
     on_picks: Callable[[int], object] | None = None
+    stop: Callable[[Objective, list[float]], int | None] | None = None
 
 
 @runtime_checkable
@@ -93,10 +95,12 @@ class ITL:
         return speculative_greedy(
             pool,
             objective,
-            request.num_examples,
+            request.limits.num_examples,
+            limits=request.limits,
             replace=request.replace,
             exclude=request.exclude,
             on_picks=request.on_picks,
+            stop=request.stop,
         )
 
 
@@ -152,8 +156,9 @@ class Cosine:
             scores * 1e12
         ).round()  # equal rows may differ in their last bits with their place in a matrix product
         scores[list(request.exclude)] = -torch.inf
-        order = torch.sort(scores, descending=True, stable=True).indices[: request.num_examples]
-        return with_information_gain(order.tolist(), pool, setting, request.known)
+        open_rows = len(scores) - len(set(request.exclude))
+        order = torch.sort(scores, descending=True, stable=True).indices[:open_rows]
+        return with_information_gain(in_order(order, request.limits), pool, setting, request.known)
 
 
 @dataclass(frozen=True)
@@ -176,10 +181,10 @@ class Random:
         open_rows[list(request.exclude)] = False
         rows = open_rows.nonzero()[:, 0]
         if request.replace:
-            drawn = torch.randint(len(rows), (request.num_examples,), generator=generator)
+            drawn = torch.randint(len(rows), (request.limits.num_examples,), generator=generator)
         else:
-            drawn = torch.randperm(len(rows), generator=generator)[: request.num_examples]
-        return with_information_gain(rows[drawn].tolist(), pool, setting, request.known)
+            drawn = torch.randperm(len(rows), generator=generator)
+        return with_information_gain(in_order(rows[drawn], request.limits), pool, setting, request.known)
 
 
 ACQUISITIONS: dict[str, Callable[..., Acquisition]] = {
@@ -237,6 +242,20 @@ def _check_number(name: str, value: Any, positive: bool) -> None:
 def describe(acquisition: Acquisition) -> dict[str, Any]:
     """The acquisition's options for the record of a selection, JSON types."""
     return asdict(acquisition)  # type: ignore[call-overload, no-any-return]
+
+
+def in_order(rows: torch.Tensor, limits: Limits) -> list[int]:
+    """The first rows of an order that the limits leave open, (N,) -> n row numbers."""
+    if not limits.bind:
+        return rows[: limits.num_examples].tolist()
+    picks: list[int] = []
+    for row in rows.tolist():
+        if len(picks) == limits.num_examples:
+            break
+        if bool(limits.mask(limits.opening(), torch.tensor([row]))):  # type: ignore[arg-type]
+            limits.take(row)
+            picks.append(row)
+    return picks
 
 
 def with_information_gain(indices: list[int], pool: Pool, setting: Setting, known: torch.Tensor) -> Picked:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.objectives import Setting
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.theory import pool_limits
 from itl_hf.selection.acquisitions import (
     Acquisition,
     Noise,
@@ -26,6 +27,7 @@ from itl_hf.selection.acquisitions import (
     describe,
     resolve_acquisition,
 )
+from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
 from itl_hf.selection.defaults import Model, resolve_model
 from itl_hf.selection.sources import Features, as_rows, finite
 
@@ -69,6 +71,11 @@ def select_rows(
     replace: bool = False,
     standardize: bool | str = True,
     already_selected: Sequence[int] | Features | None = None,
+    costs: Sequence[float] | np.ndarray | None = None,
+    token_budget: float | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    group_shares: Shares | None = None,
+    stop_when: StopWhen | None = None,
     progress: bool = False,
 ) -> RowSelection:
     """Picks the rows of `pool` that tell most about `targets`.
@@ -93,10 +100,17 @@ def select_rows(
             `itl_hf.gp.preparation.Standardization`.
         already_selected (`Sequence[int]` or features, *optional*): what the model was trained on before: row numbers of
             the pool (they are not picked again unless `replace`), or (h, d) feature rows.
+        costs (`Sequence[float]`, *optional*): (N,) what each row costs, such as its tokens.
+        token_budget (`float`, *optional*): what all picks may cost together. A row that no longer fits is skipped; among
+            those that fit the objective decides. (Gain per token would fill the budget with the shortest rows.)
+        groups (`Sequence`, *optional*): (N,) a label for each row, such as its source.
+        group_shares (`float` or `Mapping`, *optional*): the largest share of `num_examples` for any group, or for some labels a pair (smallest, largest).
+        stop_when (`StopWhen`, *optional*): stop earlier, when a pick's gain or the variance that is left is small.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
 
     Returns:
-        `RowSelection`: `.indices`, `.gains`, `.target_variance`.
+        `RowSelection`: `.indices`, `.gains`, `.target_variance`; fewer than `num_examples` rows where a budget, a share
+            or `stop_when` ended it.
 
     Raises:
         `ValueError`: arrays that are empty, not two-dimensional, of different width, or hold NaN (the row is named);
@@ -120,6 +134,7 @@ def select_rows(
     known_numbers, known_rows = _known(already_selected, pool_rows)
     closed = [] if replace else known_numbers
     check_count(num_examples, pool_rows.shape[0] - len(set(closed)), replace)
+    limits = resolve_limits(num_examples, pool_rows.shape[0], costs, token_budget, groups, group_shares)
     model = resolve_model(kernel, standardize)
     prepared = Pool(pool_rows, model.standardize)
     _warn_zero_rows(prepared)
@@ -127,9 +142,12 @@ def select_rows(
     setting, rule = model.setting(chosen, anchors, num_examples)
     warn_if_undirected(chosen, setting)
     known = prepared.rows(known_numbers) if known_numbers else prepared.preparation(known_rows).to(prepared.device)
+    stop = None
+    if stop_when is not None:
+        stop = stop_when.rule(setting, pool_limits(prepared, setting).irreducible, len(known))
     with tqdm(total=num_examples, desc=f"selecting ({chosen.name})", unit="row", disable=not progress) as bar:
-        picked = chosen.pick(prepared, setting, Request(num_examples, replace, known, closed, bar.update))
-        bar.update(num_examples - bar.n)
+        picked = chosen.pick(prepared, setting, Request(limits, replace, known, closed, bar.update, stop))
+        bar.update(len(picked.indices) - bar.n)
     rows = prepared.rows(picked.indices)  # (n, d)
     return RowSelection(
         indices=np.asarray(picked.indices, dtype=np.int64),

@@ -1,0 +1,374 @@
+"""What the theory says about one selection: what a pool can teach at most, how far the picks got, and how sure one may
+be.
+
+The *irreducible* variance of a target, Var[f(a) | f(S)] with noise-free answers to every row of the pool S, is what no
+selection from S can go below; the variance of a greedy selection falls towards it. For the linear kernel it takes one
+pass that sums a d x d matrix; other kernels need the matrix of the rows themselves, so a large pool is represented by
+some of its rows. Knowing fewer rows leaves more variance: all numbers are then *upper bounds*, and say so (`exact`).
+
+Sources: Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024), for the floor and the fall
+towards it; Abbasi-Yadkori, Pal & Szepesvari, "Improved Algorithms for Linear Stochastic Bandits" (2011), theorem 2, for
+the confidence bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from itl_hf import distributed
+from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.noise import effective_rank
+from itl_hf.gp.objectives import Setting
+from itl_hf.gp.pool import Pool
+from itl_hf.gp.posterior import check_noise_std
+
+#: Rows that the d x d matrix is summed over; and rows whose own matrix is factored where there is no d x d matrix.
+MOST_ROWS = 20_000
+MOST_LANDMARKS = 4096
+#: The eigenvalues of a larger d x d matrix would take many times as long as the selection itself.
+LARGEST_DIMENSION = 2048
+#: Nearest rows of each target that are always among those looked at: they are what makes an upper bound tight.
+NEAREST = 32
+#: Directions with less than this share of the leading eigenvalue count as unknown. Rounding moves the results by up to
+#: 1e-16 over this number; what is left out can only raise them.
+RANK_TOLERANCE = 1e-10
+#: Rows that the pool's effective rank is measured on where there is no d x d matrix.
+RANK_ROWS = 1024
+_CHUNK = 4096
+_TARGETS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class PoolLimits:
+    """What a pool can teach about each target, however its rows are picked.
+
+    Args:
+        irreducible (`Tensor`): (m,) float64, Var[f(a) | f(S)], answers without noise. No selection, with or without
+            repeated picks, goes below it.
+        whole_pool (`Tensor`): (m,) float64, Var[f(a) | y(S)], every row answered once, with the selection's noise. No
+            selection without repeated picks goes below it.
+        reach (`Tensor`): (m,) float64, largest prior correlation k(x, a) / sqrt(k(x, x) k(a, a)) with any row of the
+            pool. Signed: under a linear kernel an opposite row teaches too, but nobody would call it near.
+        prior (`Tensor`): (m,) float64, k(a, a).
+        target_rank (`float`): effective number of directions the targets span.
+        pool_rank (`float`): effective number of directions of the rows looked at; where their own matrix is used, of
+            1,024 evenly spaced ones.
+        rows (`int`): rows of the pool that `irreducible` and `whole_pool` are conditioned on.
+        exact (`bool`): whether these are all rows. If not, both are upper bounds; `reach` always looks at every row.
+    """
+
+    irreducible: Tensor
+    whole_pool: Tensor
+    reach: Tensor
+    prior: Tensor
+    target_rank: float
+    pool_rank: float
+    rows: int
+    exact: bool
+
+
+def pool_limits(
+    pool: Pool,
+    setting: Setting,
+    *,
+    include: Sequence[int] = (),
+    known: Tensor | None = None,
+    most_rows: int = MOST_ROWS,
+    most_landmarks: int = MOST_LANDMARKS,
+) -> PoolLimits:
+    """Measures what the pool can teach about each target: two passes at most, d x d numbers in memory.
+
+    Under `torchrun` all processes must call it. A pool of more rows than are looked at is represented by the rows in
+    `include`, each target's nearest rows, and an evenly spaced sample.
+
+    Args:
+        pool (`Pool`): the pool.
+        setting (`Setting`): kernel, targets and noise.
+        include (`Sequence[int]`, *optional*): rows to look at in any case. With the picks among them, the bounds are
+            never above the variance that the picks left.
+        known (`Tensor`, *optional*): (h, d) prepared rows that were trained on before.
+        most_rows (`int`, *optional*, defaults to 20,000): rows to look at under the linear kernel.
+        most_landmarks (`int`, *optional*, defaults to 4,096): the same for other kernels, and for features of more
+            than 2,048 dimensions.
+
+    Example:
+        >>> import torch
+        >>> from itl_hf.gp.kernels import Linear
+        >>> pool = Pool(torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
+        >>> limits = pool_limits(pool, Setting(Linear(), torch.eye(2, dtype=torch.float64), 1.0, 1.0))
+        >>> limits.irreducible, limits.exact
+        (tensor([0., 1.], dtype=torch.float64), True)
+    """
+    linear = setting.kernel.linear and pool.dimension <= min(LARGEST_DIMENSION, pool.num_rows)
+    most = min(pool.num_rows, most_rows if linear else most_landmarks)
+    reach, nearest = _nearest(pool, setting, max(1, min(NEAREST, most // (2 * len(setting.targets)))))
+    numbers = _representatives(pool.num_rows, most, include, nearest)
+    known = setting.targets.new_zeros(0, pool.dimension) if known is None else known.double()
+    if linear:
+        irreducible, whole_pool, pool_rank = _linear_parts(_second_moment(pool, numbers, known), setting)
+    else:
+        rows = pool.rows(range(pool.num_rows) if numbers is None else numbers)
+        irreducible, whole_pool = _kernel_parts(torch.cat([rows, known]), setting)
+        pool_rank = effective_rank(pool.rows(_spaced(pool.num_rows, RANK_ROWS)), setting.kernel)
+    return PoolLimits(
+        # Both bound the same number from above; what the rank tolerance leaves out, a tiny noise may still see.
+        irreducible=torch.minimum(irreducible, whole_pool),
+        whole_pool=whole_pool,
+        reach=reach,
+        prior=setting.kernel.diagonal(setting.targets),
+        target_rank=effective_rank(setting.targets, setting.kernel),
+        pool_rank=pool_rank,
+        rows=pool.num_rows if numbers is None else len(numbers),
+        exact=numbers is None,
+    )
+
+
+def information_gain(picks: Tensor, setting: Setting) -> Tensor:
+    """What the answers to the first 0..n picks say about the whole function: gamma_n = 1/2 log det(I + K / noise^2).
+
+    By the chain rule it is the sum of 1/2 log(1 + variance / noise^2), variance taken just before each pick.
+
+    Args:
+        picks (`Tensor`): (n, d) prepared rows in the order picked.
+        setting (`Setting`): kernel and noise.
+
+    Returns:
+        `Tensor`: (n + 1,) float64, in nats.
+    """
+    return _observe(picks, setting)[0]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """The course of a selection, ready to plot against 0..n picks.
+
+    Args:
+        target_variance (`Tensor`): (n + 1, m) float64, variance of f at each target after 0..n picks.
+        information (`Tensor`): (n + 1,) float64, `information_gain` in nats; rows known before count too.
+        limits (`PoolLimits`): the floors that `target_variance` falls towards.
+    """
+
+    target_variance: Tensor
+    information: Tensor
+    limits: PoolLimits
+
+    @property
+    def total(self) -> Tensor:
+        """(n + 1,), variance summed over targets; its floor is `limits.irreducible.sum()`."""
+        return self.target_variance.sum(1)
+
+    @property
+    def reducible(self) -> Tensor:
+        """(n + 1, m), variance above the irreducible part: what further picks from this pool may still remove."""
+        return (self.target_variance - self.limits.irreducible).clamp_min(0)
+
+    def width(self, norm_bound: float, delta: float = 0.05, noise_ratio: float = 1.0) -> Tensor:
+        """Confidence width beta_n(delta) sigma_n(a) after 0..n picks, (n + 1, m); see `confidence_factor`."""
+        factor = confidence_factor(self.information, norm_bound, delta, noise_ratio)
+        return factor[:, None] * self.target_variance.sqrt()
+
+
+def convergence(
+    pool: Pool,
+    picks: Sequence[int],
+    setting: Setting,
+    *,
+    known: Tensor | None = None,
+    limits: PoolLimits | None = None,
+) -> Convergence:
+    """Follows the targets' variance pick by pick, down to its floor.
+
+    Args:
+        pool (`Pool`): the pool.
+        picks (`Sequence[int]`): row numbers in the order picked.
+        setting (`Setting`): kernel, targets and noise.
+        known (`Tensor`, *optional*): (h, d) prepared rows that were trained on before.
+        limits (`PoolLimits`, *optional*): from `pool_limits`; measured here when left out.
+    """
+    if limits is None:
+        limits = pool_limits(pool, setting, include=picks, known=known)
+    before = setting.targets.new_zeros(0, pool.dimension) if known is None else known.double()
+    rows = torch.cat([before, pool.rows(list(picks))])  # (h + n, d)
+    information, projections = _observe(rows, setting)
+    removed = torch.cat([torch.zeros_like(limits.prior)[None], projections.square().cumsum(0)])  # (h + n + 1, m)
+    variance = (limits.prior - removed).clamp_min(0)
+    return Convergence(variance[len(before) :], information[len(before) :], limits)
+
+
+def posterior_mean(picks: Tensor, values: Tensor, rows: Tensor, kernel: Kernel, noise_std: float) -> Tensor:
+    """Mean of f at `rows` once `values` were observed at the picks: mu_n(x) = k(x, D) (K + noise^2 I)^-1 y.
+
+    Args:
+        picks (`Tensor`): (n, d) prepared rows.
+        values (`Tensor`): (n,) numbers observed there, or (n, c) for c functions at once.
+        rows (`Tensor`): (B, d) prepared rows to predict at.
+        kernel (`Kernel`): covariance function.
+        noise_std (`float`): noise of the values. Positive.
+
+    Returns:
+        `Tensor`: (B,) or (B, c) float64.
+
+    Raises:
+        `ValueError`: not one value for each pick, or a noise that is not positive.
+
+    Example:
+        >>> from itl_hf.gp.kernels import Linear
+        >>> posterior_mean(torch.eye(2), torch.tensor([2.0, 4.0]), torch.eye(2), Linear(), 1.0)
+        tensor([1., 2.], dtype=torch.float64)
+    """
+    if values.ndim not in (1, 2) or len(values) != len(picks):
+        raise ValueError(f"`values` has shape {tuple(values.shape)}; expected ({len(picks)},) or ({len(picks)}, c)")
+    noise_variance = check_noise_std(noise_std) ** 2
+    picks, rows = picks.double(), rows.double()
+    # Eigenvalues rather than a Cholesky factor: repeated picks with a tiny noise are singular to rounding.
+    energy, vectors = torch.linalg.eigh(_gram(picks, kernel))  # (n,), (n, n)
+    columns = values.double() if values.ndim == 2 else values.double()[:, None]  # (n, c)
+    shrunk = (vectors.T @ columns) / (energy.clamp_min(0) + noise_variance)[:, None]  # (n, c)
+    mean = kernel.cross(rows, picks) @ (vectors @ shrunk)  # (B, c)
+    return mean if values.ndim == 2 else mean[:, 0]
+
+
+def confidence_factor(information: Tensor, norm_bound: float, delta: float = 0.05, noise_ratio: float = 1.0) -> Tensor:
+    """beta_n(delta) = B + r sqrt(2 (gamma_n + log(1 / delta))).
+
+    With probability 1 - delta, |f(x) - mu_n(x)| <= beta_n sigma_n(x) at every x and n at once, for every f whose norm
+    in the kernel's function space is at most B. Chowdhury & Gopalan (2017) and what follows them write the noise itself
+    in place of r; that is for posteriors regularised by about 1. Here sigma_n is regularised by the noise variance,
+    the factor has no unit, and with their form the bound would fail for noises below 1.
+
+    Args:
+        information (`Tensor`): gamma_n, from `information_gain`; any shape.
+        norm_bound (`float`): B, 0 or positive.
+        delta (`float`, *optional*, defaults to 0.05): probability that the bound fails somewhere, in (0, 1).
+        noise_ratio (`float`, *optional*, defaults to 1.0): r, standard deviation of the values' real noise (Gaussian
+            or lighter-tailed) over the `noise_std` of the selection, which is a dial and may differ from it.
+
+    Raises:
+        `ValueError`: a number out of its range.
+    """
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie between 0 and 1, got {delta}")
+    for name, value in (("norm_bound", norm_bound), ("noise_ratio", noise_ratio)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be 0 or positive and finite, got {value}")
+    return norm_bound + noise_ratio * (2 * (information + math.log(1 / delta))).sqrt()
+
+
+def _observe(rows: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
+    """Information after 0..n of the rows, (n + 1,), and the targets' projections on each of them, (n, m)."""
+    rows = rows.double()
+    posterior = setting.posterior()
+    for row in rows:
+        posterior.observe(row)
+    earlier = posterior.projections(rows).square().triu(1)  # (n, n): column i holds those on the rows before i
+    variance = (setting.kernel.diagonal(rows) - earlier.sum(0)).clamp_min(0)
+    gains = torch.log1p(variance / posterior.noise_variance) / 2
+    return torch.cat([gains.new_zeros(1), gains]).cumsum(0), posterior.projections(setting.targets)
+
+
+def _nearest(pool: Pool, setting: Setting, count: int) -> tuple[Tensor, Tensor]:
+    """Each target's largest correlation with any row, (m,) float64, and the numbers of its nearest rows, (k, m)."""
+    targets = setting.targets
+    best = targets.new_zeros(0, len(targets), dtype=torch.float32)
+    numbers = torch.zeros(0, len(targets), dtype=torch.int64, device=targets.device)
+    for start, rows in pool.blocks(torch.float32):
+        parts = [_block_nearest(rows, part, setting.kernel, count) for part in targets.split(_TARGETS_AT_ONCE)]
+        values, places = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))  # (k, m) each
+        best, numbers = _largest(torch.cat([best, values]), torch.cat([numbers, places + start]), count)
+    best, numbers = _largest(distributed.gather_rows(best), distributed.gather_rows(numbers), count)
+    # All processes must go on to ask for the same rows, even where machines round differently.
+    return best[0].double().clamp(-1, 1), distributed.from_first(numbers)
+
+
+def _block_nearest(rows: Tensor, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:
+    """Largest correlations with rows of one block, and their places in it, (k, m) each."""
+    near = targets.to(rows.dtype)
+    scale = torch.outer(kernel.diagonal(rows).sqrt(), kernel.diagonal(near).sqrt())  # (B, m)
+    correlation = kernel.cross(rows, near) / scale.clamp_min(torch.finfo(rows.dtype).tiny)
+    top = correlation.topk(min(count, len(rows)), dim=0)
+    return top.values, top.indices
+
+
+def _largest(values: Tensor, numbers: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest values of each column, with their row numbers."""
+    top = values.topk(min(count, len(values)), dim=0)
+    return top.values, numbers.gather(0, top.indices)
+
+
+def _representatives(num_rows: int, most: int, include: Sequence[int], nearest: Tensor) -> list[int] | None:
+    """Row numbers to look at, in order; `None` for all of them."""
+    if num_rows <= most:
+        return None
+    chosen = dict.fromkeys([*include, *nearest.flatten().tolist()])
+    near = list(chosen)[: max(len(set(include)), most // 2)]
+    return sorted({*near, *_spaced(num_rows, max(most - len(near), 1))})
+
+
+def _spaced(num_rows: int, count: int) -> list[int]:
+    numbers: list[int] = torch.linspace(0, num_rows - 1, min(count, num_rows), dtype=torch.float64).long().tolist()
+    return numbers
+
+
+def _second_moment(pool: Pool, numbers: list[int] | None, known: Tensor) -> Tensor:
+    """Phi'Phi of these rows and of those known before, (d, d) float64."""
+    moment = known.new_zeros(pool.dimension, pool.dimension)
+    if numbers is None:
+        for _, rows in pool.blocks():
+            moment.addmm_(rows.T, rows)
+        moment = distributed.total(moment)
+    else:
+        for rows in _chunks(pool, numbers):
+            moment.addmm_(rows.T, rows)
+    return moment.addmm_(known.T, known)
+
+
+def _chunks(pool: Pool, numbers: list[int]) -> Iterator[Tensor]:
+    for first in range(0, len(numbers), _CHUNK):
+        yield pool.rows(numbers[first : first + _CHUNK])
+
+
+def _linear_parts(moment: Tensor, setting: Setting) -> tuple[Tensor, Tensor, float]:
+    """Irreducible and whole-pool variance, (m,) each, and the effective rank, from Phi'Phi (d, d)."""
+    energy, vectors = torch.linalg.eigh(moment)
+    energy = energy.clamp_min(0)
+    parts = (setting.targets @ vectors).square()  # (m, d): each target's prior variance, direction by direction
+    unknown = energy <= energy[-1] * RANK_TOLERANCE
+    noise_variance = setting.noise_std**2
+    share = energy / energy.sum().clamp_min(torch.finfo(energy.dtype).tiny)
+    rank = float(torch.special.entr(share).sum().exp())
+    return parts[:, unknown].sum(1), parts @ (noise_variance / (noise_variance + energy)), rank
+
+
+def _kernel_parts(rows: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
+    """Irreducible and whole-pool variance, (m,) each, from the kernel matrix of rows (M, d).
+
+    "Without noise" is a noise far below what the leading direction has: it bounds from above too, and its Cholesky
+    factor takes a tenth of the time of eigenvalues.
+    """
+    gram, cross = _gram(rows, setting.kernel), setting.kernel.cross(rows, setting.targets)  # (M, M), (M, m)
+    prior = setting.kernel.diagonal(setting.targets)
+    least = RANK_TOLERANCE * max(float(gram.abs().sum(1).max()), 1e-300)  # row sums bound the leading eigenvalue
+    left = []
+    for noise_variance in (least, setting.noise_std**2 + 1e-2 * least):
+        told = torch.linalg.solve_triangular(_factor(gram, noise_variance), cross, upper=False).square().sum(0)  # (m,)
+        left.append((prior - told).clamp_min(0))
+    return left[0], left[1]
+
+
+def _factor(gram: Tensor, noise_variance: float) -> Tensor:
+    """Cholesky factor of the matrix plus noise, or plus more noise where a function is no kernel but for rounding."""
+    while True:
+        factor, failed = torch.linalg.cholesky_ex(gram.diagonal_scatter(gram.diagonal() + noise_variance))
+        if not failed or not math.isfinite(noise_variance):
+            return factor
+        noise_variance *= 100
+
+
+def _gram(rows: Tensor, kernel: Kernel) -> Tensor:
+    """Kernel matrix of rows; its diagonal is exact where `cross` loses digits or, for zero rows, means another row."""
+    return kernel.cross(rows, rows).diagonal_scatter(kernel.diagonal(rows))
