@@ -49,8 +49,12 @@ def select(
     pool_config: Annotated[str | None, typer.Option("--pool_config", help="Subset of a Hub dataset.")] = None,
     targets_split: Annotated[str, typer.Option("--targets_split")] = "train",
     targets_config: Annotated[str | None, typer.Option("--targets_config")] = None,
-    acquisition: Annotated[str, typer.Option("--acquisition", help="itl, cosine or random.")] = "itl",
-    kernel: Annotated[str, typer.Option("--kernel")] = "linear",
+    acquisition: Annotated[str, typer.Option("--acquisition", help="itl, vtl, ctl, ..., cosine or random.")] = "itl",
+    kernel: Annotated[str, typer.Option("--kernel", help="auto, linear, rbf, laplace or cosine.")] = "auto",
+    standardize: Annotated[
+        str,
+        typer.Option("--standardize", help="Preparation of the features: auto, none, scale, dimensions, whiten-64..."),
+    ] = "auto",
     noise_std: Annotated[
         float, typer.Option("--noise_std", parser=noise, metavar="auto|FLOAT", help="Small: variety; large: relevance.")
     ] = "auto",  # type: ignore[assignment]
@@ -114,6 +118,7 @@ def select(
         embedder,
         acquisition,
         kernel=kernel,
+        standardize={"auto": True, "none": False}.get(standardize, standardize),
         noise_std=noise_std,
         target_noise_std=target_noise_std,
         seed=seed,
