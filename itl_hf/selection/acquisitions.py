@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 
 from itl_hf import distributed
-from itl_hf.gp import objectives
+from itl_hf.gp import objectives, targeted
 from itl_hf.gp.candidates import RowMemory
 from itl_hf.gp.greedy import Picked
 from itl_hf.gp.limits import Limits
@@ -89,7 +89,7 @@ class ITL:
 
     def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
         """Exact greedy maximisation of the objective of this name."""
-        objective: Objective = objectives.OBJECTIVES[self.name](setting)
+        objective: Objective = targeted.OBJECTIVES[self.name](setting)
         for row in request.known:
             objective.observe(row)
         return speculative_greedy(
@@ -252,7 +252,7 @@ def in_order(rows: torch.Tensor, limits: Limits) -> list[int]:
     for row in rows.tolist():
         if len(picks) == limits.num_examples:
             break
-        if bool(limits.mask(limits.opening(), torch.tensor([row]))):  # type: ignore[arg-type]
+        if bool(limits.mask(limits.opening(), torch.tensor([row]))):
             limits.take(row)
             picks.append(row)
     return picks

@@ -101,10 +101,11 @@ def select_rows(
         already_selected (`Sequence[int]` or features, *optional*): what the model was trained on before: row numbers of
             the pool (they are not picked again unless `replace`), or (h, d) feature rows.
         costs (`Sequence[float]`, *optional*): (N,) what each row costs, such as its tokens.
-        token_budget (`float`, *optional*): what all picks may cost together. A row that no longer fits is skipped; among
-            those that fit the objective decides. (Gain per token would fill the budget with the shortest rows.)
+        token_budget (`float`, *optional*): what all picks may cost together. A row that no longer fits is skipped;
+            among those that fit the objective decides. (Gain per token would fill the budget with the shortest rows.)
         groups (`Sequence`, *optional*): (N,) a label for each row, such as its source.
-        group_shares (`float` or `Mapping`, *optional*): the largest share of `num_examples` for any group, or for some labels a pair (smallest, largest).
+        group_shares (`float` or `Mapping`, *optional*): the largest share of `num_examples` for any group, or
+            for some labels a pair (smallest, largest).
         stop_when (`StopWhen`, *optional*): stop earlier, when a pick's gain or the variance that is left is small.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
 

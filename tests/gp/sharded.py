@@ -1,4 +1,4 @@
-"""Run by test_sharded.py under torchrun: selects from one memory-mapped pool on every process and writes what rank 0 picked."""
+"""Run by test_sharded.py under torchrun: every process selects from one memory map; the first writes what was picked."""
 
 from __future__ import annotations
 

@@ -11,10 +11,11 @@ from itl_hf.gp import pool as pool_module
 from itl_hf.gp import speculate, verify
 from itl_hf.gp.greedy import plain_greedy
 from itl_hf.gp.kernels import RBF, Cosine, Laplace, Linear, Sum, resolve_kernel
-from itl_hf.gp.objectives import OBJECTIVES, Setting
+from itl_hf.gp.objectives import Setting
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.preparation import Standardization
 from itl_hf.gp.speculate import speculative_greedy
+from itl_hf.gp.targeted import OBJECTIVES
 from tests.oracle import objectives as oracle
 
 KERNELS = {

@@ -16,9 +16,10 @@ from itl_hf.gp import theory
 from itl_hf.gp.greedy import plain_greedy
 from itl_hf.gp.kernels import RBF, Cosine, Laplace, Linear, Sum, resolve_kernel
 from itl_hf.gp.noise import effective_rank
-from itl_hf.gp.objectives import OBJECTIVES, Setting
+from itl_hf.gp.objectives import Setting
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.preparation import Standardization
+from itl_hf.gp.targeted import OBJECTIVES
 from tests.oracle import gaussian_process as oracle
 
 LINEAR = Linear()
@@ -78,6 +79,8 @@ def test_limits_equal_dense_conditioning(kernel, shape, noise_std, monkeypatch):
     correlation = (matrix / np.outer(deviations, deviations))[np.ix_(rows, targets)]
     np.testing.assert_allclose(limits.reach, correlation.max(0), atol=1e-6)
     np.testing.assert_allclose(limits.prior, np.diag(matrix)[targets])
+    among = (matrix / np.outer(deviations, deviations))[np.ix_(rows, rows)] - 2 * np.eye(len(rows))
+    assert limits.usual_reach == pytest.approx(np.quantile(among.max(0), 0.05), abs=1e-3)
     assert (limits.rows, limits.exact) == (pool.num_rows, True)
     assert limits.pool_rank == pytest.approx(effective_rank(pool.rows(rows), setting.kernel))
     assert limits.target_rank == pytest.approx(effective_rank(setting.targets, setting.kernel))
@@ -128,6 +131,14 @@ def test_what_lies_outside_the_pools_span_is_irreducible_and_nothing_else():
     np.testing.assert_allclose(limits.irreducible, [0, 16, 1, 0], atol=1e-12)
     np.testing.assert_allclose(limits.reach[2:], 0)
     assert limits.whole_pool[0] < 1e-9
+
+
+def test_a_pool_of_one_row_has_limits_too():
+    setting = Setting(Linear(), torch.eye(2, dtype=torch.float64), 1.0, 1.0)
+    limits = theory.pool_limits(Pool(torch.tensor([[2.0, 0.0]])), setting)
+    np.testing.assert_allclose(limits.irreducible, [0, 1], atol=1e-9)
+    np.testing.assert_allclose(limits.whole_pool, [0.2, 1])
+    assert limits.usual_reach == 0
 
 
 def test_zero_rows_under_a_cosine_kernel_are_unrelated_to_all_but_themselves():
@@ -306,7 +317,9 @@ def _limits_of_both_paths(most):
         theory.pool_limits(*make(40, 6, kernel=kernel), include=[5], most_rows=most, most_landmarks=most)
         for kernel in kernels
     ]
-    return [[part.irreducible, part.whole_pool, part.reach, torch.tensor([part.rows])] for part in found]
+    return [
+        [part.irreducible, part.whole_pool, part.reach, torch.tensor([part.rows, part.usual_reach])] for part in found
+    ]
 
 
 def test_processes_that_share_the_pool_find_the_same_limits(tmp_path, monkeypatch):
