@@ -142,7 +142,7 @@ def test_other_settings_do_not_reuse_results(
     calls: list[int] = []
     train = Trainer.train
     monkeypatch.setattr(Trainer, "train", lambda self: (calls.append(1), train(self))[1])
-    main(arguments(model, tmp_path, learning_rate=1e-3))
+    main(arguments(model, tmp_path, learning_rate=2e-3))
     assert len(calls) == 3
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp import preparation
+from itl_hf.gp.nystroem import FeatureMap
 from itl_hf.gp.preparation import Moments, Preparation, Standardization
 
 BLOCK_ROWS = 8192
@@ -45,8 +46,7 @@ class Pool:
         self._cache: dict[int, Tensor] = {}
         self.zero_rows: list[int] = []
         self.preparation = self._fit(standardize)
-        self.dimension = self.preparation.dimension
-        self._keeps = sum(self._height(start) for start in self._starts) * self.dimension * 4 <= CACHE_BYTES
+        self.feature_map: FeatureMap | None = None
 
     def _fit(self, standardize: Standardization | None) -> Preparation:
         full = standardize is not None and standardize.full
@@ -68,6 +68,25 @@ class Pool:
         return preparation.fit(moments, standardize, self.raw_dimension)
 
     @property
+    def dimension(self) -> int:
+        """Numbers in a row as the engine sees it."""
+        return self.preparation.dimension if self.feature_map is None else self.feature_map.dimension
+
+    def prepare(self, rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Raw rows as the engine sees them, (B, d) -> (B, dimension)."""
+        prepared = self.preparation(rows, dtype)
+        return prepared if self.feature_map is None else self.feature_map(prepared)
+
+    def through(self, feature_map: FeatureMap) -> None:
+        """From now on rows are features of a kernel (`itl_hf.gp.nystroem`)."""
+        self.feature_map = feature_map
+        self._cache.clear()
+
+    @property
+    def _keeps(self) -> bool:
+        return sum(self._height(start) for start in self._starts) * self.dimension * 4 <= CACHE_BYTES
+
+    @property
     def device(self) -> torch.device:
         """Where the rows are computed with: the source's device."""
         return self.source.device if isinstance(self.source, Tensor) else torch.device("cpu")
@@ -81,7 +100,7 @@ class Pool:
         """The prepared rows of the block that begins at row `start`, (B, dimension)."""
         if dtype == torch.float32 and start in self._cache:
             return self._cache[start]
-        rows = self.preparation(self._read(slice(start, start + BLOCK_ROWS)), dtype)
+        rows = self.prepare(self._read(slice(start, start + BLOCK_ROWS)), dtype)
         if dtype == torch.float32 and self._keeps:
             self._cache[start] = rows
         return rows
@@ -103,7 +122,7 @@ class Pool:
         places = [place for place, number in enumerate(numbers) if self.holds(number)]
         rows = torch.zeros(len(numbers), self.dimension, dtype=torch.float64, device=self.device)
         if places:
-            rows[places] = self.preparation(self._read([numbers[place] for place in places]))
+            rows[places] = self.prepare(self._read([numbers[place] for place in places]))
         return distributed.total(rows)
 
     def _height(self, start: int) -> int:

@@ -35,7 +35,7 @@ METHODS = {"itl": "ITL", "cosine": "cosine similarity", "random": "random draw"}
 GROUP_COLUMNS = ("task", "source", "dataset", "category", "domain", "subset", "topic")
 MAX_GROUPS = 40
 MAX_CHARACTERS = 6_000
-EXCERPT_CHARACTERS = (60, 75)
+EXCERPT_CHARACTERS = (36, 64)
 
 # Invisible, or able to reorder what stands around them: shown by their code point instead of obeyed.
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
@@ -245,7 +245,8 @@ def _excerpt(text: str) -> str:
     start, end = " ".join(text[:400].split()), " ".join(text[-400:].split())
     if len(text) <= 400 and len(start) <= sum(EXCERPT_CHARACTERS):
         return start
-    return f"{start[: EXCERPT_CHARACTERS[0]]} … {end[-EXCERPT_CHARACTERS[1] :]}"
+    head, tail = start[: EXCERPT_CHARACTERS[0]], end[-EXCERPT_CHARACTERS[1] :]
+    return f"{head.rpartition(' ')[0] or head} … {tail.partition(' ')[2] or tail}"
 
 
 def _cut(text: str) -> str:

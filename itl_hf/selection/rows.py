@@ -29,6 +29,7 @@ from itl_hf.selection.acquisitions import (
 )
 from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
 from itl_hf.selection.defaults import Model, resolve_model
+from itl_hf.selection.memory import approximate, fit_to_memory
 from itl_hf.selection.sources import Features, as_rows, finite
 
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
@@ -140,9 +141,12 @@ def select_rows(
     prepared = Pool(pool_rows, model.standardize)
     _warn_zero_rows(prepared)
     anchors = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
+    picks = num_examples + (len(known_numbers) or len(known_rows))
+    model = fit_to_memory(model, prepared, anchors, picks)
     setting, rule = model.setting(chosen, anchors, num_examples)
+    setting, loss = approximate(setting, prepared, picks)
     warn_if_undirected(chosen, setting)
-    known = prepared.rows(known_numbers) if known_numbers else prepared.preparation(known_rows).to(prepared.device)
+    known = prepared.rows(known_numbers) if known_numbers else prepared.prepare(known_rows).to(prepared.device)
     stop = None
     if stop_when is not None:
         stop = stop_when.rule(setting, pool_limits(prepared, setting).irreducible, len(known))
@@ -155,7 +159,7 @@ def select_rows(
         gains=np.asarray(picked.gains, dtype=np.float64),
         target_variance=target_variance(rows, setting, known).cpu().numpy(),
         similarity=correlation(rows, setting).cpu().numpy(),
-        record=_record(chosen, model, setting, rule, prepared, replace) | {"already_selected": len(known)},
+        record=_record(chosen, model, setting, rule, prepared, replace) | loss | {"already_selected": len(known)},
     )
 
 

@@ -166,17 +166,17 @@ def kernels() -> dict[str, Any]:
 
 
 MEASURE = """
-import resource, sys, numpy, torch
+import sys, time, numpy, torch
 torch.set_num_threads(1)
 from itl_hf import select_rows
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-import time
+def peak():  # of this program alone; getrusage would also count the process it was started from
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+before = peak()
 pool = numpy.load(sys.argv[1], mmap_mode="r")
 targets = numpy.load(sys.argv[2])
 start = time.process_time()
 picked = select_rows(pool, targets, 256, kernel="linear")
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(before * 1024, peak * 1024, time.process_time() - start)
+print(before, peak(), time.process_time() - start)
 """
 
 

@@ -1,4 +1,4 @@
-"""Run by test_sharded.py under torchrun: every process selects from one memory map; the first writes what was picked."""
+"""Run by test_sharded.py under torchrun: every process selects from one memory map, and the first writes the picks."""
 
 from __future__ import annotations
 
