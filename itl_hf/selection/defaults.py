@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from itl_hf.gp.kernels import Kernel, Linear, resolve_kernel
+from itl_hf.gp.kernels import RBF, Kernel, resolve_kernel
 from itl_hf.gp.noise import effective_rank, picks_per_direction
 from itl_hf.gp.objectives import Setting
 from itl_hf.gp.preparation import Standardization
@@ -18,7 +18,7 @@ from itl_hf.selection.acquisitions import Acquisition
 
 #: What `kernel="auto"` stands for, and the noise that goes with kernels for which k(x, x) = 1 and unrelated rows have k
 #: near 0.
-AUTO_KERNEL = Linear()
+AUTO_KERNEL = RBF(0.4)
 UNIT_NOISE_STD = 1.0
 #: What `standardize=True` stands for. A few dimensions carry most of the norm of hidden states, and one token (the
 #: first,

@@ -149,7 +149,7 @@ def select_rows(
     known = prepared.rows(known_numbers) if known_numbers else prepared.prepare(known_rows).to(prepared.device)
     stop = None
     if stop_when is not None:
-        stop = stop_when.rule(setting, pool_limits(prepared, setting).irreducible, len(known))
+        stop = stop_when.rule(setting, pool_limits(prepared, setting, known=known).irreducible, len(known))
     with tqdm(total=num_examples, desc=f"selecting ({chosen.name})", unit="row", disable=not progress) as bar:
         picked = chosen.pick(prepared, setting, Request(limits, replace, known, closed, bar.update, stop))
         bar.update(len(picked.indices) - bar.n)

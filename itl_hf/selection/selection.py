@@ -20,8 +20,11 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 
+from itl_hf.selection.diagnosis import Diagnosis, diagnose
+
 FORMAT_VERSION = 1
 COLUMNS = ("pool_index", "itl_rank", "itl_gain", "itl_nearest_target", "itl_similarity")
+ARRAYS = ("indices", "gains", "target_variance", "irreducible", "whole_pool", "reach")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Selection:
         indices (`np.ndarray`): (n,) int64, row numbers in the pool in the order picked.
         gains (`np.ndarray`): (n,) float64, information about the targets that each pick added.
         target_variance (`np.ndarray`): (n + 1, m) float64, how unsure the model is about each target after 0..n picks.
+        irreducible (`np.ndarray`): (m,) float64, the part of each target's variance that no row of the pool can remove.
+        whole_pool (`np.ndarray`): (m,) float64, what picking every row of the pool once would leave, with this noise.
+        reach (`np.ndarray`): (m,) float64, largest prior correlation of each target with any row of the pool.
         pool_size (`int`): rows of the pool.
         record (`dict`): provenance as JSON types: acquisition, kernel, noise and its rule, embedder, fingerprints,
             versions.
@@ -72,6 +78,9 @@ class Selection:
     indices: np.ndarray
     gains: np.ndarray
     target_variance: np.ndarray
+    irreducible: np.ndarray
+    whole_pool: np.ndarray
+    reach: np.ndarray
     pool_size: int
     record: dict[str, Any]
     layout: Layout
@@ -135,8 +144,16 @@ class Selection:
             layout=layout,
             pool_size=meta["pool_size"],
             record=meta["record"],
-            **{name: arrays[name] for name in ("indices", "gains", "target_variance")},
+            **{name: arrays[name] for name in ARRAYS},
         )
+
+    def diagnose(self) -> Diagnosis:
+        """What became of each target, and which of them this pool cannot teach, with their text; print it for a table.
+
+        Example:
+            >>> print(Selection.load("selected").diagnose())  # doctest: +SKIP
+        """
+        return diagnose(self)
 
     def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Writes one self-contained HTML page about the selection; see `itl_hf.report.page.write_report`.
@@ -156,7 +173,7 @@ class Selection:
         (directory / "data").mkdir()
         _write_parquet(self.dataset, directory / "data" / "train-00000-of-00001.parquet")
         _write_parquet(self.targets, directory / "targets.parquet")
-        arrays = {"indices": self.indices, "gains": self.gains, "target_variance": self.target_variance}
+        arrays = {name: getattr(self, name) for name in ARRAYS}
         arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items()}
         save_file(
             {name: np.ascontiguousarray(value) for name, value in arrays.items()}, directory / "arrays.safetensors"

@@ -17,7 +17,10 @@ from datasets import Dataset, DatasetDict
 import itl_hf
 from itl_hf.embedding.embed import embed, rows_fingerprint
 from itl_hf.embedding.embedder import Embedder
+from itl_hf.gp.kernels import Linear
+from itl_hf.gp.objectives import Setting
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.theory import pool_limits
 from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resolve_acquisition
 from itl_hf.selection.defaults import Model, resolve_model
 from itl_hf.selection.layout import principal_layout
@@ -144,14 +147,26 @@ def _gather(
 ) -> Selection:
     prepared = Pool(pool_features, model.standardize)
     anchors = prepared.preparation(torch.tensor(target_features))
+    kernel = Linear() if rows.record["kernel_chosen"].startswith("auto: linear") else model.kernel
+    setting = Setting(kernel, anchors, rows.record["noise_std"], rows.record["target_noise_std"])
+    limits = pool_limits(prepared, setting, include=rows.indices.tolist())
+    measured = {
+        "rows": limits.rows,
+        "exact": limits.exact,
+        "pool_effective_rank": limits.pool_rank,
+        "usual_reach": limits.usual_reach,
+    }
     return Selection(
         dataset=_picked(pool, rows),
         targets=targets,
         indices=rows.indices,
         gains=rows.gains,
         target_variance=rows.target_variance,
+        irreducible=limits.irreducible.numpy(),
+        whole_pool=limits.whole_pool.numpy(),
+        reach=limits.reach.numpy(),
         pool_size=len(pool),
-        record=rows.record | provenance,
+        record=rows.record | provenance | {"pool_limits": measured},
         layout=principal_layout(prepared, anchors, rows.indices.tolist()),
     )
 
