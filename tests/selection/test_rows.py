@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -28,6 +29,9 @@ def problem(seed, rows, dimension, num_targets, duplicates=0, dtype="float64"):
     return as_stored(pool), as_stored(targets)
 
 
+#: The linear kernel has the simplest brute force; tests/gp/test_battery.py holds the others to it.
+linear = functools.partial(select_rows, kernel="linear")
+
 CASES = [
     (seed, rows, dimension, num_targets, duplicates, dtype, noise_std, target_noise)
     for seed, (rows, dimension, num_targets, duplicates) in enumerate(
@@ -46,7 +50,7 @@ def test_picks_equal_brute_force(seed, rows, dimension, num_targets, duplicates,
     pool, targets = problem(seed, rows, dimension, num_targets, duplicates, dtype)
     target_noise_std = noise_std if target_noise == "equal" else 3 * noise_std
     num_examples = min(10, rows)
-    picked = select_rows(pool, targets, num_examples, noise_std=noise_std, target_noise_std=target_noise_std)
+    picked = linear(pool, targets, num_examples, noise_std=noise_std, target_noise_std=target_noise_std)
     plain = oracle.standardize(pool.double().numpy(), targets.double().numpy())
     picks, gains, variance = oracle.greedy_itl(*plain, num_examples, noise_std, target_noise_std)
     assert picked.indices.tolist() == picks
@@ -58,7 +62,7 @@ def test_picks_equal_brute_force(seed, rows, dimension, num_targets, duplicates,
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_free_targets_equal_brute_force(seed):
     pool, targets = problem(seed, rows=30, dimension=12, num_targets=4, duplicates=5)
-    picked = select_rows(pool, targets, 8, noise_std=0.5, target_noise_std=0.0)
+    picked = linear(pool, targets, 8, noise_std=0.5, target_noise_std=0.0)
     picks, gains, _ = oracle.greedy_itl(*oracle.standardize(pool.numpy(), targets.numpy()), 8, 0.5, 0.0)
     assert picked.indices.tolist() == picks
     np.testing.assert_allclose(picked.gains, gains, rtol=1e-6)
@@ -74,7 +78,7 @@ def test_the_oracle_agrees_with_entropies():
 def test_gains_add_up_to_the_total_information():
     """The chain rule: I(y_A; y_D) = 1/2 log det(K_AA + r) - 1/2 log det(K_AA|D + r)."""
     pool, targets = problem(7, rows=40, dimension=8, num_targets=5)
-    picked = select_rows(pool, targets, 12, noise_std=0.7)
+    picked = linear(pool, targets, 12, noise_std=0.7)
     features = np.concatenate(oracle.standardize(pool.numpy(), targets.numpy()))
     kernel, anchors, noise = features @ features.T, list(range(40, 45)), 0.49
     prior = kernel[np.ix_(anchors, anchors)] + noise * np.eye(5)
@@ -89,7 +93,7 @@ def test_one_target_and_one_pick_is_the_largest_absolute_cosine(seed, noise_std)
     rng = np.random.default_rng(seed)
     unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
     pool, target = unit(rng.normal(size=(20, 5))), unit(rng.normal(size=(1, 5)))
-    picked = select_rows(pool, target, 1, noise_std=noise_std, standardize=False)
+    picked = linear(pool, target, 1, noise_std=noise_std, standardize=False)
     assert picked.indices[0] == np.abs(pool @ target[0]).argmax()
 
 
@@ -105,36 +109,36 @@ def test_every_way_to_hold_the_pool_gives_the_same_picks(tmp_path):
         np.load(tmp_path / "pool.npy", mmap_mode="r"),
         pool.requires_grad_(),
     ]
-    picks = [select_rows(way, targets, 10).indices.tolist() for way in ways]
+    picks = [linear(way, targets, 10).indices.tolist() for way in ways]
     assert all(other == picks[0] for other in picks)
 
 
 def test_blocks_do_not_change_the_picks(monkeypatch):
     pool, targets = problem(2, rows=300, dimension=6, num_targets=3, duplicates=200)
-    whole = select_rows(pool, targets, 40)
+    whole = linear(pool, targets, 40)
     monkeypatch.setattr("itl_hf.gp.pool.BLOCK_ROWS", 7)
-    blocks = select_rows(pool, targets, 40)
+    blocks = linear(pool, targets, 40)
     assert blocks.indices.tolist() == whole.indices.tolist()
     np.testing.assert_allclose(blocks.gains, whole.gains, rtol=1e-9)
 
 
 def test_duplicates_go_to_the_lowest_row():
     pool, targets = problem(4, rows=20, dimension=5, num_targets=2)
-    picks = select_rows(torch.cat([pool, pool]), targets, 12).indices.tolist()
+    picks = linear(torch.cat([pool, pool]), targets, 12).indices.tolist()
     assert all(row < 20 or row - 20 in picks[:place] for place, row in enumerate(picks))
 
 
 def test_with_replacement_a_row_may_come_back_and_without_it_all_rows_come_once():
     pool = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
     target = torch.tensor([[1.0, 0.0]])
-    assert select_rows(pool, target, 4, noise_std=1.0, replace=True, standardize=False).indices.tolist().count(0) > 1
-    assert sorted(select_rows(pool, target, 3, noise_std=1.0).indices) == [0, 1, 2]
+    assert linear(pool, target, 4, noise_std=1.0, replace=True, standardize=False).indices.tolist().count(0) > 1
+    assert sorted(linear(pool, target, 3, noise_std=1.0).indices) == [0, 1, 2]
 
 
 def test_auto_noise_is_picks_per_target_direction():
     pool, _ = problem(5, rows=60, dimension=6, num_targets=1)
     targets = 3 * torch.eye(6)[:4].double()
-    picked = select_rows(pool, targets, 20, standardize=False)
+    picked = linear(pool, targets, 20, standardize=False)
     assert picked.record["noise_std"] == pytest.approx(math.sqrt(20 / 4))
     assert picked.record["effective_rank"] == pytest.approx(4)
     assert "auto" in picked.record["rule"]
@@ -146,16 +150,16 @@ def test_cosine_is_the_highest_mean_cosine_similarity():
     prepared, anchors = oracle.standardize(pool, targets)
     unit = lambda rows: rows / np.linalg.norm(rows, axis=1, keepdims=True)
     expected = np.argsort(-(unit(prepared) @ unit(anchors).T).mean(1).round(12), kind="stable")[:8]
-    assert select_rows(pool, targets, 8, acquisition="cosine").indices.tolist() == expected.tolist()
+    assert linear(pool, targets, 8, acquisition="cosine").indices.tolist() == expected.tolist()
 
 
 def test_random_depends_on_its_seed_alone():
     pool, targets = problem(6, rows=40, dimension=6, num_targets=5)
     torch.manual_seed(1)
-    first = select_rows(pool, targets, 8, acquisition="random", seed=3).indices.tolist()
+    first = linear(pool, targets, 8, acquisition="random", seed=3).indices.tolist()
     torch.manual_seed(2)
-    assert select_rows(pool, targets, 8, acquisition=Random(seed=3)).indices.tolist() == first
-    assert select_rows(pool, targets, 8, acquisition="random", seed=4).indices.tolist() != first
+    assert linear(pool, targets, 8, acquisition=Random(seed=3)).indices.tolist() == first
+    assert linear(pool, targets, 8, acquisition="random", seed=4).indices.tolist() != first
     assert len(set(first)) == 8
 
 
@@ -185,9 +189,9 @@ BAD = {
 def test_bad_input_is_refused_by_name(changes, message):
     good = dict(pool=[[0.0, 1.0], [1.0, 0.0]], targets=[[1.0, 1.0]], num_examples=1)
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
-        select_rows(**{**good, **changes})
+        linear(**{**good, **changes})
 
 
 def test_zero_rows_are_pointed_out():
     with pytest.warns(UserWarning, match=r"1 feature rows .* all zeros \(the first is row 2\)"):
-        select_rows([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]], [[1.0, 1.0]], 1)
+        linear([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]], [[1.0, 1.0]], 1)
