@@ -177,14 +177,12 @@ class Random:
     def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
         """A seeded permutation's first rows; its own generator, so nothing else is disturbed."""
         generator = torch.Generator().manual_seed(self.seed)
-        open_rows = torch.ones(pool.num_rows, dtype=torch.bool)
-        open_rows[list(request.exclude)] = False
-        rows = open_rows.nonzero()[:, 0]
         if request.replace:
-            drawn = torch.randint(len(rows), (request.limits.num_examples,), generator=generator)
-        else:
-            drawn = torch.randperm(len(rows), generator=generator)
-        return with_information_gain(in_order(rows[drawn], request.limits), pool, setting, request.known)
+            drawn = torch.randint(pool.num_rows, (request.limits.num_examples,), generator=generator)
+        else:  # all rows are drawn, and those known before left out: a selection continued is one longer selection
+            drawn = torch.randperm(pool.num_rows, generator=generator)
+            drawn = drawn[~torch.isin(drawn, torch.tensor(list(request.exclude), dtype=torch.int64))]
+        return with_information_gain(in_order(drawn, request.limits), pool, setting, request.known)
 
 
 ACQUISITIONS: dict[str, Callable[..., Acquisition]] = {

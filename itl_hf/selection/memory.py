@@ -50,9 +50,8 @@ def approximate(setting: Setting, pool: Pool, picks: int) -> tuple[Setting, dict
     """
     if setting.kernel.linear or not too_large(pool, setting.targets, picks):
         return setting, {}
-    spaced = lambda count: np.unique(np.linspace(0, pool.num_rows - 1, count).astype(np.int64)).tolist()
-    sample = pool.rows(spaced(SAMPLE_ROWS))
-    landmarks = torch.cat([setting.targets[:LANDMARKS], pool.rows(spaced(LANDMARKS))])
+    sample = pool.rows(_spaced(pool.num_rows, SAMPLE_ROWS))
+    landmarks = torch.cat([setting.targets[:LANDMARKS], pool.rows(_spaced(pool.num_rows, LANDMARKS))])
     features = FeatureMap.fit(setting.kernel, landmarks)
     loss = {
         "landmarks": len(landmarks),
@@ -61,3 +60,8 @@ def approximate(setting: Setting, pool: Pool, picks: int) -> tuple[Setting, dict
     }
     pool.through(features)
     return replace(setting, kernel=Linear(), targets=features(setting.targets)), {"approximation": loss}
+
+
+def _spaced(num_rows: int, count: int) -> list[int]:
+    """About `count` row numbers, evenly spaced."""
+    return [int(number) for number in np.unique(np.linspace(0, num_rows - 1, count).astype(np.int64))]

@@ -58,6 +58,16 @@ class RowSelection:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def then(self, rest: RowSelection) -> RowSelection:
+        """This selection and one that continued it (with `already_selected`), as one."""
+        return RowSelection(
+            indices=np.concatenate([self.indices, rest.indices]),
+            gains=np.concatenate([self.gains, rest.gains]),
+            target_variance=np.concatenate([self.target_variance, rest.target_variance[1:]]),
+            similarity=np.concatenate([self.similarity, rest.similarity]),
+            record=self.record,
+        )
+
 
 def select_rows(
     pool: Features,

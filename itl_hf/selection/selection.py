@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ class Selection:
         record (`dict`): provenance as JSON types: acquisition, kernel, noise and its rule, embedder, fingerprints,
             versions.
         layout (`Layout`): the map of pool, targets and picks.
+        more (`Callable`, *optional*): makes `extend` possible while pool and features are at hand; not saved.
 
     Example:
         >>> selection = Selector(HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")).select(pool, targets, 96)  #
@@ -84,6 +86,7 @@ class Selection:
     pool_size: int
     record: dict[str, Any]
     layout: Layout
+    more: Callable[[int], Selection] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -144,8 +147,24 @@ class Selection:
             layout=layout,
             pool_size=meta["pool_size"],
             record=meta["record"],
-            **{name: arrays[name] for name in ARRAYS},
+            **{name: arrays[name] for name in ARRAYS},  # type: ignore[arg-type]
         )
+
+    def extend(self, num_examples: int) -> Selection:
+        """A selection with `num_examples` further picks, the same as one longer selection with this one's noise.
+
+        Args:
+            num_examples (`int`): further rows to pick.
+
+        Raises:
+            `ValueError`: the selection was loaded from disk, or made under a budget, group shares or `stop_when`.
+        """
+        if self.more is None:
+            raise ValueError(
+                "this selection was loaded from disk or made under limits, so it cannot be extended; select again with "
+                "a larger num_examples, or from the same pool with already_selected=selection.indices"
+            )
+        return self.more(num_examples)
 
     def diagnose(self) -> Diagnosis:
         """What became of each target, and which of them this pool cannot teach, with their text; print it for a table.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import json
 import os
 import platform
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +25,7 @@ from itl_hf.gp.objectives import Setting
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.theory import pool_limits
 from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resolve_acquisition
+from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
 from itl_hf.selection.defaults import Model, resolve_model
 from itl_hf.selection.layout import principal_layout
 from itl_hf.selection.rows import KernelLike, RowSelection, check_count, select_rows
@@ -84,6 +88,12 @@ class Selector:
         pool_split: str | None = None,
         targets_split: str | None = None,
         replace: bool = False,
+        already_selected: Sequence[int] | None = None,
+        costs: str | Sequence[float] | None = None,
+        token_budget: float | None = None,
+        groups: str | Sequence[Any] | None = None,
+        group_shares: Shares | None = None,
+        stop_when: StopWhen | None = None,
     ) -> Selection:
         """Embeds both, picks `num_examples` rows of the pool, and returns them with the reasons.
 
@@ -95,6 +105,13 @@ class Selector:
             pool_split (`str`, *optional*): split of a `DatasetDict`.
             targets_split (`str`, *optional*): split of a `DatasetDict`.
             replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
+            already_selected (`Sequence[int]`, *optional*): rows of the pool that the model was trained on before.
+            costs (`str` or `Sequence[float]`, *optional*): what each row costs: a column of the pool, or the numbers.
+            token_budget (`float`, *optional*): what all picks may cost together, see `select_rows`.
+            groups (`str` or `Sequence`, *optional*): each row's group, such as its source: a column of the pool, or the
+                labels.
+            group_shares (`float` or `Mapping`, *optional*): what share of the picks groups may have, see `select_rows`.
+            stop_when (`StopWhen`, *optional*): stop earlier, see `select_rows`.
 
         Returns:
             `Selection`
@@ -103,32 +120,69 @@ class Selector:
             `ValueError`: bad rows, columns, or numbers; all of it is checked before the model runs.
         """
         pool_data, target_data = as_dataset(pool, "pool", pool_split), as_dataset(targets, "targets", targets_split)
-        check_count(num_examples, len(pool_data), replace)
+        check_count(num_examples, len(pool_data) - len(set(already_selected or ())) * (not replace), replace)
         _check_columns(pool_data, target_data)
-        # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
-        hashes = {
-            "targets": rows_fingerprint(target_data, self.embedder),
-            "pool": rows_fingerprint(pool_data, self.embedder),
+        row_costs, row_groups = _column(pool_data, costs, "costs"), _column(pool_data, groups, "groups")
+        resolve_limits(num_examples, len(pool_data), row_costs, token_budget, row_groups, group_shares)
+        material = self._embed_both(pool_data, target_data)
+        limited = {
+            "costs": row_costs,
+            "token_budget": token_budget,
+            "groups": row_groups,
+            "group_shares": group_shares,
+            "stop_when": stop_when,
         }
-        target_features = self._embed(target_data, "targets", hashes["targets"])
-        pool_features = self._embed(pool_data, "pool", hashes["pool"])
-        rows = select_rows(
-            pool_features,
-            target_features,
+        rows = self._pick(material, num_examples, self.acquisition, replace, already_selected, **limited)
+        more = None
+        if all(value is None for value in limited.values()):
+            more = functools.partial(self._extend, material, rows, replace, list(already_selected or ()))
+        return _gather(rows, material, self.model, more)
+
+    def _pick(
+        self,
+        material: _Material,
+        num_examples: int,
+        acquisition: Acquisition,
+        replace: bool,
+        known: Sequence[int] | None,
+        **limited: Any,
+    ) -> RowSelection:
+        return select_rows(
+            material.pool_features,
+            material.target_features,
             num_examples,
-            acquisition=self.acquisition,
+            acquisition=acquisition,
             kernel=self.kernel,
             standardize=self.standardize,
             replace=replace,
+            already_selected=known,
             progress=True,
+            **limited,
         )
+
+    def _extend(
+        self, material: _Material, rows: RowSelection, replace: bool, known: list[int], num_examples: int
+    ) -> Selection:
+        """The same selection with further picks; the noise stays what it was."""
+        noise = {name: rows.record[name] for name in ("noise_std", "target_noise_std")}
+        acquisition = dataclasses.replace(self.acquisition, **noise)  # type: ignore[type-var]
+        rest = self._pick(material, num_examples, acquisition, replace, [*known, *rows.indices.tolist()])
+        joined = rows.then(rest)
+        return _gather(joined, material, self.model, functools.partial(self._extend, material, joined, replace, known))
+
+    def _embed_both(self, pool: Dataset, targets: Dataset) -> _Material:
+        # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
+        target_hash = rows_fingerprint(targets, self.embedder)
+        pool_hash = rows_fingerprint(pool, self.embedder)
+        target_features = self._embed(targets, "targets", target_hash)
+        pool_features = self._embed(pool, "pool", pool_hash)
         provenance = {
             "embedder": self.embedder.fingerprint(),
-            "pool_fingerprint": hashes["pool"],
-            "targets_fingerprint": hashes["targets"],
+            "pool_fingerprint": pool_hash,
+            "targets_fingerprint": target_hash,
             "versions": versions(),
         }
-        return _gather(rows, pool_data, target_data, pool_features, target_features, self.model, provenance)
+        return _Material(pool, targets, pool_features, target_features, provenance)
 
     def _embed(self, dataset: Dataset, name: str, rows_hash: str) -> np.ndarray:
         work = json.dumps([self.embedder.fingerprint(), rows_hash], sort_keys=True)
@@ -136,17 +190,22 @@ class Selector:
         return embed(dataset, self.embedder, directory, description=f"embedding {name}", rows_hash=rows_hash)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Material:
+    """What a selection is made from."""
+
+    pool: Dataset
+    targets: Dataset
+    pool_features: np.ndarray  # (N, d)
+    target_features: np.ndarray  # (m, d)
+    provenance: dict[str, Any]
+
+
 def _gather(
-    rows: RowSelection,
-    pool: Dataset,
-    targets: Dataset,
-    pool_features: np.ndarray,
-    target_features: np.ndarray,
-    model: Model,
-    provenance: dict[str, Any],
+    rows: RowSelection, material: _Material, model: Model, more: Callable[[int], Selection] | None
 ) -> Selection:
-    prepared = Pool(pool_features, model.standardize)
-    anchors = prepared.preparation(torch.tensor(target_features))
+    prepared = Pool(material.pool_features, model.standardize)
+    anchors = prepared.preparation(torch.tensor(material.target_features))
     kernel = Linear() if rows.record["kernel_chosen"].startswith("auto: linear") else model.kernel
     setting = Setting(kernel, anchors, rows.record["noise_std"], rows.record["target_noise_std"])
     limits = pool_limits(prepared, setting, include=rows.indices.tolist())
@@ -157,18 +216,28 @@ def _gather(
         "usual_reach": limits.usual_reach,
     }
     return Selection(
-        dataset=_picked(pool, rows),
-        targets=targets,
+        dataset=_picked(material.pool, rows),
+        targets=material.targets,
         indices=rows.indices,
         gains=rows.gains,
         target_variance=rows.target_variance,
         irreducible=limits.irreducible.numpy(),
         whole_pool=limits.whole_pool.numpy(),
         reach=limits.reach.numpy(),
-        pool_size=len(pool),
-        record=rows.record | provenance | {"pool_limits": measured},
+        pool_size=len(material.pool),
+        record=rows.record | material.provenance | {"pool_limits": measured},
         layout=principal_layout(prepared, anchors, rows.indices.tolist()),
+        more=more,
     )
+
+
+def _column(pool: Dataset, values: Any, name: str) -> Any:
+    """A column of the pool where a name was given, else the values themselves."""
+    if not isinstance(values, str):
+        return values
+    if values not in pool.column_names:
+        raise ValueError(f"{name}: the pool has no column {values!r}; its columns are {pool.column_names}")
+    return pool[values][:]
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ Ratios are taken within this run; results go to `recipes/benchmarks/results/sele
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -68,7 +69,7 @@ class Rows(torch.utils.data.Dataset[torch.Tensor]):
 
 
 def rival() -> dict[str, Any]:
-    """activeft 0.1.1, the method's authors' library, with its defaults (tournament above 1,000 rows)."""
+    """The authors' own library, activeft 0.1.1, with its defaults (tournament above 1,000 rows)."""
     from activeft import ActiveDataLoader
     from activeft.acquisition_functions.itl import ITL as TheirITL
     from activeft.acquisition_functions.vtl import VTL as TheirVTL
@@ -83,9 +84,10 @@ def rival() -> dict[str, Any]:
             acquisition = kind(targets, noise_std=0.1)
             return ActiveDataLoader(Rows(rows), batch_size=100, acquisition_function=acquisition).next()
 
-        their_time, _ = seconds(lambda: run(pool), repeats=1)
-        our_time, _ = seconds(lambda: select_rows(pool, targets, 100, **options))
-        large_time, _ = seconds(lambda: select_rows(large, targets, 100, **options), repeats=1)
+        ours = functools.partial(select_rows, targets=targets, num_examples=100, **options)
+        their_time, _ = seconds(functools.partial(run, pool), repeats=1)
+        our_time, _ = seconds(functools.partial(ours, pool))
+        large_time, _ = seconds(functools.partial(ours, large))
         try:
             run(large[:11_000])
             beyond = "no error"
@@ -182,7 +184,8 @@ print(before, peak(), time.process_time() - start)
 
 def memory(rows: int = 1_000_000, dimension: int = 1024) -> dict[str, Any]:
     """A float16 pool on disk, larger than the memory it may take: peak resident memory above the interpreter with
-    torch."""
+    torch.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path, anchors = Path(folder) / "pool.npy", Path(folder) / "targets.npy"
         stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, dimension))

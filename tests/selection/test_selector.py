@@ -131,6 +131,32 @@ def test_strings_and_splits_are_rows_too():
     assert plain.indices.tolist() == split.indices.tolist()
 
 
+@pytest.mark.parametrize("acquisition", ["itl", "vtl", "cosine", "random"])
+def test_extended_it_is_one_longer_selection(acquisition):
+    selector = Selector(CharacterCounts(), acquisition, noise_std=0.8)
+    whole, extended = selector.select(POOL, TARGETS, 9), selector.select(POOL, TARGETS, 3).extend(4).extend(2)
+    assert extended.indices.tolist() == whole.indices.tolist()
+    assert extended.dataset["itl_rank"] == list(range(9))
+    np.testing.assert_allclose(extended.gains, whole.gains, rtol=1e-9)
+    np.testing.assert_allclose(extended.target_variance, whole.target_variance, atol=1e-12)
+
+
+def test_what_cannot_be_extended_says_why(selection, tmp_path):
+    with pytest.raises(ValueError, match=r"already_selected=selection\.indices"):
+        Selection.load(selection.save(tmp_path / "selected")).extend(2)
+
+
+def test_columns_name_costs_and_groups():
+    pool = [{**row, "tokens": 3 + place % 4} for place, row in enumerate(POOL)]
+    limited = Selector(CharacterCounts()).select(
+        pool, TARGETS, 8, costs="tokens", token_budget=21, groups="task", group_shares={"banana": (0.0, 0.25)}
+    )
+    assert sum(limited.dataset["tokens"]) <= 21
+    assert limited.dataset["task"].count("banana") <= 2
+    with pytest.raises(ValueError, match="no column 'source'"):
+        Selector(CharacterCounts()).select(pool, TARGETS, 8, groups="source", group_shares=0.5)
+
+
 BAD = {
     "empty pool": (dict(pool=[]), "pool"),
     "empty targets": (dict(targets=[]), "targets"),
