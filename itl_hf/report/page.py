@@ -23,6 +23,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from itl_hf.report.figures import FAINT, GRID, INK, PAPER, gain_figure, map_figure, variance_figure, variance_left
+from itl_hf.selection.diagnosis import WORDS, diagnose
 from itl_hf.text import plain_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from itl_hf.selection.selection import Selection
 
-METHODS = {"itl": "ITL", "cosine": "cosine similarity", "random": "random draw"}
+METHODS = {"itl": "ITL", "vtl": "VTL", "ctl": "CTL", "cosine": "cosine similarity", "random": "random draw"}
 # Columns that name where a row comes from, in the order in which they are looked for.
 GROUP_COLUMNS = ("task", "source", "dataset", "category", "domain", "subset", "topic")
 MAX_GROUPS = 40
@@ -118,6 +119,7 @@ def render(selection: Selection, *, title: str | None, tables: Sequence[Table], 
         picks=_picks(selection, targets, max_picks),
         num_picks=len(selection.indices),
         targets=targets,
+        diagnosis=diagnose(selection).summary().split("\n"),
         provenance=list(_flat(selection.record)),
     )
 
@@ -211,8 +213,17 @@ def _facts(selection: Selection) -> dict[str, Any]:
 def _targets(selection: Selection) -> list[dict[str, Any]]:
     left = variance_left(selection.target_variance)[-1]  # (m,)
     served = Counter(selection.dataset["itl_nearest_target"])
+    verdicts = [target.verdict for target in diagnose(selection).targets]
     return [
-        _texts(row) | {"number": number, "left": float(left[number]), "served": served[number], "group": _group_of(row)}
+        _texts(row)
+        | {
+            "number": number,
+            "left": float(left[number]),
+            "served": served[number],
+            "group": _group_of(row),
+            "verdict": WORDS[verdicts[number]],
+            "trouble": verdicts[number] in ("unteachable", "far"),
+        }
         for number, row in enumerate(selection.targets)
     ]
 

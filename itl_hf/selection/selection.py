@@ -54,7 +54,7 @@ class Selection:
     Args:
         dataset (`datasets.Dataset`): the picked rows in the order picked, the pool's columns and `pool_index`,
             `itl_rank` (from 0), `itl_gain` (nats), `itl_nearest_target` (row number in `targets`), `itl_similarity`
-            (cosine with that target).
+            (prior correlation with that target under the kernel).
         targets (`datasets.Dataset`): the target rows as given.
         indices (`np.ndarray`): (n,) int64, row numbers in the pool in the order picked.
         gains (`np.ndarray`): (n,) float64, information about the targets that each pick added.

@@ -25,6 +25,9 @@ class StandInSelection:
     indices: np.ndarray
     gains: np.ndarray
     target_variance: np.ndarray
+    irreducible: np.ndarray
+    whole_pool: np.ndarray
+    reach: np.ndarray
     pool_size: int
     record: dict[str, Any]
     layout: StandInLayout
@@ -64,6 +67,9 @@ def selection(
         indices=indices,
         gains=gains,
         target_variance=np.linspace(1, 0.4, picks + 1)[:, None] * np.linspace(0.5, 2, targets),
+        irreducible=np.zeros(targets),
+        whole_pool=np.full(targets, 0.1),
+        reach=np.linspace(0.9, 0.1, targets),
         pool_size=pool,
         record=record or {"acquisition": "itl", "kernel": "linear", "noise_std": 2.125, "rule": "auto: a rule"},
         layout=StandInLayout(points, np.arange(pool), points[:targets] + 0.1, points[indices]),
