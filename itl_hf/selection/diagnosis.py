@@ -201,7 +201,8 @@ def diagnose(selection: Selection) -> Diagnosis:
                 far_below=far_below,
             )
         )
-    return Diagnosis(tuple(targets), len(selection.indices), selection.pool_size, limits.get("rows", selection.pool_size))
+    rows = limits.get("rows", selection.pool_size)
+    return Diagnosis(tuple(targets), len(selection.indices), selection.pool_size, rows)
 
 
 def shorten(text: str, length: int = TEXT_LENGTH) -> str:
