@@ -86,3 +86,17 @@ def test_speculation_equals_the_plain_form(objective, kernel, noise_std, monkeyp
     assert fast.indices == plain.indices
     rounding = OBJECTIVES[objective](gp).rounding(float(KERNELS[kernel].diagonal(prepared.rows(range(150))).max()))
     np.testing.assert_allclose(fast.gains, plain.gains, rtol=1e-6, atol=1e-9 + rounding)
+
+
+def test_a_gpytorch_kernel_is_the_kernel_it_stands_for():
+    gpytorch = pytest.importorskip("gpytorch")
+    theirs = gpytorch.kernels.RBFKernel().double()
+    theirs.lengthscale = 1.3
+    pool, targets = make(3, rows=60, dimension=6, targets=3)
+    picks = [
+        speculative_greedy(prepared, OBJECTIVES["itl"](gp), 15).indices
+        for prepared, gp in (
+            setting(pool, targets, kernel, 0.5, 0.5) for kernel in (resolve_kernel(theirs), RBF(1.3, on="distance"))
+        )
+    ]
+    assert picks[0] == picks[1]
