@@ -172,8 +172,8 @@ class Selector:
 
     def _embed_both(self, pool: Dataset, targets: Dataset) -> _Material:
         # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
-        target_hash = rows_fingerprint(targets, self.embedder)
-        pool_hash = rows_fingerprint(pool, self.embedder)
+        target_hash = self._check(targets, "targets")
+        pool_hash = self._check(pool, "pool")
         target_features = self._embed(targets, "targets", target_hash)
         pool_features = self._embed(pool, "pool", pool_hash)
         provenance = {
@@ -183,6 +183,12 @@ class Selector:
             "versions": versions(),
         }
         return _Material(pool, targets, pool_features, target_features, provenance)
+
+    def _check(self, dataset: Dataset, name: str) -> str:
+        try:
+            return rows_fingerprint(dataset, self.embedder)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
     def _embed(self, dataset: Dataset, name: str, rows_hash: str) -> np.ndarray:
         work = json.dumps([self.embedder.fingerprint(), rows_hash], sort_keys=True)
