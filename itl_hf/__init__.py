@@ -17,6 +17,7 @@ _HOMES = {
     "StopWhen": "itl_hf.selection.constraints",
     "VTL": "itl_hf.selection.acquisitions",
     "select_rows": "itl_hf.selection.rows",
+    "select_rows_per_target": "itl_hf.selection.per_target",
     "RowSelection": "itl_hf.selection.rows",
     "Selector": "itl_hf.selection.selector",
     "Selection": "itl_hf.selection.selection",
@@ -26,6 +27,7 @@ _HOMES = {
 }
 __all__ = [
     "ITL",
+    "VTL",
     "Cosine",
     "HiddenStates",
     "Random",
@@ -33,13 +35,17 @@ __all__ = [
     "Selection",
     "SelectionSampler",
     "Selector",
+    "StopWhen",
     "attach",
     "select_rows",
+    "select_rows_per_target",
 ]
 
 if TYPE_CHECKING:
     from itl_hf.embedding.hidden_states import HiddenStates
-    from itl_hf.selection.acquisitions import ITL, Cosine, Random
+    from itl_hf.selection.acquisitions import ITL, VTL, Cosine, Random
+    from itl_hf.selection.constraints import StopWhen
+    from itl_hf.selection.per_target import select_rows_per_target
     from itl_hf.selection.rows import RowSelection, select_rows
     from itl_hf.selection.selection import Selection
     from itl_hf.selection.selector import Selector

@@ -149,7 +149,7 @@ def select_rows(
     limits = resolve_limits(num_examples, pool_rows.shape[0], costs, token_budget, groups, group_shares)
     model = resolve_model(kernel, standardize)
     prepared = Pool(pool_rows, model.standardize)
-    _warn_zero_rows(prepared)
+    warn_zero_rows(prepared)
     anchors = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
     picks = num_examples + (len(known_numbers) or len(known_rows))
     model = fit_to_memory(model, prepared, anchors, picks)
@@ -169,7 +169,7 @@ def select_rows(
         gains=np.asarray(picked.gains, dtype=np.float64),
         target_variance=target_variance(rows, setting, known).cpu().numpy(),
         similarity=correlation(rows, setting).cpu().numpy(),
-        record=_record(chosen, model, setting, rule, prepared, replace) | loss | {"already_selected": len(known)},
+        record=make_record(chosen, model, setting, rule, prepared, replace) | loss | {"already_selected": len(known)},
     )
 
 
@@ -237,7 +237,8 @@ def _known(already_selected: Any, pool: Any) -> tuple[list[int], Tensor]:
     return numbers, none
 
 
-def _warn_zero_rows(pool: Pool) -> None:
+def warn_zero_rows(pool: Pool) -> None:
+    """Points out feature rows that are all zeros."""
     if pool.zero_rows:
         warnings.warn(
             f"{len(pool.zero_rows)} feature rows of the pool are all zeros (the first is row {pool.zero_rows[0]}); "
@@ -246,9 +247,10 @@ def _warn_zero_rows(pool: Pool) -> None:
         )
 
 
-def _record(
+def make_record(
     acquisition: Acquisition, model: Model, setting: Setting, rule: dict[str, Any], pool: Pool, replace: bool
 ) -> dict[str, Any]:
+    """What was asked for and what was chosen, JSON types."""
     asked = describe(acquisition)
     return {
         "acquisition": acquisition.name,

@@ -1,0 +1,113 @@
+"""Nearest rows of a pool for many targets, exact: one pass over the pool, a matrix product with all targets for each
+block.
+
+No index is built: a pool that is searched once or twice costs less this way, and no row is missed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from itl_hf import distributed
+from itl_hf.gp import pool as pools
+from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.pool import Pool
+
+#: Targets whose similarities to a block of the pool are held at a time.
+TARGETS_AT_ONCE = 128
+#: The largest row number that a key can hold.
+_LAST = 2**32 - 1
+
+
+class PoolRows:
+    """Prepared pool rows by number, in float32 for bounds and in float64 for decisions.
+
+    Args:
+        pool (`Pool`): the rows, of a tensor or memory map; every process must ask for the same numbers.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._alone = distributed.world_size() == 1
+        self._buffer: Tensor | None = None
+        self._matrix: Tensor | None = None
+        if self._alone and pool.num_rows * pool.dimension * 4 <= pools.CACHE_BYTES:
+            self._matrix = torch.empty(pool.num_rows, pool.dimension, device=pool.device)
+            for start in pool.starts:
+                end = start + pools.BLOCK_ROWS
+                self._matrix[start:end] = pool.prepare(pool.source[start:end], torch.float32)
+
+    def block(self, start: int) -> Tensor:
+        """The rows of the pool's block at `start`, (B, d) float32."""
+        if self._matrix is None:
+            return self.pool.block(start, torch.float32)
+        return self._matrix[start : start + pools.BLOCK_ROWS]
+
+    def coarse(self, numbers: Tensor) -> Tensor:
+        """(B, K) row numbers -> (B, K, d) float32, valid until the next call."""
+        if self._matrix is None:
+            return self.exact(numbers).float()
+        shape = *numbers.shape, self.pool.dimension
+        # One buffer for all calls: pages that are new to a process cost as much as the copy.
+        if self._buffer is None or self._buffer.numel() < math.prod(shape):
+            self._buffer = self._matrix.new_empty(math.prod(shape))
+        rows = self._buffer[: math.prod(shape)].view(-1, shape[-1])
+        return torch.index_select(self._matrix, 0, numbers.flatten(), out=rows).view(shape)
+
+    def exact(self, numbers: Tensor) -> Tensor:
+        """(B, K) row numbers -> (B, K, d) float64."""
+        flat, source = numbers.flatten(), self.pool.source
+        if not self._alone:
+            rows = self.pool.rows(flat.tolist())
+        elif isinstance(source, Tensor):
+            rows = self.pool.prepare(source.index_select(0, flat))
+        else:
+            rows = self.pool.prepare(source[flat.numpy()])
+        return rows.view(*numbers.shape, self.pool.dimension)
+
+
+def nearest(rows: PoolRows, targets: Tensor, kernel: Kernel, noise_variance: float, count: int) -> Tensor:
+    """The rows whose answer would tell most about each target before any pick, (m, d) -> (m, count) row numbers,
+    ascending.
+
+    That is the largest |k(x, a)| / sqrt(k(x, x) + r), in float32; for rows of equal norm, the largest absolute inner
+    product or correlation. Ties go to the lowest row number.
+    """
+    best = torch.zeros(len(targets), 0, dtype=torch.int64, device=targets.device)
+    for start in rows.pool.starts:
+        block = rows.block(start)  # (B, d)
+        scale = (kernel.diagonal(block) + noise_variance).rsqrt()  # (B,)
+        parts = []
+        for part, kept in zip(targets.float().split(TARGETS_AT_ONCE), best.split(TARGETS_AT_ONCE), strict=True):
+            parts.append(_merge(kept, kernel.cross(part, block).abs_().mul_(scale), start, count))
+        best = torch.cat(parts)
+    best = distributed.gather_rows(best.T).T
+    return (_LAST - (best.topk(count).values & _LAST)).sort(1).values
+
+
+def _merge(kept: Tensor, similarity: Tensor, start: int, count: int) -> Tensor:
+    """The `count` largest keys of (m, c) kept ones and a block's similarities (m, B).
+
+    A key is one integer that orders by similarity, then by row: the bits of a float that is not negative grow with it.
+    """
+    row = torch.arange(_LAST - start, _LAST - start - similarity.shape[1], -1, device=similarity.device)
+    if kept.shape[1] < count:
+        keys = torch.cat([kept, _keys(similarity, row)], dim=1)
+        return keys.topk(min(count, keys.shape[1]), sorted=False).values
+    # Few rows of a later block reach the lowest that is kept: sorting those alone is much less work.
+    floor = kept.amin(1).bitwise_right_shift_(32).int().view(torch.float32)  # (m,)
+    target, place = (similarity > floor[:, None]).nonzero(as_tuple=True)
+    if len(target) == 0:
+        return kept
+    counts = torch.bincount(target, minlength=len(kept))
+    column = torch.arange(len(target), device=target.device) - (counts.cumsum(0) - counts)[target]
+    table = torch.cat([kept, kept.new_zeros(len(kept), int(counts.max()))], dim=1)
+    table[target, kept.shape[1] + column] = _keys(similarity[target, place], row[place])
+    return table.topk(count, sorted=False).values
+
+
+def _keys(similarity: Tensor, row: Tensor) -> Tensor:
+    return similarity.view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(row)

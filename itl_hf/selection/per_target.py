@@ -1,0 +1,182 @@
+"""For every target rows of its own: test-time fine-tuning, where each prompt gets its own training set (SIFT).
+
+`select_rows` serves all of its targets with one set of picks; here each target is served alone, and thousands of them
+together. Candidates are preselected for each target, exact, by what a first answer would tell; the picks among them are
+those of `select_rows` on the candidates with that one target.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from itl_hf.gp.nearest import PoolRows, nearest
+from itl_hf.gp.objectives import Setting
+from itl_hf.gp.per_target import Request, greedy_per_target
+from itl_hf.gp.pool import Pool
+from itl_hf.gp.speculate import speculative_greedy
+from itl_hf.gp.targeted import VTL
+from itl_hf.selection.acquisitions import ITL, Acquisition, Noise, check_noise, resolve_acquisition
+from itl_hf.selection.defaults import resolve_model
+from itl_hf.selection.rows import KernelLike, check_count, make_record, warn_zero_rows
+from itl_hf.selection.sources import Features, as_rows, finite
+
+#: A pool of more rows than this, all of them candidates, is read block by block for each target instead.
+MOST_WHOLE = 8192
+
+
+@dataclass(frozen=True)
+class PerTargetSelection:
+    """Picked rows of a feature array, for every target its own.
+
+    Args:
+        indices (`np.ndarray`): (m, n) int64 row numbers in the order picked.
+        gains (`np.ndarray`): (m, n) float64, the acquisition's gain of each pick: for VTL the fall of the target's
+            variance, for ITL nats.
+        target_variance (`np.ndarray`): (m, n + 1) float64, posterior variance of f at the target after 0..n picks.
+        record (`dict`): what was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
+    """
+
+    indices: np.ndarray
+    gains: np.ndarray
+    target_variance: np.ndarray
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def select_rows_per_target(
+    pool: Features,
+    targets: Features,
+    num_examples: int,
+    *,
+    acquisition: str | Acquisition = "vtl",
+    kernel: KernelLike = "auto",
+    noise_std: Noise | None = None,
+    num_candidates: int | None = 1000,
+    standardize: bool | str = True,
+    replace: bool = False,
+    progress: bool = False,
+) -> PerTargetSelection:
+    """Picks for each of `targets` the rows of `pool` that tell most about that one.
+
+    Args:
+        pool (`np.ndarray` or `torch.Tensor`): (N, d) feature rows of any float type, or a memory map.
+        targets (`np.ndarray` or `torch.Tensor`): (m, d) feature rows of the prompts.
+        num_examples (`int`): rows to pick for each target.
+        acquisition (`str` or `Acquisition`, *optional*, defaults to `"vtl"`): `"vtl"` (alias `"sift"`) or `"itl"`, or
+            an object such as `ITL(noise_std=1.0)`. With one target they make the same picks; their gains differ.
+        kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`): as in `select_rows`.
+        noise_std (`float` or `"auto"`, *optional*): see `ITL`; `"auto"` when left out, by the rule for one target.
+            SIFT's lambda is its square.
+        num_candidates (`int`, *optional*, defaults to 1000): rows to choose from for each target: those with the
+            largest |k(x, a)| / sqrt(k(x, x) + noise variance), which for rows of norm 1 is the absolute inner product.
+            `None` for all rows; a large pool then takes as long for each target as `select_rows`.
+        standardize (`bool` or `str`, *optional*, defaults to `True`): as in `select_rows`.
+        replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again for the same target.
+        progress (`bool`, *optional*, defaults to `False`): show a progress bar.
+
+    Returns:
+        `PerTargetSelection`: `.indices`, `.gains`, `.target_variance`, a row for each target.
+
+    Raises:
+        `ValueError`: arrays that are empty, not two-dimensional, of different width, or hold NaN (the row is named);
+            more picks than candidates; an acquisition without a form for one target; an unknown name; a negative noise.
+
+    Example:
+        >>> import numpy as np
+        >>> from itl_hf.selection.per_target import select_rows_per_target
+        >>> pool = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+        >>> select_rows_per_target(pool, [[1.0, 0.1], [0.1, 1.0]], num_examples=1).indices
+        array([[0],
+               [1]])
+    """
+    pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
+    chosen = resolve_acquisition(acquisition, noise_std=noise_std)
+    check_noise(chosen)
+    if not (isinstance(chosen, ITL) and chosen.name in ("itl", "vtl")):
+        raise ValueError(f"acquisition {chosen.name!r} has no form for one target at a time; known: itl, sift, vtl")
+    if pool_rows.shape[1] != target_rows.shape[1]:
+        raise ValueError(
+            f"`pool` rows have {pool_rows.shape[1]} features and `targets` rows {target_rows.shape[1]}; "
+            "embed both with the same embedder"
+        )
+    check_count(num_examples, pool_rows.shape[0], replace)
+    breadth = _check_candidates(num_candidates, num_examples, pool_rows.shape[0], replace)
+    model = resolve_model(kernel, standardize)
+    prepared = Pool(_as_tensor(pool_rows), model.standardize)
+    warn_zero_rows(prepared)
+    anchors = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
+    # One noise for all: the rule asks for the targets' effective rank, and that of a single one is 1.
+    setting, rule = model.setting(chosen, anchors[:1], num_examples)
+    with tqdm(total=len(anchors), desc=f"selecting ({chosen.name})", unit="target", disable=not progress) as bar:
+        indices, removed = _pick(prepared, anchors, setting, (num_examples, breadth, replace), bar)
+    prior = setting.kernel.diagonal(anchors)  # (m,)
+    variance = torch.cat([prior[:, None], removed.neg()], dim=1).cumsum(1).clamp_min_(0)  # (m, n + 1)
+    record = make_record(chosen, model, setting, rule, prepared, replace)
+    return PerTargetSelection(
+        indices=indices.cpu().numpy(),
+        gains=_gains(chosen, removed, variance, setting).cpu().numpy(),
+        target_variance=variance.cpu().numpy(),
+        record=record | {"target_rows": len(anchors), "num_candidates": breadth},
+    )
+
+
+def _pick(
+    pool: Pool, anchors: Tensor, setting: Setting, sizes: tuple[int, int, bool], bar: tqdm[Any]
+) -> tuple[Tensor, Tensor]:
+    """Row numbers, and by how much each pick lowers its target's variance, (m, n) both."""
+    num_examples, breadth, replace = sizes
+    kernel, noise_variance = setting.kernel, setting.noise_std**2
+    if breadth == pool.num_rows > MOST_WHOLE:
+        indices, gains = [], []
+        for anchor in anchors:
+            alone = Setting(kernel, anchor[None], setting.noise_std, setting.target_noise_std)
+            picked = speculative_greedy(pool, VTL(alone), num_examples, replace=replace)
+            indices.append(picked.indices)
+            gains.append(picked.gains)
+            bar.update()
+        return torch.tensor(indices), torch.tensor(gains, dtype=torch.float64)
+    rows = PoolRows(pool)
+    candidates = nearest(rows, anchors, kernel, noise_variance, breadth)
+    request = Request(kernel, noise_variance, num_examples, replace)
+    result = greedy_per_target(rows, candidates, anchors, request, bar.update)
+    return result.indices, result.gains
+
+
+def _gains(acquisition: Acquisition, removed: Tensor, variance: Tensor, setting: Setting) -> Tensor:
+    """The gains in the acquisition's own unit, (m, n): for ITL 1/2 log of the ratio of the target's noisy variances."""
+    if acquisition.name == "vtl":
+        return removed
+    before = variance[:, :-1] + setting.target_noise_std**2
+    # A share of 1 would be an exact answer about an exact target.
+    share = (removed / before.clamp_min(torch.finfo(before.dtype).tiny)).clamp_max(1 - 1e-15)
+    return -0.5 * torch.log1p(-share)
+
+
+def _check_candidates(num_candidates: int | None, num_examples: int, pool_rows: int, replace: bool) -> int:
+    """How many rows each target chooses from."""
+    if num_candidates is None:
+        return pool_rows
+    whole = isinstance(num_candidates, int | np.integer) and not isinstance(num_candidates, bool)
+    if not whole or num_candidates < 1:
+        raise ValueError(f"num_candidates must be a whole number of at least 1, or None, got {num_candidates!r}")
+    if num_examples > num_candidates and not replace:
+        raise ValueError(f"num_examples={num_examples} is more than num_candidates={num_candidates}")
+    return min(int(num_candidates), pool_rows)
+
+
+def _as_tensor(rows: Any) -> Any:
+    """An array in memory as a tensor that shares it; tensors and memory maps as they are."""
+    if not isinstance(rows, np.ndarray):
+        return rows
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of arrays that may not be written to; nothing here writes
+        return torch.from_numpy(rows if min(rows.strides) >= 0 else rows.copy())
