@@ -18,6 +18,7 @@ _HOMES = {
     "VTL": "itl_hf.selection.acquisitions",
     "select_rows": "itl_hf.selection.rows",
     "select_rows_per_target": "itl_hf.selection.per_target",
+    "PerTargetSelection": "itl_hf.selection.per_target",
     "RowSelection": "itl_hf.selection.rows",
     "Selector": "itl_hf.selection.selector",
     "Selection": "itl_hf.selection.selection",
@@ -30,6 +31,7 @@ __all__ = [
     "VTL",
     "Cosine",
     "HiddenStates",
+    "PerTargetSelection",
     "Random",
     "RowSelection",
     "Selection",
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from itl_hf.embedding.hidden_states import HiddenStates
     from itl_hf.selection.acquisitions import ITL, VTL, Cosine, Random
     from itl_hf.selection.constraints import StopWhen
-    from itl_hf.selection.per_target import select_rows_per_target
+    from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target
     from itl_hf.selection.rows import RowSelection, select_rows
     from itl_hf.selection.selection import Selection
     from itl_hf.selection.selector import Selector
