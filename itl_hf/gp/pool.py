@@ -145,3 +145,9 @@ class Pool:
 def _share(count: int, rank: int, size: int) -> slice:
     """The blocks of one process out of `size`: contiguous, and of as equal number as can be."""
     return slice(count * rank // size, count * (rank + 1) // size)
+
+
+def spaced_rows(num_rows: int, count: int) -> list[int]:
+    """At most `count` row numbers, evenly spaced from the first row to the last."""
+    numbers: list[int] = torch.linspace(0, num_rows - 1, min(count, num_rows), dtype=torch.float64).long().tolist()
+    return numbers

@@ -24,7 +24,7 @@ from itl_hf import distributed
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.noise import effective_rank
 from itl_hf.gp.objectives import Setting
-from itl_hf.gp.pool import Pool
+from itl_hf.gp.pool import Pool, spaced_rows
 from itl_hf.gp.posterior import check_noise_std
 
 #: Rows that the d x d matrix is summed over; and rows whose own matrix is factored where there is no d x d matrix.
@@ -120,7 +120,7 @@ def pool_limits(
     else:
         rows = pool.rows(range(pool.num_rows) if numbers is None else numbers)
         irreducible, whole_pool = _kernel_parts(torch.cat([rows, known]), setting)
-        pool_rank = effective_rank(pool.rows(_spaced(pool.num_rows, RANK_ROWS)), setting.kernel)
+        pool_rank = effective_rank(pool.rows(spaced_rows(pool.num_rows, RANK_ROWS)), setting.kernel)
     return PoolLimits(
         # Both bound the same number from above; what the rank tolerance leaves out, a tiny noise may still see.
         irreducible=torch.minimum(irreducible, whole_pool),
@@ -282,7 +282,7 @@ def _reach(pool: Pool, setting: Setting, count: int) -> tuple[Tensor, Tensor, fl
     """Each target's largest correlation with any row, (m,) float64, the numbers of its nearest rows, (k, m), and the
     pool's usual reach.
     """
-    probes = pool.rows(_spaced(pool.num_rows, PROBES))
+    probes = pool.rows(spaced_rows(pool.num_rows, PROBES))
     best, numbers = _nearest(pool, torch.cat([setting.targets, probes]), setting.kernel, count)
     best, m = best.double().clamp(-1, 1), len(setting.targets)
     # A row's own correlation is its largest: the second is that with the nearest other.
@@ -324,12 +324,7 @@ def _representatives(num_rows: int, most: int, include: Sequence[int], nearest: 
         return None
     chosen = dict.fromkeys([*include, *nearest.flatten().tolist()])
     near = list(chosen)[: max(len(set(include)), most // 2)]
-    return sorted({*near, *_spaced(num_rows, max(most - len(near), 1))})
-
-
-def _spaced(num_rows: int, count: int) -> list[int]:
-    numbers: list[int] = torch.linspace(0, num_rows - 1, min(count, num_rows), dtype=torch.float64).long().tolist()
-    return numbers
+    return sorted({*near, *spaced_rows(num_rows, max(most - len(near), 1))})
 
 
 def _second_moment(pool: Pool, numbers: list[int] | None, known: Tensor) -> Tensor:

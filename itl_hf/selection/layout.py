@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itl_hf.gp.pool import Pool
+from itl_hf.gp.pool import Pool, spaced_rows
 from itl_hf.selection.selection import Layout
 
 SAMPLE_ROWS = 20_000
@@ -20,8 +20,8 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
         targets (`Tensor`): (m, d) prepared target rows.
         picks (`list[int]`): picked row numbers.
     """
-    numbers = np.unique(np.linspace(0, pool.num_rows - 1, min(pool.num_rows, SAMPLE_ROWS)).astype(np.int64))  # (P,)
-    sample = pool.rows(numbers.tolist())  # (P, d)
+    numbers = spaced_rows(pool.num_rows, SAMPLE_ROWS)
+    sample = pool.rows(numbers)  # (P, d)
     centre = sample.mean(0)
     axes, explained = _axes(sample - centre)
 
@@ -29,7 +29,11 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
         return ((rows - centre) @ axes).numpy().astype(np.float32)  # (B, 2)
 
     return Layout(
-        project(sample), numbers, project(targets), project(pool.rows(picks)), explained.numpy().astype(np.float32)
+        project(sample),
+        np.asarray(numbers, dtype=np.int64),
+        project(targets),
+        project(pool.rows(picks)),
+        explained.numpy().astype(np.float32),
     )
 
 

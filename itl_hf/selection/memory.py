@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from itl_hf import distributed
 from itl_hf.gp.kernels import Linear
 from itl_hf.gp.nystroem import FeatureMap
 from itl_hf.gp.objectives import Setting
-from itl_hf.gp.pool import Pool
+from itl_hf.gp.pool import Pool, spaced_rows
 from itl_hf.selection.defaults import Model
 
 #: Memory that the projections of a process's rows may take.
@@ -50,8 +49,8 @@ def approximate(setting: Setting, pool: Pool, picks: int) -> tuple[Setting, dict
     """
     if setting.kernel.linear or not too_large(pool, setting.targets, picks):
         return setting, {}
-    sample = pool.rows(_spaced(pool.num_rows, SAMPLE_ROWS))
-    landmarks = torch.cat([setting.targets[:LANDMARKS], pool.rows(_spaced(pool.num_rows, LANDMARKS))])
+    sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS))
+    landmarks = torch.cat([setting.targets[:LANDMARKS], pool.rows(spaced_rows(pool.num_rows, LANDMARKS))])
     features = FeatureMap.fit(setting.kernel, landmarks)
     loss = {
         "landmarks": len(landmarks),
@@ -60,8 +59,3 @@ def approximate(setting: Setting, pool: Pool, picks: int) -> tuple[Setting, dict
     }
     pool.through(features)
     return replace(setting, kernel=Linear(), targets=features(setting.targets)), {"approximation": loss}
-
-
-def _spaced(num_rows: int, count: int) -> list[int]:
-    """About `count` row numbers, evenly spaced."""
-    return [int(number) for number in np.unique(np.linspace(0, num_rows - 1, count).astype(np.int64))]

@@ -25,7 +25,7 @@ from itl_hf.gp.targeted import VTL
 from itl_hf.selection.acquisitions import ITL, Acquisition, Noise, check_noise, resolve_acquisition
 from itl_hf.selection.defaults import resolve_model
 from itl_hf.selection.rows import KernelLike, check_count, make_record, warn_zero_rows
-from itl_hf.selection.sources import Features, as_rows, finite
+from itl_hf.selection.sources import Features, as_rows, check_widths, finite
 
 #: A pool of more rows than this, all of them candidates, is read block by block for each target instead.
 MOST_WHOLE = 8192
@@ -103,11 +103,7 @@ def select_rows_per_target(
     check_noise(chosen)
     if not (isinstance(chosen, ITL) and chosen.name in ("itl", "vtl")):
         raise ValueError(f"acquisition {chosen.name!r} has no form for one target at a time; known: itl, sift, vtl")
-    if pool_rows.shape[1] != target_rows.shape[1]:
-        raise ValueError(
-            f"`pool` rows have {pool_rows.shape[1]} features and `targets` rows {target_rows.shape[1]}; "
-            "embed both with the same embedder"
-        )
+    check_widths(pool_rows, target_rows)
     check_count(num_examples, pool_rows.shape[0], replace)
     breadth = _check_candidates(num_candidates, num_examples, pool_rows.shape[0], replace)
     model = resolve_model(kernel, standardize)

@@ -30,7 +30,7 @@ from itl_hf.selection.acquisitions import (
 from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
 from itl_hf.selection.defaults import Model, resolve_model
 from itl_hf.selection.memory import approximate, fit_to_memory
-from itl_hf.selection.sources import Features, as_rows, finite
+from itl_hf.selection.sources import Features, as_rows, check_widths, finite
 
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
 
@@ -138,11 +138,7 @@ def select_rows(
     pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
     chosen = resolve_acquisition(acquisition, noise_std=noise_std, target_noise_std=target_noise_std, seed=seed)
     check_noise(chosen)
-    if pool_rows.shape[1] != target_rows.shape[1]:
-        raise ValueError(
-            f"`pool` rows have {pool_rows.shape[1]} features and `targets` rows {target_rows.shape[1]}; "
-            "embed both with the same embedder"
-        )
+    check_widths(pool_rows, target_rows)
     known_numbers, known_rows = _known(already_selected, pool_rows)
     closed = [] if replace else known_numbers
     check_count(num_examples, pool_rows.shape[0] - len(set(closed)), replace)

@@ -51,6 +51,15 @@ def as_rows(features: Features, name: str) -> Any:
     return MappedRows(rows) if isinstance(rows, np.memmap) and rows.filename is not None else rows
 
 
+def check_widths(pool: Any, targets: Any) -> None:
+    """Raises `ValueError` unless both arrays have rows of the same width."""
+    if pool.shape[1] != targets.shape[1]:
+        raise ValueError(
+            f"`pool` rows have {pool.shape[1]} features and `targets` rows {targets.shape[1]}; "
+            "embed both with the same embedder"
+        )
+
+
 def finite(rows: Any, name: str) -> Tensor:
     """All rows as a tensor.
 

@@ -10,23 +10,14 @@ import torch
 from itl_hf.gp import pool as pool_module
 from itl_hf.gp import speculate, verify
 from itl_hf.gp.greedy import plain_greedy
-from itl_hf.gp.kernels import RBF, Cosine, Laplace, Linear, Sum, resolve_kernel
+from itl_hf.gp.kernels import RBF, resolve_kernel
 from itl_hf.gp.objectives import Setting
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.preparation import Standardization
 from itl_hf.gp.speculate import speculative_greedy
 from itl_hf.gp.targeted import OBJECTIVES
+from tests.gp.kernels import KERNELS
 from tests.oracle import objectives as oracle
-
-KERNELS = {
-    "linear": Linear(),
-    "cosine": Cosine(),
-    "rbf": RBF(0.4),
-    "rbf distance": RBF(1.0, on="distance"),
-    "laplace": Laplace(0.8),
-    "sum": Sum([Linear(), RBF(0.3)], [0.5, 2.0]),
-    "callable": resolve_kernel(lambda rows, others: (1 + rows @ others.T) ** 2),
-}
 
 
 def make(seed, rows, dimension, targets, duplicates=0):

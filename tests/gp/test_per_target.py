@@ -11,21 +11,13 @@ from hypothesis import strategies as st
 from itl_hf.gp import nearest as nearest_module
 from itl_hf.gp import per_target
 from itl_hf.gp import pool as pool_module
-from itl_hf.gp.kernels import RBF, Cosine, Laplace, Linear, Sum, resolve_kernel
+from itl_hf.gp.kernels import RBF, Linear
 from itl_hf.gp.nearest import PoolRows, nearest
 from itl_hf.gp.per_target import Request, greedy_in_float64, greedy_per_target
 from itl_hf.gp.pool import Pool
+from tests.gp.kernels import KERNELS
 from tests.oracle import objectives as oracle
 
-KERNELS = {
-    "linear": Linear(),
-    "cosine": Cosine(),
-    "rbf": RBF(0.4),
-    "rbf distance": RBF(1.0, on="distance"),
-    "laplace": Laplace(0.8),
-    "sum": Sum([Linear(), RBF(0.3)], [0.5, 2.0]),
-    "callable": resolve_kernel(lambda rows, others: (1 + rows @ others.T) ** 2),
-}
 NOISES = [1e-4, 1e-2, 0.1, 1.0, 7.0, 1e3]
 
 
