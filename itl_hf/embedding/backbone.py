@@ -67,27 +67,6 @@ class Backbone:
         self.dimension = int(config.hidden_size)
         self._early_exit: bool | None = None  # unknown until the first pass
 
-    @property
-    def device(self) -> torch.device:
-        """Where token ids have to be."""
-        return cast("nn.Embedding", self.model.get_input_embeddings()).weight.device
-
-    @property
-    def context(self) -> int | None:
-        """Longest input in tokens, `None` if the model sets no limit."""
-        config = self.model.config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", None)
-        if (
-            limit is None and config.model_type != "t5"
-        ):  # T5's n_positions is a training length; its positions are relative
-            limit = getattr(config, "n_positions", None)
-        if limit is None or limit < 1:
-            return None
-        table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
-        # RoBERTa and its kin count positions from padding_idx + 1: 514 rows in the table hold 512 tokens.
-        offset = getattr(table, "padding_idx", None)
-        return int(limit) - (0 if offset is None else offset + 1)
-
     @torch.no_grad()
     def hidden(self, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Hidden states of `layer` in evaluation mode; training mode is put back afterwards.
@@ -185,16 +164,6 @@ class Backbone:
             return ()
         later = {id(block) for block in self.blocks[layer:]}
         return tuple(f"{name}." for name, module in self.model.named_modules() if id(module) in later)
-
-
-def load_model(name: str, **options: Any) -> PreTrainedModel:
-    """`AutoModel.from_pretrained` with an error that says what to do."""
-    try:
-        return cast("PreTrainedModel", transformers.AutoModel.from_pretrained(name, **options))
-    except OSError as error:
-        raise ValueError(
-            f"no model at {name!r}, neither as a folder with a config.json nor on the Hub: {error}"
-        ) from error
 
 
 def _without_head(model: nn.Module) -> PreTrainedModel:

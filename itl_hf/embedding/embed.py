@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from itl_hf.embedding.embedder import Embedded
 from itl_hf.embedding.store import FeatureStore
 from itl_hf.text import TEXT_COLUMNS, Row, row_format
 
@@ -127,7 +128,8 @@ def _in_memory(rows: Dataset, embedder: Embedder, shard_rows: int, description: 
 
 
 def _embed_range(rows: Dataset, embedder: Embedder, first: int, end: int, on_rows: Callable[[int], Any]) -> np.ndarray:
-    features = embedder.embed(_rows(rows, first, end), first_row=first, on_rows=on_rows).numpy()  # (end - first, d)
+    embedded = embedder.embed(_rows(rows, first, end), first_row=first, on_rows=on_rows)
+    features = (embedded.features if isinstance(embedded, Embedded) else embedded).numpy()  # (end - first, d)
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from itl_hf.text import Row
@@ -13,12 +14,32 @@ if TYPE_CHECKING:
 Fingerprint = dict[str, str | int | float | bool | None]
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """Feature rows together with what else is known of each row.
+
+    Args:
+        features (`Tensor`):
+            Shape (B, d), float32, on the CPU.
+        columns (`dict[str, Tensor]`, *optional*):
+            One number for each row, shape (B,), by name: `tokens` (int64), `norm` (float32, before any normalisation),
+            `loss` (float32, NaN where a row has no labels).
+    """
+
+    features: Tensor
+    columns: dict[str, Tensor] = field(default_factory=dict)
+
+
 class Embedder(Protocol):
     """Rows of text -> feature rows.
 
-    A class of your own needs the members below and nothing else. Two more are used where they exist:
-    `check(rows, first_row)` raises `ValueError` for rows that cannot be embedded, without running a model, and
-    `report_truncation()` warns about rows that were cut since it was last called.
+    A class of your own needs the members below and nothing else. More is used where it exists:
+
+    - `check(rows, first_row)` raises `ValueError` for rows that cannot be embedded, without running a model;
+    - `prepare(rows, first_row)` and `embed_prepared(prepared, on_rows=)` split `embed` into what needs no model,
+      which runs ahead in a thread, and the rest;
+    - `report_truncation()` warns about rows that were cut since it was last called;
+    - `storage_dtype`, `"float32"` (the default) or `"float16"`, is what the features are stored in.
 
     Example:
         >>> class Length:
@@ -37,7 +58,9 @@ class Embedder(Protocol):
         """Everything that determines a row's features except the row itself, as JSON scalars."""
         ...
 
-    def embed(self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None) -> Tensor:
+    def embed(
+        self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None
+    ) -> Tensor | Embedded:
         """Features of `rows`, in their order.
 
         Args:
@@ -49,6 +72,6 @@ class Embedder(Protocol):
                 Called with k each time k more rows are done; drives the progress bar.
 
         Returns:
-            `Tensor`: shape (len(rows), dimension), float32, on the CPU.
+            `Tensor`: shape (len(rows), dimension), float32, on the CPU; or these in an `Embedded`.
         """
         ...

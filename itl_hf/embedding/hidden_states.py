@@ -8,19 +8,17 @@ attention and in the pooling.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-import transformers
 
-from itl_hf.embedding.backbone import Backbone, load_model
-from itl_hf.embedding.batching import token_batches
-from itl_hf.text import Row, RowTokenizer, Span, Tokens
+from itl_hf.embedding.backbone import Backbone
+from itl_hf.embedding.batching import TokenBatches
+from itl_hf.embedding.language_model import LanguageModel, load_model
+from itl_hf.text import Row, Span, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedder import Fingerprint
 
 Pooling = Literal["mean", "last", "weighted_mean"]
-_LONGEST_DEFAULT = 2048
 
 
 class HiddenStates:
@@ -88,23 +85,18 @@ class HiddenStates:
     ) -> None:
         if pooling not in get_args(Pooling):
             raise ValueError(f"pooling must be one of {get_args(Pooling)}, got {pooling!r}.")
-        token_batches([], batch_tokens)  # raises early
+        hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         if isinstance(model, str | Path):
-            hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-            loaded: nn.Module = load_model(str(model), dtype=_dtype(dtype), **hub)
-            loaded = loaded.to(device or _default_device())
+            loaded: nn.Module = load_model(model, dtype=dtype, device=device, **hub)
         else:
             loaded = model if device is None else model.to(device)
         self.backbone = Backbone(loaded)
-        self.tokenizer = _checked_tokenizer(tokenizer, self.backbone, revision, trust_remote_code)
+        self.language_model = LanguageModel(
+            self.backbone.model, tokenizer=tokenizer, span=span, max_length=max_length, **hub
+        )
         self.layer = resolve_layer(layer, self.backbone.num_layers)
         self.pooling: Pooling = pooling
-        self.span: Span = span
-        self.max_length = _resolve_max_length(max_length, self.backbone.context)
-        self.batch_tokens = batch_tokens
-        self.revision = revision
-        self._rows = RowTokenizer(self.tokenizer, max_length=self.max_length, span=span)
-        self._truncated: list[int] = []
+        self._batches = TokenBatches(batch_tokens)
 
     @property
     def dimension(self) -> int:
@@ -116,30 +108,17 @@ class HiddenStates:
 
         Computed anew at each call, since a live model may be in training.
         """
-        config = self.backbone.model.config
         return {
             "embedder": "hidden_states",
-            "model": str(config._name_or_path or type(self.backbone.model).__name__),
-            "revision": self.revision or getattr(config, "_commit_hash", None),
             "weights": self.backbone.identity(self.layer),
-            "dtype": str(self.backbone.model.dtype).removeprefix("torch."),
             "layer": self.layer,
             "pooling": self.pooling,
-            "span": self.span,
-            "max_length": self.max_length,
-            "tokenizer": _tokenizer_hash(self.tokenizer),
-            "chat_template": _short_hash(str(self.tokenizer.chat_template)) if self.tokenizer.chat_template else None,
+            **self.language_model.fingerprint(),
         }
 
     def check(self, rows: Sequence[Row], first_row: int = 0) -> None:
-        """Raise for rows that `embed` would refuse, without running the model.
-
-        With `span="completion"` the rows are tokenized, since a prompt that fills `max_length` leaves no completion.
-        """
-        if self.span == "completion":
-            self._rows(rows, first_row)
-        else:
-            self._rows.check(rows, first_row)
+        """Raise for rows that `embed` would refuse, without running the model."""
+        self.language_model.check(rows, first_row)
 
     def embed(self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None) -> Tensor:
         """Features of `rows`, in their order.
@@ -159,48 +138,36 @@ class HiddenStates:
         Raises:
             ValueError: a row without text, or without the span asked for.
         """
-        tokens = self._rows(rows, first_row)
-        self._truncated += [first_row + i for i, row in enumerate(tokens) if row.truncated]
-        features = torch.empty(len(rows), self.dimension)  # (B, d)
-        for batch in token_batches([len(row.input_ids) for row in tokens], self.batch_tokens):
-            features[batch] = self._pooled([tokens[i] for i in batch]).cpu()
-            if on_rows is not None:
-                on_rows(len(batch))
+        features = self.embed_prepared(self.prepare(rows, first_row), on_rows=on_rows)
         if on_rows is None:
             self.report_truncation()
         return features
 
+    def prepare(self, rows: Sequence[Row], first_row: int = 0) -> list[Tokens]:
+        """Token ids: what can be done for the next rows while the model is busy with these."""
+        return self.language_model.tokens(rows, first_row)
+
+    def embed_prepared(self, prepared: list[Tokens], *, on_rows: Callable[[int], None] | None = None) -> Tensor:
+        """As `embed`, from what `prepare` returned."""
+        features = torch.empty(len(prepared), self.dimension)  # (B, d)
+        lengths = [len(row.input_ids) for row in prepared]
+        for batch, pooled in self._batches.run(lengths, lambda batch: self._pooled([prepared[i] for i in batch])):
+            features[batch] = pooled.cpu()
+            if on_rows is not None:
+                on_rows(len(batch))
+        return features
+
     def report_truncation(self) -> None:
         """Warn, once and with their number, about the rows cut since the last report."""
-        cut, self._truncated = self._truncated, []
-        if cut:
-            warnings.warn(
-                f"{len(cut)} row(s) are longer than max_length={self.max_length} tokens; what is beyond was cut from "
-                f"their end (the first is row {min(cut)}).",
-                stacklevel=3,
-            )
+        self.language_model.report_truncation()
 
     def _pooled(self, rows: Sequence[Tokens]) -> Tensor:
-        longest = max(len(row.input_ids) for row in rows)
-        device = self.backbone.device
-        input_ids = torch.full((len(rows), longest), self._pad_id())  # (B, T)
-        attention = torch.zeros(len(rows), longest, dtype=torch.long)  # (B, T)
-        spans = torch.zeros(len(rows), longest, dtype=torch.bool)  # (B, T)
+        input_ids, attention = self.language_model.pad(rows)
+        spans = torch.zeros_like(attention, dtype=torch.bool)  # (B, T)
         for i, row in enumerate(rows):
-            input_ids[i, : len(row.input_ids)] = torch.tensor(row.input_ids)
-            attention[i, : len(row.input_ids)] = 1
-            spans[i, slice(*row.span(self.span))] = True
-        hidden = self.backbone.hidden(self.layer, input_ids.to(device), attention.to(device))  # (B, T, d)
+            spans[i, slice(*row.span(self.language_model.span))] = True
+        hidden = self.backbone.hidden(self.layer, input_ids, attention)  # (B, T, d)
         return pool(hidden, spans.to(hidden.device), self.pooling)
-
-    def _pad_id(self) -> int:
-        # RoBERTa numbers its positions by comparing ids with the config's padding id, so that one comes first.
-        candidates = (
-            getattr(self.backbone.model.config, "pad_token_id", None),
-            self.tokenizer.pad_token_id,
-            self.tokenizer.eos_token_id,
-        )
-        return next((int(c) for c in candidates if isinstance(c, int) and c >= 0), 0)
 
 
 def pool(hidden: Tensor, span: Tensor, pooling: Pooling) -> Tensor:
@@ -254,62 +221,3 @@ def resolve_layer(layer: int | float, num_layers: int) -> int:
             f"{-num_layers - 1})."
         )
     return layer % (num_layers + 1)
-
-
-def _resolve_max_length(max_length: int | None, context: int | None) -> int:
-    if max_length is None:
-        return min(_LONGEST_DEFAULT, context or _LONGEST_DEFAULT)
-    if context is not None and max_length > context:
-        raise ValueError(
-            f"max_length={max_length} is more than the model's context of {context} tokens. Lower it, or leave it out."
-        )
-    return max_length
-
-
-def _dtype(name: str) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in known:
-        raise ValueError(f"dtype must be one of {list(known)}, got {name!r}.")
-    return known[name]
-
-
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _checked_tokenizer(
-    tokenizer: PreTrainedTokenizerBase | None, backbone: Backbone, revision: str | None, trust_remote_code: bool
-) -> PreTrainedTokenizerBase:
-    name = backbone.model.config._name_or_path
-    if tokenizer is None and not name:
-        raise ValueError(
-            "this model was not loaded from a folder or the Hub, so its tokenizer is unknown: pass tokenizer=."
-        )
-    if tokenizer is None:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            name, revision=revision, trust_remote_code=trust_remote_code
-        )
-    if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
-        raise TypeError(f"tokenizer must be a tokenizer of transformers, got {type(tokenizer).__name__}.")
-    known = cast("nn.Embedding", backbone.model.get_input_embeddings()).num_embeddings
-    if len(tokenizer) > known:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model embeds {known}: they do not belong together, "
-            "or the model needs model.resize_token_embeddings(len(tokenizer))."
-        )
-    return tokenizer
-
-
-def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return _short_hash(repr(sorted(tokenizer.get_vocab().items())))
-    # Padding and truncation are the last call's, not the tokenizer's own.
-    backend = type(backend).from_str(backend.to_str())
-    backend.no_padding()
-    backend.no_truncation()
-    return _short_hash(backend.to_str())
-
-
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
