@@ -146,12 +146,16 @@ class Objective:
         raise NotImplementedError
 
     def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
-        """Upper bound of the score when each number may be off by `slack` (B,)."""
+        """Upper bound of the score when each number may be off by `slack`, (k, B) each; with -slack, a lower bound."""
         raise NotImplementedError
 
-    def scales(self, prior: Tensor) -> Tensor:
-        """What an error in each number is relative to, (B,) prior variances -> (k, B) or (1, B)."""
-        return prior[None]
+    def scales(self, numbers: Tensor) -> Tensor:
+        """What errors are relative to, from the numbers before any pick, (k, B) -> (s, B), s as small as can be."""
+        return numbers[:1].clone()
+
+    def spread(self, scales: Tensor) -> Tensor:
+        """The same for each number, (s, B) -> (k, B) or (1, B)."""
+        return scales
 
     def gain(self, score: Tensor) -> Tensor:
         """The objective's gain in its own unit, from the score."""
@@ -210,7 +214,8 @@ class ITL(Objective):
     def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
         """The largest s with the smallest c."""
         variance, given = numbers
-        return (variance - given + 2 * slack) / ((given - slack).clamp_min_(0) + self.noise_variance)
+        high = variance - given + slack.sum(0)
+        return high / ((given - slack[1]).clamp_min_(0) + self.noise_variance)
 
     def gain(self, score: Tensor) -> Tensor:
         """Nats. log1p: at large noise the ratio is 1 + 1e-6 and its logarithm would lose half of the digits."""
@@ -241,7 +246,7 @@ class Undirected(Objective):
 
     def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
         """The largest s."""
-        return (numbers[0] + slack) / self.noise_variance
+        return (numbers[0] + slack[0]) / self.noise_variance
 
     def gain(self, score: Tensor) -> Tensor:
         """Nats."""

@@ -198,10 +198,8 @@ class Search:
         if self.objective.remembers:
             candidates.memory.length = self.objective.count
         self.candidates = candidates
-        if stands == len(run.places):
-            self.length = min(2 * self.length, MOST_PICKS)
-        else:
-            self.length = max(FEWEST_PICKS, min(self.length, stands + stands // 4))
+        # Blocks after one that ended the run are walked no further, so a run that is too long costs little.
+        self.length = max(FEWEST_PICKS, min(2 * stands, MOST_PICKS))
         if self.on_picks is not None:
             self.on_picks(stands)
 

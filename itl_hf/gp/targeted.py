@@ -109,14 +109,14 @@ class VTL(Targeted):
         return explained.clamp_min(0) / (variance.clamp_min(0) + self.noise_variance)
 
     def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
-        """The largest v with the smallest s; v is a sum over targets and so is its error."""
+        """The largest v with the smallest s."""
         variance, explained = numbers
-        reach = slack * float(self.prior.sum())
-        return (explained + reach) / ((variance - slack).clamp_min_(0) + self.noise_variance)
+        return (explained + slack[1]) / ((variance - slack[0]).clamp_min_(0) + self.noise_variance)
 
-    def scales(self, prior: Tensor) -> Tensor:
-        """V is a sum over targets."""
-        return torch.stack([prior, prior * self.prior.sum()])
+    def scales(self, numbers: Tensor) -> Tensor:
+        """V only falls, so its first value is its size; a part comes from products of numbers that are not small."""
+        variance, explained = numbers
+        return torch.stack([variance, explained + variance * self.prior.mean().to(variance.dtype)])
 
     def rounding(self, largest: float) -> float:
         """V is of the size of the targets' total variance times `largest`."""
@@ -141,9 +141,9 @@ class _PerTarget(Targeted):
         fall = torch.cat([projection.square().sum(0, keepdim=True), picks.extra[0].T @ projection])
         return torch.sub(numbers, fall, alpha=sign)
 
-    def scales(self, prior: Tensor) -> Tensor:
+    def spread(self, scales: Tensor) -> Tensor:
         """A covariance is at most the product of two standard deviations."""
-        return torch.cat([prior[None], (prior * self.prior[:, None]).sqrt()])
+        return torch.cat([scales, (scales * self.prior.to(scales.dtype)[:, None]).sqrt()])
 
     def _targets_after(self, count: int, like: Tensor) -> Tensor:
         return self.target_variance(count).to(like.dtype)[:, None]  # (m, 1)
@@ -162,8 +162,8 @@ class MeanMarginalITL(_PerTarget):
 
     def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
         """The largest covariances with the smallest s."""
-        reach = numbers[1:].abs() + slack * self.prior.to(slack.dtype).sqrt()[:, None]
-        shares = self._shares((numbers[0] - slack).clamp_min(0), reach.square(), count)
+        reach = (numbers[1:].abs() + slack[1:]).clamp_min(0)
+        shares = self._shares((numbers[0] - slack[0]).clamp_min(0), reach.square(), count)
         # Where float32 cannot tell a share from 1, the logarithm has no bound.
         shares = torch.where(shares > 1 - 64 * torch.finfo(shares.dtype).eps, 1.0, shares)
         return -0.5 * torch.log1p(-shares).mean(0)
@@ -196,14 +196,14 @@ class CTL(_PerTarget):
 
     def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
         """The largest covariances with the smallest s where they are positive; never above 1."""
-        reach = numbers[1:-1] + slack * self.prior.to(slack.dtype).sqrt()[:, None]
-        low = self._scale(numbers[0] - slack, numbers[-1], count)
-        high = self._scale(numbers[0] + slack, numbers[-1], count)
+        reach = numbers[1:-1] + slack[1:-1]
+        low = self._scale(numbers[0] - slack[0], numbers[-1], count)
+        high = self._scale(numbers[0] + slack[0], numbers[-1], count)
         return torch.where(reach > 0, reach / low, reach / high).mean(0)
 
-    def scales(self, prior: Tensor) -> Tensor:
-        """The prior itself is exact."""
-        return torch.cat([super().scales(prior), prior[None]])
+    def spread(self, scales: Tensor) -> Tensor:
+        """The prior is as exact as the variance."""
+        return torch.cat([super().spread(scales), scales])
 
     def _scale(self, variance: Tensor, prior: Tensor, count: int) -> Tensor:
         rows = variance.maximum(self.floor * prior).clamp_min(torch.finfo(variance.dtype).tiny)

@@ -3,6 +3,9 @@
 The error of a float32 pass is measured on the candidates, whose exact numbers are known, and widened by a safety
 factor; a row is suspect when its score could reach a pick's within that error. What is suspect is decided in float64,
 so precision, block size and the number of processes change how often the pool is read and never which rows are picked.
+
+A row that beats a pick even at the low end of its error ends the run there, and the blocks after it are walked no
+further: blocks differ in how many picks they were told, until those that do not stand are taken back.
 """
 
 from __future__ import annotations
@@ -13,47 +16,20 @@ import torch
 from torch import Tensor
 
 from itl_hf import distributed
+from itl_hf.gp.blocks import Block, Change, Walk
 from itl_hf.gp.candidates import Candidates, RowMemory, Run
-from itl_hf.gp.greedy import tie
 from itl_hf.gp.limits import Limits
 from itl_hf.gp.objectives import Objective, Picks
 from itl_hf.gp.pool import Pool
 
 MOST_SUSPECTS = 4096
 #: Columns of the last pass are kept while they fit in this much memory, to take back picks that did not stand;
-#: otherwise
-#: they are computed again with the next pass.
+#: otherwise they are computed again with the next pass.
 COLUMN_BYTES = 256 * 2**20
 #: The measured error of a float32 pass is that of a thousand rows; millions may do worse.
 SAFETY = 8.0
-
-
-@dataclass
-class Block:
-    """One block of the pool: its numbers after the picks it was told of, in the precision of the pass."""
-
-    start: int
-    state: Tensor  # (k, B)
-    prior: Tensor  # (B,)
-    memory: RowMemory
-    columns: Tensor | None = None  # (q, b, B), those of the last pass, while there is room for them
-
-    @property
-    def span(self) -> slice:
-        """Its rows in the pool."""
-        return slice(self.start, self.start + len(self.prior))
-
-
-@dataclass(frozen=True)
-class Change:
-    """Picks that the blocks have yet to hear of (sign 1), or to forget (sign -1)."""
-
-    picks: Picks
-    sign: float
-
-    def to(self, dtype: torch.dtype) -> Change:
-        """The same in another precision."""
-        return Change(self.picks.to(dtype), self.sign)
+#: A pass is repeated when the error found after it leaves less than this of the safety factor.
+LEAST_MARGIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -96,15 +72,13 @@ class Passes:
         largest = torch.zeros(1, dtype=torch.float64)
         for start, rows in self.pool.blocks(dtype):
             state, memory = self.objective.begin(rows)
-            prior = state[0].clone()  # every objective's first number is the row's variance
             grown = RowMemory(memory, len(self.objective.posteriors), self.room)
-            self.blocks.append(Block(start, state, prior, grown))
-            largest = torch.maximum(largest, prior.max().double().cpu()[None])
+            self.blocks.append(Block(start, state, self.objective.scales(state), grown))
+            largest = torch.maximum(largest, state[0].max().double().cpu()[None])  # the first number is the variance
         self.rounding = self.objective.rounding(float(distributed.gather_rows(largest).max()))
-        self.error = 0.5 * torch.finfo(dtype).eps * self.pool.dimension**0.5
-        columns = sum(len(block.prior) for block in self.blocks) * self.objective.width * self.most_picks
+        self.error: Tensor | None = None  # (k,), relative to the numbers' scales; known once there are candidates
+        columns = sum(block.state.shape[1] for block in self.blocks) * self.objective.width * self.most_picks
         self.keeps_columns = int(distributed.total(torch.tensor(columns))) * dtype.itemsize <= COLUMN_BYTES
-        self.told = 0
         count = self.objective.count
         self.changes = [Change(self.objective.picks(0, count), 1.0)] if count else []
         self.count += 1
@@ -120,9 +94,7 @@ class Passes:
             return
         rejected = picks.to(self.dtype)
         for block in self.blocks:
-            columns = block.columns[:, -len(picks) :]  # type: ignore[index]
-            block.state = self.objective.advance(block.state, columns, rejected, -1.0)
-        self.told = picks.first
+            block.take_back(self.objective, rejected)
 
     def open_rows(self, replace: bool) -> int:
         """How many rows can be picked next."""
@@ -135,7 +107,7 @@ class Passes:
         scores = [torch.zeros(0, dtype=torch.float64, device=device)]
         numbers = [torch.zeros(0, dtype=torch.int64, device=device)]
         for block in self.blocks:
-            score = self.objective.score(block.state, min(self.objective.count, self.told)).double()
+            score = self.objective.score(block.state, min(self.objective.count, block.told)).double()
             # What float32 cannot express (a share of 1, say) may well be the best: exact numbers decide.
             score = score.nan_to_num(nan=torch.inf).masked_fill(~self._open(block), -torch.inf)
             top = score.topk(min(breadth, len(score)))
@@ -150,73 +122,46 @@ class Passes:
 
     def _open(self, block: Block) -> Tensor:
         free, limited = self.free[block.span], self.limits.mask(self.limits.opening(), block.span)
-        return (free if limited is None else free & limited).to(block.prior.device)
+        return (free if limited is None else free & limited).to(block.state.device)
 
     def verify(self, candidates: Candidates, run: Run, base: int) -> Suspects | None:
-        """One pass: rows that might beat a pick of the run; `None` when float32 leaves too many of them."""
-        steps, first = len(run.places), base
+        """Rows that might beat a pick of the run; `None` when float32 leaves too many of them."""
+        if self.error is None:
+            self.error = self._error_at_start(candidates)
+        while True:
+            found, steps = self._pass(candidates, run, base, SAFETY * self.error)
+            measured = self._error_now(candidates, run, base)
+            relied_on, self.error = self.error, torch.maximum(self.error, measured)
+            if self.dtype == torch.float64 or bool((SAFETY * relied_on >= LEAST_MARGIN * measured).all()):
+                return self._narrow(found, steps, candidates, run)
+            self.take_back(self.objective.picks(base, base + len(run.places)))  # again, with what is known now
+
+    def _pass(self, candidates: Candidates, run: Run, base: int, error: Tensor) -> tuple[Tensor, int]:
+        """Walks all blocks through the run; suspects, (V, 2): number, step; and after how many steps the run ends."""
+        first, steps = base, len(run.places)
         if self.changes and self.changes[-1].sign > 0:  # what is yet to be told goes into the same matrix product
             first = self.changes.pop().picks.first
-        picks = self.objective.picks(first, base + steps).to(self.dtype)
-        changes = [change.to(self.dtype) for change in self.changes]
+        changes, self.changes = [change.to(self.dtype) for change in self.changes], []
+        walk = Walk(self.objective, self.limits, self.free, candidates, run, base, error, self.rounding)
         found = [torch.zeros(0, 2, dtype=torch.int64)]
+        picks = self.objective.picks(first, base + steps).to(self.dtype)
         for block in self.blocks:
             rows = self.pool.block(block.start, self.dtype)
             for change in changes:
-                self._apply(block, rows, change)
-            found.append(self._reach(block, rows, picks, candidates, run))
-        self._measure_error(candidates, run)
-        self.changes, self.told = [], base + steps
+                block.take(self.objective, rows, change)
+            suspects, ends = block.walk(walk, rows, picks, self.keeps_columns)
+            found.append(suspects)
+            if ends < steps:  # for the blocks after this one, too
+                steps, picks = ends, self.objective.picks(first, base + ends).to(self.dtype)
         self.count += 1
-        return self._narrow(distributed.gather_rows(torch.cat(found)), candidates, run)
+        shortest = int(distributed.gather_rows(torch.tensor([steps])).min())
+        return distributed.gather_rows(torch.cat(found)), shortest
 
-    def _apply(self, block: Block, rows: Tensor, change: Change) -> None:
-        columns = self._columns(block, rows, change.picks)
-        block.state = self.objective.advance(block.state, columns, change.picks, change.sign)
-        if change.sign > 0:
-            block.memory.append(columns)
-
-    def _columns(self, block: Block, rows: Tensor, picks: Picks) -> Tensor:
-        """The picks' columns; the block's memory is first cut back to what came before them."""
-        if self.objective.remembers:
-            block.memory.length = picks.first
-        return self.objective.columns(rows, block.memory.views(), picks)
-
-    def _reach(self, block: Block, rows: Tensor, picks: Picks, candidates: Candidates, run: Run) -> Tensor:
-        """Walks one block through the steps; rows outside the candidates that reach a pick's score, (V, 2): number,
-        step.
-
-        Picks may begin before the run: those the block has yet to hear of.
-        """
-        columns = self._columns(block, rows, picks)
-        block.memory.append(columns)
-        lead = len(picks) - len(run.places)
-        block.state = self.objective.advance(block.state, columns[:, :lead], picks.part(0, lead))
-        block.columns = columns if self.keeps_columns else None
-        numbers = torch.arange(block.start, block.start + len(rows), device=rows.device)
-        chosen, slack = candidates.numbers[run.places], block.prior * (SAFETY * self.error)
-        reached = torch.empty(len(run.places), len(rows), dtype=torch.bool, device=rows.device)
-        for step, score in enumerate(run.scores):
-            bound = self.objective.upper(block.state, slack, picks.first + lead + step)
-            margin = tie(score, self.rounding)
-            torch.ge(bound, score + margin, out=reached[step])
-            # An equal row wins only with a lower number.
-            reached[step] |= (bound >= score - margin) & (numbers < chosen[step])
-            limited = self.limits.mask(run.openings[step], block.span)
-            if limited is not None:
-                reached[step] &= limited.to(rows.device)
-            here = slice(lead + step, lead + step + 1)
-            block.state = self.objective.advance(block.state, columns[:, here], picks.part(here.start, here.stop))
-        reached &= self.free[block.span].to(rows.device) & ~torch.isin(numbers, candidates.numbers)
-        places = reached.any(0).nonzero()[:, 0]
-        first = reached[:, places].int().argmax(0)
-        return torch.stack([numbers[places], first], dim=1).cpu()
-
-    def _narrow(self, suspects: Tensor, candidates: Candidates, run: Run) -> Suspects | None:
+    def _narrow(self, suspects: Tensor, steps: int, candidates: Candidates, run: Run) -> Suspects | None:
         """Drops suspects that are copies of a candidate which is still there and comes first; keeps a bounded
         number.
         """
-        steps = len(run.places)
+        suspects = suspects[suspects[:, 1] < steps]  # some blocks were walked further
         if len(suspects) == 0:
             return Suspects(suspects[:, 0], steps, steps)
         order = (suspects[:, 1] * self.pool.num_rows + suspects[:, 0]).argsort()
@@ -244,18 +189,29 @@ class Passes:
         pairs = zip(row_marks(self.pool.rows(numbers.tolist())).tolist(), numbers.tolist(), strict=True)
         return torch.tensor([lowest.get(mark, number) >= number for mark, number in pairs], dtype=torch.bool)
 
-    def _measure_error(self, candidates: Candidates, run: Run) -> None:
-        """The largest error of the pass on rows whose exact numbers are known, relative to their prior variance."""
-        worst = torch.zeros(1, dtype=torch.float64)
+    def _error_at_start(self, candidates: Candidates) -> Tensor:
+        """A first idea of the error, (k,): that of the numbers before any pick, and no less than a few roundings."""
+        exact, _ = self.objective.begin(candidates.rows)
+        rounded, _ = self.objective.begin(candidates.rows.to(self.dtype))
+        error = self._relative(rounded.double() - exact, self.objective.scales(exact))
+        return error.clamp_min(2 * torch.finfo(self.dtype).eps)
+
+    def _error_now(self, candidates: Candidates, run: Run, base: int) -> Tensor:
+        """The largest error of the pass on rows whose exact numbers are known, (k,); the same on every process."""
+        worst = torch.zeros(1, len(run.states[0]), dtype=torch.float64)
         for block in self.blocks:
             inside = (candidates.numbers >= block.start) & (candidates.numbers < block.span.stop)
             places = inside.nonzero()[:, 0]
             if len(places):
                 here = candidates.numbers[places] - block.start
-                scale = self.objective.scales(block.prior[here].double())  # (k, ...)
-                error = (block.state[:, here].double() - run.states[-1][:, places]).abs() / scale
-                worst = torch.maximum(worst, error.max().cpu()[None])
-        self.error = max(self.error, float(distributed.gather_rows(worst).max()))
+                difference = block.state[:, here].double() - run.states[block.told - base][:, places]
+                worst = torch.maximum(worst, self._relative(difference, block.scale[:, here].double())[None].cpu())
+        return distributed.gather_rows(worst).max(0).values
+
+    def _relative(self, difference: Tensor, scale: Tensor) -> Tensor:
+        """(k, B), (s, B) -> (k,)."""
+        spread = self.objective.spread(scale).clamp_min(torch.finfo(torch.float32).tiny)
+        return (difference.abs() / spread).max(1).values.cpu()
 
 
 def row_marks(rows: Tensor) -> Tensor:

@@ -65,9 +65,10 @@ def test_plain_greedy_equals_brute_force(objective, kernel, noise_std, ratio):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("noise_std", [1e-4, 0.1, 1.0, 10.0])
-def test_speculation_equals_the_plain_form(objective, kernel, noise_std, monkeypatch):
+@pytest.mark.parametrize(("noise_std", "column_bytes"), [(1e-4, 2**20), (0.1, 2**20), (1.0, 0), (10.0, 2**20)])
+def test_speculation_equals_the_plain_form(objective, kernel, noise_std, column_bytes, monkeypatch):
     small_search(monkeypatch)
+    monkeypatch.setattr(verify, "COLUMN_BYTES", column_bytes)  # with 0, what does not stand is computed again
     pool, targets = make(2, rows=150, dimension=12, targets=5, duplicates=60)
     prepared, gp = setting(pool, targets, KERNELS[kernel], noise_std, noise_std)
     plain = plain_greedy(prepared, OBJECTIVES[objective](gp), 40)
@@ -91,3 +92,22 @@ def test_a_gpytorch_kernel_is_the_kernel_it_stands_for():
         )
     ]
     assert picks[0] == picks[1]
+
+
+def test_a_pass_that_was_less_exact_than_thought_is_repeated(monkeypatch):
+    small_search(monkeypatch, picks=16)
+    pool, targets = make(4, rows=150, dimension=12, targets=5)
+    prepared, gp = setting(pool, targets, KERNELS["linear"], 0.5, 0.5)
+    plain = plain_greedy(prepared, OBJECTIVES["vtl"](gp), 30)
+    repeated = []
+
+    def too_small(passes, candidates):
+        repeated.append(passes)
+        return torch.full((2,), 1e-12, dtype=torch.float64)
+
+    calm = speculative_greedy(prepared, OBJECTIVES["vtl"](gp), 30)
+    monkeypatch.setattr(verify.Passes, "_error_at_start", too_small)
+    hasty = speculative_greedy(prepared, OBJECTIVES["vtl"](gp), 30)
+    assert repeated
+    assert hasty.indices == calm.indices == plain.indices
+    assert hasty.passes > calm.passes

@@ -46,7 +46,8 @@ def test_picks_do_not_depend_on_the_number_of_processes(folder):
     for processes, run in runs.items():
         for name, result in run.items():
             assert result["indices"] == runs[1][name]["indices"], (name, processes)
-            np.testing.assert_allclose(result["gains"], runs[1][name]["gains"], rtol=1e-9, atol=1e-12)
+            # Runs end elsewhere with other blocks, and with them the order of float64 additions.
+            np.testing.assert_allclose(result["gains"], runs[1][name]["gains"], rtol=1e-6, atol=1e-9)
 
 
 def test_an_error_on_one_process_ends_all_of_them_with_its_text(folder):
