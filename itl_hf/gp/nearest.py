@@ -37,14 +37,14 @@ class PoolRows:
         if self._alone and pool.num_rows * pool.dimension * 4 <= pools.CACHE_BYTES:
             self._matrix = torch.empty(pool.num_rows, pool.dimension, device=pool.device)
             for start in pool.starts:
-                end = start + pools.BLOCK_ROWS
+                end = start + pool.block_rows
                 self._matrix[start:end] = pool.prepare(pool.source[start:end], torch.float32)
 
     def block(self, start: int) -> Tensor:
         """The rows of the pool's block at `start`, (B, d) float32."""
         if self._matrix is None:
             return self.pool.block(start, torch.float32)
-        return self._matrix[start : start + pools.BLOCK_ROWS]
+        return self._matrix[start : start + self.pool.block_rows]
 
     def coarse(self, numbers: Tensor) -> Tensor:
         """(B, K) row numbers -> (B, K, d) float32, valid until the next call."""

@@ -20,6 +20,8 @@ from itl_hf.gp.nystroem import FeatureMap
 from itl_hf.gp.preparation import Moments, Preparation, Standardization
 
 BLOCK_ROWS = 8192
+#: A GPU spends more time starting small operations than doing them.
+GPU_BLOCK_ROWS = 131072
 #: Prepared float32 blocks are kept while they fit in this much memory; a larger pool is prepared anew on each pass.
 CACHE_BYTES = 512 * 2**20
 
@@ -40,9 +42,10 @@ class Pool:
     def __init__(self, source: Any, standardize: Standardization | None = None) -> None:
         self.source = source
         self.num_rows, self.raw_dimension = int(source.shape[0]), int(source.shape[1])
-        blocks = range(-(-self.num_rows // BLOCK_ROWS))
+        self.block_rows = BLOCK_ROWS if self.device.type == "cpu" else GPU_BLOCK_ROWS
+        blocks = range(-(-self.num_rows // self.block_rows))
         share = distributed.rank(), distributed.world_size()
-        self._starts = [block * BLOCK_ROWS for block in blocks[_share(len(blocks), *share)]]
+        self._starts = [block * self.block_rows for block in blocks[_share(len(blocks), *share)]]
         self._cache: dict[int, Tensor] = {}
         self.zero_rows: list[int] = []
         self.preparation = self._fit(standardize)
@@ -82,9 +85,16 @@ class Pool:
         self.feature_map = feature_map
         self._cache.clear()
 
+    def release(self) -> None:
+        """Gives back the memory of prepared blocks; they are prepared again when they are needed."""
+        self._cache.clear()
+
     @property
     def _keeps(self) -> bool:
-        return sum(self._height(start) for start in self._starts) * self.dimension * 4 <= CACHE_BYTES
+        room = CACHE_BYTES
+        if self.device.type == "cuda":
+            room = torch.cuda.get_device_properties(self.device).total_memory // 4
+        return sum(self._height(start) for start in self._starts) * self.dimension * 4 <= room
 
     @property
     def device(self) -> torch.device:
@@ -100,7 +110,7 @@ class Pool:
         """The prepared rows of the block that begins at row `start`, (B, dimension)."""
         if dtype == torch.float32 and start in self._cache:
             return self._cache[start]
-        rows = self.prepare(self._read(slice(start, start + BLOCK_ROWS)), dtype)
+        rows = self.prepare(self._read(slice(start, start + self.block_rows)), dtype)
         if dtype == torch.float32 and self._keeps:
             self._cache[start] = rows
         return rows
@@ -112,7 +122,7 @@ class Pool:
 
     def holds(self, number: int) -> bool:
         """Whether this process reads the block of that row."""
-        return bool(self._starts) and self._starts[0] <= number < self._starts[-1] + BLOCK_ROWS
+        return bool(self._starts) and self._starts[0] <= number < self._starts[-1] + self.block_rows
 
     def rows(self, numbers: Sequence[int]) -> Tensor:
         """The prepared rows of these numbers, whichever process holds them, (len(numbers), dimension) float64.
@@ -126,14 +136,14 @@ class Pool:
         return distributed.total(rows)
 
     def _height(self, start: int) -> int:
-        return min(BLOCK_ROWS, self.num_rows - start)
+        return min(self.block_rows, self.num_rows - start)
 
     def _read(self, index: slice | list[int]) -> Tensor:
         rows = self.source[index]
         return rows if isinstance(rows, Tensor) else torch.tensor(rows)  # a copy: memory maps are read-only
 
     def _checked(self, start: int) -> Tensor:
-        block = self._read(slice(start, start + BLOCK_ROWS))
+        block = self._read(slice(start, start + self.block_rows))
         # One pass shows both; only rows with a norm that is out of the ordinary are looked at number by number.
         norms = torch.linalg.vector_norm(block, dim=1, dtype=torch.promote_types(block.dtype, torch.float32))  # (B,)
         odd = (~torch.isfinite(norms)).nonzero()[:, 0]

@@ -42,18 +42,21 @@ class RowSelection:
     Args:
         indices (`np.ndarray`): (n,) int64 row numbers in the order picked.
         gains (`np.ndarray`): (n,) float64, the acquisition's gain of each pick; for those without a Gaussian process of
-            their
-        own (`"cosine"`, `"random"`) and for ITL the information it added about the targets, in nats.
+            their own (`"cosine"`, `"random"`) and for ITL the information it added about the targets, in nats.
         target_variance (`np.ndarray`): (n + 1, m) float64, posterior variance of f at each target after 0..n picks.
         similarity (`np.ndarray`): (n, m) float64, prior correlation of each pick with each target under the kernel.
         record (`dict`): what was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
+        pool (`Pool`): the rows as they were prepared.
+        setting (`Setting`): the Gaussian process that was used.
     """
 
     indices: np.ndarray
     gains: np.ndarray
     target_variance: np.ndarray
     similarity: np.ndarray
-    record: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any]
+    pool: Pool = field(repr=False, compare=False)
+    setting: Setting = field(repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -66,6 +69,8 @@ class RowSelection:
             target_variance=np.concatenate([self.target_variance, rest.target_variance[1:]]),
             similarity=np.concatenate([self.similarity, rest.similarity]),
             record=self.record,
+            pool=self.pool,
+            setting=self.setting,
         )
 
 
@@ -160,12 +165,15 @@ def select_rows(
         picked = chosen.pick(prepared, setting, Request(limits, replace, known, closed, bar.update, stop))
         bar.update(len(picked.indices) - bar.n)
     rows = prepared.rows(picked.indices)  # (n, d)
+    prepared.release()
     return RowSelection(
         indices=np.asarray(picked.indices, dtype=np.int64),
         gains=np.asarray(picked.gains, dtype=np.float64),
         target_variance=target_variance(rows, setting, known).cpu().numpy(),
         similarity=correlation(rows, setting).cpu().numpy(),
         record=make_record(chosen, model, setting, rule, prepared, replace) | loss | {"already_selected": len(known)},
+        pool=prepared,
+        setting=setting,
     )
 
 

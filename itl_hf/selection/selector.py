@@ -14,19 +14,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from datasets import Dataset, DatasetDict
 
 import itl_hf
 from itl_hf.embedding.embed import embed, rows_fingerprint
 from itl_hf.embedding.embedder import Embedder
-from itl_hf.gp.kernels import Linear
-from itl_hf.gp.objectives import Setting
-from itl_hf.gp.pool import Pool
 from itl_hf.gp.theory import pool_limits
 from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resolve_acquisition
 from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
-from itl_hf.selection.defaults import Model, resolve_model
+from itl_hf.selection.defaults import resolve_model
 from itl_hf.selection.layout import principal_layout
 from itl_hf.selection.rows import KernelLike, RowSelection, check_count, select_rows
 from itl_hf.selection.selection import COLUMNS, Selection
@@ -76,7 +72,7 @@ class Selector:
         )
         check_noise(self.acquisition)
         self.kernel, self.standardize = kernel, standardize
-        self.model = resolve_model(kernel, standardize)
+        resolve_model(kernel, standardize)  # raises early
         self.store = None if store is None else Path(store)
 
     def select(
@@ -136,7 +132,7 @@ class Selector:
         more = None
         if all(value is None for value in limited.values()):
             more = functools.partial(self._extend, material, rows, replace, list(already_selected or ()))
-        return _gather(rows, material, self.model, more)
+        return _gather(rows, material, more)
 
     def _pick(
         self,
@@ -168,7 +164,7 @@ class Selector:
         acquisition = dataclasses.replace(self.acquisition, **noise)  # type: ignore[type-var]
         rest = self._pick(material, num_examples, acquisition, replace, [*known, *rows.indices.tolist()])
         joined = rows.then(rest)
-        return _gather(joined, material, self.model, functools.partial(self._extend, material, joined, replace, known))
+        return _gather(joined, material, functools.partial(self._extend, material, joined, replace, known))
 
     def _embed_both(self, pool: Dataset, targets: Dataset) -> _Material:
         # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
@@ -207,13 +203,8 @@ class _Material:
     provenance: dict[str, Any]
 
 
-def _gather(
-    rows: RowSelection, material: _Material, model: Model, more: Callable[[int], Selection] | None
-) -> Selection:
-    prepared = Pool(material.pool_features, model.standardize)
-    anchors = prepared.preparation(torch.tensor(material.target_features))
-    kernel = Linear() if rows.record["kernel_chosen"].startswith("auto: linear") else model.kernel
-    setting = Setting(kernel, anchors, rows.record["noise_std"], rows.record["target_noise_std"])
+def _gather(rows: RowSelection, material: _Material, more: Callable[[int], Selection] | None) -> Selection:
+    prepared, setting = rows.pool, rows.setting
     limits = pool_limits(prepared, setting, include=rows.indices.tolist())
     measured = {
         "rows": limits.rows,
@@ -221,6 +212,8 @@ def _gather(
         "pool_effective_rank": limits.pool_rank,
         "usual_reach": limits.usual_reach,
     }
+    layout = principal_layout(prepared, setting.targets, rows.indices.tolist())
+    prepared.release()
     return Selection(
         dataset=_picked(material.pool, rows),
         targets=material.targets,
@@ -232,7 +225,7 @@ def _gather(
         reach=limits.reach.numpy(),
         pool_size=len(material.pool),
         record=rows.record | material.provenance | {"pool_limits": measured},
-        layout=principal_layout(prepared, anchors, rows.indices.tolist()),
+        layout=layout,
         more=more,
     )
 
