@@ -26,17 +26,16 @@ class PoolRows:
     """Prepared pool rows by number, in float32 for bounds and in float64 for decisions.
 
     Args:
-        pool (`Pool`): the rows, of a tensor or memory map; every process must ask for the same numbers.
+        pool (`Pool`): the rows, of a tensor or memory map, which every process reads for itself.
     """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._alone = distributed.world_size() == 1
         self._buffer: Tensor | None = None
         self._matrix: Tensor | None = None
-        if self._alone and pool.num_rows * pool.dimension * 4 <= pools.CACHE_BYTES:
+        if pool.num_rows * pool.dimension * 4 <= pools.CACHE_BYTES:
             self._matrix = torch.empty(pool.num_rows, pool.dimension, device=pool.device)
-            for start in pool.starts:
+            for start in range(0, pool.num_rows, pool.block_rows):
                 end = start + pool.block_rows
                 self._matrix[start:end] = pool.prepare(pool.source[start:end], torch.float32)
 
@@ -60,9 +59,7 @@ class PoolRows:
     def exact(self, numbers: Tensor) -> Tensor:
         """(B, K) row numbers -> (B, K, d) float64."""
         flat, source = numbers.flatten(), self.pool.source
-        if not self._alone:
-            rows = self.pool.rows(flat.tolist())
-        elif isinstance(source, Tensor):
+        if isinstance(source, Tensor):
             rows = self.pool.prepare(source.index_select(0, flat))
         else:
             rows = self.pool.prepare(source[flat.numpy()])

@@ -94,6 +94,8 @@ def greedy_per_target(
     """
     breadth, picks = candidates.shape[1], request.num_examples
     size = max(1, GROUP_BYTES // (4 * breadth * (targets.shape[1] + picks) + 8 * FEW * picks**2))
+    if len(targets) == 0:  # more processes than targets
+        return Picked(candidates.new_zeros(0, picks), targets.new_zeros(0, picks))
     indices, gains, redone = [], [], 0
     for numbers, wanted in zip(candidates.split(size), targets.split(size), strict=True):
         group = _Group(rows, numbers, wanted, request)

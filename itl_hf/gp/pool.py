@@ -44,8 +44,10 @@ class Pool:
         self.num_rows, self.raw_dimension = int(source.shape[0]), int(source.shape[1])
         self.block_rows = BLOCK_ROWS if self.device.type == "cpu" else GPU_BLOCK_ROWS
         blocks = range(-(-self.num_rows // self.block_rows))
-        share = distributed.rank(), distributed.world_size()
-        self._starts = [block * self.block_rows for block in blocks[_share(len(blocks), *share)]]
+        self._starts = [
+            block * self.block_rows
+            for block in blocks[share(len(blocks), distributed.rank(), distributed.world_size())]
+        ]
         self._cache: dict[int, Tensor] = {}
         self.zero_rows: list[int] = []
         self.preparation = self._fit(standardize)
@@ -157,8 +159,8 @@ class Pool:
         return block
 
 
-def _share(count: int, rank: int, size: int) -> slice:
-    """The blocks of one process out of `size`: contiguous, and of as equal number as can be."""
+def share(count: int, rank: int, size: int) -> slice:
+    """The part of `count` things that is one process's out of `size`: contiguous, and as equal as can be."""
     return slice(count * rank // size, count * (rank + 1) // size)
 
 

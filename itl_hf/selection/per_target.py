@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from itl_hf import distributed
 from itl_hf.gp.nearest import PoolRows, nearest
 from itl_hf.gp.objectives import Setting
 from itl_hf.gp.per_target import Request, greedy_per_target
-from itl_hf.gp.pool import Pool
+from itl_hf.gp.pool import Pool, share
 from itl_hf.gp.speculate import speculative_greedy
 from itl_hf.gp.targeted import VTL
 from itl_hf.selection.acquisitions import ITL, Acquisition, Noise, check_noise, resolve_acquisition
@@ -143,8 +144,11 @@ def _pick(
     rows = PoolRows(pool)
     candidates = nearest(rows, anchors, kernel, noise_variance, breadth)
     request = Request(kernel, noise_variance, num_examples, replace)
-    result = greedy_per_target(rows, candidates, anchors, request, bar.update)
-    return result.indices, result.gains
+    # Each process looks at its part of the pool for all targets, then picks for its part of the targets.
+    mine = share(len(anchors), distributed.rank(), distributed.world_size())
+    bar.reset(total=mine.stop - mine.start)
+    result = greedy_per_target(rows, candidates[mine], anchors[mine], request, bar.update)
+    return distributed.gather_rows(result.indices), distributed.gather_rows(result.gains)
 
 
 def _gains(acquisition: Acquisition, removed: Tensor, variance: Tensor, setting: Setting) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from itl_hf import select_rows
+from itl_hf import select_rows, select_rows_per_target
 from itl_hf.gp import pool as pool_module
 from itl_hf.gp import speculate
 from itl_hf.gp.kernels import RBF
@@ -39,6 +39,9 @@ def main(folder: Path, block_rows: int) -> None:
     for name, options in CASES.items():
         result = select_rows(pool, targets, 60, **options)
         picks[name] = {"indices": result.indices.tolist(), "gains": result.gains.tolist()}
+    # Four targets: the fifth process has none.
+    each = select_rows_per_target(pool, targets[:4], 20, num_candidates=100)
+    picks["per target"] = {"indices": each.indices.tolist(), "gains": each.gains.tolist()}
     if not dist.is_initialized() or dist.get_rank() == 0:
         size = dist.get_world_size() if dist.is_initialized() else 1
         (folder / f"picks-{size}.json").write_text(json.dumps(picks), encoding="utf-8")
