@@ -31,7 +31,7 @@ from itl_hf.gp.pool import Pool
 from itl_hf.gp.verify import Passes, Suspects
 
 FEWEST_PICKS, FIRST_PICKS, MOST_PICKS = 8, 16, 64
-FEWEST_CANDIDATES, MOST_CANDIDATES = 1024, 8192
+FEWEST_CANDIDATES, MOST_CANDIDATES = 512, 8192
 
 
 class Search:
@@ -100,9 +100,8 @@ class Search:
                 self.limits.back_to(mark)
                 self.passes.start(torch.float64)
                 return True
-            if len(suspects.numbers) > self.breadth // 8:
-                self.breadth = min(2 * self.breadth, MOST_CANDIDATES)
             if len(suspects.numbers):
+                self.breadth = min(2 * self.breadth, MOST_CANDIDATES)
                 run, stands = self._settle(candidates, suspects, run, base, mark)
             elif suspects.horizon < stands:
                 stands = suspects.horizon
