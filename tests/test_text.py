@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itl_hf.text import RowTokenizer, Tokens, as_dataset, plain_text, row_format, training_features
+from itl_hf.text import RowTokenizer, Tokens, as_dataset, as_targets, plain_text, row_format, training_features
 from tests.tiny_models import tiny_tokenizer
 
 CONVERSATION = [{"role": "user", "content": "What is the sum?"}, {"role": "assistant", "content": "Five."}]
@@ -268,3 +268,18 @@ def test_training_features():
     tokens = Tokens([5, 6, 7], prompt_length=2)
     assert training_features(tokens) == {"input_ids": [5, 6, 7], "attention_mask": [1, 1, 1], "labels": [-100, -100, 7]}
     assert training_features(tokens, completion_only=False)["labels"] == [5, 6, 7]
+
+
+CHAT = datasets.Dataset.from_list([{"messages": [{"role": "user", "content": "Hi"}]}])
+
+
+def test_strings_become_user_messages_where_the_pool_holds_conversations():
+    assert as_targets(["What?"], CHAT)[0] == {"messages": [{"role": "user", "content": "What?"}]}
+    assert as_targets(["What?"], as_dataset(["Hi"]))[0] == {"text": "What?"}
+
+
+def test_conversations_beside_plain_text_are_pointed_out():
+    with pytest.warns(UserWarning, match="the pool holds conversations and the targets plain text"):
+        as_targets([{"prompt": "What?"}], CHAT)
+    with pytest.warns(UserWarning, match="the pool holds plain text and the targets conversations"):
+        as_targets(CHAT, as_dataset(["Hi"]))

@@ -26,7 +26,7 @@ from itl_hf.selection.defaults import resolve_model
 from itl_hf.selection.layout import principal_layout
 from itl_hf.selection.rows import KernelLike, RowSelection, check_count, select_rows
 from itl_hf.selection.selection import COLUMNS, Selection
-from itl_hf.text import Row, as_dataset, row_format
+from itl_hf.text import Row, as_dataset, as_targets, row_format
 
 Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
 
@@ -115,7 +115,8 @@ class Selector:
         Raises:
             `ValueError`: bad rows, columns, or numbers; all of it is checked before the model runs.
         """
-        pool_data, target_data = as_dataset(pool, "pool", pool_split), as_dataset(targets, "targets", targets_split)
+        pool_data = as_dataset(pool, "pool", pool_split)
+        target_data = as_targets(targets, pool_data, targets_split)
         check_count(num_examples, len(pool_data) - len(set(already_selected or ())) * (not replace), replace)
         _check_columns(pool_data, target_data)
         row_costs, row_groups = _column(pool_data, costs, "costs"), _column(pool_data, groups, "groups")

@@ -1,0 +1,194 @@
+"""Rows -> token ids, with the place where the prompt ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from itl_hf.text.content import Parts, format_of, prompt_column, read
+from itl_hf.text.rows import Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Span = Literal["prompt", "completion", "whole"]
+SPANS: tuple[str, ...] = get_args(Span)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One row as token ids.
+
+    Args:
+        input_ids (`list[int]`):
+            Prompt and completion, without padding.
+        prompt_length (`int`):
+            How many of `input_ids`, from the start, belong to the prompt.
+        truncated (`bool`):
+            Whether ids beyond `max_length` were cut from the end.
+    """
+
+    input_ids: list[int]
+    prompt_length: int
+    truncated: bool = False
+
+    def span(self, span: Span) -> tuple[int, int]:
+        """Half-open range (start, end) of positions; empty (start == end) where a row has no such part."""
+        ends = {"prompt": (0, self.prompt_length), "whole": (0, len(self.input_ids))}
+        return ends.get(span, (self.prompt_length, len(self.input_ids)))
+
+
+class RowTokenizer:
+    """Rows -> `Tokens`.
+
+    Strings are used as they are; conversations go through the tokenizer's chat template, the prompt with the generation
+    prompt added. Of `messages`, the last turn is the completion if the assistant speaks it. The prompt ends where the
+    tokens of prompt and of prompt + completion part, as in TRL.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            Any tokenizer of transformers. Its padding side and padding token do not matter.
+        max_length (`int`, *optional*):
+            Ids beyond are cut from the end. `None` never cuts.
+        span (`"prompt"`, `"completion"` or `"whole"`, *optional*, defaults to `"whole"`):
+            `"prompt"` ignores completions: the ids are those of the prompt alone.
+
+    Example:
+        >>> tokens = RowTokenizer(tokenizer, max_length=512)([{"prompt": "2 + 2 =", "completion": " 4"}])[0]
+        >>> tokens.input_ids[: tokens.prompt_length]  # ids of "2 + 2 ="
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None, span: Span = "whole"
+    ) -> None:
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"max_length must be at least 1, got {max_length}.")
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.span = checked_span(span)
+
+    def __call__(self, rows: Sequence[Row], first_row: int = 0) -> list[Tokens]:
+        """Tokenize `rows`, in order.
+
+        Args:
+            rows (`Sequence[Row]`):
+                Rows of one of the formats of `row_format`; formats may be mixed.
+            first_row (`int`, *optional*, defaults to 0):
+                Number of `rows[0]` in its dataset, for error messages.
+
+        Raises:
+            ValueError: a row without text or with content that is not text; names row, column and remedy.
+        """
+        parts = [self._parts(row, number) for number, row in enumerate(rows, first_row)]
+        prompts = self._encode([self._render(part, number) for number, part in enumerate(parts, first_row)])
+        wholes = self._encode([self._render(part, n, True) for n, part in enumerate(parts, first_row)])
+        return [
+            self._tokens(*row) for row in zip(prompts, wholes, range(first_row, first_row + len(rows)), strict=True)
+        ]
+
+    def check(self, rows: Sequence[Row], first_row: int = 0) -> None:
+        """Raise what `__call__` would for rows it cannot read, without tokenizing: cheap enough for a whole pool."""
+        for number, row in enumerate(rows, first_row):
+            self._parts(row, number)
+
+    def _parts(self, row: Row, number: int) -> Parts:
+        parts = read(row, number, with_completion=self.span != "prompt")
+        if not isinstance(parts.prompt, str) and not self.tokenizer.chat_template:
+            raise ValueError(
+                f"row {number}: column {prompt_column(row)!r} holds a conversation, but the tokenizer has no chat "
+                "template. Use the tokenizer of an instruction-tuned model, set tokenizer.chat_template, or give "
+                "prompts as strings."
+            )
+        if self.span == "completion" and parts.completion is None:
+            raise ValueError(
+                f"row {number} has no completion (format {format_of(row)!r}), but span='completion'. Drop such rows, "
+                "or use span='prompt' or span='whole'."
+            )
+        return parts
+
+    def _render(self, parts: Parts, number: int, whole: bool = False) -> tuple[str, bool] | None:
+        """The text to tokenize, and whether the tokenizer adds its special tokens (a template writes its own)."""
+        if whole and parts.completion is None:
+            return None
+        if isinstance(parts.prompt, str):
+            return parts.prompt + (cast(str, parts.completion) if whole else ""), True
+        messages = parts.prompt + (cast(list[dict[str, Any]], parts.completion) if whole else [])
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=not whole, **parts.template_kwargs
+            )
+        except Exception as error:  # templates raise what they like: jinja2's errors, TypeError, KeyError
+            raise ValueError(
+                f"row {number}: the tokenizer's chat template refused the conversation with roles "
+                f"{[message.get('role') for message in messages]}: {error}"
+            ) from error
+        return cast(str, text), False
+
+    def _encode(self, texts: Sequence[tuple[str, bool] | None]) -> list[list[int] | None]:
+        encoded: list[list[int] | None] = [None] * len(texts)
+        for special in (True, False):
+            chosen = [(i, item[0]) for i, item in enumerate(texts) if item is not None and item[1] is special]
+            if not chosen:
+                continue
+            # verbose=False: the tokenizer's own length warning comes before our cut and would mislead.
+            batch = self.tokenizer(
+                [text for _, text in chosen],
+                add_special_tokens=special,
+                padding=False,
+                truncation=False,
+                return_attention_mask=False,
+                verbose=False,
+            )
+            for (i, _), ids in zip(chosen, batch["input_ids"], strict=True):
+                encoded[i] = ids
+        return encoded
+
+    def _tokens(self, prompt: list[int] | None, whole: list[int] | None, number: int) -> Tokens:
+        if not prompt:
+            raise ValueError(
+                f"row {number}: the tokenizer makes no tokens of its prompt. Drop the row or give it text."
+            )
+        ids = prompt if whole is None else whole
+        length = len(prompt) if whole is None else _common_prefix(prompt, whole)
+        kept = ids if self.max_length is None else ids[: self.max_length]
+        tokens = Tokens(kept, min(length, len(kept)), truncated=len(kept) < len(ids))
+        if self.span == "completion" and tokens.prompt_length == len(kept):
+            raise ValueError(
+                f"row {number}: nothing of its completion is left: the prompt alone has {len(prompt)} tokens and "
+                f"max_length={self.max_length}. Raise max_length or drop the row."
+            )
+        return tokens
+
+
+def checked_span(span: str) -> Span:
+    """`span` itself, or a `ValueError` that lists the accepted ones."""
+    if span not in SPANS:
+        raise ValueError(f"span must be one of {SPANS}, got {span!r}.")
+    return cast(Span, span)
+
+
+def training_features(tokens: Tokens, completion_only: bool = True) -> dict[str, list[int]]:
+    """What a causal language model trains on: `input_ids`, `attention_mask`, `labels`, each of the row's length.
+
+    Args:
+        tokens (`Tokens`):
+            A row tokenized with `span="whole"`.
+        completion_only (`bool`, *optional*, defaults to `True`):
+            Whether prompt positions get the label -100, which the loss ignores.
+
+    Example:
+        >>> training_features(Tokens([5, 6, 7], prompt_length=2))["labels"]
+        [-100, -100, 7]
+    """
+    masked = tokens.prompt_length if completion_only else 0
+    return {
+        "input_ids": list(tokens.input_ids),
+        "attention_mask": [1] * len(tokens.input_ids),
+        "labels": [-100] * masked + list(tokens.input_ids[masked:]),
+    }
+
+
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    shared = min(len(first), len(second))
+    return next((i for i in range(shared) if first[i] != second[i]), shared)
