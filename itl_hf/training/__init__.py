@@ -1,4 +1,4 @@
-"""Train on the picks: a sampler for any PyTorch loop and `attach` for a `transformers.Trainer`.
+"""Train on the picks: a sampler for any PyTorch loop, `attach` and a mixin for a `transformers.Trainer`.
 
 Names are imported when first used: `SelectionSampler` needs PyTorch only, and `attach` brings in transformers.
 """
@@ -8,12 +8,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_HOMES = {"SelectionSampler": "itl_hf.training.sampler", "attach": "itl_hf.training.trainer"}
-__all__ = ["SelectionSampler", "attach"]
+_HOMES = {
+    "SelectionSampler": "itl_hf.training.sampler",
+    "SelectionTrainerMixin": "itl_hf.training.mixin",
+    "attach": "itl_hf.training.trainer",
+    "picks_of": "itl_hf.training.trainer",
+}
+__all__ = ["SelectionSampler", "SelectionTrainerMixin", "attach", "picks_of"]
 
 if TYPE_CHECKING:
+    from itl_hf.training.mixin import SelectionTrainerMixin
     from itl_hf.training.sampler import SelectionSampler
-    from itl_hf.training.trainer import attach
+    from itl_hf.training.trainer import attach, picks_of
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.data_loader import BatchSamplerShard
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from itl_hf.training import SelectionSampler
 
@@ -145,6 +148,8 @@ def test_state_of_another_sampler_is_refused():
         SelectionSampler(PICKS, order="shuffled", seed=2).load_state_dict(state)
     with pytest.raises(ValueError, match="length 7"):
         SelectionSampler(PICKS[:-1], order="shuffled", seed=1).load_state_dict(state)
+    with pytest.raises(ValueError, match="picks '"):
+        SelectionSampler(PICKS[::-1], order="shuffled", seed=1).load_state_dict(state)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +174,15 @@ def test_bad_picks(picks, error, words):
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"order": "random"}, "'gain', 'shuffled'"), ({"seed": -1}, "seed"), ({"seed": 1.5}, "seed")],
+    [
+        ({"order": "random"}, "'gain', 'shuffled', 'interleaved'"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"multiple_of": 0}, "multiple_of must be a whole number of at least 1"),
+        ({"multiple_of": 8}, "7 picks, but a step takes 8"),
+        ({"order": "interleaved"}, "bare row numbers do not have"),
+        ({"order": "interleaved", "nearest_targets": [0, 1]}, "nearest_targets must be 7 numbers"),
+    ],
 )
 def test_bad_arguments(changes, words):
     with pytest.raises(ValueError, match=words):
@@ -179,3 +192,53 @@ def test_bad_arguments(changes, words):
 def test_bad_epoch():
     with pytest.raises(ValueError, match="epoch"):
         SelectionSampler(PICKS).set_epoch(-1)
+
+
+@given(targets=st.lists(st.integers(-3, 9), min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_interleaved_deals_out_in_turn(targets):
+    hands = {}
+    for pick, target in enumerate(targets):
+        hands.setdefault(target, []).append(pick)
+    dealt = [hand[turn] for turn in range(len(targets)) for hand in hands.values() if turn < len(hand)]
+    sampler = SelectionSampler(range(len(targets)), order="interleaved", nearest_targets=targets)
+    assert list(sampler) == dealt
+    sampler.set_epoch(4)
+    assert list(sampler) == dealt
+
+
+def test_a_selection_brings_its_nearest_targets():
+    dataset = Dataset.from_dict({"itl_nearest_target": [1, 1, 0, 1, 0, 2, 2]})
+    chosen = SimpleNamespace(indices=np.array(PICKS), dataset=dataset)
+    assert list(SelectionSampler(chosen, order="interleaved")) == [11, 7, 4, 3, 19, 8, 0]
+
+
+@pytest.mark.parametrize("order", ["gain", "shuffled", "interleaved"])
+def test_what_does_not_fill_a_step_can_be_left_out(order):
+    options = {"order": order, "seed": 3, "nearest_targets": [0, 0, 1, 1, 0, 2, 1]}
+    whole, part = SelectionSampler(PICKS, **options), SelectionSampler(PICKS, multiple_of=3, **options)
+    for epoch in range(3):
+        whole.set_epoch(epoch)
+        part.set_epoch(epoch)
+        assert len(part) == 6
+        assert list(part) == list(whole)[:6]
+
+
+@pytest.mark.parametrize(("multiple_of", "trained"), [(4, 4), (1, 8)])
+def test_accelerates_shards_train_no_pick_twice_if_told_so(multiple_of, trained):
+    sampler = SelectionSampler(PICKS, order="shuffled", multiple_of=multiple_of)
+    batches = BatchSampler(sampler, batch_size=2, drop_last=False)
+    shards = [BatchSamplerShard(batches, num_processes=2, process_index=rank) for rank in range(2)]
+    rows = [row for shard in shards for batch in shard for row in batch]
+    assert len(rows) == trained
+    assert (len(set(rows)) == len(rows)) is (multiple_of == 4)  # 7 picks in steps of 4: one is repeated by default
+
+
+def test_in_a_loop_of_accelerate():
+    sampler = SelectionSampler(PICKS, order="shuffled", seed=5)
+    loader = Accelerator(cpu=True).prepare(DataLoader(range(100, 120), sampler=sampler, batch_size=3))
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        seen = [value - 100 for batch in loader for value in batch.tolist()]
+        assert sampler.epoch == epoch
+        assert seen == list(sampler)

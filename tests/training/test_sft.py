@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
-from itl_hf.training import attach
+from itl_hf import HiddenStates, Selection, Selector
+from itl_hf.training import SelectionTrainerMixin, attach, picks_of
+from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training import tiny
 
 trl = pytest.importorskip("trl")
+SCRIPT = Path(__file__).with_name("existing_script.py").read_text()
 
 PICKS = [31, 4, 15, 9, 26, 5, 35, 8]
 
 
-def sft(tmp_path, dataset, **changes):
+def sft(tmp_path, dataset, base=trl.SFTTrainer, given=None, **changes):
     defaults = {"bf16": False, "gradient_checkpointing": False, "max_length": 8}
-    return tiny.recording(trl.SFTTrainer)(
+    return tiny.recording(base)(
         model=tiny.model(),
         args=tiny.arguments(tmp_path, cls=trl.SFTConfig, **{**defaults, **changes}),
         train_dataset=dataset,
         processing_class=tiny.tokenizer(),
+        **(given or {}),
     )
 
 
@@ -99,3 +107,168 @@ def test_trainers_that_repeat_prompts_are_refused(name):
     bare = object.__new__(getattr(trl, name))  # the check needs the class alone
     with pytest.raises(TypeError, match="brings a training order"):
         attach(bare, selection())
+
+
+TARGETS = [{"prompt": "row3 the a"}, {"prompt": "row7 of of"}]
+
+
+def active(tmp_path, dataset=None, options=None, **changes):
+    trainer = sft(tmp_path, pool() if dataset is None else dataset, **{"num_train_epochs": 3, **changes})
+    selector = Selector(tiny.embedder(trainer.model))
+    return tiny.quietly(attach, trainer, selector, targets=TARGETS, examples_per_round=6, **(options or {}))
+
+
+def test_active_rounds(tmp_path):
+    trainer = active(tmp_path, logging_strategy="steps", logging_steps=2)
+    trainer.train()
+    assert trainer.rows == np.concatenate(picks_of(trainer)).tolist()
+    assert len(set(trainer.rows)) == 18
+    # TRL averages its metrics over the steps between two lines of the log: a line of ours must not cut them short.
+    lines = [line for line in trainer.state.log_history if "itl/round" in line]
+    assert len(lines) == 3
+    assert not any("mean_token_accuracy" in line for line in lines)
+
+
+@pytest.mark.parametrize("saved", [3, 4])
+def test_active_rounds_resume_bit_equal(tmp_path, saved):
+    def fresh():
+        mixed = {"bf16": True, "gradient_checkpointing": True}
+        return active(tmp_path, save_strategy="steps", save_steps=saved, options={"pool": pool()}, **mixed)
+
+    whole, resumed = fresh(), fresh()
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{saved}"))
+    assert resumed.rows == whole.rows[2 * saved :]
+    tiny.assert_same_weights(tiny.adapter(resumed), tiny.adapter(whole))
+
+
+def test_rows_that_were_dropped_are_no_candidates(tmp_path):
+    dataset = pool(long=(3, 7), itl_index=range(40))
+    trainer = active(tmp_path, dataset, shuffle_dataset=True, options={"pool": dataset})
+    trainer.train()
+    assert trainer.rows == np.concatenate(picks_of(trainer)).tolist()
+    assert not {3, 7} & set(trainer.rows)
+
+
+class SelectionSFTTrainer(SelectionTrainerMixin, trl.SFTTrainer):
+    pass
+
+
+def test_the_mixin_follows_dropped_and_shuffled_rows_by_itself(tmp_path):
+    given = {"selection": selection(), "selection_options": {"order": "shuffled", "seed": 4}}
+    trainer = sft(tmp_path, pool(long=(0, 1)), SelectionSFTTrainer, given, shuffle_dataset=True)
+    trainer.train()
+    assert sorted(trainer.rows) == sorted(PICKS)
+    assert trainer.rows != PICKS
+
+
+def test_the_mixin_selects_in_rounds(tmp_path):
+    model = tiny.model()
+    options = {"targets": TARGETS, "examples_per_round": 4}
+    trainer = tiny.recording(SelectionSFTTrainer)(
+        model=model,
+        args=tiny.arguments(tmp_path, trl.SFTConfig, bf16=False, max_length=8, num_train_epochs=2),
+        train_dataset=pool(long=(3, 7)),
+        processing_class=tiny.tokenizer(),
+        selection=Selector(tiny.embedder(model)),
+        selection_options=options,
+    )
+    trainer.train()
+    assert trainer.rows == np.concatenate(picks_of(trainer)).tolist()
+    assert not {3, 7} & set(trainer.rows)
+
+
+def test_the_mixin_without_a_selection_is_the_plain_trainer(tmp_path):
+    sft(tmp_path, pool(8), SelectionSFTTrainer).train()
+    with pytest.raises(TypeError, match="without a selection"):
+        sft(tmp_path, pool(8), SelectionSFTTrainer, {"selection_options": {"order": "gain"}})
+
+
+def test_another_pool_of_the_same_length_is_refused(tmp_path):
+    chosen = tiny.select(pool(), 6)
+    tiny.quietly(attach, sft(tmp_path, pool()), chosen)  # SFTTrainer put the end token behind each completion
+    with pytest.raises(ValueError, match="another 'prompt' than the row that was picked"):
+        attach(sft(tmp_path, pool().shuffle(seed=0)), chosen)
+
+
+def conversations(num_rows, kind):
+    def turn(role, content):
+        return [{"role": role, "content": content}]
+
+    asked = [turn("user", f"What is the sum of {row} and three?") for row in range(num_rows)]
+    answered = [turn("assistant", f"The sum is {row + 3}.") for row in range(num_rows)]
+    if kind == "prompt":
+        return Dataset.from_dict({"prompt": asked, "completion": answered})
+    return Dataset.from_dict({"messages": [ask + answer for ask, answer in zip(asked, answered, strict=True)]})
+
+
+@pytest.mark.parametrize("kind", ["prompt", "messages"])
+def test_chat_data_with_a_fresh_adapter(tmp_path, kind):
+    rows, tokenizer = conversations(16, kind), tiny_tokenizer()
+    changes = {"bf16": False, "max_length": 96, "num_train_epochs": 2, "per_device_train_batch_size": 3}
+    trainer = trl.SFTTrainer(
+        model=tiny_model(),
+        args=tiny.arguments(tmp_path, trl.SFTConfig, **changes),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=tiny.lora(),
+    )
+    recorder = trainer.data_collator = Recorder(trainer)
+    selector = Selector(HiddenStates(trainer.model, tokenizer=tokenizer))
+    targets = [{"prompt": "What is the sum of two and three?"}]
+    tiny.quietly(attach, trainer, selector, targets=targets, examples_per_round=6).train()
+    assert recorder.rows == np.concatenate(picks_of(trainer)).tolist()
+    assert len(set(recorder.rows)) == 12
+    masked = [(labels == -100).any() for labels in recorder.labels]
+    assert all(masked) is (kind == "prompt")  # the loss is on completions alone where there are prompts
+
+
+class Recorder:
+    """A collator that notes which rows of the trainer's dataset it was given."""
+
+    def __init__(self, trainer):
+        self.collate, self.rows, self.labels = trainer.data_collator, [], []
+        self.known = {tuple(ids): row for row, ids in enumerate(trainer.train_dataset["input_ids"])}
+        assert len(self.known) == len(trainer.train_dataset)
+
+    def __call__(self, features):
+        self.rows += [self.known[tuple(one["input_ids"])] for one in features]
+        self.labels += [np.array(one["labels"]) for one in features]
+        return self.collate(features)
+
+
+def test_an_existing_script_adds_two_lines(tmp_path, monkeypatch):
+    rows = conversations(12, "prompt")
+    tiny_model().save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    rows.to_json(tmp_path / "data.jsonl")
+    embedder = HiddenStates(str(tmp_path / "model"))
+    chosen = Selector(embedder).select(rows, ["What is the sum of two and three?"], 4)
+    chosen.save(tmp_path / "selection")
+
+    lines = {
+        "from trl import": "from itl_hf import Selection, attach",
+        "trainer.train()": f"attach(trainer, Selection.load({str(tmp_path / 'selection')!r}))",
+    }
+    script = SCRIPT
+    for place, line in lines.items():
+        script = script.replace(place, f"{line}\n{place}")
+    difference = [line for line in difflib.ndiff(SCRIPT.splitlines(), script.splitlines()) if line[0] in "+-"]
+    assert difference == [f"+ {line}" for line in lines.values()]
+
+    seen = []
+    step = trl.SFTTrainer.training_step
+
+    def recorded(trainer, model, inputs, *args, **kwargs):
+        ids = inputs["input_ids"].tolist()
+        seen.extend(tuple(token for token in row if token != tiny_tokenizer().pad_token_id) for row in ids)
+        return step(trainer, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(trl.SFTTrainer, "training_step", recorded)
+    monkeypatch.setattr(sys, "argv", ["script", *(str(tmp_path / name) for name in ("model", "data.jsonl", "output"))])
+    namespace = {"__name__": "__main__"}
+    exec(compile(script, "existing_script.py", "exec"), namespace)
+    prepared = namespace["trainer"].train_dataset["input_ids"]
+    picked = Selection.load(tmp_path / "selection").indices
+    assert seen == [tuple(prepared[row]) for row in picked.tolist()]
+    assert json.loads((tmp_path / "data.jsonl").read_text().splitlines()[0])["prompt"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 from transformers import Trainer
 
-from itl_hf.training import SelectionSampler, attach
+from itl_hf.training import SelectionSampler, attach, picks_of
+from itl_hf.training.attachment import STATE_NAME, SelectionCallback
+from itl_hf.training.sampler import digest
 from tests.training import tiny
 
 PICKS = [31, 4, 15, 9, 26, 5, 35, 8]
@@ -68,7 +71,7 @@ def test_gradient_accumulation_and_max_steps(tmp_path):
 
 
 def test_workers_see_the_same_order(tmp_path):
-    trainer = tiny.trainer(tmp_path, num_train_epochs=2, dataloader_num_workers=2, dataloader_persistent_workers=True)
+    trainer = tiny.trainer(tmp_path, num_train_epochs=2, dataloader_num_workers=2)
     attach(trainer, selection(), order="shuffled").train()
     assert trainer.rows == shuffled(1, 0) + shuffled(1, 1)
 
@@ -118,7 +121,7 @@ def test_attaching_again_replaces_the_first(tmp_path):
     attach(trainer, selection([1, 2]))
     trainer.train()
     assert trainer.rows == [1, 2]
-    assert sum("Attachment" in type(callback).__name__ for callback in trainer.callback_handler.callbacks) == 1
+    assert sum(isinstance(one, SelectionCallback) for one in trainer.callback_handler.callbacks) == 1
 
 
 def test_any_map_style_dataset_will_do(tmp_path):
@@ -242,3 +245,113 @@ def test_an_uneven_last_batch_on_one_process_is_nothing_to_warn_about(tmp_path):
     tiny.quietly(attach, trainer, selection())
     trainer.train()
     assert trainer.rows == PICKS
+
+
+def test_what_is_attached_can_be_asked_for(tmp_path):
+    trainer = tiny.trainer(tmp_path)
+    with pytest.raises(ValueError, match="Nothing is attached"):
+        picks_of(trainer)
+    attach(trainer, selection())
+    assert [picks.tolist() for picks in picks_of(trainer)] == [PICKS]
+
+
+def test_a_remainder_can_be_dropped(tmp_path):
+    trainer = tiny.trainer(tmp_path, per_device_train_batch_size=3, num_train_epochs=2)
+    tiny.quietly(attach, trainer, selection(), remainder="drop")
+    trainer.train()
+    assert trainer.rows == PICKS[:6] * 2
+    with pytest.raises(ValueError, match="'repeat' or 'drop'"):
+        attach(trainer, selection(), remainder="keep")
+    with pytest.raises(ValueError, match="8 picks, but a step takes 9"):
+        attach(tiny.trainer(tmp_path, per_device_train_batch_size=9), selection(), remainder="drop")
+
+
+def test_interleaved_over_the_targets_of_a_real_selection(tmp_path):
+    chosen = tiny.select(tiny.pool(text=True), num_examples=8)
+    trainer = attach(tiny.trainer(tmp_path, dataset=tiny.pool(text=True)), chosen, order="interleaved")
+    trainer.train()
+    nearest = dict(zip(chosen.indices.tolist(), chosen.dataset["itl_nearest_target"], strict=True))
+    assert sorted(trainer.rows) == sorted(chosen.indices.tolist())
+    assert trainer.rows != chosen.indices.tolist()
+    turns = [nearest[row] for row in trainer.rows]
+    assert len(set(turns)) > 1
+    assert len(set(turns[: len(set(turns))])) == len(set(turns))  # each target has its turn before any has two
+    with pytest.raises(ValueError, match="bare row numbers do not have"):
+        attach(trainer, PICKS, order="interleaved")
+
+
+def test_a_pool_of_the_same_length_with_other_text_is_refused(tmp_path):
+    chosen = tiny.select(tiny.pool(text=True), num_examples=6)
+    other = tiny.pool(text=True).shuffle(seed=1)
+    with pytest.raises(ValueError, match=r"Row \d+ of the trainer's train_dataset has another 'prompt'") as raised:
+        attach(tiny.trainer(tmp_path, dataset=other), chosen)
+    assert "selection.indices" in str(raised.value)
+    attach(tiny.trainer(tmp_path, dataset=other), chosen.indices)  # the way out that the error names
+
+
+def test_ids_of_the_selection_are_followed_into_a_larger_dataset(tmp_path):
+    # The pool was itself a part of something: its id column holds other numbers than its rows.
+    chosen = tiny.select(tiny.pool(text=True, itl_index=range(40)).select(range(10, 30)), num_examples=4)
+    trainer = attach(tiny.trainer(tmp_path, dataset=tiny.pool(text=True, itl_index=range(40))), chosen)
+    trainer.train()
+    assert trainer.rows == [10 + row for row in chosen.indices.tolist()]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("attached")
+    attach(tiny.trainer(directory, save_strategy="steps", save_steps=2, max_steps=2), selection()).train()
+    return directory / "checkpoint-2"
+
+
+def test_the_checkpoint_names_the_selection(checkpoint):
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    saved = state["stateful_callbacks"][STATE_NAME]["selection"]
+    assert (saved["num_picks"], saved["order"], saved["seed"]) == (8, "gain", 1)
+    assert saved["picks"] == digest(np.array(PICKS))
+
+
+@pytest.mark.parametrize(
+    ("picks", "options", "words"),
+    [
+        (PICKS[::-1], {}, "picks '"),
+        (PICKS, {"order": "shuffled"}, r"order 'gain' \(here 'shuffled'\)"),
+        (PICKS, {"seed": 2}, r"seed 1 \(here 2\)"),
+        (PICKS[:-2], {}, r"num_picks 8 \(here 6\)"),
+    ],
+    ids=["picks", "order", "seed", "number"],
+)
+def test_resuming_with_another_selection_is_refused(tmp_path, checkpoint, picks, options, words):
+    resumed = attach(tiny.trainer(tmp_path), selection(picks), **options)
+    with pytest.raises(ValueError, match=f"another selection than the one attached now: .*{words}"):
+        resumed.train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_resuming_what_was_trained_without_a_selection_is_refused(tmp_path):
+    tiny.trainer(tmp_path, dataset=tiny.pool(8), save_strategy="steps", save_steps=2).train()
+    with pytest.raises(ValueError, match="saved without an attached selection"):
+        attach(tiny.trainer(tmp_path), selection()).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_callbacks_rebuilt_from_the_checkpoint_stay_bound(tmp_path):
+    def fresh():
+        restored = {"restore_callback_states_from_checkpoint": True}
+        trainer = tiny.trainer(tmp_path, num_train_epochs=3, save_strategy="steps", save_steps=5, **restored)
+        return attach(trainer, selection(), order="shuffled")
+
+    whole, resumed = fresh(), fresh()
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    assert resumed.rows == whole.rows[10:]
+
+
+def test_arguments_of_rounds_need_a_selector(tmp_path):
+    with pytest.raises(TypeError, match="targets, examples_per_round belong to active rounds"):
+        attach(tiny.trainer(tmp_path), selection(), targets=["row1"], examples_per_round=2)
+
+
+def test_a_dictionary_of_datasets_is_refused(tmp_path):
+    trainer = tiny.trainer(tmp_path)
+    trainer.train_dataset = {"one": tiny.pool(20), "two": tiny.pool(20)}
+    with pytest.raises(ValueError, match="concatenate_datasets"):
+        attach(trainer, selection())

@@ -1,3 +1,5 @@
+"""Training on two processes, started once for all tests: starting is what takes the time."""
+
 from __future__ import annotations
 
 import json
@@ -6,53 +8,91 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("trl")
+
 from itl_hf.training import SelectionSampler
+from tests.training import tiny
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def run(directory, num_picks):
-    """Trains on two processes; returns what each saw."""
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """What each process saw, by scenario: a list of two."""
+    directory = tmp_path_factory.mktemp("two-processes")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "tests.training.two_processes", str(directory), str(num_picks)]
+    command += ["-m", "tests.training.two_processes", str(directory)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, *command], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    seen = [json.loads((directory / f"rank-{rank}.json").read_text()) for rank in range(2)]
-    assert [one["processes"] for one in seen] == [2, 2]
-    assert seen[0]["weights"] == seen[1]["weights"]
-    return seen
+    ranks = [json.loads((directory / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    assert [one.pop("processes") for one in ranks] == [2, 2]
+    return {name: [one[name] for one in ranks] for name in ranks[0]}
 
 
-def expected(num_picks, epoch):
-    sampler = SelectionSampler([3 * pick for pick in range(num_picks)], order="shuffled", seed=1)
+def shuffled(rows, epoch):
+    sampler = SelectionSampler(rows, order="shuffled", seed=1)
     sampler.set_epoch(epoch)
-    rows = list(sampler)
-    return [rows[start : start + 2] for start in range(0, num_picks, 2)]
+    return list(sampler)
 
 
-def dealt(seen, epoch, steps):
+def in_batches(rows):
+    return [rows[start : start + 2] for start in range(0, len(rows), 2)]
+
+
+def dealt(ranks, epoch, steps):
     """The batches of one epoch in the order dealt: process 0, process 1, process 0, ..."""
     span = slice(epoch * steps, (epoch + 1) * steps)
-    return [batch for pair in zip(seen[0]["whole"][span], seen[1]["whole"][span], strict=True) for batch in pair]
+    return [batch for pair in zip(ranks[0]["whole"][span], ranks[1]["whole"][span], strict=True) for batch in pair]
 
 
-def test_two_processes_share_the_picks_and_resume_in_mid_epoch(tmp_path):
-    seen = run(tmp_path, 12)
-    assert seen[0]["warned"] == seen[1]["warned"] == []
-    for epoch in range(2):
-        assert dealt(seen, epoch, steps=3) == expected(12, epoch)
-    for one in seen:
+@pytest.mark.parametrize("name", ["even", "uneven", "dropped", "sft", "rounds", "sft rounds", "stored rounds"])
+def test_resumed_in_mid_epoch_it_sees_the_same_batches_and_ends_with_the_same_weights(seen, name):
+    ranks = seen[name]
+    assert ranks[0]["weights"] == ranks[1]["weights"]
+    for one in ranks:
         assert one["resumed"] == one["whole"][4:]
+        assert len(one["resumed"]) > 0
         assert one["equal"]
 
 
-def test_picks_that_two_processes_cannot_share_evenly_are_announced(tmp_path):
-    seen = run(tmp_path, 14)
-    assert "filled up with 2 that were trained on already" in seen[0]["warned"][0]
-    assert seen[1]["warned"] == []
+@pytest.mark.parametrize("name", ["even", "sft"])
+def test_the_picks_are_shared(seen, name):
+    assert seen[name][0]["warned"] == seen[name][1]["warned"] == []
     for epoch in range(2):
-        wanted = expected(14, epoch)
-        assert dealt(seen, epoch, steps=4) == [*wanted, wanted[0]]
+        assert dealt(seen[name], epoch, steps=3) == in_batches(shuffled(range(0, 36, 3), epoch))
+
+
+def test_picks_that_cannot_be_shared_evenly_are_announced(seen):
+    ranks = seen["uneven"]
+    assert "filled up with 2 that were trained on already" in ranks[0]["warned"][0]
+    assert ranks[1]["warned"] == []
+    for epoch in range(2):
+        wanted = in_batches(shuffled(range(0, 42, 3), epoch))
+        assert dealt(ranks, epoch, steps=4) == [*wanted, wanted[0]]
+
+
+def test_or_left_out_if_told_so(seen):
+    ranks = seen["dropped"]
+    assert ranks[0]["warned"] == []
+    for epoch in range(2):
+        assert dealt(ranks, epoch, steps=3) == in_batches(shuffled(range(0, 42, 3), epoch)[:12])
+
+
+@pytest.mark.parametrize("name", ["rounds", "sft rounds", "stored rounds"])
+def test_rounds_are_the_same_on_both(seen, name):
+    ranks = seen[name]
+    assert ranks[0]["picks"] == ranks[1]["picks"]
+    first, second = ranks[0]["picks"]
+    assert len({*first, *second}) == 24
+    for epoch, picks in enumerate(ranks[0]["picks"]):
+        assert dealt(ranks, epoch, steps=3) == in_batches(shuffled(picks, epoch))
+
+
+def test_the_first_round_is_that_of_one_process(seen):
+    alone = tiny.select(tiny.pool(text=True), 12).indices.tolist()
+    assert seen["rounds"][0]["picks"][0] == seen["stored rounds"][0]["picks"][0] == alone

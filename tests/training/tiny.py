@@ -12,13 +12,27 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
 
+from itl_hf import HiddenStates, Selector
+
+TARGETS = [{"prompt": "row3 the a of"}, {"prompt": "row7 the of of"}, {"prompt": "row90 and to to"}]
 FIRST = 8  # below it: special tokens and the words every row shares
 VOCABULARY = 128
 
 
-def pool(num_rows=40, **columns):
+def pool(num_rows=40, text=False, **columns):
+    """Tokenized rows; with `text` also the prompts they were made of."""
     rows = [[FIRST + row, 3, 4 + row % 3, 5] for row in range(num_rows)]
+    if text:
+        columns["prompt"] = [f"row{row} the {('a', 'of', 'and')[row % 3]} of" for row in range(num_rows)]
     return Dataset.from_dict({"input_ids": rows, "labels": rows, **columns})
+
+
+def embedder(of):
+    return HiddenStates(of, tokenizer=tokenizer(), layer=2)
+
+
+def select(rows, num_examples, of=None, **options):
+    return Selector(embedder(of or model())).select(rows, TARGETS, num_examples, **options)
 
 
 def model():

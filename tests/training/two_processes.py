@@ -1,6 +1,6 @@
-"""Run by torchrun from test_two_processes.py: an uninterrupted run and one resumed in mid-epoch, on each process.
+"""Run by torchrun from test_two_processes.py: every scenario once whole and once resumed in mid-epoch, on each process.
 
-torchrun --nproc_per_node 2 -m tests.training.two_processes DIRECTORY NUM_PICKS
+torchrun --nproc_per_node 2 -m tests.training.two_processes DIRECTORY
 """
 
 from __future__ import annotations
@@ -13,42 +13,85 @@ from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
+import trl
 
-from itl_hf.training import attach
+from itl_hf import Selector
+from itl_hf.training import attach, picks_of
 from tests.training import tiny
 
 SAVED = 4  # with 12 picks, 2 processes and batches of 2: the first of three steps of epoch 1
 
 
-def attached(directory, num_picks):
-    trainer = tiny.trainer(
-        directory, num_train_epochs=2, save_strategy="steps", save_steps=SAVED, ddp_find_unused_parameters=False
+def arguments(**changes):
+    return {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": SAVED, **changes}
+
+
+def plain(directory, **changes):
+    return tiny.trainer(
+        directory, dataset=tiny.pool(text=True), **arguments(ddp_find_unused_parameters=False, **changes)
     )
-    picks = SimpleNamespace(indices=torch.arange(num_picks) * 3, pool_size=40)
+
+
+def sft(directory):
+    settings = arguments(bf16=True, gradient_checkpointing=True, max_length=8, ddp_find_unused_parameters=False)
+    rows = {"prompt": tiny.pool(text=True)["prompt"], "completion": [" to the"] * 40}
+    return tiny.recording(trl.SFTTrainer)(
+        model=tiny.model(),
+        args=tiny.arguments(directory, trl.SFTConfig, **settings),
+        train_dataset=tiny.Dataset.from_dict(rows),
+        processing_class=tiny.tokenizer(),
+    )
+
+
+def with_picks(trainer, num_picks, **options):
+    return attach(trainer, SimpleNamespace(indices=torch.arange(num_picks) * 3, pool_size=40), **options)
+
+
+def in_rounds(trainer, store=None):
+    selector = Selector(tiny.embedder(trainer.model), store=store)
+    return attach(trainer, selector, targets=tiny.TARGETS, examples_per_round=12, order="shuffled")
+
+
+SCENARIOS = {
+    "even": lambda directory: with_picks(plain(directory), 12, order="shuffled"),
+    "uneven": lambda directory: with_picks(plain(directory), 14, order="shuffled"),
+    "dropped": lambda directory: with_picks(plain(directory), 14, order="shuffled", remainder="drop"),
+    "sft": lambda directory: with_picks(sft(directory), 12, order="shuffled"),
+    "rounds": lambda directory: in_rounds(plain(directory)),
+    "sft rounds": lambda directory: in_rounds(sft(directory)),
+    "stored rounds": lambda directory: in_rounds(plain(directory), directory / "store"),
+}
+
+
+def attached(name, directory):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        attach(trainer, picks, order="shuffled")
+        trainer = SCENARIOS[name](directory)
     return trainer, [str(warning.message) for warning in caught if "picks" in str(warning.message)]
 
 
-def main(directory, num_picks):
-    torch.set_num_threads(1)
-    whole, warned = attached(directory / "run", num_picks)
+def run(name, directory):
+    whole, warned = attached(name, directory)
     whole.train()
-    resumed, _ = attached(directory / "run", num_picks)
-    resumed.train(resume_from_checkpoint=str(directory / "run" / f"checkpoint-{SAVED}"))
-
+    resumed, _ = attached(name, directory)
+    resumed.train(resume_from_checkpoint=str(directory / f"checkpoint-{SAVED}"))
     left, right = tiny.adapter(whole), tiny.adapter(resumed)
-    outcome = {
-        "processes": dist.get_world_size(),
+    return {
         "warned": warned,
         "whole": whole.batches,
         "resumed": resumed.batches,
-        "equal": all(torch.equal(left[name], right[name]) for name in left),
+        "picks": [picks.tolist() for picks in picks_of(whole)],
+        "equal": all(torch.equal(left[weight], right[weight]) for weight in left),
         "weights": sum(weight.double().abs().sum().item() for weight in left.values()),
     }
+
+
+def main(directory):
+    torch.set_num_threads(1)
+    outcome = {name: run(name, directory / name.replace(" ", "-")) for name in SCENARIOS}
+    outcome["processes"] = dist.get_world_size()
     (directory / f"rank-{dist.get_rank()}.json").write_text(json.dumps(outcome))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]))
