@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 ID_COLUMN = "itl_index"
+#: What `Selection.dataset` calls the rows of the pool.
+PICKED_COLUMN = "pool_index"
 INSTEAD = "build the trainer with train_dataset=selection.dataset, without attach"
 COMPARED_COLUMNS = ("messages", "prompt", "completion", "text")
 COMPARED_ROWS = 64
@@ -71,6 +73,11 @@ def pick_positions(trainer: Trainer, picks: np.ndarray, selection: Any) -> np.nd
         ValueError: the trainer's dataset is not the pool, or a pick is no longer in it.
     """
     dataset = trainer.train_dataset
+    if not has_ids(dataset) and PICKED_COLUMN in (getattr(dataset, "column_names", None) or ()):
+        held = _ids(dataset, PICKED_COLUMN)  # train_dataset=selection.dataset
+        positions = np.arange(len(held)) if np.array_equal(held, picks) else _look_up(dataset, picks, PICKED_COLUMN)
+        _require_found(picks, positions, PICKED_COLUMN)
+        return positions
     if has_ids(dataset):
         wanted = ids_of(getattr(selection, "dataset", None), picks)
         positions = _look_up(dataset, wanted)
@@ -193,33 +200,33 @@ def _check_unmoved(trainer: Trainer, pool_size: int | None) -> None:
         )
 
 
-def _look_up(dataset: Any, picks: np.ndarray) -> np.ndarray:
+def _look_up(dataset: Any, picks: np.ndarray, column: str = ID_COLUMN) -> np.ndarray:
     """Position of each pick by the id column, shape `(n,)`; -1 where it is not there."""
-    ids = _ids(dataset)  # (N,)
+    ids = _ids(dataset, column)  # (N,)
     if not len(ids):
         return np.full(len(picks), -1)
     order = np.argsort(ids, kind="stable")  # (N,)
     ids = ids[order]
     if (repeated := np.unique(ids[1:][ids[1:] == ids[:-1]])).size:
         raise ValueError(
-            f"Column '{ID_COLUMN}' of the train_dataset must not repeat a number; it does: {_some(repeated)}."
+            f"Column '{column}' of the train_dataset must not repeat a number; it does: {_some(repeated)}."
         )
     places = np.minimum(np.searchsorted(ids, picks), len(ids) - 1)  # (n,)
     return np.where(ids[places] == picks, order[places], -1)
 
 
-def _ids(dataset: Any) -> np.ndarray:
-    ids = np.asarray(dataset.select_columns([ID_COLUMN]).with_format("numpy")[:][ID_COLUMN])  # (N,)
+def _ids(dataset: Any, column: str = ID_COLUMN) -> np.ndarray:
+    ids = np.asarray(dataset.select_columns([column]).with_format("numpy")[:][column])  # (N,)
     if not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(f"Column '{ID_COLUMN}' of the train_dataset must hold whole numbers, one in every row.")
+        raise ValueError(f"Column '{column}' of the train_dataset must hold whole numbers, one in every row.")
     return ids
 
 
-def _require_found(picks: np.ndarray, positions: np.ndarray) -> None:
+def _require_found(picks: np.ndarray, positions: np.ndarray, column: str = ID_COLUMN) -> None:
     missing = np.unique(picks[positions < 0])
     if missing.size:
         raise ValueError(
-            f"{missing.size} of the {len(np.unique(picks))} picked rows are not in column '{ID_COLUMN}' of the "
+            f"{missing.size} of the {len(np.unique(picks))} picked rows are not in column '{column}' of the "
             f"trainer's train_dataset: {_some(missing)}. Either the trainer dropped them while preparing its data "
             "(rows with nothing left to learn after truncation, for one): leave them out of the pool and select again. "
             "Or the column numbers the rows of another pool."

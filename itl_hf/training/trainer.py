@@ -62,9 +62,9 @@ def attach(
     `resume_from_checkpoint` mean what they always do: picks are in `trainer_state.json`, and resuming with another
     selection, order or seed is an error. Attaching twice replaces the first selection.
 
-    The training dataset must be the pool, row for row. If it has a column `itl_index`, picks are looked up there
-    instead of by position, and the trainer may filter or shuffle rows as it likes. Where the trainer still holds the
-    text of its rows, that of up to 64 of them is compared.
+    The training dataset must be the pool, row for row, or `selection.dataset`. If it has a column `itl_index`, picks
+    are looked up there instead of by position, and the trainer may filter or shuffle rows as it likes. Where the
+    trainer still holds the text of its rows, that of up to 64 of them is compared.
 
     On several processes accelerate fills up the last step of an epoch with the first picks (`even_batches`), so that
     all processes take equally many steps. A warning says how many picks that repeats; none are when batch size times

@@ -47,6 +47,18 @@ def test_shuffled_takes_the_same_picks_in_another_order_each_epoch(tmp_path):
     assert trainer.rows[:8] != trainer.rows[8:]
 
 
+def test_the_picked_rows_themselves_may_be_the_training_dataset(tmp_path):
+    picked = tiny.pool().select(PICKS).add_column("pool_index", PICKS)
+    trainer = attach(tiny.trainer(tmp_path / "a", dataset=picked), selection(), order="shuffled")
+    trainer.train()
+    assert trainer.rows == shuffled(1, 0)
+    moved = attach(tiny.trainer(tmp_path / "b", dataset=picked.shuffle(seed=1)), selection())
+    moved.train()
+    assert moved.rows == PICKS
+    with pytest.raises(ValueError, match="1 of the 8 picked rows are not in column 'pool_index'"):
+        attach(tiny.trainer(tmp_path / "c", dataset=picked.select(range(7))), selection())
+
+
 @pytest.mark.parametrize(("changes", "seed"), [({"data_seed": 7}, 7), ({}, 1)])
 def test_the_seed_is_the_trainers_unless_given(tmp_path, changes, seed):
     trainer = tiny.trainer(tmp_path, **changes)
