@@ -34,11 +34,14 @@ class Standardization:
             out.
         unit (`bool`, *optional*, defaults to `False`): scale every row to norm 1 afterwards, so that k(x, x) = 1 for
             each.
+        parts (`tuple[tuple[int, float], ...]`, *optional*): widths and weights of several feature spaces that stand
+            side by side; with `"dimensions"` each then has its weight's share of the variance, whatever its width.
     """
 
     mode: Literal["scale", "dimensions", "whiten"]
     components: int | None = None
     unit: bool = False
+    parts: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Standardization:
@@ -59,7 +62,8 @@ class Standardization:
 
     def __str__(self) -> str:
         parts = [self.mode, str(self.components) if self.components else "", "unit" if self.unit else ""]
-        return "-".join(part for part in parts if part)
+        spaces = ", ".join(f"{width} dimensions weigh {weight:g}" for width, weight in self.parts)
+        return "-".join(part for part in parts if part) + (f" ({spaces})" if spaces else "")
 
     @property
     def full(self) -> bool:
@@ -165,11 +169,24 @@ def fit(moments: Iterable[Moments], how: Standardization, dimension: int) -> Pre
     if how.mode == "scale":
         return Preparation(mean, variance.sum().rsqrt(), how.unit)
     if how.mode == "dimensions":
-        alive = variance > variance.max() * 1e-12  # a constant dimension tells nothing and is left out
-        return Preparation(mean, torch.where(alive, (variance * alive.sum()).clamp_min(1e-300).rsqrt(), 0.0), how.unit)
+        return Preparation(mean, _by_dimension(variance, how), how.unit)
     values, vectors = torch.linalg.eigh(merged.spread / count)  # ascending
     kept = min(how.components or WHITENED, int((values > values[-1] * 1e-10).sum()))
     return Preparation(mean, vectors[:, -kept:] * (values[-kept:] * kept).rsqrt(), how.unit)
+
+
+def _by_dimension(variance: Tensor, how: Standardization) -> Tensor:
+    """Factors (d,) that give every dimension of a part the same variance, and the part its weight's share of 1."""
+    parts = how.parts or ((len(variance), 1.0),)
+    if sum(width for width, _ in parts) != len(variance):
+        raise ValueError(f"the parts {parts} do not add up to the {len(variance)} features of a row")
+    whole = sum(weight for _, weight in parts)
+    factors = []
+    for part, (_, weight) in zip(variance.split([width for width, _ in parts]), parts, strict=True):
+        alive = part > part.max() * 1e-12  # a constant dimension tells nothing and is left out
+        share = weight / whole / alive.sum().clamp_min(1)
+        factors.append(torch.where(alive, (share / part.clamp_min(1e-300)).sqrt(), 0.0))
+    return torch.cat(factors)
 
 
 def _merge(moments: Iterable[Moments], dimension: int, full: bool) -> Moments:

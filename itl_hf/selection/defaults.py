@@ -101,12 +101,12 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
     )
 
 
-def resolve_model(kernel: Any, standardize: bool | str) -> Model:
+def resolve_model(kernel: Any, standardize: bool | str | Standardization) -> Model:
     """Kernel and preparation as asked for, or as chosen here.
 
     Args:
         kernel (`str`, `Kernel` or `Callable`): `"auto"`, a name, an object or a function.
-        standardize (`bool` or `str`): `True` for what suits the kernel.
+        standardize (`bool`, `str` or `Standardization`): `True` for what suits the kernel.
 
     Raises:
         `ValueError`: unknown names.
@@ -115,6 +115,8 @@ def resolve_model(kernel: Any, standardize: bool | str) -> Model:
     resolved = AUTO_KERNEL if auto else resolve_kernel(kernel)
     if standardize is True:
         how: Standardization | None = AUTO_STANDARDIZATION
+    elif isinstance(standardize, Standardization):
+        how = standardize
     else:
         how = None if standardize is False else Standardization.parse(standardize)
     return Model(resolved, how, "auto" if auto else "given")

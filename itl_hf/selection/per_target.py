@@ -21,6 +21,7 @@ from itl_hf.gp.nearest import PoolRows, nearest
 from itl_hf.gp.objectives import Setting
 from itl_hf.gp.per_target import Request, greedy_per_target
 from itl_hf.gp.pool import Pool, share
+from itl_hf.gp.preparation import Standardization
 from itl_hf.gp.speculate import speculative_greedy
 from itl_hf.gp.targeted import VTL
 from itl_hf.selection.acquisitions import ITL, Acquisition, Noise, check_noise, resolve_acquisition
@@ -62,7 +63,7 @@ def select_rows_per_target(
     kernel: KernelLike = "auto",
     noise_std: Noise | None = None,
     num_candidates: int | None = 1000,
-    standardize: bool | str = True,
+    standardize: bool | str | Standardization = True,
     replace: bool = False,
     progress: bool = False,
 ) -> PerTargetSelection:
@@ -80,7 +81,7 @@ def select_rows_per_target(
         num_candidates (`int`, *optional*, defaults to 1000): rows to choose from for each target: those with the
             largest |k(x, a)| / sqrt(k(x, x) + noise variance), which for rows of norm 1 is the absolute inner product.
             `None` for all rows; a large pool then takes as long for each target as `select_rows`.
-        standardize (`bool` or `str`, *optional*, defaults to `True`): as in `select_rows`.
+        standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`): as in `select_rows`.
         replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again for the same target.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
 

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.objectives import Setting
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.preparation import Standardization
 from itl_hf.gp.theory import pool_limits
 from itl_hf.selection.acquisitions import (
     Acquisition,
@@ -85,7 +86,7 @@ def select_rows(
     target_noise_std: float | None = None,
     seed: int | None = None,
     replace: bool = False,
-    standardize: bool | str = True,
+    standardize: bool | str | Standardization = True,
     already_selected: Sequence[int] | Features | None = None,
     costs: Sequence[float] | np.ndarray | None = None,
     token_budget: float | None = None,
@@ -110,10 +111,10 @@ def select_rows(
         target_noise_std (`float`, *optional*): see `ITL`; equal to `noise_std` when left out.
         seed (`int`, *optional*): seed of `acquisition="random"`.
         replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
-        standardize (`bool` or `str`, *optional*, defaults to `True`): what is done to both arrays first, fitted on the
-            pool. `True`: centre, every dimension to the same variance, every row to norm 1. `False`: nothing. Or a
-            name: `"scale"`, `"dimensions"`, `"whiten"`, `"whiten-64"`, each also with `-unit` behind; see
-            `itl_hf.gp.preparation.Standardization`.
+        standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`): what is done to both arrays
+            first, fitted on the pool. `True`: centre, every dimension to the same variance, every row to norm 1.
+            `False`: nothing. Or a name: `"scale"`, `"dimensions"`, `"whiten"`, `"whiten-64"`, each also with `-unit`
+            behind; or an `itl_hf.gp.preparation.Standardization`.
         already_selected (`Sequence[int]` or features, *optional*): what the model was trained on before: row numbers of
             the pool (they are not picked again unless `replace`), or (h, d) feature rows.
         costs (`Sequence[float]`, *optional*): (N,) what each row costs, such as its tokens.
