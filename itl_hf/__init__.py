@@ -22,35 +22,53 @@ _HOMES = {
     "RowSelection": "itl_hf.selection.rows",
     "Selector": "itl_hf.selection.selector",
     "Selection": "itl_hf.selection.selection",
+    "Combined": "itl_hf.embedding.combined",
+    "Gradients": "itl_hf.embedding.gradients",
     "HiddenStates": "itl_hf.embedding.hidden_states",
+    "SentenceEncoder": "itl_hf.embedding.sentence_encoder",
+    "embed": "itl_hf.embedding.embed",
+    "FeatureStore": "itl_hf.embedding.store",
+    "SelectionTrainerMixin": "itl_hf.training.mixin",
     "SelectionSampler": "itl_hf.training.sampler",
     "attach": "itl_hf.training.trainer",
 }
 __all__ = [
     "ITL",
     "VTL",
+    "Combined",
     "Cosine",
+    "FeatureStore",
+    "Gradients",
     "HiddenStates",
     "PerTargetSelection",
     "Random",
     "RowSelection",
     "Selection",
     "SelectionSampler",
+    "SelectionTrainerMixin",
     "Selector",
+    "SentenceEncoder",
     "StopWhen",
     "attach",
+    "embed",
     "select_rows",
     "select_rows_per_target",
 ]
 
 if TYPE_CHECKING:
+    from itl_hf.embedding.combined import Combined
+    from itl_hf.embedding.embed import embed
+    from itl_hf.embedding.gradients import Gradients
     from itl_hf.embedding.hidden_states import HiddenStates
+    from itl_hf.embedding.sentence_encoder import SentenceEncoder
+    from itl_hf.embedding.store import FeatureStore
     from itl_hf.selection.acquisitions import ITL, VTL, Cosine, Random
     from itl_hf.selection.constraints import StopWhen
     from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target
     from itl_hf.selection.rows import RowSelection, select_rows
     from itl_hf.selection.selection import Selection
     from itl_hf.selection.selector import Selector
+    from itl_hf.training.mixin import SelectionTrainerMixin
     from itl_hf.training.sampler import SelectionSampler
     from itl_hf.training.trainer import attach
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets import Dataset, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError
 
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
 
@@ -19,7 +20,7 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
         config (`str`, *optional*): configuration (subset) of a Hub dataset.
 
     Raises:
-        `ValueError`: a file of a kind that is not known.
+        `ValueError`: a file of a kind that is not known or that cannot be read, or a split that is not there.
         `FileNotFoundError`: something that looks like a file and is not there.
     """
     path = Path(name)
@@ -27,9 +28,25 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
         if path.suffix not in READERS:
             raise ValueError(f"{name}: files of this kind are not read; known: {', '.join(READERS)}")
         options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-        return load_dataset(READERS[path.suffix], data_files=str(path), split="train", **options)
+        try:
+            return load_dataset(READERS[path.suffix], data_files=str(path), split="train", **options)
+        except DatasetGenerationError as error:
+            raise ValueError(f"{name} cannot be read as {path.suffix[1:]}: {error.__cause__ or error}") from error
     if path.suffix in READERS:
         raise FileNotFoundError(f"{name}: no such file")
-    if (path / "state.json").is_file():
-        return load_from_disk(name)
-    return load_dataset(name, config, split=split)
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        return _saved(name, split)
+    try:
+        return load_dataset(name, config, split=split)
+    except DatasetGenerationError as error:
+        raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
+
+
+def _saved(name: str, split: str) -> Dataset:
+    """A folder that `save_to_disk` wrote."""
+    saved = load_from_disk(name)
+    if not isinstance(saved, DatasetDict):
+        return saved
+    if split not in saved:
+        raise ValueError(f"{name} has no split {split!r}; its splits are {list(saved)}")
+    return saved[split]

@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from itl_hf.cli.config import load_config
+from itl_hf.cli import models
+from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.models import EmbedderName
 
-
-class Pooling(StrEnum):
-    """How token states become one row."""
-
-    mean = "mean"
-    last = "last"
-    weighted_mean = "weighted_mean"
-
-
-class Span(StrEnum):
-    """The part of a row that is embedded."""
-
-    prompt = "prompt"
-    completion = "completion"
-    whole = "whole"
+if TYPE_CHECKING:
+    from itl_hf.selection.constraints import StopWhen
 
 
 def noise(text: str) -> float | str:
     """A number, or "auto"."""
-    return text if text == "auto" else float(text)
-
-
-def layer_number(text: str) -> int | float:
-    """`22` is the layer of that index, `0.75` a fraction of the depth."""
-    return float(text) if "." in text else int(text)
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither `auto` nor a number") from None
 
 
 def select(
-    pool: Annotated[str, typer.Option("--pool", help="Rows to pick from: a file, a folder or a Hub dataset.")],
+    pool: Annotated[
+        str, typer.Option("--pool", "--dataset_name", help="Rows to pick from: a file, a folder or a Hub dataset.")
+    ],
     targets: Annotated[str, typer.Option("--targets", help="The task's prompts: a file, a folder or a Hub dataset.")],
     num_examples: Annotated[int, typer.Option("--num_examples", help="Rows to pick.")],
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Folder for the selection.")],
-    model_name_or_path: Annotated[
-        str, typer.Option("--model_name_or_path", help="Model whose hidden states are the features.")
-    ] = "HuggingFaceTB/SmolLM2-135M-Instruct",
-    pool_split: Annotated[str, typer.Option("--pool_split")] = "train",
-    pool_config: Annotated[str | None, typer.Option("--pool_config", help="Subset of a Hub dataset.")] = None,
-    targets_split: Annotated[str, typer.Option("--targets_split")] = "train",
-    targets_config: Annotated[str | None, typer.Option("--targets_config")] = None,
-    acquisition: Annotated[str, typer.Option("--acquisition", help="itl, vtl, ctl, ..., cosine or random.")] = "itl",
+    pool_split: Annotated[
+        str, typer.Option("--pool_split", "--dataset_train_split", help="Split of a folder or Hub dataset.")
+    ] = "train",
+    pool_config: Annotated[
+        str | None, typer.Option("--pool_config", "--dataset_config", help="Subset of a Hub dataset.")
+    ] = None,
+    targets_split: Annotated[str, typer.Option("--targets_split", help="Split of the targets.")] = "train",
+    targets_config: Annotated[str | None, typer.Option("--targets_config", help="Subset of the targets.")] = None,
+    acquisition: Annotated[
+        str,
+        typer.Option("--acquisition", help="itl, vtl (sift), ctl, mean_marginal_itl, undirected, cosine or random."),
+    ] = "itl",
     kernel: Annotated[str, typer.Option("--kernel", help="auto, linear, rbf, laplace or cosine.")] = "auto",
     standardize: Annotated[
         str,
@@ -63,59 +55,75 @@ def select(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of --acquisition random.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Allow a row to be picked again.")] = False,
-    layer: Annotated[
-        float, typer.Option("--layer", parser=layer_number, metavar="INT|FRACTION", help="Layer to read.")
-    ] = "0.75",  # type: ignore[assignment]
-    pooling: Annotated[Pooling, typer.Option("--pooling")] = Pooling.mean,
-    span: Annotated[Span, typer.Option("--span", help="Part of a row that is embedded.")] = Span.prompt,
-    max_length: Annotated[int | None, typer.Option("--max_length", help="Tokens of a row that are read.")] = None,
-    batch_tokens: Annotated[int, typer.Option("--batch_tokens", help="Tokens in a batch, padding included.")] = 8192,
-    dtype: Annotated[str, typer.Option("--dtype")] = "float32",
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda:0, ...; the best there is if left out.")
+    token_budget: Annotated[
+        float | None, typer.Option("--token_budget", help="What all picks may cost together; with --costs_column.")
     ] = None,
-    revision: Annotated[str | None, typer.Option("--revision", help="Revision of the model.")] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust_remote_code", help="Run the model repository's code.")
-    ] = False,
-    store: Annotated[
-        Path | None, typer.Option("--store", help="Folder that keeps features: nothing is embedded twice.")
+    costs_column: Annotated[
+        str | None, typer.Option("--costs_column", help="Column of the pool with each row's cost, such as its tokens.")
     ] = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Write a report page (HTML) as well.")] = None,
-    config: Annotated[
-        Path | None,
+    groups_column: Annotated[
+        str | None,
+        typer.Option("--groups_column", help="Column of the pool with each row's group, such as its source."),
+    ] = None,
+    max_group_share: Annotated[
+        float | None,
+        typer.Option("--max_group_share", help="Largest share of the picks that a group may have, 0 to 1."),
+    ] = None,
+    stop_gain: Annotated[
+        float | None, typer.Option("--stop_gain", help="Stop when a pick's gain would be below this.")
+    ] = None,
+    stop_variance_left: Annotated[
+        float | None,
         typer.Option(
-            "--config", callback=load_config, is_eager=True, help="YAML with these options; flags override it."
+            "--stop_variance_left",
+            help="Stop when this share of the targets' variance is left that the pool can teach, 0 to 1.",
         ),
     ] = None,
+    embedder: models.EmbedderOption = EmbedderName.hidden_states,
+    model_name_or_path: models.ModelOption = None,
+    span: models.SpanOption = None,
+    layer: models.LayerOption = None,
+    pooling: models.PoolingOption = None,
+    skip_tokens: models.SkipOption = None,
+    packing: models.PackingOption = False,
+    compile: models.CompileOption = False,
+    modules: models.ModulesOption = None,
+    dimension: models.DimensionOption = None,
+    rank: models.RankOption = None,
+    labels: models.LabelsOption = None,
+    prompt_name: models.PromptOption = None,
+    normalize_embeddings: models.NormalizeOption = False,
+    max_length: models.LengthOption = None,
+    batch_tokens: models.BatchOption = None,
+    dtype: models.DtypeOption = None,
+    load_in_4bit: models.FourBitOption = False,
+    device: models.DeviceOption = None,
+    revision: models.RevisionOption = None,
+    trust_remote_code: models.TrustOption = False,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder that keeps features (`itl-hf embed`): none is made twice.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write a report page (HTML) as well.")] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Pick the examples that teach a model most about the targets.
 
     Example: itl-hf select --pool pool.jsonl --targets prompts.jsonl --num_examples 1000 --output_dir selected
     """
+    settings = models.given(locals())
+    limits = _limits(token_budget, costs_column, groups_column, max_group_share)
     # Heavy imports wait until the command runs, so that --help is quick.
+    from itl_hf import distributed
     from itl_hf.cli.rows import load_rows
-    from itl_hf.embedding.hidden_states import HiddenStates
     from itl_hf.selection.selector import Selector
 
     if report is not None:
         import itl_hf.report.page  # noqa: F401  (a missing extra is reported before hours are spent)
 
+    stop = _stop(stop_gain, stop_variance_left)
     pool_rows, target_rows = load_rows(pool, pool_split, pool_config), load_rows(targets, targets_split, targets_config)
-    embedder = HiddenStates(
-        model_name_or_path,
-        layer=layer,
-        pooling=pooling.value,
-        span=span.value,
-        max_length=max_length,
-        batch_tokens=batch_tokens,
-        dtype=dtype,
-        device=device,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-    )
     selector = Selector(
-        embedder,
+        models.build_embedder(embedder, model_name_or_path, settings),
         acquisition,
         kernel=kernel,
         standardize={"auto": True, "none": False}.get(standardize, standardize),
@@ -124,8 +132,35 @@ def select(
         seed=seed,
         store=store,
     )
-    selection = selector.select(pool_rows, target_rows, num_examples, replace=replace)
+    selection = selector.select(pool_rows, target_rows, num_examples, replace=replace, stop_when=stop, **limits)
+    if distributed.rank() != 0:  # all processes picked the same rows
+        return
     folder = selection.save(output_dir)
     typer.echo(f"{selection!r}\nsaved to {folder}")
     if report is not None:
         typer.echo(f"report at {selection.report(report)}")
+
+
+def _limits(
+    token_budget: float | None, costs_column: str | None, groups_column: str | None, max_group_share: float | None
+) -> dict[str, Any]:
+    if (token_budget is None) != (costs_column is None):
+        raise typer.BadParameter("--token_budget and --costs_column go together: how much, and of what")
+    if (groups_column is None) != (max_group_share is None):
+        raise typer.BadParameter(
+            "--groups_column and --max_group_share go together: groups of what, and how much of it"
+        )
+    return {
+        "token_budget": token_budget,
+        "costs": costs_column,
+        "groups": groups_column,
+        "group_shares": max_group_share,
+    }
+
+
+def _stop(gain: float | None, variance_left: float | None) -> StopWhen | None:
+    if gain is None and variance_left is None:
+        return None
+    from itl_hf.selection.constraints import StopWhen
+
+    return StopWhen(gain=gain, variance_left=variance_left)

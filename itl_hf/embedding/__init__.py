@@ -2,8 +2,21 @@
 
 from itl_hf.embedding.batching import token_batches
 from itl_hf.embedding.embed import embed
-from itl_hf.embedding.embedder import Embedder
+from itl_hf.embedding.embedder import Embedded, Embedder
 from itl_hf.embedding.hidden_states import HiddenStates
+from itl_hf.embedding.rows import RowKeys, row_keys, rows_fingerprint
 from itl_hf.embedding.store import FeatureStore
+from itl_hf.embedding.stored_features import StoredFeatures
 
-__all__ = ["Embedder", "FeatureStore", "HiddenStates", "embed", "token_batches"]
+__all__ = [
+    "Embedded",
+    "Embedder",
+    "FeatureStore",
+    "HiddenStates",
+    "RowKeys",
+    "StoredFeatures",
+    "embed",
+    "row_keys",
+    "rows_fingerprint",
+    "token_batches",
+]

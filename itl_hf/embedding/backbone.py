@@ -1,50 +1,36 @@
-"""One hidden layer of a transformers model, and nothing computed beyond it.
+"""Hidden layers of a transformers model, and nothing computed beyond the last one asked for.
 
-A hook on the block asked for ends the forward pass there, so the blocks after it, the final norm and the LM head never
-run. The convention is that of `output_hidden_states=True`: 0 the embeddings, k the output of block k, the last one
-after the final norm. Because architectures differ, the first use compares the early exit with that tuple on a few
-tokens; where they disagree (or no block list is found) the tuple itself is used, at full cost, and the log says so.
+Hooks on the blocks collect the layers in one pass, and the last of them ends it there, so the blocks after it, the
+final norm and the LM head never run. The convention is that of `output_hidden_states=True`: 0 the embeddings, k the
+output of block k, the last one after the final norm. Because architectures differ, the first use compares the early
+exit with that tuple on a few tokens; where they disagree (or no block list is found) the tuple itself is used, at full
+cost, and the log says so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
+
+from itl_hf.embedding.identity import WeightsIdentity
+from itl_hf.embedding.packing import check_packing, pack, probe, unpack
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
-
-#: Config entries that change during training or loading without changing any hidden state.
-_VOLATILE = frozenset(
-    {
-        "_name_or_path",
-        "_commit_hash",
-        "architectures",
-        "dtype",
-        "torch_dtype",
-        "output_attentions",
-        "output_hidden_states",
-    }
-    | {"transformers_version", "use_cache", "bos_token_id", "eos_token_id", "id2label", "label2id", "problem_type"}
-)
+Each = Callable[["Tensor"], "Tensor"]
 
 
 class _Reached(Exception):
-    """Carries the hidden states out of a forward pass."""
-
-    def __init__(self, hidden: Tensor) -> None:
-        self.hidden = hidden
+    """Ends a forward pass at the last layer that was asked for."""
 
 
 class Backbone:
@@ -52,118 +38,187 @@ class Backbone:
 
     Args:
         model (`PreTrainedModel` or `PeftModel`):
-            Used as it is: not copied, not cast, not moved. Live adapters count.
+            Used as it is: not copied, not cast, not moved. Live adapters count. Of an encoder-decoder model, the
+            encoder.
+        packing (`bool`, *optional*, defaults to `False`):
+            Run batches without padding; see `itl_hf.embedding.packing`.
+        compile (`bool`, *optional*, defaults to `False`):
+            Run the blocks through `torch.compile`. They are put back after each pass.
+
+    Raises:
+        TypeError: not a model of transformers, or an adapter of virtual tokens.
+        ValueError: packing or compiling is asked of a model that cannot.
 
     Example:
-        >>> hidden = Backbone(model).hidden(22, input_ids, attention_mask)  # (B, T, d)
+        >>> backbone = Backbone(model)  # doctest: +SKIP
+        >>> middle, late = backbone.hidden([15, 22], input_ids, attention_mask)  # doctest: +SKIP
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, packing: bool = False, compile: bool = False) -> None:
         self.model = _without_head(model)
         config = self.model.config.get_text_config()
         declared = getattr(config, "num_hidden_layers", None)
         self.blocks = _blocks(self.model, declared)
         self.num_layers = int(declared if declared is not None else len(self.blocks or ()))
         self.dimension = int(config.hidden_size)
+        self.packing = packing
+        self._attention = getattr(config, "_attn_implementation", None)
+        self._weights = WeightsIdentity(self.model)
         self._early_exit: bool | None = None  # unknown until the first pass
+        if packing:
+            check_packing(self.model)
+        if compile and self.blocks is None:
+            raise ValueError(f"compile=True: no list of blocks found in {type(self.model).__name__}. Leave it out.")
+        # Block by block: they share one compiled graph, and hooks stay outside of it.
+        self._compiled = [torch.compile(block.forward, dynamic=True) for block in self.blocks or () if compile]
 
     @torch.no_grad()
-    def hidden(self, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden states of `layer` in evaluation mode; training mode is put back afterwards.
+    def hidden(
+        self, layers: Sequence[int], input_ids: Tensor, attention_mask: Tensor, each: Each = lambda hidden: hidden
+    ) -> list[Tensor]:
+        """Hidden states of `layers` in evaluation mode; training mode is put back afterwards.
 
         Args:
-            layer (`int`):
-                0 to `num_layers`.
+            layers (`Sequence[int]`):
+                Each 0 to `num_layers`.
             input_ids (`Tensor`):
                 Shape (B, T), right-padded.
             attention_mask (`Tensor`):
                 Shape (B, T), 1 at tokens and 0 at padding.
+            each (`Callable[[Tensor], Tensor]`, *optional*):
+                Applied to a layer's (B, T, d) as soon as it is there, so that several layers take the memory of what it
+                returns.
 
         Returns:
-            `Tensor`: shape (B, T, d), the model's dtype and device.
+            `list[Tensor]`: for each of `layers` what `each` made of it; without it shape (B, T, d), the model's dtype
+                and device.
+
+        Raises:
+            ValueError: with `packing=True`, the model's attention mixes rows.
         """
         with _evaluation_mode(self.model):
             if self._early_exit is None:
                 # One short row without padding is enough to tell the conventions apart.
-                self._early_exit = self._agrees(layer, input_ids[:1, : int(attention_mask[0].sum().clamp(max=8))])
+                start = input_ids[:1, : int(attention_mask[0].sum().clamp(max=8))]
+                self._early_exit = self._agrees(layers, {"input_ids": start, "attention_mask": torch.ones_like(start)})
+                if self.packing:
+                    self._check_packed()
             run = self._stopped if self._early_exit else self._full
-            return run(layer, input_ids, attention_mask)
+            if not self.packing:
+                return run(layers, {"input_ids": input_ids, "attention_mask": attention_mask}, each)
+            packed = pack(input_ids, attention_mask, self._attention)
+            return run(layers, packed, lambda hidden: each(unpack(hidden, attention_mask)))
 
-    def _agrees(self, layer: int, input_ids: Tensor) -> bool:
+    def _agrees(self, layers: Sequence[int], inputs: dict[str, Any]) -> bool:
+        name = type(self.model).__name__
         if self.blocks is None:
-            logger.warning("%s: no list of blocks found; every pass runs all layers.", type(self.model).__name__)
+            logger.warning("%s: no list of blocks found; every pass runs all layers.", name)
             return False
-        mask = torch.ones_like(input_ids)
-        expected = self._full(layer, input_ids, mask)
+        expected = self._full(layers, inputs)
         try:
-            found = self._stopped(layer, input_ids, mask)
+            found = self._stopped(layers, inputs)
         except RuntimeError as error:
-            logger.warning("%s: stopping early failed (%s).", type(self.model).__name__, error)
+            logger.warning("%s: stopping early failed (%s).", name, error)
             return False
-        same = found.shape == expected.shape and torch.allclose(
-            found.float(), expected.float(), rtol=1e-2, atol=1e-4, equal_nan=True
-        )
-        if not same:
+        differing = [layer for layer, *pair in zip(layers, found, expected, strict=True) if not _same(*pair)]
+        if differing:
             logger.warning(
                 "%s: the output of block %d is not hidden_states[%d]; every pass runs all layers.",
-                type(self.model).__name__,
-                layer,
-                layer,
+                name,
+                *differing[:1] * 2,
             )
-        return same
+        return not differing
 
-    def _full(self, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        states = self._forward(input_ids, attention_mask, output_hidden_states=True).hidden_states
-        return cast("Tensor", states[layer])
+    def _check_packed(self) -> None:
+        table = cast("nn.Embedding", self.model.get_input_embeddings())
+        ids, mask = probe(table.num_embeddings, table.weight.device)
+        expected = self._forward({"input_ids": ids, "attention_mask": mask}).last_hidden_state
+        packed = self._forward(pack(ids, mask, self._attention)).last_hidden_state
+        second = mask[1].bool()  # the row that would see the one before it
+        expected, found = expected[1, second].float(), unpack(packed, mask)[1, second].float()
+        # Half precision stays an order of magnitude below this, another row one above.
+        if not float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).mean()) < 0.05:
+            raise ValueError(
+                f"packing=True: {type(self.model).__name__} with attn_implementation={self._attention!r} lets packed "
+                'rows see each other. Load it with attn_implementation="flash_attention_2", or leave packing out.'
+            )
 
-    def _stopped(self, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        if layer == self.num_layers:
-            return cast("Tensor", self._forward(input_ids, attention_mask).last_hidden_state)
+    def _full(self, layers: Sequence[int], inputs: dict[str, Any], each: Each = lambda hidden: hidden) -> list[Tensor]:
+        states = self._forward(inputs, output_hidden_states=True).hidden_states
+        return [each(states[layer]) for layer in layers]
+
+    def _stopped(
+        self, layers: Sequence[int], inputs: dict[str, Any], each: Each = lambda hidden: hidden
+    ) -> list[Tensor]:
+        found: dict[int, Tensor] = {}
+        last = max(layers)
+        handles = [self._collect(layer, found, each, layer == last) for layer in layers if layer < self.num_layers]
+        try:
+            with self._compiled_blocks():
+                output = self._forward(inputs)
+            if last == self.num_layers:
+                found[last] = each(output.last_hidden_state)
+        except _Reached:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        if missing := set(layers) - set(found):
+            raise RuntimeError(f"block {min(missing)} did not run")
+        return [found[layer] for layer in layers]
+
+    def _collect(self, layer: int, found: dict[int, Tensor], each: Each, last: bool) -> Any:
+        """A hook that keeps a layer, and ends the pass if it is the last one."""
+
+        def keep(hidden: Tensor) -> None:
+            found[layer] = each(hidden)
+            if last:
+                raise _Reached
+
         blocks = cast("nn.ModuleList", self.blocks)
         if layer == 0:
-            handle = blocks[0].register_forward_pre_hook(_stop_before, with_kwargs=True)
-        else:
-            handle = blocks[layer - 1].register_forward_hook(_stop_after)
-        try:
-            self._forward(input_ids, attention_mask)
-        except _Reached as reached:
-            return reached.hidden
-        finally:
-            handle.remove()
-        raise RuntimeError(f"block {layer} did not run")
+            before = lambda _module, args, kwargs: keep(args[0] if args else kwargs["hidden_states"])
+            return blocks[0].register_forward_pre_hook(before, with_kwargs=True)
+        after = lambda _module, _args, output: keep(output[0] if isinstance(output, tuple | list) else output)
+        return blocks[layer - 1].register_forward_hook(after)
 
-    def _forward(self, input_ids: Tensor, attention_mask: Tensor, **options: Any) -> Any:
+    @contextlib.contextmanager
+    def _compiled_blocks(self) -> Iterator[None]:
+        pairs = list(zip(self.blocks or (), self._compiled, strict=False))
+        own = [block.__dict__.get("forward") for block, _ in pairs]  # accelerate's hooks put one there
+        for block, compiled in pairs:
+            block.__dict__["forward"] = compiled
+        try:
+            yield
+        finally:
+            for (block, _), forward in zip(pairs, own, strict=True):
+                if forward is None:
+                    del block.__dict__["forward"]
+                else:
+                    block.__dict__["forward"] = forward
+
+    def _forward(self, inputs: dict[str, Any], **options: Any) -> Any:
         if "use_cache" in inspect.signature(self.model.forward).parameters:
             options["use_cache"] = False
-        return self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **options)
+        return self.model(**inputs, return_dict=True, **options)
 
     def identity(self, layer: int) -> str:
-        """Hash of the configuration and of every weight that `layer` depends on.
-
-        Each tensor enters with its name, its shape, the exact sum of its bits and a sample of its values: any single
-        change is seen, at the cost of reading the weights once.
-        """
-        digest = hashlib.sha256(_stable_json(self.model.config.to_dict()).encode())
-        for name, parameter in self.model.named_parameters():
-            if not self._beyond(name, layer):
-                digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
-                digest.update(_bits(parameter))
-        for name, module in self.model.named_modules():
-            # A layer of peft; on transformers' own models this name is a method.
-            if isinstance(getattr(module, "disable_adapters", None), bool):
-                scaling = sorted(getattr(module, "scaling", {}).items())
-                digest.update(f"{name} {module.active_adapters} {module.disable_adapters} {scaling}".encode())
-        return digest.hexdigest()[:32]
-
-    def _beyond(self, name: str, layer: int) -> bool:
-        """Whether a parameter comes after the layer. A pooler may even be freshly random at each load."""
-        return "pooler" in name.split(".") or any(name.startswith(prefix) for prefix in self._later_prefixes(layer))
+        """Hash of the configuration and of every weight that `layer` depends on; see `WeightsIdentity`."""
+        later = self._later_prefixes(layer)
+        # A pooler may even be freshly random at each load.
+        return self._weights(lambda name: "pooler" not in name.split(".") and not name.startswith(later))
 
     def _later_prefixes(self, layer: int) -> tuple[str, ...]:
         if self.blocks is None:
             return ()
         later = {id(block) for block in self.blocks[layer:]}
         return tuple(f"{name}." for name, module in self.model.named_modules() if id(module) in later)
+
+
+def _same(found: Tensor, expected: Tensor) -> bool:
+    return found.shape == expected.shape and torch.allclose(
+        found.float(), expected.float(), rtol=1e-2, atol=1e-4, equal_nan=True
+    )
 
 
 def _without_head(model: nn.Module) -> PreTrainedModel:
@@ -191,14 +246,6 @@ def _blocks(model: nn.Module, count: int | None) -> nn.ModuleList | None:
     return min(lists, key=lambda pair: pair[0], default=(0, None))[1]
 
 
-def _stop_before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    raise _Reached(args[0] if args else kwargs["hidden_states"])
-
-
-def _stop_after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-    raise _Reached(output[0] if isinstance(output, tuple | list) else output)
-
-
 @contextlib.contextmanager
 def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     # Module by module: a user may have frozen a few of them in evaluation mode inside a model in training.
@@ -210,20 +257,3 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def _stable_json(config: dict[str, Any]) -> str:
-    return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True, default=str)
-
-
-def _bits(parameter: Tensor) -> bytes:
-    values = parameter.detach().flatten()
-    if values.is_meta:
-        return b"meta"
-    integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(values.element_size())
-    if integers is None or values.numel() == 0:
-        return b""
-    values = values.view(integers)
-    sample = values[:: max(1, values.numel() // 256)]
-    # Integer sums do not depend on the order of addition, hence not on the device.
-    return str(int(values.sum(dtype=torch.int64))).encode() + sample.cpu().numpy().tobytes()

@@ -1,164 +1,147 @@
-"""Drives an embedder over a dataset, shard by shard, keeping what is done.
-
-All rows are read once before the model runs: a bad row far down fails in seconds, and their hash ties the stored
-features to these very rows. One process for now.
-"""
+"""`embed`: the features of a dataset, on one process or many, kept in a directory or in memory."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, overload
 
+import datasets
 import numpy as np
-from tqdm.auto import tqdm
 
-from itl_hf.embedding.embedder import Embedded
-from itl_hf.embedding.store import FeatureStore
-from itl_hf.text import TEXT_COLUMNS, Row, row_format
+from itl_hf.distributed import Processes
+from itl_hf.embedding.driver import Settings, in_memory, into_store, stream_into_store
+from itl_hf.embedding.manifest import DTYPES
+from itl_hf.embedding.rows import RowKeys, row_keys, rows_fingerprint, text_columns
+from itl_hf.embedding.stored_features import StoredFeatures
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
-    from itl_hf.embedding.embedder import Embedder
+    from itl_hf.embedding.embedder import Embedder, Fingerprint
 
-CHECK_ROWS = 1024
+__all__ = ["embed", "row_keys", "rows_fingerprint"]
 
 
+@overload
 def embed(
     dataset: Dataset,
+    embedder: Embedder,
+    directory: None = None,
+    *,
+    shard_rows: int = ...,
+    description: str = ...,
+    dtype: str | None = ...,
+    fingerprint: Fingerprint | None = ...,
+    rows_hash: str | RowKeys | None = ...,
+) -> np.ndarray: ...
+@overload
+def embed(
+    dataset: Dataset | IterableDataset,
+    embedder: Embedder,
+    directory: str | Path,
+    *,
+    shard_rows: int = ...,
+    description: str = ...,
+    dtype: str | None = ...,
+    fingerprint: Fingerprint | None = ...,
+    rows_hash: str | RowKeys | None = ...,
+) -> StoredFeatures: ...
+@overload
+def embed(
+    dataset: Dataset,
+    embedder: Embedder,
+    directory: str | Path | None,
+    *,
+    shard_rows: int = ...,
+    description: str = ...,
+    dtype: str | None = ...,
+    fingerprint: Fingerprint | None = ...,
+    rows_hash: str | RowKeys | None = ...,
+) -> np.ndarray | StoredFeatures: ...
+def embed(
+    dataset: Dataset | IterableDataset,
     embedder: Embedder,
     directory: str | Path | None = None,
     *,
     shard_rows: int = 512,
     description: str = "embedding",
-    rows_hash: str | None = None,
-) -> np.ndarray:
+    dtype: str | None = None,
+    fingerprint: Fingerprint | None = None,
+    rows_hash: str | RowKeys | None = None,
+) -> np.ndarray | StoredFeatures:
     """Features of every row of a dataset.
 
-    With a directory each shard is saved as soon as it is done; called again after an interruption, what is there is not
-    computed a second time. Features of other rows, another model or other settings are refused, never mixed in.
+    With a directory each shard is saved as soon as it is done; called again after an interruption, on as many processes
+    as you like, what is there is not computed a second time. Features of other rows, another model or other settings
+    are refused, never mixed in. Equal rows are embedded once (of a stream: within a shard).
+
+    Under `torchrun` or `accelerate launch` all processes call it with the same arguments and share the work; the
+    directory must be one that all of them see. Without a directory every process ends with all features in its memory.
 
     Args:
-        dataset (`Dataset`):
-            Rows as `itl_hf.text.row_format` describes them; columns without text are ignored.
+        dataset (`Dataset` or `IterableDataset`):
+            Rows as `itl_hf.text.row_format` describes them; columns without text are ignored. A stream needs a
+            directory, and must give the same rows in the same order each time.
         embedder (`Embedder`):
             For instance `HiddenStates`.
         directory (`str` or `Path`, *optional*):
             Where to keep the features (a `FeatureStore`). Without it they live in memory alone.
         shard_rows (`int`, *optional*, defaults to 512):
-            Rows in a shard: what an interruption can cost at most. A store that exists keeps its own.
+            Rows in a shard: what an interruption can cost each process. A store that exists keeps its own.
         description (`str`, *optional*, defaults to `"embedding"`):
-            Label of the progress bar.
-        rows_hash (`str`, *optional*):
-            What `rows_fingerprint(dataset, embedder)` gave, if it was called: the rows are then not read for it again.
+            Label of the progress bar, which the first process shows.
+        dtype (`str`, *optional*):
+            `"float32"` or `"float16"`: what features are kept in. Defaults to the embedder's `storage_dtype`, else
+            `"float32"`.
+        fingerprint (`dict`, *optional*):
+            What `embedder.fingerprint()` gives, if it is known: that reads all weights of a model.
+        rows_hash (`str` or `RowKeys`, *optional*):
+            What `rows_fingerprint(dataset, embedder)` or `row_keys(dataset, embedder)` gave: rows are then not checked
+            again. With `RowKeys` they are not read again either; with the hash alone they are, unless a store
+            knows already which rows are equal.
 
     Returns:
-        `np.ndarray`: shape (N, d), float32, rows in the dataset's order.
+        `np.ndarray` or, with a directory, `StoredFeatures`: shape (N, d), rows in the dataset's order.
 
     Raises:
         ValueError: a row without text or with features that are not finite, no column with text, or a directory that
         holds other work.
+        TypeError: another kind of dataset, or a stream without a directory.
+        OSError: the disk is full (what was saved is kept), or another run is embedding into the directory.
+        OtherProcessFailed: another process failed; a `RuntimeError`.
 
     Example:
-        >>> features = embed(dataset, HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct"), "features/pool")
+        >>> from itl_hf import HiddenStates
+        >>> embedder = HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")  # doctest: +SKIP
+        >>> features = embed(dataset, embedder, "features/pool")  # doctest: +SKIP
     """
     if shard_rows < 1:
         raise ValueError(f"shard_rows must be at least 1, got {shard_rows}.")
-    digest = rows_fingerprint(dataset, embedder) if rows_hash is None else rows_hash
-    rows = _text_columns(dataset)
-    if directory is None:
-        return _in_memory(rows, embedder, shard_rows, description)
-    store = FeatureStore(
-        directory,
-        {**embedder.fingerprint(), "rows_hash": digest},
-        rows=len(rows),
-        dimension=embedder.dimension,
-        shard_rows=shard_rows,
-    )
-    missing = store.missing()
-    ranges = [store.row_range(shard) for shard in missing]
-    left = sum(end - first for first, end in ranges)
-    with _progress(description, len(rows), len(rows) - left) as bar:
-        for shard, (first, end) in zip(missing, ranges, strict=True):
-            store.write(shard, _embed_range(rows, embedder, first, end, bar.update))
-    _report_truncation(embedder)
-    return store.features()
-
-
-def rows_fingerprint(dataset: Dataset, embedder: Embedder | None = None) -> str:
-    """Hash of the rows' text, whatever else the dataset holds and however it is stored.
-
-    Args:
-        dataset (`Dataset`):
-            Rows as `itl_hf.text.row_format` describes them.
-        embedder (`Embedder`, *optional*):
-            Asked to check each row on the way, if it can.
-
-    Raises:
-        ValueError: no column with text, or a row that the embedder cannot read.
-    """
-    rows = _text_columns(dataset)
-    check = getattr(embedder, "check", None)
-    digest = hashlib.sha256(json.dumps(sorted(rows.column_names)).encode())
-    for first in _steps(len(rows), CHECK_ROWS):
-        batch = _rows(rows, first, min(first + CHECK_ROWS, len(rows)))
-        if check is not None:
-            check(batch, first)
-        for row in batch:
-            digest.update(json.dumps(row, sort_keys=True, default=repr).encode())
-    return digest.hexdigest()[:32]
-
-
-def _text_columns(dataset: Dataset) -> Dataset:
-    row_format(dataset.column_names)
-    return dataset.select_columns([name for name in dataset.column_names if name in TEXT_COLUMNS]).with_format(None)
-
-
-def _in_memory(rows: Dataset, embedder: Embedder, shard_rows: int, description: str) -> np.ndarray:
-    features = np.empty((len(rows), embedder.dimension), dtype=np.float32)  # (N, d)
-    with _progress(description, len(rows), 0) as bar:
-        for first in range(0, len(rows), shard_rows):
-            end = min(first + shard_rows, len(rows))
-            features[first:end] = _embed_range(rows, embedder, first, end, bar.update)
-    _report_truncation(embedder)
-    return features
-
-
-def _embed_range(rows: Dataset, embedder: Embedder, first: int, end: int, on_rows: Callable[[int], Any]) -> np.ndarray:
-    embedded = embedder.embed(_rows(rows, first, end), first_row=first, on_rows=on_rows)
-    features = (embedded.features if isinstance(embedded, Embedded) else embedded).numpy()  # (end - first, d)
-    finite = np.isfinite(features).all(axis=1)
-    if not finite.all():
-        raise ValueError(
-            f"row {first + int(np.flatnonzero(~finite)[0])}: its features are not finite (NaN or infinity). A model "
-            "in float16 overflows easily: use dtype='float32' or 'bfloat16'. If it happens there too, the model's "
-            "weights "
-            "are damaged."
+    settings = Settings(embedder, shard_rows, description, _storage_dtype(embedder, dtype), fingerprint)
+    streamed = isinstance(dataset, datasets.IterableDataset)
+    if streamed and (directory is None or rows_hash is not None):
+        raise TypeError("a streaming dataset needs a directory to embed into, and no rows_hash.")
+    if not streamed and not isinstance(dataset, datasets.Dataset):
+        raise TypeError(
+            f"dataset must be a datasets.Dataset or IterableDataset, got {type(dataset).__name__}. "
+            "itl_hf.text.as_dataset makes one of lists and splits."
         )
-    return features
-
-
-def _steps(total: int, step: int) -> Iterator[int]:
-    """Starts of the steps, with a bar that shows only where reading takes longer than two seconds."""
-    with tqdm(total=total, desc="checking rows", unit="row", delay=2, leave=False) as bar:
-        for first in range(0, total, step):
-            yield first
-            bar.update(min(step, total - first))
-
-
-def _rows(dataset: Dataset, first: int, end: int) -> list[Row]:
-    columns = dataset[first:end]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def _progress(description: str, total: int, done: int) -> tqdm[Any]:
-    return tqdm(total=total, initial=done, desc=description, unit="row", disable=None if done < total else True)
-
-
-def _report_truncation(embedder: Embedder) -> None:
+    features: np.ndarray | StoredFeatures
+    with Processes() as processes:
+        if directory is None:
+            features = in_memory(text_columns(dataset), settings, rows_hash, processes)
+        elif streamed:
+            features = stream_into_store(dataset, Path(directory), settings, processes)
+        else:
+            features = into_store(text_columns(dataset), Path(directory), settings, rows_hash, processes)
     report = getattr(embedder, "report_truncation", None)
     if report is not None:
         report()
+    return features
+
+
+def _storage_dtype(embedder: Embedder, dtype: str | None) -> str:
+    chosen = getattr(embedder, "storage_dtype", "float32") if dtype is None else dtype
+    if chosen not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {chosen!r}.")
+    return str(chosen)

@@ -37,9 +37,11 @@ class Embedder(Protocol):
 
     - `check(rows, first_row)` raises `ValueError` for rows that cannot be embedded, without running a model;
     - `prepare(rows, first_row)` and `embed_prepared(prepared, on_rows=)` split `embed` into what needs no model,
-      which runs ahead in a thread, and the rest;
+      which runs ahead in a thread of its own, and the rest;
     - `report_truncation()` warns about rows that were cut since it was last called;
-    - `storage_dtype`, `"float32"` (the default) or `"float16"`, is what the features are stored in.
+    - `storage_dtype`, `"float32"` (the default) or `"float16"`, is what the features are stored in;
+    - `for_targets(targets)` returns the embedder for these targets, if it is another one;
+    - `preparation` is what `Selector` does to the features unless told otherwise, see `Standardization`.
 
     Example:
         >>> class Length:

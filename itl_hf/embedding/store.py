@@ -2,240 +2,270 @@
 
 Work is kept shard by shard, so an interruption costs the shard in flight and no more. The files are what `datasets`
 writes itself (Arrow streams with a fixed-size list column): `Dataset.from_file` opens them, numpy maps them without a
-copy. The price of shards is that `features()` copies when there are several of them; `shard()` never does. Not covered:
-more than one writer of the same shard.
+copy. Equal rows are stored once; `rows.npy` then says which stored row belongs to which row of the dataset. The price
+of all this is that `features()` is read by rows, not computed with. Not covered: more than one run at a time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Mapping
+import io
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
+from tqdm.auto import tqdm
+
+from itl_hf.embedding.files import DamagedError, is_whole, write_whole
+from itl_hf.embedding.manifest import DTYPES, NAME, Manifest, require_same
+from itl_hf.embedding.shards import FEATURES, ROW, Shard, write_shard
+from itl_hf.embedding.statistics import Statistics
+from itl_hf.embedding.stored_shards import INDEX, StoredShards
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embedder import Fingerprint
 
-_FORMAT = 1
-_COLUMN = "features"
+_NAMED = 5
 
 
-class FeatureStore:
+class FeatureStore(StoredShards):
     """Feature rows in a directory, `shard_rows` to a file.
 
     Opening creates the directory, or finds the work that is already there and checks that it is the same work. Shards
-    are written whole or not at all; one that was damaged afterwards counts as missing.
+    are written whole or not at all; one that was damaged afterwards counts as missing. A finished store is read with
+    `FeatureStore.open(directory)`.
 
     Args:
         directory (`str` or `Path`):
             A new or empty folder, or one that a `FeatureStore` made.
         fingerprint (`dict`):
             What the features were made with, as JSON scalars.
-        rows (`int`):
-            Feature rows in the finished store.
+        rows (`int`, *optional*):
+            Rows of the dataset. `None` for a stream: `finish` says how many there were.
         dimension (`int`):
             Numbers in a feature row.
         shard_rows (`int`, *optional*, defaults to 512):
             Rows in a shard. A store that exists keeps its own.
+        dtype (`str`, *optional*, defaults to `"float32"`):
+            `"float32"` or `"float16"`.
+        index (`np.ndarray`, *optional*):
+            Shape (rows,), int: the stored row of each row of the dataset, numbered in the order in which they first
+            occur. Needed to create a store where equal rows are stored once; a store that exists has its own.
 
     Raises:
         ValueError: the directory holds features made otherwise (the message says what differs), or other files.
 
     Example:
-        >>> store = FeatureStore("features/pool", {"model": "tiny"}, rows=3, dimension=2)
+        >>> import tempfile
+        >>> store = FeatureStore(tempfile.mkdtemp(), {"model": "tiny"}, rows=3, dimension=2)
         >>> store.write(0, np.ones((3, 2), dtype=np.float32))
         >>> store.missing(), store.features().shape
         ([], (3, 2))
     """
 
     def __init__(
-        self, directory: str | Path, fingerprint: Fingerprint, *, rows: int, dimension: int, shard_rows: int = 512
+        self,
+        directory: str | Path,
+        fingerprint: Fingerprint,
+        *,
+        rows: int | None,
+        dimension: int,
+        shard_rows: int = 512,
+        dtype: str = "float32",
+        index: np.ndarray | None = None,
     ) -> None:
         if shard_rows < 1:
             raise ValueError(f"shard_rows must be at least 1, got {shard_rows}.")
-        self.directory = Path(directory)
-        self.fingerprint = dict(fingerprint)
-        self.rows = rows
-        self.dimension = dimension
-        self.shard_rows = shard_rows
-        self._intact: set[int] = set()
-        self._open()
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}.")
+        path = Path(directory)
+        stored = rows if index is None else int(index.max()) + 1
+        wanted = Manifest(dict(fingerprint), dimension, dtype, shard_rows, rows, stored, rows is None).as_stored()
+        if not (path / NAME).exists():
+            _create(path, wanted, index)
+        super().__init__(path, Manifest.read(path))
+        require_same(self._manifest.work, wanted.work, path)
+        if index is not None and self._manifest.has_index and not is_whole(path / INDEX):
+            _write_index(path, index)
 
-    def _open(self) -> None:
-        wanted = {"rows": self.rows, "dimension": self.dimension, **self.fingerprint}
-        manifest = self._read_manifest()
-        if manifest is None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"format": _FORMAT, "shard_rows": self.shard_rows, "fingerprint": wanted}, indent=2)
-            with _atomic(self._manifest) as file:
-                file.write(text.encode())
-            return
-        found = manifest["fingerprint"]
-        # Through JSON and back, so that what is compared is what would be stored.
-        _require_same(found, json.loads(json.dumps(wanted)), self.directory)
-        self.shard_rows = int(manifest["shard_rows"])
+    @classmethod
+    def open(cls, directory: str | Path) -> FeatureStore:
+        """A finished store, to be read. Checksums are compared when a shard is first read.
 
-    def _read_manifest(self) -> dict[str, Any] | None:
-        if not self._manifest.exists():
-            others = [path.name for path in self.directory.glob("*") if not path.name.endswith(".tmp")]
-            if others:
-                raise ValueError(
-                    f"{self.directory} is not a feature store: it has files ({', '.join(sorted(others)[:3])}) but no "
-                    "manifest.json. Choose a new or empty directory."
-                )
-            return None
-        try:
-            manifest = json.loads(self._manifest.read_text())
-            intact = (
-                manifest["format"] == _FORMAT
-                and isinstance(manifest["fingerprint"], dict)
-                and manifest["shard_rows"] > 0
-            )
-        except (ValueError, KeyError, TypeError):
-            intact = False
-        if not intact:
+        Args:
+            directory (`str` or `Path`):
+                What `embed` was given.
+
+        Raises:
+            FileNotFoundError: there is no store.
+            ValueError: it is unfinished; the message says how many shards are missing.
+
+        Example:
+            >>> FeatureStore.open("features/pool").statistics().mean  # doctest: +SKIP
+        """
+        path = Path(directory)
+        if not (path / NAME).exists():
+            raise FileNotFoundError(f"{path} is not a feature store: it has no {NAME}. embed(...) makes one.")
+        store = cls.__new__(cls)
+        StoredShards.__init__(store, path, Manifest.read(path))
+        if store.rows is None:
             raise ValueError(
-                f"{self._manifest} is damaged or of another version. Delete {self.directory} to compute it anew."
+                f"{path} is unfinished: its stream was not read to the end ({len(store.shard_numbers())} shards are "
+                "there). Embed again into it; what is there is kept."
             )
-        return manifest  # type: ignore[no-any-return]
+        missing = sorted(set(range(store.num_shards)) - store.shard_numbers())
+        if missing:
+            raise ValueError(
+                f"{path} is unfinished: {len(missing)} of {store.num_shards} shards are missing (the first is "
+                f"{store.path(missing[0]).name}). Embed again into it; what is there is kept."
+            )
+        return store
 
-    @property
-    def _manifest(self) -> Path:
-        return self.directory / "manifest.json"
-
-    def _path(self, shard: int) -> Path:
-        return self.directory / f"shard-{shard:05d}.arrow"
-
-    @property
-    def num_shards(self) -> int:
-        """Shards in the finished store."""
-        return -(-self.rows // self.shard_rows)
-
-    def row_range(self, shard: int) -> tuple[int, int]:
-        """Half-open range (first, end) of the rows of `shard`."""
-        if not 0 <= shard < self.num_shards:
-            raise IndexError(f"shard {shard} is out of range: the store has {self.num_shards}.")
-        first = shard * self.shard_rows
-        return first, min(first + self.shard_rows, self.rows)
+    @staticmethod
+    def knows_rows(directory: str | Path) -> bool:
+        """Whether a store is there that need not be told which rows are equal."""
+        path = Path(directory)
+        if not (path / NAME).exists():
+            return False
+        return not Manifest.read(path).has_index or is_whole(path / INDEX)
 
     def missing(self) -> list[int]:
-        """Shards that are absent or damaged, ascending. Each file is read and its checksum compared once per object."""
-        return [shard for shard in range(self.num_shards) if shard not in self._intact and self._load(shard) is None]
+        """Shards that are absent or damaged, ascending; the damaged ones are named in a warning.
 
-    def write(self, shard: int, features: np.ndarray) -> None:
+        Each file is read and its checksum compared once per object.
+        """
+        missing, damaged = [], []
+        for shard in tqdm(range(self.num_shards), desc="checking shards", unit="shard", delay=2, leave=False):
+            try:
+                if shard not in self._intact:
+                    self._load(shard)
+            except FileNotFoundError:
+                missing.append(shard)
+            except DamagedError as error:
+                missing.append(shard)
+                damaged.append(f"{self.path(shard)}: {error}")
+        self._warn_damaged(damaged)
+        return missing
+
+    def rows_hash(self, shard: int) -> str | None:
+        """Hash of the rows that a stream's shard was made from; `None` where it is absent, or damaged (a warning)."""
+        try:
+            return self._load(shard).facts["rows_hash"]
+        except FileNotFoundError:
+            return None
+        except DamagedError as error:
+            self._warn_damaged([f"{self.path(shard)}: {error}"])
+            return None
+
+    def trust(self, shards: Iterable[int]) -> None:
+        """Take the word of another process that these shards are intact, which spares reading them once more.
+
+        Raises:
+            FileNotFoundError: one is not there.
+        """
+        absent = sorted(set(shards) - self.shard_numbers())
+        if absent:
+            raise FileNotFoundError(
+                f"{self.path(absent[0])} was written by another process but is not seen by this one: the directory "
+                "must be on a file system that all processes share."
+            )
+        self._intact.update(shards)
+
+    def write(
+        self,
+        shard: int,
+        features: np.ndarray,
+        columns: Mapping[str, np.ndarray] | None = None,
+        *,
+        rows_hash: str = "",
+    ) -> None:
         """Save a shard: all of it, or nothing if interrupted.
 
         Args:
             shard (`int`):
                 0 to `num_shards` - 1.
             features (`np.ndarray`):
-                Shape (rows of the shard, dimension), float32.
+                Shape (rows of the shard, dimension), of the store's dtype.
+            columns (`Mapping[str, np.ndarray]`, *optional*):
+                More numbers for each row, by name, such as `tokens`, `norm`, `loss`: each of shape (rows of the
+                shard,).
+            rows_hash (`str`, *optional*):
+                For a stream: hash of the rows of this shard.
 
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: another shape or dtype, or a column of a reserved name.
+            OSError: the disk is full; what was saved before is intact.
         """
         first, end = self.row_range(shard)
-        if features.shape != (end - first, self.dimension) or features.dtype != np.float32:
+        height = min(len(features), end - first) if self.rows is None else end - first
+        if features.shape != (height, self.dimension) or str(features.dtype) != self.storage_dtype:
             raise ValueError(
-                f"shard {shard} takes float32 of shape {(end - first, self.dimension)}, got {features.dtype} of "
-                f"{features.shape}."
+                f"shard {shard} takes {self.storage_dtype} of shape {(height, self.dimension)}, got {features.dtype} "
+                f"of {features.shape}."
             )
-        values = np.ascontiguousarray(features)
-        column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), self.dimension)
-        table = pa.table({_COLUMN: column}).replace_schema_metadata({"sha256": _checksum(values)})
-        for stale in self.directory.glob(f"{self._path(shard).name}.*.tmp"):
-            stale.unlink(missing_ok=True)
-        with _atomic(self._path(shard)) as file, pa.ipc.new_stream(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=self.shard_rows)
+        _check_columns(columns or {}, height)
+        occurrences = None if self._occurrences is None else self._occurrences[first:end]
+        numbers = self.row_numbers(first, first + height)
+        facts = {"shard": str(shard), "work": self._manifest.work_hash, "rows_hash": rows_hash}
+        content = {ROW: numbers, **(columns or {})}
+        write_shard(self.path(shard), Shard(features, content, Statistics.of(features, occurrences), facts))
         self._intact.add(shard)
 
-    def shard(self, shard: int) -> np.ndarray:
-        """The rows of one shard, memory-mapped and read-only.
-
-        Returns:
-            `np.ndarray`: shape (rows of the shard, dimension), float32.
+    def finish(self, rows: int) -> None:
+        """Say how many rows a stream had.
 
         Raises:
-            ValueError: the shard is absent or damaged.
+            ValueError: the store holds shards beyond them, or had another number before.
         """
-        first, end = self.row_range(shard)
-        features = self._load(shard)
-        if features is None:
+        surplus = sorted(shard for shard in self.shard_numbers() if shard * self.shard_rows >= rows)
+        if surplus or self.rows not in (None, rows):
+            held = self.path(surplus[0]).name if surplus else f"{self.rows} rows"
             raise ValueError(
-                f"{self._path(shard)} (rows {first} to {end - 1}) is absent or damaged: embed again into "
-                f"{self.directory}."
+                f"the stream ended after {rows} rows, but {self.directory} holds {held}: it was made from a longer "
+                "stream. Choose another directory, or delete this one."
             )
-        return features
+        if self.rows is None:
+            self._manifest = replace(self._manifest, rows=rows, stored_rows=rows)
+            self._manifest.write(self.directory)
 
-    def features(self) -> np.ndarray:
-        """All rows: memory-mapped if there is one shard, in memory otherwise.
+    def reload(self) -> None:
+        """Read the manifest again, after another process has finished the store."""
+        self._manifest = Manifest.read(self.directory)
 
-        Returns:
-            `np.ndarray`: shape (rows, dimension), float32.
-
-        Raises:
-            ValueError: a shard is absent or damaged.
-        """
-        if self.num_shards == 1:
-            return self.shard(0)
-        features = np.empty((self.rows, self.dimension), dtype=np.float32)  # (N, d)
-        for shard in range(self.num_shards):
-            first, end = self.row_range(shard)
-            features[first:end] = self.shard(shard)
-        return features
-
-    def _load(self, shard: int) -> np.ndarray | None:
-        first, end = self.row_range(shard)
-        try:
-            with pa.memory_map(str(self._path(shard))) as source:
-                table = pa.ipc.open_stream(source).read_all()
-            values = table.column(_COLUMN).combine_chunks().flatten().to_numpy()
-            expected = (table.schema.metadata or {})[b"sha256"].decode()
-        except (OSError, pa.ArrowException, KeyError, ValueError, AttributeError):
-            return None
-        if values.dtype != np.float32 or values.size != (end - first) * self.dimension:
-            return None
-        if shard not in self._intact and _checksum(values) != expected:
-            return None
-        self._intact.add(shard)
-        return np.asarray(values).reshape(end - first, self.dimension)
+    def _warn_damaged(self, damaged: list[str]) -> None:
+        if damaged:
+            more = f"\n  and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
+            warnings.warn(
+                "damaged files count as missing and are computed again:\n  " + "\n  ".join(damaged[:_NAMED]) + more,
+                stacklevel=3,
+            )
 
 
-def _require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], directory: Path) -> None:
-    absent = object()
-    differing = [
-        f"{key}: {found.get(key, '(none)')!r} there, {wanted.get(key, '(none)')!r} now"
-        for key in dict.fromkeys([*wanted, *found])
-        if found.get(key, absent) != wanted.get(key, absent)
-    ]
-    if differing:
+def _create(directory: Path, manifest: Manifest, index: np.ndarray | None) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    # A run may have been killed between the two files, or in the midst of one.
+    others = [path.name for path in directory.glob("*") if path.suffix != ".tmp" and path.name != INDEX]
+    if others:
         raise ValueError(
-            f"{directory} holds features made from other inputs or with other settings:\n  "
-            + "\n  ".join(differing)
-            + "\n"
-            "Choose another directory, delete this one, or go back to those settings."
+            f"{directory} is not a feature store: it has files ({', '.join(sorted(others)[:3])}) but no {NAME}. "
+            "Choose a new or empty directory."
         )
+    if manifest.has_index and index is not None:
+        _write_index(directory, index)
+    manifest.write(directory)
 
 
-@contextlib.contextmanager
-def _atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when it is complete and on the disk."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write_index(directory: Path, index: np.ndarray) -> None:
+    file = io.BytesIO()
+    np.save(file, np.asarray(index, dtype=np.int64), allow_pickle=False)
+    write_whole(directory / INDEX, file.getvalue())
 
 
-def _checksum(values: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+def _check_columns(columns: Mapping[str, np.ndarray], height: int) -> None:
+    for name, column in columns.items():
+        if name in (FEATURES, ROW):
+            raise ValueError(f"a column of an embedder cannot be called {name!r}: the store has its own.")
+        if column.shape != (height,):
+            raise ValueError(f"column {name!r} must have one number for each of {height} rows, got {column.shape}.")

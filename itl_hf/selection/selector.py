@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -17,8 +15,11 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 import itl_hf
-from itl_hf.embedding.embed import embed, rows_fingerprint
-from itl_hf.embedding.embedder import Embedder
+from itl_hf.embedding.embed import embed
+from itl_hf.embedding.embedder import Embedder, Fingerprint
+from itl_hf.embedding.layout import feature_directory
+from itl_hf.embedding.rows import RowKeys, row_keys
+from itl_hf.gp.preparation import Standardization
 from itl_hf.gp.theory import pool_limits
 from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resolve_acquisition
 from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
@@ -26,6 +27,7 @@ from itl_hf.selection.defaults import resolve_model
 from itl_hf.selection.layout import principal_layout
 from itl_hf.selection.rows import KernelLike, RowSelection, check_count, select_rows
 from itl_hf.selection.selection import COLUMNS, Selection
+from itl_hf.selection.sources import Features
 from itl_hf.text import Row, as_dataset, as_targets, row_format
 
 Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
@@ -41,10 +43,14 @@ class Selector:
             object such as `ITL(noise_std=1.0)`.
         kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`): kernel on the features, see
             `select_rows`.
-        standardize (`bool` or `str`, *optional*, defaults to `True`): preparation of the features, see `select_rows`.
+        standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`): preparation of the features,
+            see `select_rows`; `True` is the embedder's own choice where it has one (`Combined` keeps its weights).
         noise_std (`float` or `"auto"`, *optional*): see `ITL`.
         target_noise_std (`float`, *optional*): see `ITL`.
         seed (`int`, *optional*): seed of `acquisition="random"`.
+        targets_embedder (`Embedder`, *optional*): another embedder for the targets, whose features can be compared with
+            the pool's. Left out, it is `embedder`, or what its `for_targets` says: gradients of targets without
+            completions are taken on the labels that the model predicts.
         store (`str` or `PathLike`, *optional*): folder that keeps the features. With it, interrupted embedding
             continues where it was and the same rows are never embedded twice; without it, features live in memory for
             one call.
@@ -60,10 +66,11 @@ class Selector:
         acquisition: str | Acquisition = "itl",
         *,
         kernel: KernelLike = "auto",
-        standardize: bool | str = True,
+        standardize: bool | str | Standardization = True,
         noise_std: Noise | None = None,
         target_noise_std: float | None = None,
         seed: int | None = None,
+        targets_embedder: Embedder | None = None,
         store: str | os.PathLike[str] | None = None,
     ) -> None:
         self.embedder = embedder
@@ -71,8 +78,9 @@ class Selector:
             acquisition, noise_std=noise_std, target_noise_std=target_noise_std, seed=seed
         )
         check_noise(self.acquisition)
-        self.kernel, self.standardize = kernel, standardize
-        resolve_model(kernel, standardize)  # raises early
+        self.kernel, self.targets_embedder = kernel, targets_embedder
+        self.standardize = getattr(embedder, "preparation", True) if standardize is True else standardize
+        resolve_model(kernel, self.standardize)  # raises early
         self.store = None if store is None else Path(store)
 
     def select(
@@ -169,28 +177,58 @@ class Selector:
 
     def _embed_both(self, pool: Dataset, targets: Dataset) -> _Material:
         # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
-        target_hash = self._check(targets, "targets")
-        pool_hash = self._check(pool, "pool")
-        target_features = self._embed(targets, "targets", target_hash)
-        pool_features = self._embed(pool, "pool", pool_hash)
+        target_work = self._work(targets, "targets", self._embedder_of(targets))
+        pool_work = self._work(pool, "pool", self.embedder)
+        if target_work.embedder.dimension != pool_work.embedder.dimension:
+            raise ValueError(
+                f"features of the targets have {target_work.embedder.dimension} numbers and those of the pool "
+                f"{pool_work.embedder.dimension}: targets_embedder must be of the same kind"
+            )
+        target_features, pool_features = (self._embed(work) for work in (target_work, pool_work))
         provenance = {
-            "embedder": self.embedder.fingerprint(),
-            "pool_fingerprint": pool_hash,
-            "targets_fingerprint": target_hash,
+            "embedder": pool_work.fingerprint,
+            "targets_embedder": target_work.fingerprint,
+            "pool_fingerprint": pool_work.keys.hash,
+            "targets_fingerprint": target_work.keys.hash,
             "versions": versions(),
         }
         return _Material(pool, targets, pool_features, target_features, provenance)
 
-    def _check(self, dataset: Dataset, name: str) -> str:
+    def _embedder_of(self, targets: Dataset) -> Embedder:
+        if self.targets_embedder is not None:
+            return self.targets_embedder
+        choose = getattr(self.embedder, "for_targets", None)
+        return self.embedder if choose is None else choose(targets)
+
+    def _work(self, dataset: Dataset, name: str, embedder: Embedder) -> _Work:
         try:
-            return rows_fingerprint(dataset, self.embedder)
+            return _Work(dataset, name, embedder, embedder.fingerprint(), row_keys(dataset, embedder))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
-    def _embed(self, dataset: Dataset, name: str, rows_hash: str) -> np.ndarray:
-        work = json.dumps([self.embedder.fingerprint(), rows_hash], sort_keys=True)
-        directory = None if self.store is None else self.store / hashlib.sha256(work.encode()).hexdigest()[:16]
-        return embed(dataset, self.embedder, directory, description=f"embedding {name}", rows_hash=rows_hash)
+    def _embed(self, work: _Work) -> Features:
+        directory = None
+        if self.store is not None:
+            directory = feature_directory(self.store, work.fingerprint, work.keys.hash)
+        return embed(
+            work.dataset,
+            work.embedder,
+            directory,
+            description=f"embedding {work.name}",
+            fingerprint=work.fingerprint,
+            rows_hash=work.keys,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """Rows to embed, checked, with what identifies the work."""
+
+    dataset: Dataset
+    name: str
+    embedder: Embedder
+    fingerprint: Fingerprint
+    keys: RowKeys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,8 +237,8 @@ class _Material:
 
     pool: Dataset
     targets: Dataset
-    pool_features: np.ndarray  # (N, d)
-    target_features: np.ndarray  # (m, d)
+    pool_features: Features  # (N, d)
+    target_features: Features  # (m, d)
     provenance: dict[str, Any]
 
 

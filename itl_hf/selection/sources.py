@@ -1,17 +1,59 @@
-"""Feature arrays as users have them: lists, NumPy arrays, memory maps, tensors."""
+"""Feature arrays as users have them: lists, NumPy arrays, memory maps, tensors, arrays that stay on the disk."""
 
 from __future__ import annotations
 
 import contextlib
 import mmap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Features = np.ndarray | Tensor | Sequence[Sequence[float]]
+
+@runtime_checkable
+class RowReader(Protocol):
+    """An array that is read by rows and is not in memory: `itl_hf.embedding.StoredFeatures`, an HDF5 dataset."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, d)."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """A NumPy dtype."""
+        ...
+
+    @property
+    def ndim(self) -> int:
+        """2."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+    def __array__(self, dtype: Any = None) -> np.ndarray: ...
+
+
+Features = np.ndarray | Tensor | RowReader | Sequence[Sequence[float]]
+
+
+class ReadRows:
+    """Rows of a `RowReader` as tensors, without the rest of it in memory.
+
+    Rows asked for by number are read in ascending order and once each, which every such array understands.
+    """
+
+    def __init__(self, array: RowReader) -> None:
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, index: Any) -> Tensor:
+        if isinstance(index, slice):
+            rows = np.asarray(self.array[index])
+            return torch.from_numpy(rows if rows.flags.writeable else rows.copy())
+        numbers, places = np.unique(np.asarray(index, dtype=np.int64), return_inverse=True)
+        return torch.from_numpy(np.asarray(self.array[numbers])[places])
 
 
 class MappedRows:
@@ -38,7 +80,12 @@ def as_rows(features: Features, name: str) -> Any:
     Raises:
         `ValueError`: not two-dimensional, empty, or no floats.
     """
-    rows = features if isinstance(features, np.ndarray | Tensor) else np.asarray(features, dtype=np.float64)
+    if isinstance(features, np.ndarray | Tensor):
+        rows: Any = features
+    elif isinstance(features, RowReader) and isinstance(features.dtype, np.dtype):
+        rows = ReadRows(features)
+    else:
+        rows = np.asarray(features, dtype=np.float64)
     if rows.ndim != 2:
         raise ValueError(f"`{name}` must be a matrix of feature rows (N, d), got shape {tuple(rows.shape)}")
     if rows.shape[0] == 0 or rows.shape[1] == 0:

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
-from typer.testing import CliRunner
 
 from itl_hf import HiddenStates, Selection, Selector
-from itl_hf.cli.main import app
+from itl_hf.cli.main import main, plain_warning
 from itl_hf.cli.rows import load_rows
-from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cli")
-    model = folder / "model"
-    tiny_model("llama").save_pretrained(model)
-    tiny_tokenizer().save_pretrained(model)
-    rows = [{"prompt": f"{text} ({number})", "completion": "yes"} for number in range(4) for text in SENTENCES]
-    (folder / "pool.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    (folder / "targets.txt").write_text("\n".join(SENTENCES[:2]), encoding="utf-8")
-    (folder / "run.yaml").write_text(
-        f"pool: {folder}/pool.jsonl\ntargets: {folder}/targets.txt\nmodel_name_or_path: {model}\nnum_examples: 3\n"
-        f"layer: 1\nnoise_std: 1.5\nstore: {folder}/store\noutput_dir: {folder}/selected\n",
-        encoding="utf-8",
-    )
-    return folder
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def test_the_config_file_sets_options_and_flags_override_them(files):
+def test_the_config_file_sets_options_and_flags_override_them(files, run):
     result = run("select", "--config", files / "run.yaml", "--num-examples", 5, "--target_noise_std", 0.5)
     assert result.exit_code == 0, result.output
     selection = Selection.load(files / "selected")
@@ -48,7 +25,7 @@ def test_the_config_file_sets_options_and_flags_override_them(files):
     assert "5 of 24 rows by itl" in result.output
 
 
-def test_it_picks_what_the_python_call_picks(files):
+def test_it_picks_what_the_python_call_picks(files, run):
     run("select", "--config", files / "run.yaml", "--output_dir", files / "again")
     embedder = HiddenStates(str(files / "model"), layer=1)
     pool, targets = load_rows(str(files / "pool.jsonl")), load_rows(str(files / "targets.txt"))
@@ -56,32 +33,116 @@ def test_it_picks_what_the_python_call_picks(files):
     assert Selection.load(files / "again").indices.tolist() == python.indices.tolist()
 
 
-def test_an_unknown_key_in_the_config_is_named_with_the_nearest_option(files, tmp_path):
-    (tmp_path / "run.yaml").write_text("num_exmples: 3\n", encoding="utf-8")
-    result = run("select", "--config", tmp_path / "run.yaml")
+def test_options_go_by_the_names_of_trl_too(files, run, tmp_path):
+    result = run(
+        *(
+            "select",
+            "--dataset_name",
+            files / "pool.jsonl",
+            "--dataset_train_split",
+            "train",
+            "--model_revision",
+            "main",
+        ),
+        *("--targets", files / "targets.txt", "--model", files / "model", "--num_examples", 2, "--acquisition", "vtl"),
+        *("--output_dir", tmp_path / "out"),
+    )
+    assert result.exit_code == 0, result.output
+    record = Selection.load(tmp_path / "out").record
+    assert record["acquisition"] == "vtl"
+    assert record["embedder"]["revision"] == "main"
+
+
+def test_a_token_budget_ends_the_selection(files, run, tmp_path):
+    limits = ("--num_examples", 20, "--token_budget", 45, "--costs_column", "cost", "--output_dir", tmp_path / "out")
+    result = run("select", "--config", files / "run.yaml", *limits)
+    assert result.exit_code == 0, result.output
+    costs = Selection.load(tmp_path / "out").dataset["cost"][:]
+    assert 3 <= len(costs) <= 4
+    assert sum(costs) <= 45
+
+
+def test_no_group_gets_more_than_its_share(files, run, tmp_path):
+    limits = ("--num_examples", 8, "--groups_column", "source", "--max_group_share", 0.5)
+    result = run("select", "--config", files / "run.yaml", *limits, "--output_dir", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(Selection.load(tmp_path / "out").dataset["source"][:]) == ["source 0"] * 4 + ["source 1"] * 4
+
+
+def test_it_stops_when_little_is_left_to_learn(files, run, tmp_path):
+    def picks(*stop):
+        result = run("select", "--config", files / "run.yaml", "--num_examples", 12, "--output_dir", tmp_path, *stop)
+        assert result.exit_code == 0, result.output
+        return Selection.load(tmp_path)
+
+    everything = picks()
+    by_gain = picks("--stop_gain", everything.gains[4] * 1.0001)
+    assert by_gain.indices.tolist() == everything.indices[:4].tolist()
+    assert len(picks("--stop_variance_left", 0.9)) < len(picks("--stop_variance_left", 0.8)) <= 12
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--token_budget", 9), "--token_budget and --costs_column go together"),
+        (("--max_group_share", 0.5), "--groups_column and --max_group_share go together"),
+        (("--noise_std", "loud"), "'loud' is neither `auto` nor a number"),
+        (("--num_examples", "many"), "Invalid value for '--num_examples'"),
+        (("--embedder", "tfidf"), "tfidf"),
+        (("--span", "all"), "all"),
+        (("--absent", 1), "--absent"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(files, run, options, said):
+    result = run("select", "--config", files / "run.yaml", *options)
     assert result.exit_code == 2
-    assert "num_exmples" in result.output
-    assert "did you mean" in result.output
+    assert said in " ".join(result.output.replace("│", " ").split())
 
 
-def test_mistakes_end_in_one_sentence_and_status_2(files):
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """The whole program in this process: what it exits with, and what it wrote to stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["itl-hf", *map(str, arguments)])
+        monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--num_examples", "99"), "num_examples=99 is more than the 24 rows of the pool"),
+        (("--token_budget", "9", "--costs_column", "price"), "costs: the pool has no column 'price'"),
+        (("--pool", "absent.jsonl"), "absent.jsonl: no such file"),
+        (("--stop_gain", "-1"), "StopWhen(gain=...) must be positive, got -1.0"),
+        (("--labels", "predicted"), "--labels is not an option of --embedder hidden_states; leave it out"),
+        (("--layer", "9"), "layer 9 is out of range"),
+        (("--model", "absent/folder/here"), "no model at 'absent/folder/here'"),
+    ],
+)
+def test_mistakes_end_in_one_sentence_and_status_2(files, typed, options, said):
+    code, errors = typed("select", "--config", files / "run.yaml", *options)
+    assert code == 2
+    assert f"itl-hf: {said}" in errors
+    assert "Traceback" not in errors
+
+
+def test_warnings_are_sentences_too(typed):
+    typed("--version")
+    assert warnings.formatwarning is plain_warning
+    assert plain_warning("cut", UserWarning, "file.py", 3) == "itl-hf: cut\n"
+    assert "file.py:3: FutureWarning: later" in plain_warning("later", FutureWarning, "file.py", 3)
+
+
+def test_a_process_of_its_own_ends_the_same_way(files):
     command = [sys.executable, "-m", "itl_hf", "select", "--config", str(files / "run.yaml"), "--num_examples", "99"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert "num_examples=99 is more than the 24 rows of the pool" in result.stderr
-
-
-def test_rows_come_from_files_and_folders(files, tmp_path):
-    rows = load_rows(str(files / "pool.jsonl"))
-    rows.to_csv(tmp_path / "pool.csv")
-    rows.to_parquet(tmp_path / "pool.parquet")
-    rows.save_to_disk(tmp_path / "saved")
-    for name in ("pool.csv", "pool.parquet", "saved"):
-        assert load_rows(str(tmp_path / name))["prompt"] == rows["prompt"]
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        load_rows(str(tmp_path / "absent.jsonl"))
-    (tmp_path / "pool.xls").write_text("?", encoding="utf-8")
-    with pytest.raises(ValueError, match="files of this kind"):
-        load_rows(str(tmp_path / "pool.xls"))
+    assert "itl-hf: num_examples=99 is more than" in result.stderr

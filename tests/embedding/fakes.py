@@ -1,11 +1,14 @@
-"""An embedder without a model: counts what it is asked for, and can be slow or break."""
+"""Embedders without a model: they count what they are asked for, and can be slow or break."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 
 import torch
+
+from itl_hf.embedding import Embedded
 
 
 class HashEmbedder:
@@ -15,8 +18,10 @@ class HashEmbedder:
         self.seconds, self.bad_text, self.settings = seconds, bad_text, settings
         self.rows_embedded = 0
         self.rows_checked = 0
+        self.fingerprints = 0
 
     def fingerprint(self):
+        self.fingerprints += 1
         return {"embedder": "hash", **self.settings}
 
     def check(self, rows, first_row=0):
@@ -34,3 +39,37 @@ class HashEmbedder:
         if text == self.bad_text:
             return torch.full((8,), torch.nan)
         return torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)[:8].float()
+
+
+class CountingTokens(HashEmbedder):
+    """Gives numbers beside the features: words as tokens, the norm, and no loss."""
+
+    def embed(self, rows, *, first_row=0, on_rows=None):
+        features = super().embed(rows, first_row=first_row, on_rows=on_rows)
+        tokens = torch.tensor([len(row["text"].split()) for row in rows])
+        columns = {"tokens": tokens, "norm": features.norm(dim=1), "loss": torch.full((len(rows),), torch.nan)}
+        return Embedded(features, columns)
+
+
+class Preparing(HashEmbedder):
+    """Prepares rows apart from embedding them, and notes in which thread and in what order."""
+
+    def __init__(self, *args, unreadable: str | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.unreadable = unreadable
+        self.events = []
+        self.threads = set()
+
+    def prepare(self, rows, first_row=0):
+        self.threads.add(threading.current_thread().name)
+        for number, row in enumerate(rows, first_row):
+            if row["text"] == self.unreadable:
+                raise ValueError(f"row {number}: cannot be read")
+        self.events.append(("prepared", first_row))
+        return rows, first_row
+
+    def embed_prepared(self, prepared, *, on_rows=None):
+        rows, first_row = prepared
+        features = self.embed(rows, on_rows=on_rows)
+        self.events.append(("embedded", first_row))
+        return features

@@ -1,19 +1,16 @@
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+import errno
 
 import datasets
 import numpy as np
 import pytest
 import torch
 
-from itl_hf.embedding import HiddenStates, embed
-from tests.embedding.fakes import HashEmbedder
+from itl_hf.embedding import FeatureStore, HiddenStates, embed, row_keys, rows_fingerprint
+from itl_hf.embedding.files import only_writer
+from itl_hf.embedding.shards import write_shard
+from tests.embedding.fakes import CountingTokens, HashEmbedder
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 
-ROOT = Path(__file__).parents[2]
 ROWS = 40
 
 
@@ -64,8 +61,11 @@ def test_a_damaged_shard_alone_is_computed_again(tmp_path):
     features = embed(texts(), HashEmbedder(), tmp_path, shard_rows=10)
     path = tmp_path / "shard-00002.arrow"
     path.write_bytes(path.read_bytes()[:-9])
-    again = HashEmbedder()
-    np.testing.assert_array_equal(embed(texts(), again, tmp_path), features)
+    again, before = HashEmbedder(), np.asarray(features.store.shard(0)).copy()
+    with pytest.warns(UserWarning, match=r"computed again:\n  .*shard-00002.arrow: it is truncated"):
+        features = embed(texts(), again, tmp_path)
+    np.testing.assert_array_equal(features, embed(texts(), HashEmbedder()))
+    np.testing.assert_array_equal(features[:10], before)
     assert again.rows_embedded == 10
 
 
@@ -100,9 +100,9 @@ def test_no_text_column():
 
 
 def test_truncation_is_reported_once_for_all_shards():
-    dataset = datasets.Dataset.from_dict({"text": ["a", *SENTENCES * 3]})
+    dataset = datasets.Dataset.from_dict({"text": ["a", *SENTENCES]})
     embedder = HiddenStates(tiny_model(), tokenizer=tiny_tokenizer(), max_length=5)
-    with pytest.warns(UserWarning, match=r"18 row\(s\) are longer than max_length=5 .* first is row 1\)") as caught:
+    with pytest.warns(UserWarning, match=r"6 row\(s\) are longer than max_length=5 .* first is row 1\)") as caught:
         embed(dataset, embedder, shard_rows=4)
     assert len(caught) == 1
 
@@ -120,33 +120,121 @@ def test_bad_shard_rows():
         embed(texts(), HashEmbedder(), shard_rows=0)
 
 
-SLOW_RUN = """
-import sys
-from itl_hf.embedding import embed
-from tests.embedding.fakes import HashEmbedder
-from tests.embedding.test_embed import texts
-embed(texts(), HashEmbedder(seconds=0.15), sys.argv[1], shard_rows=2)
-"""
+def test_the_embedder_is_asked_once_for_its_fingerprint(tmp_path):
+    embedder = HashEmbedder()
+    embed(texts(), embedder, tmp_path)
+    assert embedder.fingerprints == 1
+    known = {"embedder": "hash"}
+    embed(texts(), embedder, tmp_path, fingerprint=known)
+    assert embedder.fingerprints == 1
+    with pytest.raises(ValueError, match="layer: '\\(none\\)' there, 3 now"):
+        embed(texts(), embedder, tmp_path, fingerprint={**known, "layer": 3})
 
 
-def shards(directory):
-    return len(list(directory.glob("shard-*.arrow")))
+def test_rows_that_were_read_are_not_read_again(tmp_path, monkeypatch):
+    dataset, embedder = texts(), HashEmbedder()
+    keys = row_keys(dataset, embedder)
+    assert embedder.rows_checked == ROWS
+    with monkeypatch.context() as patch:
+        patch.setattr("itl_hf.embedding.driver.read_keys", lambda *_: pytest.fail("the rows were read again"))
+        first = embed(dataset, embedder, tmp_path, rows_hash=keys)
+        np.testing.assert_array_equal(embed(dataset, embedder, rows_hash=keys), first)
+        np.testing.assert_array_equal(embed(dataset, embedder, tmp_path, rows_hash=keys.hash), first)
+    np.testing.assert_array_equal(embed(dataset, embedder, tmp_path / "new", rows_hash=keys.hash), first)
+    assert embedder.rows_checked == ROWS
+    assert keys.hash == rows_fingerprint(dataset)
 
 
-def test_sigkill_loses_at_most_the_shard_in_flight(tmp_path):
-    for wanted in (2, 6):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SLOW_RUN, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
-        deadline = time.monotonic() + 60
-        while shards(tmp_path) < wanted and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        errors = process.communicate()[1]
-        assert process.returncode == -signal.SIGKILL, errors
-    done = shards(tmp_path)
-    assert 6 <= done < ROWS // 2
+@pytest.mark.parametrize("directory", [None, "store"])
+def test_the_hash_of_other_rows_is_refused(tmp_path, directory):
+    keys = row_keys(texts(5))
+    with pytest.raises(ValueError, match="rows_hash is that of other rows"):
+        embed(texts(), HashEmbedder(), directory and tmp_path / directory, rows_hash=keys.hash)
+
+
+@pytest.mark.parametrize("ask", ["argument", "embedder"])
+def test_half_precision_storage(tmp_path, ask):
+    embedder = HashEmbedder()
+    if ask == "embedder":
+        embedder.storage_dtype = "float16"
+    dtype = "float16" if ask == "argument" else None
+    stored = embed(texts(), embedder, tmp_path, shard_rows=16, dtype=dtype)
+    assert stored.dtype == np.float16
+    memory = embed(texts(), embedder, dtype=dtype)
+    assert memory.dtype == np.float16
+    np.testing.assert_array_equal(stored, memory)
+    np.testing.assert_array_equal(memory, embed(texts(), HashEmbedder()).astype(np.float16))
+
+
+def test_features_beyond_half_precision_name_the_row():
+    class Large(HashEmbedder):
+        def _one(self, text):
+            return super()._one(text) * (1e5 if text == "row 7" else 1)
+
+    with pytest.raises(ValueError, match=r"row 7: its features reach .*, which float16 cannot store"):
+        embed(texts(), Large(), dtype="float16")
+
+
+def test_columns_of_the_embedder_are_stored(tmp_path):
+    features = embed(datasets.Dataset.from_dict({"text": ["a b c", "d", "a b c", "e f"]}), CountingTokens(), tmp_path)
+    store = FeatureStore.open(tmp_path)
+    assert store.column("tokens").tolist() == [3, 1, 3, 2]
+    np.testing.assert_allclose(store.column("norm"), np.linalg.norm(features, axis=1), rtol=1e-6)
+    assert np.isnan(store.column("loss")).all()
+
+
+def test_features_of_a_wrong_shape_are_refused():
+    class Wide(HashEmbedder):
+        dimension = 9
+
+    with pytest.raises(ValueError, match=r"features of shape \(40, 8\) for 40 rows of dimension 9"):
+        embed(texts(), Wide())
+
+
+def test_no_rows(tmp_path):
+    for directory in (None, tmp_path):
+        features = embed(texts(0), HashEmbedder(), directory)
+        assert features.shape == (0, 8)
+        assert np.asarray(features).shape == (0, 8)
+
+
+def test_other_kinds_of_rows():
+    with pytest.raises(TypeError, match=r"must be a datasets.Dataset or IterableDataset, got list"):
+        embed(["a"], HashEmbedder())
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        embed(texts(), HashEmbedder(), dtype="int8")
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path):
+    with only_writer(tmp_path), pytest.raises(BlockingIOError, match="another run is embedding"):
+        embed(texts(), HashEmbedder(), tmp_path)
+    features = embed(texts(), HashEmbedder(), tmp_path)
+    with only_writer(tmp_path):  # there is nothing left to write
+        np.testing.assert_array_equal(embed(texts(), HashEmbedder(), tmp_path), features)
+
+
+def test_left_overs_of_killed_runs_are_removed(tmp_path):
+    embed(texts(), HashEmbedder(), tmp_path, shard_rows=10)
+    for name in ("shard-00001.arrow.host.1.tmp", "manifest.json.host.2.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "shard-00001.arrow").unlink()
+    embed(texts(), HashEmbedder(), tmp_path)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_full_disk_then_room_again(tmp_path, monkeypatch):
+    wrote = []
+
+    def until_full(path, shard):
+        if len(wrote) == 2:
+            raise OSError(errno.ENOSPC, "no room left on the disk", str(path))
+        wrote.append(path)
+        write_shard(path, shard)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("itl_hf.embedding.store.write_shard", until_full)
+        with pytest.raises(OSError, match="no room left"):
+            embed(texts(), HashEmbedder(), tmp_path, shard_rows=10)
     again = HashEmbedder()
-    features = embed(texts(), again, tmp_path)
-    assert again.rows_embedded == ROWS - 2 * done
-    np.testing.assert_array_equal(features, embed(texts(), HashEmbedder()))
+    np.testing.assert_array_equal(embed(texts(), again, tmp_path), embed(texts(), HashEmbedder()))
+    assert again.rows_embedded == 20

@@ -1,12 +1,12 @@
 import functools
+import importlib.util
 import logging
 
 import peft
 import pytest
 import torch
 
-from itl_hf.embedding import HiddenStates
-from itl_hf.embedding.hidden_states import pool, resolve_layer
+from itl_hf.embedding import HiddenStates, identity
 from tests.tiny_models import ARCHITECTURES, CAUSAL, EOS, PAD, SENTENCES, tiny_model, tiny_tokenizer
 
 ROWS = [{"text": text} for text in (*SENTENCES, "Paris", "A dog", " ".join(SENTENCES[:2]))]
@@ -161,47 +161,79 @@ def test_unlabelled_targets_equal_labelled_prompts(architecture):
     torch.testing.assert_close(labelled, unlabelled)
 
 
-def test_pool_ignores_padding_even_if_nan():
-    hidden = torch.full((2, 4, 3), torch.nan)
-    hidden[0, 1:3] = torch.tensor([[1.0], [4.0]])
-    hidden[1, :1] = 7.0
-    span = torch.tensor([[False, True, True, False], [True, False, False, False]])
-    assert pool(hidden, span, "mean")[:, 0].tolist() == [2.5, 7.0]
-    assert pool(hidden, span, "weighted_mean")[:, 0].tolist() == [3.0, 7.0]
-    assert pool(hidden, span, "last")[:, 0].tolist() == [4.0, 7.0]
+def test_skipped_tokens_are_read_but_not_pooled():
+    tokenizer = tiny_tokenizer()
+    states = plain_hidden_states(shared_model("llama"), tokenizer, "The capital of France is Paris.")[2]
+    start = len(tokenizer("The capital of France")["input_ids"])
+    row = {"prompt": "The capital of France", "completion": " is Paris."}
+    for span, skip, expected in (
+        ("prompt", 1, states[1:start].mean(0)),
+        ("whole", 3, states[3:].mean(0)),
+        ("prompt", 100, states[start - 1]),  # nothing else is left
+        ("completion", 1, states[start:].mean(0)),
+    ):
+        features = embedder(layer=2, span=span, skip_tokens=skip).embed([row])
+        torch.testing.assert_close(features[0], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_pool_accumulates_in_float32():
-    hidden = torch.full((1, 4096, 1), 1.0, dtype=torch.bfloat16)
-    features = pool(hidden, torch.ones(1, 4096, dtype=torch.bool), "weighted_mean")
-    assert features.dtype == torch.float32
-    torch.testing.assert_close(features, torch.ones(1, 1))
+# --- several layers and poolings
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_several_layers_in_one_pass(architecture, caplog):
+    layers, poolings = [0, LAYERS, 1], ["last", "mean", "weighted_mean"]
+    with caplog.at_level(logging.WARNING):
+        hidden = embedder(architecture, layer=layers, pooling=poolings)
+        together = hidden.embed(ROWS)
+    assert not caplog.records, "the early exit was not used"
+    assert together.shape == (len(ROWS), hidden.dimension) == (len(ROWS), 9 * 32)
+    assert [(part.layer, part.pooling) for part in hidden.parts] == [(k, p) for k in layers for p in poolings]
+    for part in hidden.parts:
+        alone = embedder(architecture, layer=part.layer, pooling=part.pooling).embed(ROWS)
+        torch.testing.assert_close(together[:, part.columns], alone, atol=1e-6, rtol=1e-5)
+
+
+def test_several_layers_by_their_share_of_the_depth():
+    assert embedder(layer=[0.34, 0.75, -1]).layers == (1, 2, 3)
+
+
+def test_nothing_runs_beyond_the_last_of_several_layers():
+    model = tiny_model()
+    hidden = HiddenStates(model, tokenizer=tiny_tokenizer(), layer=[2, 0, 1])
+    hidden.embed(ROWS[:1])  # compares the early exit with the full pass
+    model.model.layers[2].register_forward_hook(lambda *_: pytest.fail("a block beyond ran"))
+    passes = []
+    model.model.layers[0].register_forward_hook(lambda *_: passes.append(1))
+    hidden.embed(ROWS[:1])
+    assert len(passes) == 1
+
+
+def test_several_layers_of_a_model_without_block_list():
+    expected = embedder(layer=[1, 3]).embed(ROWS)
+    hidden = embedder(layer=[1, 3])
+    hidden.backbone.blocks = None
+    torch.testing.assert_close(hidden.embed(ROWS), expected)
+
+
+def test_prepared_rows_come_with_their_tokens():
+    hidden = embedder(batch_tokens=50)
+    embedded = hidden.embed_prepared(hidden.prepare(ROWS))
+    torch.testing.assert_close(embedded.features, hidden.embed(ROWS))
+    assert embedded.columns["tokens"].tolist() == [len(tiny_tokenizer()(row["text"])["input_ids"]) for row in ROWS]
 
 
 # --- arguments
 
 
 @pytest.mark.parametrize(
-    ("layer", "expected"), [(0.75, 22), (1.0, 30), (0.01, 0), (0.1, 3), (30, 30), (-1, 30), (-31, 0)]
-)
-def test_resolve_layer(layer, expected):
-    assert resolve_layer(layer, 30) == expected
-
-
-def test_resolve_layer_is_not_thrown_by_rounding():
-    assert resolve_layer(0.29, 100) == 29
-
-
-@pytest.mark.parametrize("layer", [31, -32, 0.0, 1.5, -0.5, True, "last", float("nan")])
-def test_bad_layers(layer):
-    with pytest.raises((ValueError, TypeError), match="layer"):
-        resolve_layer(layer, 30)
-
-
-@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"pooling": "max"}, "pooling must be one of"),
+        ({"pooling": ["mean", "mean"]}, "twice the same"),
+        ({"layer": []}, "layer must name one layer or different ones"),
+        ({"layer": [1, -3]}, "different ones"),
+        ({"skip_tokens": -1}, "skip_tokens"),
+        ({"skip_tokens": 1.5}, "skip_tokens"),
         ({"span": "answer"}, "span must be one of"),
         ({"batch_tokens": 0}, "batch_tokens"),
         ({"max_length": 129}, "max_length=129 is more than the model's context of 128"),
@@ -274,13 +306,58 @@ def test_path_and_object_agree(architecture, tmp_path):
     assert loaded.fingerprint()["weights"] == HiddenStates(model, tokenizer=tokenizer).fingerprint()["weights"]
 
 
-def test_half_precision(tmp_path):
+@pytest.mark.parametrize(("dtype", "closeness"), [("bfloat16", 0.999), ("float16", 0.99999)])
+def test_half_precision(dtype, closeness, tmp_path):
     tiny_model().save_pretrained(tmp_path)
-    half = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer(), dtype="bfloat16")
+    half = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer(), dtype=dtype)
     features, expected = half.embed(ROWS), embedder(layer=0.75).embed(ROWS)
     assert features.dtype == torch.float32
-    assert torch.cosine_similarity(features, expected).min() > 0.999
-    assert half.fingerprint()["dtype"] == "bfloat16"
+    assert torch.cosine_similarity(features, expected).min() > closeness
+    assert half.fingerprint()["dtype"] == dtype
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_attention_does_not_matter(attention):
+    model = tiny_model(attn_implementation=attention)
+    assert model.config._attn_implementation == attention
+    features = HiddenStates(model, tokenizer=tiny_tokenizer()).embed(ROWS)
+    torch.testing.assert_close(features, embedder().embed(ROWS), atol=1e-5, rtol=1e-5)
+
+
+def test_of_an_encoder_decoder_the_encoder_reads_both_parts():
+    row = {"prompt": "The capital of France", "completion": " is Paris."}
+    states = plain_hidden_states(shared_model("t5"), tiny_tokenizer(), "The capital of France is Paris.")[2]
+    features = embedder("t5", layer=2, span="whole").embed([row])
+    torch.testing.assert_close(features[0], states.mean(0), atol=1e-5, rtol=1e-5)
+    prompt = embedder("t5", layer=2).embed([row])
+    torch.testing.assert_close(prompt, embedder("t5", layer=2).embed([{"prompt": row["prompt"]}]))
+
+
+def test_four_bits_need_bitsandbytes(tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    hide = lambda name, *rest: None if name == "bitsandbytes" else find_spec(name, *rest)
+    monkeypatch.setattr(importlib.util, "find_spec", hide)
+    with pytest.raises(ImportError, match="pip install bitsandbytes"):
+        HiddenStates(str(tmp_path), load_in_4bit=True)
+    with pytest.raises(ValueError, match="given as an object"):
+        embedder(load_in_4bit=True)
+
+
+def test_four_bits(tmp_path, monkeypatch):
+    pytest.importorskip("bitsandbytes")
+    tiny_model(hidden_size=64, intermediate_size=128).save_pretrained(tmp_path)
+    plain = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer())
+    quantised = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer(), load_in_4bit=True)
+    features, expected = quantised.embed(ROWS), plain.embed(ROWS)
+    assert not torch.allclose(features, expected, atol=1e-3)
+    assert torch.cosine_similarity(features, expected).min() > 0.9
+    again = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer(), load_in_4bit=True)
+    # Before a pass and after one, which reorders the weights on some CPUs.
+    assert quantised.fingerprint() == again.fingerprint() != plain.fingerprint()
+    reads = []
+    monkeypatch.setattr(identity, "_sum", lambda tensor: reads.append(1) or b"")
+    assert quantised.fingerprint() == again.fingerprint()
+    assert not reads
 
 
 def lora(model):
@@ -302,6 +379,18 @@ def test_live_adapters_count():
     assert hidden.fingerprint() == print_with
 
 
+def test_merged_and_live_adapters_agree():
+    model = lora(tiny_model())
+    live = HiddenStates(model, tokenizer=tiny_tokenizer(), layer=2)
+    expected, before = live.embed(ROWS), live.fingerprint()["weights"]
+    model.merge_adapter()
+    torch.testing.assert_close(live.embed(ROWS), expected, atol=1e-5, rtol=1e-5)
+    assert live.fingerprint()["weights"] != before  # other weights run, if to the same effect
+    model.unmerge_adapter()
+    merged = HiddenStates(model.merge_and_unload(), tokenizer=tiny_tokenizer(), layer=2)
+    torch.testing.assert_close(merged.embed(ROWS), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_prompt_learning_is_refused():
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     with pytest.raises(TypeError, match="virtual tokens"):
@@ -316,6 +405,7 @@ def test_fingerprint_sees_every_setting():
     others = {
         "layer": embedder(layer=1),
         "pooling": embedder(pooling="last"),
+        "skip_tokens": embedder(skip_tokens=1),
         "span": embedder(span="whole"),
         "max_length": embedder(max_length=16),
         "tokenizer": embedder(tokenizer=tiny_tokenizer(wrapped=True)),
@@ -326,21 +416,8 @@ def test_fingerprint_sees_every_setting():
         assert key in differing
         assert differing <= {key, "weights"}  # the weights are those up to the layer
     assert embedder(batch_tokens=7).fingerprint() == base
-
-
-def test_fingerprint_sees_a_single_weight():
-    model = tiny_model()
-    hidden = HiddenStates(model, tokenizer=tiny_tokenizer(), layer=2)
-    before = hidden.fingerprint()
-    hidden.embed(ROWS)
-    assert hidden.fingerprint() == before
-    model.model.layers[2].mlp.up_proj.weight.data[3, 5] += 1.0  # beyond the layer
-    assert hidden.fingerprint() == before
-    model.model.layers[1].mlp.up_proj.weight.data[3, 5] += 1e-3
-    assert hidden.fingerprint()["weights"] != before["weights"]
-
-
-def test_fingerprint_sees_the_config():
-    plain, other = (tiny_model(rms_norm_eps=eps) for eps in (1e-6, 1e-2))
-    prints = [HiddenStates(m, tokenizer=tiny_tokenizer()).fingerprint()["weights"] for m in (plain, other)]
-    assert prints[0] != prints[1]
+    several = [embedder(layer=layers).fingerprint() for layers in ([1, 2], [2, 1], [0, 2])]
+    assert len({print_["layer"] for print_ in (base, *several)}) == 4
+    assert (
+        embedder(pooling=["mean", "last"]).fingerprint()["pooling"] != embedder(pooling="mean").fingerprint()["pooling"]
+    )

@@ -1,0 +1,112 @@
+"""`itl-hf embed`: a dataset in, its features in a store, where `select` finds them."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from itl_hf.cli import models
+from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.models import EmbedderName
+
+if TYPE_CHECKING:
+    from itl_hf.embedding.store import FeatureStore
+
+
+def embed(
+    store: Annotated[Path, typer.Option("--store", help="Folder that keeps the features of any number of datasets.")],
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Rows: a file, a folder or a Hub dataset.")] = None,
+    dataset_name: Annotated[str | None, typer.Option("--dataset_name", help="Another way to give DATA.")] = None,
+    dataset_train_split: Annotated[
+        str, typer.Option("--dataset_train_split", "--split", help="Split of a folder or Hub dataset.")
+    ] = "train",
+    dataset_config: Annotated[str | None, typer.Option("--dataset_config", help="Subset of a Hub dataset.")] = None,
+    embedder: models.EmbedderOption = EmbedderName.hidden_states,
+    model_name_or_path: models.ModelOption = None,
+    span: models.SpanOption = None,
+    layer: models.LayerOption = None,
+    pooling: models.PoolingOption = None,
+    skip_tokens: models.SkipOption = None,
+    packing: models.PackingOption = False,
+    compile: models.CompileOption = False,
+    modules: models.ModulesOption = None,
+    dimension: models.DimensionOption = None,
+    rank: models.RankOption = None,
+    labels: models.LabelsOption = None,
+    prompt_name: models.PromptOption = None,
+    normalize_embeddings: models.NormalizeOption = False,
+    max_length: models.LengthOption = None,
+    batch_tokens: models.BatchOption = None,
+    dtype: models.DtypeOption = None,
+    load_in_4bit: models.FourBitOption = False,
+    device: models.DeviceOption = None,
+    revision: models.RevisionOption = None,
+    trust_remote_code: models.TrustOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Embed a dataset into a store, where `itl-hf select` finds it.
+
+    Rows that are in the store already are not embedded again; an interrupted run goes on where it was. On several
+    processes: torchrun --nproc_per_node 2 -m itl_hf embed ...
+
+    Example: itl-hf embed pool.jsonl --store features
+    """
+    settings = models.given(locals())
+    name = _one_name(data, dataset_name)
+    # Heavy imports wait until the command runs, so that --help is quick.
+    from itl_hf import distributed
+    from itl_hf.cli.rows import load_rows
+    from itl_hf.embedding.embed import embed as embed_dataset
+    from itl_hf.embedding.layout import feature_directory
+    from itl_hf.embedding.rows import row_keys
+    from itl_hf.embedding.store import FeatureStore
+
+    rows = load_rows(name, dataset_train_split, dataset_config)
+    built = models.build_embedder(embedder, model_name_or_path, settings)
+    keys, fingerprint = row_keys(rows, built), built.fingerprint()
+    directory = feature_directory(store, fingerprint, keys.hash)
+    started, there = time.monotonic(), _is_finished(directory)
+    embed_dataset(rows, built, directory, fingerprint=fingerprint, rows_hash=keys)
+    seconds = time.monotonic() - started
+    if distributed.rank() != 0:
+        return
+    finished = FeatureStore.open(directory)
+    done = "found in the store, nothing was embedded" if there else f"embedded in {seconds:.1f} s"
+    flags = models.as_flags(embedder, model_name_or_path, settings)
+    typer.echo(_summary(finished, done, _pool_flags(name, dataset_train_split, dataset_config), store, flags))
+
+
+def _one_name(data: str | None, dataset_name: str | None) -> str:
+    if (data is None) == (dataset_name is None):
+        raise typer.BadParameter("give the rows once: as DATA, or with --dataset_name")
+    return str(data or dataset_name)
+
+
+def _is_finished(directory: Path) -> bool:
+    from itl_hf.embedding.store import FeatureStore
+
+    try:
+        FeatureStore.open(directory)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _pool_flags(name: str, split: str, subset: str | None) -> list[str]:
+    words = ["--pool", name]
+    words += [] if split == "train" else ["--pool_split", split]
+    return words + ([] if subset is None else ["--pool_config", subset])
+
+
+def _summary(finished: FeatureStore, done: str, pool: list[str], store: Path, flags: str) -> str:
+    command = shlex.join(["itl-hf", "select", *pool, "--store", str(store)])
+    return (
+        f"{finished.num_rows:,} rows ({finished.stored_rows:,} distinct), {finished.dimension:,} numbers each; {done}\n"
+        f"in {finished.directory}\n"
+        f"to pick from them: {command}{' ' * bool(flags)}{flags} --targets ... --num_examples ... --output_dir ...\n"
+        f"in Python: FeatureStore.open({str(finished.directory)!r}).features()"
+    )

@@ -1,0 +1,103 @@
+"""Embedding on several processes: the same store as on one, and what happens when one of them fails."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from itl_hf.embedding import FeatureStore
+
+ROOT = Path(__file__).parents[2]
+
+
+def scenario(name, folder):
+    command = [sys.executable, "-m", "tests.embedding.forked", name, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def sharing(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sharing")
+    return folder, scenario("sharing", folder)
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory):
+    return scenario("trouble", tmp_path_factory.mktemp("trouble"))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["store", "memory", "stream"])
+def test_every_process_has_the_same_features(sharing, kind, size):
+    workers = sharing[1][f"{kind}-{size}"]["workers"]
+    assert [worker["world"] for worker in workers] == [size] * size
+    assert {worker["features"] for worker in workers} == {sharing[1]["memory-1"]["workers"][0]["features"]}
+    # 83 distinct texts; of a stream, equal rows are found within a shard only.
+    assert sum(worker["rows"] for worker in workers) == (101 if kind == "stream" else 83)
+    assert sum(worker["checked"] for worker in workers) == 101
+    assert min(worker["rows"] for worker in workers) >= 101 // size // 2
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("kind", ["store", "stream"])
+def test_the_store_does_not_tell_how_many_made_it(sharing, kind, size):
+    alone, shared = (sharing[0] / f"{kind}-{number}" for number in (1, size))
+    names = sorted(path.name for path in alone.iterdir())
+    assert sorted(path.name for path in shared.iterdir()) == names
+    for name in names:
+        assert (alone / name).read_bytes() == (shared / name).read_bytes(), name
+    statistics = [FeatureStore.open(path).statistics() for path in (alone, shared)]
+    assert statistics[0].mean.tobytes() == statistics[1].mean.tobytes()
+
+
+def errors(result):
+    assert result["seconds"] < 30  # nobody waits for a process that will not come
+    return [worker.get("error") for worker in result["workers"]]
+
+
+@pytest.mark.parametrize(
+    ("what", "first", "second"),
+    [
+        ("fails", "process 1 failed: ValueError: the model broke", "ValueError: the model broke"),
+        ("interrupted", "process 1 failed: KeyboardInterrupt", "KeyboardInterrupt"),
+        ("bad_row", "process 1 failed: ValueError: the model broke", "ValueError: the model broke"),
+        ("other_model", "process 1 was called with other arguments", "layer is 1 there and 0 here"),
+        ("other_rows", "process 1 was called with other arguments", "rows is 101 there and 100 here"),
+        ("not_shared", "must be on a file system that all", "must be on a file system that all"),
+    ],
+)
+def test_one_failure_ends_all(trouble, what, first, second):
+    found = errors(trouble[what])
+    assert first in found[0]
+    assert second in found[1]
+
+
+def test_a_death_without_a_word_is_noticed(trouble):
+    for name, place in (("dies", 0), ("first_dies", 1)):
+        assert "another process ended without a word" in errors(trouble[name])[place]
+        assert trouble[name]["workers"][1 - place]["code"] == -9
+
+
+def test_after_a_failure_only_the_rest_is_embedded(trouble):
+    workers = trouble["recovered"]["workers"]
+    assert 0 < sum(worker["rows"] for worker in workers) <= 100 - 16
+    assert len({worker["features"] for worker in workers}) == 1
+
+
+@pytest.mark.parametrize("name", ["kills", "kills-streamed"])
+def test_sigkill_at_random_moments(tmp_path, name):
+    """Twenty kills, one and two processes in turn: at most the shard in flight of each is lost, and nothing else."""
+    result = scenario(name, tmp_path)
+    assert result["kills"] >= 20
+    assert result["sizes"] == [1, 2]
+    assert result["most_lost_beyond_one_each"] <= 0
+    assert result["embedded_at_last"] == result["missing_at_last"]
+    assert result["codes"] == [0, 0, 0]
+    assert result["same_names"]
+    assert result["same_bytes"]
+    assert result["rows"] == 800
+    assert len({shards for _, shards in result["rounds"]}) >= 5  # the kills came in the midst of work
