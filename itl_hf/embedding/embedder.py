@@ -14,6 +14,23 @@ if TYPE_CHECKING:
 Fingerprint = dict[str, str | int | float | bool | None]
 
 
+def identifying(fingerprint: Fingerprint) -> Fingerprint:
+    """The entries that tell one work from another: a model's name and revision do not, where its weights are hashed.
+
+    They are kept for people to read; a model's folder may be moved or copied, and its features stay the same.
+
+    Example:
+        >>> identifying({"model": "a/folder", "weights": "3f2c", "layer": 3})
+        {'weights': '3f2c', 'layer': 3}
+    """
+
+    def is_name(key: str) -> bool:
+        prefix, dot, last = key.rpartition(".")  # parts of a combined embedder have a prefix
+        return last in ("model", "revision") and f"{prefix}{dot}weights" in fingerprint
+
+    return {key: value for key, value in fingerprint.items() if not is_name(key)}
+
+
 @dataclass(frozen=True)
 class Embedded:
     """Feature rows together with what else is known of each row.

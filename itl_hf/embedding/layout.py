@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itl_hf.embedding.embedder import identifying
+
 if TYPE_CHECKING:
     from itl_hf.embedding.embedder import Fingerprint
 
@@ -27,5 +29,5 @@ def feature_directory(store: str | os.PathLike[str], fingerprint: Fingerprint, r
         >>> feature_directory("features", {"embedder": "tiny"}, "00").name
         'c757aeaae3258040'
     """
-    work = json.dumps([fingerprint, rows_hash], sort_keys=True)
+    work = json.dumps([identifying(fingerprint), rows_hash], sort_keys=True)
     return Path(store) / hashlib.sha256(work.encode()).hexdigest()[:16]

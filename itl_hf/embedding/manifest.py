@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from itl_hf.embedding.embedder import identifying
 from itl_hf.embedding.files import write_whole
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Manifest:
         """What must be equal for features to be the same."""
         rows = "streamed" if self.streamed else self.rows
         own = {"rows": rows, "dimension": self.dimension, "storage_dtype": self.storage_dtype}
-        return own | {f"embedder's {key}" if key in own else key: value for key, value in self.fingerprint.items()}
+        entries = identifying(self.fingerprint).items()
+        return own | {f"embedder's {key}" if key in own else key: value for key, value in entries}
 
     @property
     def has_index(self) -> bool:

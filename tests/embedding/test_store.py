@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from itl_hf.embedding.files import only_writer, remove_temporary
+from itl_hf.embedding.layout import feature_directory
 from itl_hf.embedding.store import FeatureStore
 
 FINGERPRINT = {"model": "tiny", "layer": 2, "revision": None, "scale": 0.1}
@@ -342,3 +343,16 @@ def test_a_stream_is_finished_when_its_length_is_known(tmp_path):
         open_store(tmp_path, rows=None).finish(4)
     with pytest.raises(ValueError, match="rows: 'streamed' there, 7 now"):
         open_store(tmp_path, rows=7)
+
+
+def test_a_model_that_was_moved_is_the_same_work(tmp_path):
+    made = {"embedder": "tiny", "model": "a/folder", "revision": None, "weights": "3f2c"}
+    store = FeatureStore(tmp_path, made, rows=2, dimension=3)
+    store.write(0, np.ones((2, 3), dtype=np.float32))
+    moved = {**made, "model": "another/folder", "revision": "main"}
+    assert FeatureStore(tmp_path, moved, rows=2, dimension=3).missing() == []
+    assert feature_directory("x", made, "00") == feature_directory("x", moved, "00")
+    with pytest.raises(ValueError, match="weights: '3f2c' there, 'beef' now"):
+        FeatureStore(tmp_path, {**made, "weights": "beef"}, rows=2, dimension=3)
+    # Without a hash of weights the name is all there is to go by.
+    assert feature_directory("x", {"model": "a"}, "00") != feature_directory("x", {"model": "b"}, "00")
