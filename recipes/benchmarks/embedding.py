@@ -1,0 +1,239 @@
+"""Embedding: speed against the usual loop and against bare forward passes, and memory.
+
+    python -m recipes.benchmarks.embedding                       # results/embedding.json, about twenty minutes
+    python -m recipes.benchmarks.embedding --only hidden gpu
+
+Times are CPU seconds of one thread (of one process on a GPU, wall seconds). All ways of one part take turns on the same
+texts, chunk by chunk, so that a busy machine slows all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from itl_hf import HiddenStates, SentenceEncoder
+from itl_hf.embedding import embed, token_batches
+from itl_hf.text import plain_text
+from recipes.benchmarks.pools import Texts, minilm
+from recipes.offline import smollm2
+
+RESULTS = Path(__file__).parent / "results" / "embedding.json"
+CHUNK = 256
+
+
+def mixed_texts(count: int, seed: int = 0) -> list[str]:
+    """Prompts and answers of many lengths, in random order; some of them joined, so that lengths spread widely."""
+    rows = [" ".join(plain_text(row)) for row in Texts(0).pool]
+    rng = random.Random(seed)
+    texts = [" ".join(rng.choices(rows, k=rng.choice((1, 1, 1, 2)))) for _ in range(count)]
+    return texts
+
+
+def take_turns(
+    ways: dict[str, Callable[[list[str]], object]], texts: list[str], chunk: int = CHUNK
+) -> dict[str, float]:
+    """CPU seconds of each way over all texts, in turns of `chunk` texts; the first turn is a warm-up."""
+    spent = dict.fromkeys(ways, 0.0)
+    for way in ways.values():
+        way(texts[:16])
+    for first in range(0, len(texts), chunk):
+        for name, way in ways.items():
+            start = time.process_time()
+            way(texts[first : first + chunk])
+            spent[name] += time.process_time() - start
+    return spent
+
+
+def bare(model: Any, shapes: Sequence[tuple[int, int]], device: str) -> None:
+    """Forward passes over batches without padding, of these (rows, length) and with nothing done before or after."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for rows, length in shapes:
+            model(input_ids=torch.randint(5, 40_000, (rows, length), generator=generator).to(device), use_cache=False)
+
+
+def ideal_shapes(tokenizer: Any, texts: list[str], batch_tokens: int) -> list[tuple[int, int]]:
+    """As many tokens as the texts have, in batches of equal length."""
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    return [
+        (len(batch), round(sum(lengths[i] for i in batch) / len(batch)))
+        for batch in token_batches(lengths, batch_tokens)
+    ]
+
+
+def usual(model: Any, tokenizer: Any, texts: list[str], batch_size: int = 32) -> torch.Tensor:
+    """The loop that most people write: batches in the order of arrival, padded, all hidden states kept."""
+    found = []
+    for first in range(0, len(texts), batch_size):
+        batch = tokenizer(texts[first : first + batch_size], padding=True, return_tensors="pt").to(model.device)
+        with torch.no_grad():
+            hidden = model(**batch, output_hidden_states=True).hidden_states[-1]
+        mask = batch["attention_mask"][..., None]
+        found.append((hidden * mask).sum(1) / mask.sum(1))
+    return torch.cat(found)
+
+
+def hidden(count: int = 2048) -> dict[str, Any]:
+    """SmolLM2-135M on mixed-length texts: ours with all layers and with half, the usual loop, bare passes."""
+    full = HiddenStates(str(smollm2()), layer=-1)
+    half = HiddenStates(full.backbone.model, tokenizer=full.language_model.tokenizer, layer=0.5)
+    model, tokenizer = full.backbone.model, full.language_model.tokenizer
+    texts, budget = mixed_texts(count), 8192
+
+    def ours(embedder: HiddenStates) -> Callable[[list[str]], object]:
+        return lambda part: embed(Dataset.from_dict({"text": part}), embedder, description="")
+
+    spent = take_turns(
+        {
+            "all_layers": ours(full),
+            "half_of_the_layers": ours(half),
+            "usual_loop": lambda part: usual(model, tokenizer, part),
+            "bare_forward": lambda part: bare(model, ideal_shapes(tokenizer, part, budget), "cpu"),
+        },
+        texts,
+    )
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    return {
+        "texts": count,
+        "tokens": sum(lengths),
+        "shortest_median_longest": [min(lengths), int(np.median(lengths)), max(lengths)],
+        "seconds": spent,
+        "tokens_per_second": sum(lengths) / spent["all_layers"],
+        "share_of_bare_forward": spent["bare_forward"] / spent["all_layers"],
+        "times_the_usual_loop": spent["usual_loop"] / spent["all_layers"],
+        "half_against_all": spent["all_layers"] / spent["half_of_the_layers"],
+    }
+
+
+def sentences(count: int = 8192) -> dict[str, Any]:
+    """all-MiniLM-L6-v2: our embedder and driver against `SentenceTransformer.encode` on the same texts."""
+    embedder = SentenceEncoder(minilm())
+    texts = mixed_texts(count)
+    model: Any = embedder.model
+    spent = take_turns(
+        {
+            "ours": lambda part: embed(Dataset.from_dict({"text": part}), embedder, description=""),
+            "encode": lambda part: model.encode(part, batch_size=32, show_progress_bar=False),
+        },
+        texts,
+        chunk=2048,
+    )
+    mine = np.asarray(embed(Dataset.from_dict({"text": texts[:64]}), embedder, description=""))
+    apart = float(np.abs(mine - model.encode(texts[:64])).max())
+    return {
+        "texts": count,
+        "seconds": spent,
+        "ours_against_encode": spent["encode"] / spent["ours"],
+        "largest_difference": apart,
+    }
+
+
+MEASURE = """
+import sys, torch
+torch.set_num_threads(1)
+from datasets import Dataset
+from itl_hf import SentenceEncoder
+from itl_hf.embedding import embed
+from recipes.benchmarks.embedding import mixed_texts
+from recipes.benchmarks.pools import minilm
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+def texts(count):
+    few = mixed_texts(500)
+    for i in range(count):
+        yield {"text": f"{i} {few[i % 500]}"[:80]}
+rows = int(sys.argv[1])
+data = Dataset.from_generator(texts, gen_kwargs={"count": rows}, cache_dir=sys.argv[2])
+embed(data, SentenceEncoder(minilm()), sys.argv[2] + "/features")
+print(peak())
+"""
+
+
+def memory() -> dict[str, Any]:
+    """Peak memory of 10k and of 40k rows: what a row needs is on disk, not in memory."""
+    import tempfile
+
+    found: dict[str, Any] = {}
+    for rows in (10_000, 40_000):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-c", MEASURE, str(rows), folder]
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found[f"peak_mib_{rows}_rows"] = int(output.split()[-1]) / 2**20
+    found["growth"] = found["peak_mib_40000_rows"] / found["peak_mib_10000_rows"]
+    return found
+
+
+def gpu() -> dict[str, Any]:
+    """On a GPU: tokens a second of a Llama of about 1B parameters at T = 512, and the share of the bf16 matrix peak."""
+    if not torch.cuda.is_available():
+        return {"device": "none: not measured"}
+    from transformers import LlamaConfig, LlamaModel
+
+    config = LlamaConfig(
+        hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8
+    )
+    model: Any = LlamaModel(config)
+    model = model.to("cuda", torch.bfloat16).eval()
+    rows, length = 64, 512
+    shapes = [(rows, length)] * 8
+    bare(model, shapes[:2], "cuda")
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    bare(model, shapes, "cuda")
+    torch.cuda.synchronize()
+    seconds, tokens = time.perf_counter() - start, len(shapes) * rows * length
+    parameters = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name)
+    square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    square @ square
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(10):
+        square @ square
+    torch.cuda.synchronize()
+    peak = 10 * 2 * 8192**3 / (time.perf_counter() - start)
+    return {
+        "device": torch.cuda.get_device_name(),
+        "parameters": parameters,
+        "tokens_per_second": tokens / seconds,
+        "share_of_matrix_peak": 2 * parameters * tokens / seconds / peak,
+    }
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "hidden": hidden,
+    "sentences": sentences,
+    "memory": memory,
+    "gpu": gpu,
+}
+
+
+def main() -> None:
+    """Runs the parts asked for and keeps their figures beside those of earlier runs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in options.only:
+        machine = {"threads": 1, "cpu": platform.processor() or platform.machine(), "torch": torch.__version__}
+        results[name] = {**PARTS[name](), "machine": machine}
+        print(name, json.dumps(results[name], indent=2), flush=True)
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
