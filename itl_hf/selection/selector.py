@@ -5,30 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import platform
-from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 from datasets import Dataset, DatasetDict
 
-import itl_hf
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedder import Embedder, Fingerprint
 from itl_hf.embedding.layout import feature_directory
 from itl_hf.embedding.rows import RowKeys, row_keys
 from itl_hf.gp.preparation import Standardization
-from itl_hf.gp.theory import pool_limits
 from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resolve_acquisition
+from itl_hf.selection.assemble import Material, assemble, versions
 from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
 from itl_hf.selection.defaults import resolve_model
-from itl_hf.selection.layout import principal_layout
 from itl_hf.selection.rows import KernelLike, RowSelection, check_count, select_rows
 from itl_hf.selection.selection import COLUMNS, Selection
 from itl_hf.selection.sources import Features
-from itl_hf.text import Row, as_dataset, as_targets, row_format
+from itl_hf.text import Row, as_dataset, as_targets, plain_text, row_format
 
 Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
 
@@ -141,11 +137,11 @@ class Selector:
         more = None
         if all(value is None for value in limited.values()):
             more = functools.partial(self._extend, material, rows, replace, list(already_selected or ()))
-        return _gather(rows, material, more)
+        return assemble(rows, material, more)
 
     def _pick(
         self,
-        material: _Material,
+        material: Material,
         num_examples: int,
         acquisition: Acquisition,
         replace: bool,
@@ -166,16 +162,16 @@ class Selector:
         )
 
     def _extend(
-        self, material: _Material, rows: RowSelection, replace: bool, known: list[int], num_examples: int
+        self, material: Material, rows: RowSelection, replace: bool, known: list[int], num_examples: int
     ) -> Selection:
         """The same selection with further picks; the noise stays what it was."""
         noise = {name: rows.record[name] for name in ("noise_std", "target_noise_std")}
         acquisition = dataclasses.replace(self.acquisition, **noise)  # type: ignore[type-var]
         rest = self._pick(material, num_examples, acquisition, replace, [*known, *rows.indices.tolist()])
         joined = rows.then(rest)
-        return _gather(joined, material, functools.partial(self._extend, material, joined, replace, known))
+        return assemble(joined, material, functools.partial(self._extend, material, joined, replace, known))
 
-    def _embed_both(self, pool: Dataset, targets: Dataset) -> _Material:
+    def _embed_both(self, pool: Dataset, targets: Dataset) -> Material:
         # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
         target_work = self._work(targets, "targets", self._embedder_of(targets))
         pool_work = self._work(pool, "pool", self.embedder)
@@ -184,6 +180,7 @@ class Selector:
                 f"features of the targets have {target_work.embedder.dimension} numbers and those of the pool "
                 f"{pool_work.embedder.dimension}: targets_embedder must be of the same kind"
             )
+        _warn_if_spans_differ(pool_work, target_work)
         target_features, pool_features = (self._embed(work) for work in (target_work, pool_work))
         provenance = {
             "embedder": pool_work.fingerprint,
@@ -192,7 +189,7 @@ class Selector:
             "targets_fingerprint": target_work.keys.hash,
             "versions": versions(),
         }
-        return _Material(pool, targets, pool_features, target_features, provenance)
+        return Material(pool, targets, pool_features, target_features, provenance)
 
     def _embedder_of(self, targets: Dataset) -> Embedder:
         if self.targets_embedder is not None:
@@ -231,44 +228,6 @@ class _Work:
     keys: RowKeys
 
 
-@dataclasses.dataclass(frozen=True)
-class _Material:
-    """What a selection is made from."""
-
-    pool: Dataset
-    targets: Dataset
-    pool_features: Features  # (N, d)
-    target_features: Features  # (m, d)
-    provenance: dict[str, Any]
-
-
-def _gather(rows: RowSelection, material: _Material, more: Callable[[int], Selection] | None) -> Selection:
-    prepared, setting = rows.pool, rows.setting
-    limits = pool_limits(prepared, setting, include=rows.indices.tolist())
-    measured = {
-        "rows": limits.rows,
-        "exact": limits.exact,
-        "pool_effective_rank": limits.pool_rank,
-        "usual_reach": limits.usual_reach,
-    }
-    layout = principal_layout(prepared, setting.targets, rows.indices.tolist())
-    prepared.release()
-    return Selection(
-        dataset=_picked(material.pool, rows),
-        targets=material.targets,
-        indices=rows.indices,
-        gains=rows.gains,
-        target_variance=rows.target_variance,
-        irreducible=limits.irreducible.numpy(),
-        whole_pool=limits.whole_pool.numpy(),
-        reach=limits.reach.numpy(),
-        pool_size=len(material.pool),
-        record=rows.record | material.provenance | {"pool_limits": measured},
-        layout=layout,
-        more=more,
-    )
-
-
 def _column(pool: Dataset, values: Any, name: str) -> Any:
     """A column of the pool where a name was given, else the values themselves."""
     if not isinstance(values, str):
@@ -276,17 +235,6 @@ def _column(pool: Dataset, values: Any, name: str) -> Any:
     if values not in pool.column_names:
         raise ValueError(f"{name}: the pool has no column {values!r}; its columns are {pool.column_names}")
     return pool[values][:]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the picks depend on."""
-    found = {"itl_hf": itl_hf.__version__, "python": platform.python_version()}
-    for package in ("torch", "transformers", "datasets", "peft"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _check_columns(pool: Dataset, targets: Dataset) -> None:
@@ -298,17 +246,12 @@ def _check_columns(pool: Dataset, targets: Dataset) -> None:
         raise ValueError(f"pool already has the columns {taken}, which a selection adds; rename or remove them first")
 
 
-def _picked(pool: Dataset, rows: RowSelection) -> Dataset:
-    nearest = rows.similarity.argmax(1)
-    columns = {
-        "pool_index": rows.indices,
-        "itl_rank": np.arange(len(rows)),
-        "itl_gain": rows.gains,
-        "itl_nearest_target": nearest,
-        "itl_similarity": rows.similarity[np.arange(len(rows)), nearest],
-    }
-    table = pool.select(rows.indices).with_format("arrow")[:]  # few rows: in memory, without files or progress bars
-    picked = Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata))
-    for name, values in columns.items():
-        picked = picked.add_column(name, values.tolist())
-    return picked
+def _warn_if_spans_differ(pool: _Work, targets: _Work) -> None:
+    """Points out that whole conversations are compared with prompts alone, which finds the rows without an answer."""
+    spans = pool.fingerprint.get("span"), targets.fingerprint.get("span")
+    if spans == ("whole", "whole") and plain_text(pool.dataset[0])[1] and not plain_text(targets.dataset[0])[1]:
+        warnings.warn(
+            "the pool's rows are embedded with their completions and the targets have none: whether a text has an "
+            "answer is then most of what is compared. Use span='prompt', or give the targets completions.",
+            stacklevel=4,
+        )

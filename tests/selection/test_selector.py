@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import ITL, Selection, Selector, select_rows
+from itl_hf import ITL, HiddenStates, Selection, Selector, select_rows
+from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
 class CharacterCounts:
@@ -178,3 +179,10 @@ def test_bad_rows_are_refused_before_anything_is_embedded(changes, message):
 def test_bad_options_are_refused_at_once(options):
     with pytest.raises(ValueError, match=r"unknown|positive"):
         Selector(CharacterCounts(), **options)
+
+
+def test_whole_conversations_beside_bare_prompts_are_pointed_out():
+    pool = [{"prompt": f"{a} + {b} =", "completion": f" {a + b}"} for a, b in [(1, 2), (3, 4), (5, 6), (7, 8)]]
+    embedder = HiddenStates(tiny_model("llama"), tokenizer=tiny_tokenizer(), span="whole")
+    with pytest.warns(UserWarning, match="embedded with their completions and the targets have none"):
+        Selector(embedder).select(pool, [{"prompt": "2 + 2 ="}], 2)

@@ -1,0 +1,85 @@
+"""From picked row numbers to a `Selection`: the rows themselves, the map, what the pool can teach, provenance."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+import itl_hf
+from itl_hf.gp.theory import pool_limits
+from itl_hf.selection.layout import principal_layout
+from itl_hf.selection.rows import RowSelection
+from itl_hf.selection.selection import Selection
+from itl_hf.selection.sources import Features
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a selection is made from."""
+
+    pool: Dataset
+    targets: Dataset
+    pool_features: Features  # (N, d)
+    target_features: Features  # (m, d)
+    provenance: dict[str, Any]
+
+
+def assemble(rows: RowSelection, material: Material, more: Callable[[int], Selection] | None) -> Selection:
+    """The selection that a reader of the result needs; `more` continues it."""
+    prepared, setting = rows.pool, rows.setting
+    limits = pool_limits(prepared, setting, include=rows.indices.tolist())
+    measured = {
+        "rows": limits.rows,
+        "exact": limits.exact,
+        "pool_effective_rank": limits.pool_rank,
+        "usual_reach": limits.usual_reach,
+    }
+    layout = principal_layout(prepared, setting.targets, rows.indices.tolist())
+    prepared.release()
+    return Selection(
+        dataset=_picked(material.pool, rows),
+        targets=material.targets,
+        indices=rows.indices,
+        gains=rows.gains,
+        target_variance=rows.target_variance,
+        irreducible=limits.irreducible.numpy(),
+        whole_pool=limits.whole_pool.numpy(),
+        reach=limits.reach.numpy(),
+        pool_size=len(material.pool),
+        record=rows.record | material.provenance | {"pool_limits": measured},
+        layout=layout,
+        more=more,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the picks depend on."""
+    found = {"itl_hf": itl_hf.__version__, "python": platform.python_version()}
+    for package in ("torch", "transformers", "datasets", "peft"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _picked(pool: Dataset, rows: RowSelection) -> Dataset:
+    nearest = rows.similarity.argmax(1)
+    columns = {
+        "pool_index": rows.indices,
+        "itl_rank": np.arange(len(rows)),
+        "itl_gain": rows.gains,
+        "itl_nearest_target": nearest,
+        "itl_similarity": rows.similarity[np.arange(len(rows)), nearest],
+    }
+    table = pool.select(rows.indices).with_format("arrow")[:]  # few rows: in memory, without files or progress bars
+    picked = Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata))
+    for name, values in columns.items():
+        picked = picked.add_column(name, values.tolist())
+    return picked
