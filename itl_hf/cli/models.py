@@ -96,7 +96,7 @@ CompileOption = Annotated[bool, typer.Option("--compile", help="hidden_states: r
 ModulesOption = Annotated[
     str | None,
     typer.Option(
-        "--modules", metavar="<name>[,...]", help="gradients: linear layers that count: auto, all, or v_proj,down_proj."
+        "--modules", metavar="<name>[,...]", help="gradients: linear layers that count: all, or v_proj,down_proj."
     ),
 ]
 DimensionOption = Annotated[int | None, typer.Option("--dimension", help="gradients: numbers in a feature row.")]
@@ -175,7 +175,7 @@ def _value(name: str, value: Any) -> Any:
         raise ValueError(f"--{name} is empty")
     values = [layer_number(part) for part in parts] if name == "layer" else parts
     if name == "modules":
-        return value if value in ("auto", "all") else values
+        return value if value == "all" else values
     return values if len(values) > 1 else values[0]
 
 

@@ -81,7 +81,7 @@ class Combined:
         return Standardization("dimensions", unit=True, parts=parts)
 
     def for_targets(self, targets: Sequence[Row]) -> Combined:
-        """The embedder for these targets: every part's own choice."""
+        """The embedder for pool and targets, given the targets: every part's own choice."""
         parts = [part.for_targets(targets) if hasattr(part, "for_targets") else part for part in self.parts]
         return Combined(parts, self.weights, unit_norm=self.unit_norm)
 

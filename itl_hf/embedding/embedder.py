@@ -57,7 +57,7 @@ class Embedder(Protocol):
       which runs ahead in a thread of its own, and the rest;
     - `report_truncation()` warns about rows that were cut since it was last called;
     - `storage_dtype`, `"float32"` (the default) or `"float16"`, is what the features are stored in;
-    - `for_targets(targets)` returns the embedder for these targets, if it is another one;
+    - `for_targets(targets)` returns the embedder for pool and targets, given the targets, if it is another one;
     - `preparation` is what `Selector` does to the features unless told otherwise, see `Standardization`.
 
     Example:

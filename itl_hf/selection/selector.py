@@ -21,6 +21,7 @@ from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resol
 from itl_hf.selection.assemble import Material, assemble, versions
 from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
 from itl_hf.selection.defaults import resolve_model
+from itl_hf.selection.request import texts_for
 from itl_hf.selection.rows import KernelLike, RowSelection, check_count, select_rows
 from itl_hf.selection.selection import COLUMNS, Selection
 from itl_hf.selection.sources import Features
@@ -35,18 +36,18 @@ class Selector:
     Args:
         embedder (`Embedder`): turns rows of text into feature rows, for example
             `HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")`.
-        acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`): `"itl"`, `"cosine"`, `"random"`, or an
-            object such as `ITL(noise_std=1.0)`.
+        acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`): `"itl"`, `"cosine"`, `"random"`, any
+            other name that `select_rows` knows, or an object such as `ITL(noise_std=1.0)`.
         kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`): kernel on the features, see
             `select_rows`.
         standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`): preparation of the features,
             see `select_rows`; `True` is the embedder's own choice where it has one (`Combined` keeps its weights).
         noise_std (`float` or `"auto"`, *optional*): see `ITL`.
         target_noise_std (`float`, *optional*): see `ITL`.
-        seed (`int`, *optional*): seed of `acquisition="random"`.
+        seed (`int`, *optional*): seed of an acquisition that draws, such as `"random"`.
         targets_embedder (`Embedder`, *optional*): another embedder for the targets, whose features can be compared with
-            the pool's. Left out, it is `embedder`, or what its `for_targets` says: gradients of targets without
-            completions are taken on the labels that the model predicts.
+            the pool's. Left out, it is `embedder`; gradients of both are then taken on predicted labels where the
+            targets have no completions.
         store (`str` or `PathLike`, *optional*): folder that keeps the features. With it, interrupted embedding
             continues where it was and the same rows are never embedded twice; without it, features live in memory for
             one call.
@@ -158,6 +159,7 @@ class Selector:
             replace=replace,
             already_selected=known,
             progress=True,
+            **texts_for(acquisition, material.pool, material.targets),
             **limited,
         )
 
@@ -173,8 +175,9 @@ class Selector:
 
     def _embed_both(self, pool: Dataset, targets: Dataset) -> Material:
         # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
-        target_work = self._work(targets, "targets", self._embedder_of(targets))
-        pool_work = self._work(pool, "pool", self.embedder)
+        pool_embedder, target_embedder = self._embedders(targets)
+        target_work = self._work(targets, "targets", target_embedder)
+        pool_work = self._work(pool, "pool", pool_embedder)
         if target_work.embedder.dimension != pool_work.embedder.dimension:
             raise ValueError(
                 f"features of the targets have {target_work.embedder.dimension} numbers and those of the pool "
@@ -191,11 +194,13 @@ class Selector:
         }
         return Material(pool, targets, pool_features, target_features, provenance)
 
-    def _embedder_of(self, targets: Dataset) -> Embedder:
+    def _embedders(self, targets: Dataset) -> tuple[Embedder, Embedder]:
+        """Those of the pool and of the targets; one may choose by what the targets hold."""
         if self.targets_embedder is not None:
-            return self.targets_embedder
+            return self.embedder, self.targets_embedder
         choose = getattr(self.embedder, "for_targets", None)
-        return self.embedder if choose is None else choose(targets)
+        chosen = self.embedder if choose is None else choose(targets)
+        return chosen, chosen
 
     def _work(self, dataset: Dataset, name: str, embedder: Embedder) -> _Work:
         try:
