@@ -13,6 +13,7 @@ import argparse
 import json
 import platform
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -23,15 +24,18 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from transformers import AutoTokenizer
 
-from itl_hf import HiddenStates, SentenceEncoder
+from itl_hf import Gradients, HiddenStates, SentenceEncoder
 from itl_hf.embedding import embed, token_batches
-from itl_hf.text import plain_text
+from itl_hf.embedding.gradients.embedder import Prepared
+from itl_hf.text import Tokens, plain_text
 from recipes.benchmarks.pools import Texts, minilm
 from recipes.offline import smollm2
 
 RESULTS = Path(__file__).parent / "results" / "embedding.json"
 CHUNK = 256
+MATRIX = 8192
 
 
 def mixed_texts(count: int, seed: int = 0) -> list[str]:
@@ -177,39 +181,67 @@ def memory() -> dict[str, Any]:
 
 
 def gpu() -> dict[str, Any]:
-    """On a GPU: tokens a second of a Llama of about 1B parameters at T = 512, and the share of the bf16 matrix peak."""
+    """On a GPU: a Llama of about 1B parameters, random weights, bf16, T = 512."""
     if not torch.cuda.is_available():
         return {"device": "none: not measured"}
-    from transformers import LlamaConfig, LlamaModel
+    sizes = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
+    return {"device": torch.cuda.get_device_name(), **accelerator("cuda", sizes, rows=64, length=512)}
 
-    config = LlamaConfig(
-        hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8
-    )
-    model: Any = LlamaModel(config)
-    model = model.to("cuda", torch.bfloat16).eval()
-    rows, length = 64, 512
-    shapes = [(rows, length)] * 8
-    bare(model, shapes[:2], "cuda")
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    bare(model, shapes, "cuda")
-    torch.cuda.synchronize()
-    seconds, tokens = time.perf_counter() - start, len(shapes) * rows * length
-    parameters = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name)
-    square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    square @ square
-    torch.cuda.synchronize()
-    start = time.perf_counter()
+
+def accelerator(device: str, sizes: dict[str, Any], rows: int, length: int) -> dict[str, Any]:
+    """Forward passes and gradients of a random Llama: tokens a second, share of the matrix peak, against a loop."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2())
+    config = LlamaConfig(**sizes, num_key_value_heads=8, vocab_size=len(tokenizer), max_position_embeddings=2048)
+    causal: Any = LlamaForCausalLM(config)
+    causal = causal.to(device, torch.bfloat16).eval()
+    ids = torch.randint(5, 40_000, (rows, length), generator=torch.Generator().manual_seed(0))
+    tokens = [Tokens(row, length // 2) for row in ids.tolist()]
+    ours = Gradients(causal, tokenizer=tokenizer, batch_tokens=16 * length)
+
+    def loop() -> None:
+        for row in ids[:8].to(device):
+            causal.zero_grad()
+            causal(input_ids=row[None], labels=row[None]).loss.backward()
+
+    seconds = {
+        "forward": wall(lambda: bare(causal.model, [(16, length)] * (rows // 16), device)),
+        "gradients": wall(lambda: ours.embed_prepared(Prepared(tokens, 0))),
+        "per_example_loop": wall(loop) * rows / 8,
+        "matrices": wall(lambda: matrices(device)),
+    }
+    parameters = sum(p.numel() for name, p in causal.named_parameters() if "embed" not in name and "head" not in name)
+    peak = 10 * 2 * MATRIX**3 / seconds["matrices"]
+    return {
+        "parameters": parameters,
+        "rows": rows,
+        "length": length,
+        "seconds": seconds,
+        "tokens_per_second": rows * length / seconds["forward"],
+        "share_of_matrix_peak": 2 * parameters * rows * length / seconds["forward"] / peak,
+        "gradients_against_loop": seconds["per_example_loop"] / seconds["gradients"],
+        "gradients_to_forward": seconds["gradients"] / seconds["forward"],
+    }
+
+
+def matrices(device: str) -> None:
+    """Ten products of square bf16 matrices: what the device can do at best."""
+    square = torch.ones(MATRIX, MATRIX, device=device, dtype=torch.bfloat16)
     for _ in range(10):
         square @ square
-    torch.cuda.synchronize()
-    peak = 10 * 2 * 8192**3 / (time.perf_counter() - start)
-    return {
-        "device": torch.cuda.get_device_name(),
-        "parameters": parameters,
-        "tokens_per_second": tokens / seconds,
-        "share_of_matrix_peak": 2 * parameters * tokens / seconds / peak,
-    }
+
+
+def wall(call: Callable[[], object]) -> float:
+    """Median wall seconds of three calls after one to warm up, the device idle before and after."""
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
 
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
