@@ -31,7 +31,7 @@ def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
         ValueError: `batch_tokens` is below 1.
 
     Example:
-        >>> token_batches([30, 90, 40], batch_tokens=320)
+        >>> token_batches([30, 90, 32], batch_tokens=320)
         [[1], [2, 0]]
     """
     if batch_tokens < 1:

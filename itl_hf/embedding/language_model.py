@@ -49,8 +49,8 @@ class LanguageModel:
         TypeError: `tokenizer` is something else.
 
     Example:
-        >>> language_model = LanguageModel(load_model("HuggingFaceTB/SmolLM2-135M-Instruct"))
-        >>> input_ids, attention_mask = language_model.pad(language_model.tokens([{"prompt": "What is 2 + 2?"}]))
+        >>> reader = LanguageModel(load_model("HuggingFaceTB/SmolLM2-135M-Instruct"))  # doctest: +SKIP
+        >>> input_ids, attention_mask = reader.pad(reader.tokens([{"prompt": "What is 2 + 2?"}]))  # doctest: +SKIP
     """
 
     def __init__(

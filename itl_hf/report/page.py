@@ -56,7 +56,7 @@ class Table:
         highlight (`int`, *optional*): number of a row to set off.
 
     Example:
-        >>> Table("Loss", ["trained on", "loss"], [["ITL", "1.44"], ["random", "1.92"]], highlight=0)
+        >>> table = Table("Loss", ["trained on", "loss"], [["ITL", "1.44"], ["random", "1.92"]], highlight=0)
     """
 
     title: str

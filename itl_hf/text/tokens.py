@@ -55,8 +55,9 @@ class RowTokenizer:
             `"prompt"` ignores completions: the ids are those of the prompt alone.
 
     Example:
-        >>> tokens = RowTokenizer(tokenizer, max_length=512)([{"prompt": "2 + 2 =", "completion": " 4"}])[0]
-        >>> tokens.input_ids[: tokens.prompt_length]  # ids of "2 + 2 ="
+        >>> rows = RowTokenizer(tokenizer, max_length=512)  # doctest: +SKIP
+        >>> tokens = rows([{"prompt": "2 + 2 =", "completion": " 4"}])[0]  # doctest: +SKIP
+        >>> tokens.input_ids[: tokens.prompt_length]  # the ids of "2 + 2 =" # doctest: +SKIP
     """
 
     def __init__(
