@@ -16,7 +16,7 @@ from itl_hf.gp.theory import pool_limits
 from itl_hf.selection.layout import principal_layout
 from itl_hf.selection.rows import RowSelection
 from itl_hf.selection.selection import Selection
-from itl_hf.selection.sources import Features
+from itl_hf.selection.sources import Features, as_rows
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def assemble(rows: RowSelection, material: Material, more: Callable[[int], Selec
         pool_size=len(material.pool),
         record=rows.record | material.provenance | {"pool_limits": measured},
         layout=layout,
+        features=np.asarray(as_rows(material.pool_features, "pool")[rows.indices]),
         more=more,
     )
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,6 +22,9 @@ from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 
 from itl_hf.selection.diagnosis import Diagnosis, diagnose
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 FORMAT_VERSION = 1
 COLUMNS = ("pool_index", "itl_rank", "itl_gain", "itl_nearest_target", "itl_similarity")
@@ -67,10 +70,11 @@ class Selection:
             versions.
         layout (`Layout`): the map of pool, targets and picks.
         more (`Callable`, *optional*): makes `extend` possible while pool and features are at hand; not saved.
+        features (`np.ndarray`, *optional*): (n, d) feature rows of the picks as embedded, while they are at hand; not
+            saved.
 
     Example:
-        >>> selection = Selector(HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")).select(pool, targets, 96)  #
-        doctest: +SKIP
+        >>> selection = Selector(HiddenStates(model)).select(pool, targets, num_examples=96)  # doctest: +SKIP
         >>> selection.save("selected")  # doctest: +SKIP
         >>> Selection.load("selected").indices  # doctest: +SKIP
     """
@@ -87,6 +91,7 @@ class Selection:
     record: dict[str, Any]
     layout: Layout
     more: Callable[[int], Selection] | None = field(default=None, repr=False, compare=False)
+    features: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -187,6 +192,99 @@ class Selection:
         from itl_hf.report.page import write_report
 
         return write_report(self, path, **options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        include_features: bool = False,
+        include_targets: bool = False,
+        store: str | os.PathLike[str] | None = None,
+        base_dataset: str | None = None,
+        license: str | None = None,
+        commit_message: str | None = None,
+    ) -> CommitInfo:
+        """Publishes the picked rows as a dataset on the Hub, in one commit, with a card that explains them.
+
+        The rows get the column `itl_variance_left` beside rank, gain, nearest target and similarity. The card says what
+        was selected from what and how, shows the map and the variance curve, and what the pool cannot teach. A later
+        push replaces an earlier one; what was published stays in the repository's history.
+
+        Args:
+            repo_id (`str`): `user/name`, or a name under your own account; made if it does not exist.
+            private (`bool`, *optional*): visibility of a new repository; `None` is your account's default.
+            revision (`str`, *optional*): branch to publish to, made if it does not exist.
+            token (`str` or `bool`, *optional*): as in `huggingface_hub`; the one you logged in with if left out.
+            include_features (`bool`, *optional*, defaults to `False`): publish the picks' features as well, as the
+                configuration `features`.
+            include_targets (`bool`, *optional*, defaults to `False`): publish the target rows as well, as the
+                configuration `targets`. Otherwise no text of them leaves this machine; their number, their variances
+                and their places on the map do.
+            store (`str` or `PathLike`, *optional*): the folder of `Selector(store=...)`, where features are looked for
+                that are no longer in memory.
+            base_dataset (`str`, *optional*): name of the pool on the Hub, where the record does not know it.
+            license (`str`, *optional*): the pool's licence as an identifier of the Hub; asked of the base dataset if
+                left out.
+            commit_message (`str`, *optional*): made from the numbers if left out.
+
+        Returns:
+            `huggingface_hub.CommitInfo`: `commit_url`, `oid` and more.
+
+        Raises:
+            `ImportError`: the extra `report` is not installed.
+            `ValueError`: no features at hand; `private` for a repository that is public.
+            `FileExistsError`: the repository holds something that is not a selection.
+            `huggingface_hub.errors.HfHubHTTPError`: the Hub refused, for example for a wrong token.
+            `ConnectionError`: the connection broke; push again to complete.
+
+        Example:
+            >>> Selection.load("selected").push_to_hub("me/my-subset", private=True)  # doctest: +SKIP
+        """
+        try:
+            from itl_hf.hub.publish import publish
+        except ModuleNotFoundError as error:
+            raise ImportError('publishing makes pictures and a card: pip install "itl-hf[report]"') from error
+
+        return publish(
+            self,
+            repo_id,
+            private=private,
+            revision=revision,
+            token=token,
+            include_features=include_features,
+            include_targets=include_targets,
+            store=store,
+            base_dataset=base_dataset,
+            license=license,
+            commit_message=commit_message,
+        )
+
+    @classmethod
+    def from_hub(cls, repo_id: str, revision: str | None = None, token: str | bool | None = None) -> Selection:
+        """Reads a selection that `push_to_hub` published: rows, gains, variances, map and record.
+
+        Args:
+            repo_id (`str`): name of the dataset on the Hub.
+            revision (`str`, *optional*): branch, tag or commit.
+            token (`str` or `bool`, *optional*): as in `huggingface_hub`.
+
+        Returns:
+            `Selection`: its `targets` only count the prompts where these were not published; a warning says so.
+
+        Raises:
+            `huggingface_hub.errors.RepositoryNotFoundError`: no such dataset, or none that this token may see.
+            `FileNotFoundError`: the dataset holds no selection.
+            `ValueError`: it is damaged, or was written by a newer version of this package.
+
+        Example:
+            >>> selection = Selection.from_hub("me/my-subset")  # doctest: +SKIP
+        """
+        from itl_hf.hub.restore import restore
+
+        return restore(repo_id, revision, token)
 
     def _write(self, directory: Path) -> None:
         (directory / "data").mkdir()

@@ -134,6 +134,14 @@ class Selector:
             "group_shares": group_shares,
             "stop_when": stop_when,
         }
+        asked = {
+            **limited,
+            "costs": costs if isinstance(costs, str) else None,
+            "groups": groups if isinstance(groups, str) else None,
+            "stop_when": None if stop_when is None else dataclasses.asdict(stop_when),
+        }
+        # For whoever selects again; numbers that were given directly are not repeated.
+        material.provenance["limits"] = {name: asked[name] for name, value in limited.items() if value is not None}
         rows = self._pick(material, num_examples, self.acquisition, replace, already_selected, **limited)
         more = None
         if all(value is None for value in limited.values()):

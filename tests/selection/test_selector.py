@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import ITL, HiddenStates, Selection, Selector, select_rows
+from itl_hf import ITL, HiddenStates, Selection, Selector, StopWhen, select_rows
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
@@ -186,3 +186,22 @@ def test_whole_conversations_beside_bare_prompts_are_pointed_out():
     embedder = HiddenStates(tiny_model("llama"), tokenizer=tiny_tokenizer(), span="whole")
     with pytest.warns(UserWarning, match="embedded with their completions and the targets have none"):
         Selector(embedder).select(pool, [{"prompt": "2 + 2 ="}], 2)
+
+
+def test_the_record_keeps_the_limits_that_were_asked_for():
+    pool = datasets.Dataset.from_dict({"text": ["a b", "c d", "e f", "g h"], "tokens": [1.0, 2.0, 3.0, 4.0]})
+    stop = StopWhen(variance_left=0.01)
+    selection = Selector(CharacterCounts()).select(
+        pool, ["a c"], 3, costs="tokens", token_budget=8, groups=[0, 1, 0, 1], group_shares=0.9, stop_when=stop
+    )
+    assert selection.record["limits"] == {
+        "costs": "tokens",
+        "token_budget": 8,
+        "groups": None,
+        "group_shares": 0.9,
+        "stop_when": {"gain": None, "variance_left": 0.01},
+    }
+    np.testing.assert_array_equal(
+        selection.features, [CharacterCounts().embed([pool[int(i)]])[0] for i in selection.indices]
+    )
+    assert Selector(CharacterCounts()).select(pool, ["a c"], 2).record["limits"] == {}

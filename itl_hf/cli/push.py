@@ -1,0 +1,71 @@
+"""`itl-hf push`: a saved selection onto the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itl_hf.cli.config import ConfigOption
+
+
+def push(
+    selection: Annotated[Path, typer.Argument(metavar="SELECTION", help="Folder that `itl-hf select` wrote.")],
+    repo_id: Annotated[
+        str, typer.Argument(metavar="REPO_ID", help="Dataset on the Hub: user/name, or a name of yours.")
+    ],
+    private: Annotated[
+        bool | None, typer.Option("--private/--public", help="Visibility of a new dataset; your account's default.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch to publish to.")] = None,
+    include_features: Annotated[
+        bool, typer.Option("--include_features", help="Publish the picks' features too; with --store.")
+    ] = False,
+    include_targets: Annotated[
+        bool, typer.Option("--include_targets", help="Publish the target prompts too, which may be private.")
+    ] = False,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder that keeps features, as given to `itl-hf select`.")
+    ] = None,
+    base_dataset: Annotated[
+        str | None, typer.Option("--base_dataset", "--dataset_name", help="The pool's name on the Hub, for the card.")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option("--license", help="The pool's licence, such as cc-by-4.0; its own card is asked.")
+    ] = None,
+    commit_message: Annotated[str | None, typer.Option("--commit_message", help="Made from the numbers.")] = None,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="Write what would be published into this folder; publish nothing.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Publish a selection as a dataset with a card, in one commit. Log in first: `hf auth login`, or set HF_TOKEN.
+
+    Target prompts stay at home unless --include_targets is given. See all of it before: --preview folder.
+
+    Example: itl-hf push selected me/my-subset --private
+    """
+    # Heavy imports wait until the command runs, so that --help is quick.
+    from itl_hf.selection.selection import Selection
+
+    loaded = Selection.load(selection)
+    if preview is not None:
+        from itl_hf.hub import publish
+
+        known = {"revision": revision, "license": license, "features": include_features, "targets": include_targets}
+        folder = publish.preview(loaded, preview, repo_id, store=store, base_dataset=base_dataset, **known)
+        typer.echo(f"written to {folder}, nothing published; read its README.md first")
+        return
+    done = loaded.push_to_hub(
+        repo_id,
+        private=private,
+        revision=revision,
+        include_features=include_features,
+        include_targets=include_targets,
+        store=store,
+        base_dataset=base_dataset,
+        license=license,
+        commit_message=commit_message,
+    )
+    typer.echo(f"published: {done.commit_url}")

@@ -1,0 +1,85 @@
+"""A published selection, back from the Hub."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
+
+from itl_hf.hub.patience import ask
+from itl_hf.selection.selection import COLUMNS, Selection
+
+#: Marks rows that stand for target prompts which were not published.
+WITHHELD = "itl_withheld"
+#: Added to the picked rows when they are published, and not part of a selection.
+VARIANCE_COLUMN = "itl_variance_left"
+FILES = ("selection.json", "arrays.safetensors", "data/train-00000-of-00001.parquet", "targets.parquet")
+
+
+def restore(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> Selection:
+    """Reads a selection that was published; see `Selection.from_hub`."""
+    folder = _download(repo_id, revision, token)
+    where = f"{repo_id}" + (f" at {revision}" if revision else "")
+    missing = [name for name in FILES if not (folder / name).exists()]
+    if "selection.json" in missing:
+        raise FileNotFoundError(f"{where} holds no selection (no selection.json); load_dataset opens other datasets")
+    if missing:
+        raise FileNotFoundError(f"{where} holds only a part of a selection: {', '.join(missing)} is missing")
+    try:
+        selection = Selection.load(folder)
+    except (KeyError, TypeError, pa.ArrowException, SafetensorError) as error:
+        raise ValueError(f"{where} holds a damaged selection: {type(error).__name__}: {error}") from error
+    selection = replace(
+        selection,
+        dataset=selection.dataset.remove_columns(
+            [name for name in selection.dataset.column_names if name == VARIANCE_COLUMN]
+        ),
+    )
+    _check(selection, where)
+    if WITHHELD in selection.targets.column_names:
+        warnings.warn(
+            f"the target prompts of {where} were not published: selection.targets only counts them, and to select "
+            "again you need the prompts themselves",
+            stacklevel=3,
+        )
+    return selection
+
+
+def _download(repo_id: str, revision: str | None, token: str | bool | None) -> Path:
+    """One commit's files in the cache."""
+    read = partial(
+        snapshot_download, repo_id, repo_type="dataset", revision=revision, token=token, allow_patterns=list(FILES)
+    )
+    try:
+        # Asked first: `snapshot_download` alone would take an old copy from the cache where the Hub refuses.
+        ask(lambda: HfApi(token=token).dataset_info(repo_id, revision=revision), f"looking at {repo_id}")
+        return Path(ask(read, f"loading {repo_id}"))
+    except ConnectionError as error:
+        try:
+            return Path(read(local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise ConnectionError(f"{error}, and no copy of it is in the cache") from error
+
+
+def _check(selection: Selection, where: str) -> None:
+    """Raises `ValueError` where the files do not belong together."""
+    picks, targets = len(selection.indices), len(selection.targets)
+    missing = sorted(set(COLUMNS) - set(selection.dataset.column_names))
+    if missing:
+        raise ValueError(f"{where} holds a damaged selection: its rows lack the columns {missing}")
+    if selection.dataset["pool_index"][:] != selection.indices.tolist():
+        raise ValueError(f"{where} holds a damaged selection: rows and arrays.safetensors are of different picks")
+    found = {
+        "gains": (selection.gains.shape, (picks,)),
+        "target_variance": (selection.target_variance.shape, (picks + 1, targets)),
+        **{name: (getattr(selection, name).shape, (targets,)) for name in ("irreducible", "whole_pool", "reach")},
+    }
+    for name, (shape, wanted) in found.items():
+        if shape != wanted:
+            raise ValueError(f"{where} holds a damaged selection: {name} has the shape {shape} instead of {wanted}")

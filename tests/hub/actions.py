@@ -1,0 +1,66 @@
+"""What a user does, as functions that the other process can be sent."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from unittest import mock
+
+from itl_hf import Selection
+
+
+def push(selection, repo_id="me/subset", **options):
+    return selection.push_to_hub(repo_id, **options)
+
+
+def push_without_waiting(selection, repo_id="me/subset", **options):
+    """Returns the pauses that were asked for; those of `huggingface_hub` count as well."""
+    pauses = []
+    with mock.patch.object(time, "sleep", pauses.append):
+        selection.push_to_hub(repo_id, **options)
+    return pauses
+
+
+def pull(repo_id="me/subset", **options):
+    """The selection, and what was warned about."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        selection = Selection.from_hub(repo_id, **options)
+    return selection, [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+def load(repo_id="me/subset", name=None, **options):
+    from datasets import load_dataset
+
+    rows = load_dataset(repo_id, name, split="train", **options)
+    return rows.features, list(rows)
+
+
+def load_card(repo_id="me/subset"):
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(repo_id)
+    card.validate()
+    return card.data.to_dict(), card.text
+
+
+def make_dataset(repo_id, rows, card=None):
+    """Somebody's dataset, published by `datasets` itself."""
+    from datasets import Dataset
+    from huggingface_hub import DatasetCard
+
+    Dataset.from_list(rows).push_to_hub(repo_id)
+    if card is not None:
+        DatasetCard(card).push_to_hub(repo_id, repo_type="dataset")
+
+
+def upload(repo_id, path, data):
+    from huggingface_hub import HfApi
+
+    HfApi().upload_file(path_or_fileobj=data, path_in_repo=path, repo_id=repo_id, repo_type="dataset")
+
+
+def make_repository(repo_id, **options):
+    from huggingface_hub import HfApi
+
+    HfApi().create_repo(repo_id, repo_type="dataset", **options)

@@ -1,0 +1,232 @@
+"""The card: parses, tells the truth, does nothing that a row asks of it, and its program selects the same rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import html.parser
+import re
+
+import pytest
+from huggingface_hub import DatasetCard
+from markdown_it import MarkdownIt
+
+from itl_hf import HiddenStates, Selection, Selector
+from itl_hf.hub.card import Published, write_card
+from itl_hf.hub.contents import public_selection
+from itl_hf.hub.escape import code, escape
+from itl_hf.hub.publish import preview
+from tests.hub import actions
+from tests.hub.conftest import POOL, TARGETS, made
+from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "![p](https://evil.example/p.png)",
+    "[click](javascript:alert(1))",
+    "| a | b |",
+    "`` ` ``` code",
+    "# heading",
+    "https://evil.example www.evil.example me@evil.example @user #1 $$x$$ :smile:",
+    "1. one\n---\n- two\n\n    four\n***bold***",
+    "&lt;b&gt; &#60;i&#62;",
+    "{{ 7 * 7 }} {% raw %}",
+    "\u202egnp.exe\x00\x1b[31m",
+    '"><svg onload=alert(1)>',
+    "\\`\\[",
+]
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would be given."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("href", "src")]
+        assert not any(name.startswith("on") for name, _ in attributes)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def page(markdown):
+    """As a site that allows HTML and knows tables would show it."""
+    return Page(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(markdown))
+
+
+def card_of(selection, **options):
+    published = Published("me/subset", **options)
+    return DatasetCard(write_card(public_selection(selection, published.targets), published))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_as_it_is_and_never_obeyed(text):
+    shown = page(f"{escape(text)}\n\n| a |\n|---|\n| {escape(text)} |\n")
+    assert shown.tags == ["p", "table", "thead", "tr", "th", "tbody", "tr", "td"]
+    assert not shown.links
+    assert "\u202e" not in shown.text
+    words = re.findall(r"\w+", text.replace("\u202e", "").replace("\x1b", ""))
+    assert all(word in shown.text for word in words)
+    if text.isprintable():
+        assert shown.text.count(text) == 2
+    # What sites add to Markdown (links without brackets, mentions, formulas) looks for these.
+    assert not re.search(r"https?:|www\.|@|\$|:\w+:", escape(text))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_that_are_not_ordinary_are_escaped_too(text):
+    assert not page(str(code(text))).links
+    assert set(page(str(code(text))).tags) <= {"p", "code"}
+
+
+def test_a_card_of_hostile_rows_has_the_tags_of_an_ordinary_one(selection):
+    plain = page(card_of(selection, targets=True).text)
+    hostile = selection.dataset.remove_columns(["prompt", "source"])
+    hostile = hostile.add_column("prompt", HOSTILE[:6]).add_column("source", HOSTILE[6:12])
+    targets = selection.targets.remove_columns("prompt").add_column("prompt", HOSTILE[:2])
+    record = selection.record | {"embedder": {"embedder": HOSTILE[0], "note": HOSTILE[8]}, "rule": HOSTILE[2]}
+    worse = dataclasses.replace(selection, dataset=hostile, targets=targets, record=record)
+    shown = page(card_of(worse, targets=True, license=HOSTILE[1], source={"dataset": HOSTILE[3]}).text)
+    assert set(shown.tags) <= set(plain.tags)
+    assert shown.tags.count("img") == 2
+    assert all(link.startswith(("pictures/", "https://huggingface.co/")) for link in shown.links)
+    assert "<script>alert(1)</script>" in shown.text
+
+
+def test_a_record_cannot_end_the_block_of_code(selection):
+    quoted = 'x"\n```\n<script>'
+    record = selection.record | {"embedder": {"embedder": "hidden_states", "model": quoted, "span": quoted}}
+    shown = page(card_of(dataclasses.replace(selection, record=record)).text)
+    assert "script" not in shown.tags
+
+
+def test_metadata_is_what_the_hub_searches_by(selection):
+    data = card_of(selection, source={"dataset": "some/pool"}, license="cc-by-4.0", features=True).data.to_dict()
+    assert data["license"] == "cc-by-4.0"
+    assert data["source_datasets"] == ["some/pool"]
+    assert data["base_model"] == "someone/letters"
+    assert data["size_categories"] == ["n<1K"]
+    assert "itl" in data["tags"]
+    assert [config["config_name"] for config in data["configs"]] == ["default", "features"]
+
+
+def test_what_is_not_known_is_not_claimed(selection):
+    record = selection.record | {"embedder": {"model": "a-folder"}}
+    data = card_of(dataclasses.replace(selection, record=record)).data.to_dict()
+    assert not {"license", "source_datasets", "base_model"} & set(data)
+    assert card_of(selection, license="Do what you like!").data.license == "other"
+
+
+def test_it_says_what_was_found(selection):
+    text = page(card_of(selection).text).text
+    record = selection.record
+    assert "6 rows, picked by ITL from a pool of 20 for 2 target prompts" in text
+    for fact in (record["pool_fingerprint"], record["rule"], f"{record['noise_std']:.6g}", record["versions"]["torch"]):
+        assert fact in text
+    for line in selection.diagnose().summary().split("\n"):
+        assert line in text
+    assert "zebras" not in text
+    assert POOL[selection.indices[0]]["prompt"] in text
+
+
+def test_targets_out_of_reach_are_listed_with_their_text_only_if_published(selection):
+    far = made(POOL, [{"prompt": "banana river"}, {"prompt": "zzz jjj zzz"}], 6)
+    assert [target.target for target in far.diagnose().unteachable] == [1]
+    assert "zzz jjj" not in page(card_of(far).text).text
+    assert "zzz jjj zzz" in page(card_of(far, targets=True).text).text
+    assert "this pool cannot teach it" in page(card_of(far).text).text
+
+
+def test_folders_of_this_machine_are_not_told(selection, tmp_path):
+    home = str(tmp_path / "alice" / "my-model")
+    record = selection.record | {"embedder": {"model": home, "others": [home]}, "store": "C:\\Users\\alice\\my-model"}
+    folder = preview(dataclasses.replace(selection, record=record), tmp_path / "preview", "me/subset")
+    for name in ("README.md", "selection.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "alice" not in text
+        assert "my-model" in text
+    assert Selection.load(folder).record["store"] == "my-model"
+
+
+def test_a_preview_asks_for_an_empty_folder(selection, tmp_path):
+    preview(selection, tmp_path, "me/subset")
+    with pytest.raises(FileExistsError, match="not empty"):
+        preview(selection, tmp_path, "me/subset")
+
+
+def test_the_columns_name_must_be_free(selection):
+    taken = dataclasses.replace(selection, dataset=selection.dataset.rename_column("source", "itl_variance_left"))
+    with pytest.raises(ValueError, match="itl_variance_left"):
+        card_of(taken)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("embedder", "options", "picking"),
+    [
+        ({"layer": 1}, {}, {}),
+        ({"layer": [1, 2], "pooling": ["mean", "last"]}, {"kernel": "linear"}, {}),
+        ({"skip_tokens": 1, "max_length": 100}, {"acquisition": "vtl", "noise_std": 0.3}, {"replace": True}),
+        ({"layer": 0.5}, {"acquisition": "random", "seed": 7, "standardize": False}, {}),
+        ({}, {"kernel": "laplace", "standardize": "whiten-8-unit", "target_noise_std": 0.1}, {}),
+        ({}, {"acquisition": "cosine", "kernel": "cosine"}, {"already_selected": [3, 4]}),
+    ],
+)
+def test_the_program_of_the_card_selects_the_same_rows(model, monkeypatch, embedder, options, picking):
+    pool = [{"prompt": f"{text} {n}", "completion": "yes"} for n in range(5) for text in SENTENCES]
+    targets = [{"prompt": text} for text in SENTENCES[:2]]
+    selection = Selector(HiddenStates(model, **embedder), **options).select(pool, targets, 8, **picking)
+    text = card_of(selection, source={}).text
+    program = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "assert" in block)
+    # The reader fills in what is left open: the rows, and where this folder lies.
+    program = program.replace("pool = ...", "pool = POOL").replace("targets = ...", "targets = TARGETS")
+    program = program.replace(ascii(model.name), ascii(str(model)))
+    if "already_selected" in picking:
+        program = program.replace("already_selected=...", "already_selected=[3, 4]")
+    assert "..." not in program
+    monkeypatch.setattr(Selection, "from_hub", classmethod(lambda cls, *_, **__: selection))
+    again = {"POOL": pool, "TARGETS": targets}
+    exec(compile(program, "card", "exec"), again)
+    assert again["selection"].indices.tolist() == selection.indices.tolist()
+    assert again["selection"].gains.tolist() == selection.gains.tolist()
+    other = {"POOL": pool[:5:-1], "TARGETS": targets}
+    with pytest.raises(AssertionError):
+        exec(compile(program, "card", "exec"), other)
+
+
+def test_limits_in_the_record_are_in_the_program(selection):
+    limits = {"token_budget": 100, "costs": "cost", "groups": None, "stop_when": {"gain": 0.1, "variance_left": None}}
+    text = card_of(dataclasses.replace(selection, record=selection.record | {"limits": limits})).text
+    for line in (
+        "token_budget=100,",
+        "costs='cost',",
+        "groups=...,",
+        "stop_when=StopWhen(gain=0.1, variance_left=None)",
+    ):
+        assert line in text
+
+
+def test_the_hub_takes_the_card_and_knows_the_licence_of_the_base(hub, client, selection):
+    client(actions.make_dataset, "me/pool", POOL, "---\nlicense: cc-by-sa-4.0\n---\n# Pool\n")
+    client(actions.push, selection, base_dataset="me/pool")
+    data, text = client(actions.load_card)
+    assert data["license"] == "cc-by-sa-4.0"
+    assert data["source_datasets"] == ["me/pool"]
+    assert "load_dataset('me/pool', split='train')" in text
+    client(actions.push, selection, base_dataset="me/nothing")
+    assert "license" not in client(actions.load_card)[0]
+    client(actions.push, selection, base_dataset="me/pool", license="mit")
+    assert client(actions.load_card)[0]["license"] == "mit"
+    assert made(POOL, TARGETS, 6).record["pool_fingerprint"] in text

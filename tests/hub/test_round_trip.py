@@ -1,0 +1,288 @@
+"""Push, load, push again, through the unmodified clients and a Hub on this machine."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+from tests.hub import actions
+from tests.hub.conftest import POOL, SECRET, TARGETS, LetterCounts, made, same
+from tests.hub_server import TOKEN
+
+COLUMNS = {"pool_index", "itl_rank", "itl_gain", "itl_variance_left", "itl_nearest_target", "itl_similarity"}
+
+
+def paths(hub, name="me/subset", revision="main"):
+    return set(hub.dataset(name).at(revision).files)
+
+
+def commits(hub, name="me/subset"):
+    return len(hub.dataset(name).commits)
+
+
+def sent(hub):
+    """Everything that was uploaded, as bytes: bodies, files inside commits, and the tables' text unpacked."""
+    parts = [request.body for request in hub.requests]
+    for request in hub.requests:
+        if "/commit/" in request.path:
+            lines = [json.loads(line)["value"] for line in request.body.splitlines()]
+            parts += [base64.b64decode(line["content"]) for line in lines if "content" in line]
+        if "/preupload/" in request.path:
+            parts += [base64.b64decode(file["sample"]) for file in json.loads(request.body)["files"]]
+    for data in hub.objects.values():
+        if data[:4] == b"PAR1":
+            parts.append(json.dumps(pq.read_table(io.BytesIO(data)).to_pylist()).encode())
+    return b"\n".join(parts)
+
+
+def test_what_is_pushed_comes_back(hub, client, selection):
+    done = client(actions.push, selection)
+    assert done.oid == hub.dataset("me/subset").branches["main"]
+    back, warned = client(actions.pull)
+    assert same(selection, back)
+    assert len(back.targets) == 2
+    assert "were not published" in warned[0]
+    assert back.diagnose().summary() == selection.diagnose().summary()
+
+
+def test_it_is_one_commit_of_whole_files(hub, client, selection):
+    client(actions.push, selection)
+    assert commits(hub) == 2  # the Hub's own first, and ours
+    pictures = {"pictures/map.png", "pictures/variance.png"}
+    data = {"data/train-00000-of-00001.parquet", "targets.parquet", "arrays.safetensors", "selection.json"}
+    assert paths(hub) == {".gitattributes", "README.md"} | pictures | data
+    for picture in pictures:
+        assert hub.dataset("me/subset").at("main").files[picture].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_datasets_loads_the_rows_with_columns_to_sort_by(hub, client, selection, streaming):
+    client(actions.push, selection)
+    features, rows = client(actions.load, streaming=streaming)
+    assert {"prompt", "completion", "source"} | COLUMNS == set(features)
+    assert all(features[name].dtype in ("int64", "float64") for name in COLUMNS)
+    left = [row.pop("itl_variance_left") for row in rows]
+    assert rows == selection.dataset.to_list()
+    expected = selection.target_variance[1:].sum(1) / selection.target_variance[0].sum()
+    np.testing.assert_allclose(left, expected)
+    assert left == sorted(left, reverse=True)
+
+
+def test_features_come_from_the_store_into_a_configuration_of_their_own(hub, client, selection, store):
+    client(actions.push, selection, include_features=True, store=store)
+    _, rows = client(actions.load, name="features")
+    assert [row["pool_index"] for row in rows] == selection.indices.tolist()
+    expected = LetterCounts().embed([POOL[index] for index in selection.indices])
+    np.testing.assert_array_equal([row["features"] for row in rows], expected.numpy())
+    features, _ = client(actions.load)
+    assert "features" not in features
+
+
+def test_features_at_hand_need_no_store(hub, client, selection):
+    rows = np.arange(12, dtype=np.float16).reshape(6, 2)
+    client(actions.push, dataclasses.replace(selection, features=rows), include_features=True)
+    features, loaded = client(actions.load, name="features")
+    assert features["features"].length == 2
+    np.testing.assert_array_equal([row["features"] for row in loaded], rows)
+
+
+def test_features_that_are_nowhere_are_an_error_before_anything_is_sent(hub, client, selection, tmp_path):
+    with pytest.raises(ValueError, match="pass store="):
+        client(actions.push, selection, include_features=True)
+    with pytest.raises(ValueError, match="holds no features of this selection"):
+        client(actions.push, selection, include_features=True, store=tmp_path)
+    assert not hub.requests
+
+
+def test_targets_stay_at_home_unless_asked_for(hub, client, selection):
+    client(actions.push, selection)
+    assert b"zebras" not in sent(hub)
+    assert b"secret task" not in sent(hub)
+    client(actions.push, selection, include_targets=True)
+    assert b"zebras" in sent(hub)  # so the search above can find
+    back, warned = client(actions.pull)
+    assert back.targets.to_list() == TARGETS
+    assert not warned
+    _, rows = client(actions.load, name="targets")
+    assert rows == TARGETS
+
+
+def test_the_token_is_in_headers_only(hub, client, selection):
+    client(actions.push, selection, token=TOKEN)
+    assert TOKEN.encode() not in sent(hub)
+    assert any(TOKEN in request.headers.get("authorization", "") for request in hub.requests)
+    assert not any(TOKEN in request.path for request in hub.requests)
+
+
+def test_a_second_push_replaces_the_first(hub, client, selection, store):
+    client(actions.push, selection, include_targets=True, include_features=True, store=store)
+    client(actions.upload, "me/subset", "notes.md", b"mine")
+    smaller = made(POOL, TARGETS, 3)
+    client(actions.push, smaller)
+    assert same(smaller, client(actions.pull)[0])
+    assert len(client(actions.load)[1]) == 3
+    files = hub.dataset("me/subset").at("main").files
+    assert not any(path.startswith("features/") for path in files)
+    assert SECRET not in json.dumps(pq.read_table(io.BytesIO(files["targets.parquet"])).to_pylist())
+    assert files["notes.md"] == b"mine"
+
+
+def test_pushing_the_same_again_changes_nothing(hub, client, selection):
+    client(actions.push, selection)
+    before = commits(hub)
+    client(actions.push, selection)
+    assert commits(hub) == before
+    assert same(selection, client(actions.pull)[0])
+
+
+def test_by_branch_and_by_commit(hub, client, selection):
+    first = client(actions.push, selection).oid
+    smaller = made(POOL, TARGETS, 2)
+    client(actions.push, smaller, revision="small")
+    assert same(selection, client(actions.pull)[0])
+    assert same(smaller, client(actions.pull, revision="small")[0])
+    assert len(client(actions.load, revision="small")[1]) == 2
+    client(actions.push, smaller)
+    assert same(selection, client(actions.pull, revision=first)[0])
+    assert len(client(actions.load, revision=first)[1]) == 6
+    assert 'revision="small"' in hub.dataset("me/subset").at("small").files["README.md"].decode().replace("'", '"')
+    with pytest.raises(RevisionNotFoundError):
+        client(actions.pull, revision="nowhere")
+
+
+def test_a_name_without_an_owner_is_ones_own(hub, client, selection):
+    client(actions.push, selection, "subset")
+    assert "load_dataset('me/subset'" in hub.dataset("me/subset").at("main").files["README.md"].decode()
+
+
+def test_private_means_private(hub, client, selection):
+    client(actions.push, selection, private=True)
+    assert hub.dataset("me/subset").private
+    client(actions.pull)
+    with pytest.raises(RepositoryNotFoundError):
+        client(actions.pull, token=False)
+    client(actions.make_repository, "me/open")
+    with pytest.raises(ValueError, match="is public"):
+        client(actions.push, selection, "me/open", private=True)
+    assert commits(hub, "me/open") == 1
+
+
+def test_what_is_not_there_is_said_plainly(hub, client):
+    with pytest.raises(RepositoryNotFoundError):
+        client(actions.pull, "me/nothing")
+    client(actions.make_dataset, "me/other", [{"text": "a"}])
+    with pytest.raises(FileNotFoundError, match="me/other holds no selection"):
+        client(actions.pull, "me/other")
+
+
+def test_somebodys_dataset_is_not_overwritten(hub, client, selection):
+    client(actions.make_dataset, "me/other", [{"text": "a"}])
+    before = commits(hub, "me/other")
+    with pytest.raises(FileExistsError, match="holds no selection"):
+        client(actions.push, selection, "me/other")
+    assert commits(hub, "me/other") == before
+
+
+def test_a_wrong_token_is_refused_and_not_repeated_in_the_message(hub, client, selection):
+    wrong = "hf_" + "w" * 34
+    with pytest.raises(HfHubHTTPError, match="401") as error:
+        client(actions.push, selection, token=wrong)
+    assert wrong not in str(error.value)
+    assert not hub.repos
+    client(actions.push, selection)
+    client(actions.pull)  # a copy in the cache must not stand in for a refusal
+    with pytest.raises(HfHubHTTPError, match="401"):
+        client(actions.pull, token=wrong)
+
+
+@pytest.mark.parametrize("where", ["repos/create", "/preupload/", "/lfs/", "/commit/", "validate-yaml"])
+def test_a_busy_hub_is_waited_for(hub, client, selection, where):
+    fault = hub.fail("PUT" if where == "/lfs/" else "POST", where, 429, times=2)
+    client(actions.push_without_waiting, selection)
+    assert fault.times == 0
+    assert same(selection, client(actions.pull)[0])
+
+
+def test_loading_waits_too_and_takes_the_copy_at_hand_where_there_is_no_connection(hub, client, selection):
+    client(actions.push, selection)
+    fault = hub.fail("GET", "/api/datasets/me/subset", 429)
+    assert same(selection, client(actions.pull)[0])
+    assert fault.times == 0
+    hub.fail("GET", "", "cut", times=99)
+    hub.fail("HEAD", "", "cut", times=99)
+    assert same(selection, client(actions.pull)[0])
+    with pytest.raises(ConnectionError, match="no copy of it is in the cache"):
+        client(actions.pull, "me/unseen")
+
+
+def test_a_download_that_breaks_off_is_mended_or_an_error(hub, client, selection):
+    client(actions.push, selection, "me/large")
+    hub.fail("GET", "/resolve/", "cut")
+    assert same(selection, client(actions.pull, "me/large")[0])
+
+
+def test_a_hub_that_stays_busy_is_an_error(hub, client, selection):
+    hub.fail("POST", "/commit/", 429, times=99)
+    with pytest.raises(HfHubHTTPError, match="429"):
+        client(actions.push_without_waiting, selection)
+    assert commits(hub) == 1
+
+
+def test_one_cut_in_mid_upload_is_mended_on_the_way(hub, client, selection):
+    fault = hub.fail("PUT", "/lfs/", "cut")
+    client(actions.push_without_waiting, selection)
+    assert fault.times == 0
+    assert same(selection, client(actions.pull)[0])
+
+
+@pytest.mark.parametrize(("method", "where"), [("PUT", "/lfs/"), ("POST", "/commit/"), ("POST", "/preupload/")])
+def test_an_upload_that_breaks_off_publishes_nothing_and_the_next_completes_it(hub, client, selection, method, where):
+    client(actions.push, made(POOL, TARGETS, 2))
+    before = paths(hub), commits(hub)
+    fault = hub.fail(method, where, "cut", times=99)
+    with pytest.raises(ConnectionError, match="push again"):
+        client(actions.push_without_waiting, selection)
+    assert (paths(hub), commits(hub)) == before
+    assert len(client(actions.pull)[0]) == 2
+    fault.times = 0
+    client(actions.push, selection)
+    assert same(selection, client(actions.pull)[0])
+
+
+def test_a_lost_answer_is_not_reported_as_done_and_the_next_push_finds_it_done(hub, client, selection):
+    hub.fail("POST", "/commit/", "cut after")
+    with pytest.raises(ConnectionError, match="only the last answer was lost"):
+        client(actions.push, selection)
+    done = commits(hub)
+    client(actions.push, selection)
+    assert commits(hub) == done
+    assert same(selection, client(actions.pull)[0])
+
+
+def test_a_damaged_selection_is_an_error(hub, client, selection):
+    client(actions.push, selection)
+    smaller = made(POOL, TARGETS, 2)
+    client(actions.push, smaller, "me/smaller")
+    arrays = hub.dataset("me/smaller").at("main").files["arrays.safetensors"]
+    client(actions.upload, "me/subset", "arrays.safetensors", arrays)
+    with pytest.raises(ValueError, match="damaged selection"):
+        client(actions.pull)
+    client(actions.upload, "me/subset", "arrays.safetensors", b"no tensors")
+    with pytest.raises(ValueError, match="damaged selection"):
+        client(actions.pull)
+
+
+def test_targets_that_were_withheld_cannot_be_published_later(hub, client, selection):
+    client(actions.push, selection)
+    back, _ = client(actions.pull)
+    with pytest.raises(ValueError, match="without its target prompts"):
+        client(actions.push, back, "me/again", include_targets=True)
+    client(actions.push, back, "me/again")
+    assert same(selection, client(actions.pull, "me/again")[0])
