@@ -7,62 +7,53 @@ the target variance of any selection are then measured in the same way and can b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
-import torch
-
-from itl_hf import distributed
-from itl_hf.gp import objectives, targeted
-from itl_hf.gp.candidates import RowMemory
+from itl_hf.gp import targeted
 from itl_hf.gp.greedy import Picked
-from itl_hf.gp.limits import Limits
 from itl_hf.gp.objectives import Objective, Setting
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.speculate import speculative_greedy
+from itl_hf.selection.baselines import (
+    BADGE,
+    BM25,
+    DSIR,
+    LESS,
+    Cosine,
+    InformationDensity,
+    KCenter,
+    KMeans,
+    LengthMatchedRandom,
+    MaxSimilarity,
+    Random,
+    RoundRobin,
+)
+from itl_hf.selection.request import Acquisition, Noise, Request, reads
 
-Noise = float | Literal["auto"]
+__all__ = [
+    "ACQUISITIONS",
+    "CTL",
+    "ITL",
+    "VTL",
+    "Acquisition",
+    "Cosine",
+    "MeanMarginalITL",
+    "Noise",
+    "Random",
+    "Request",
+    "Undirected",
+    "check_noise",
+    "describe",
+    "resolve_acquisition",
+]
 
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of an acquisition.
-
-    Args:
-        limits (`Limits`): how many rows to pick, and what they may not exceed.
-        replace (`bool`): whether a row may be picked again.
-        known (`Tensor`): (h, d) prepared rows that were trained on before; the posterior starts from them.
-        exclude (`Sequence[int]`): pool rows that may not be picked.
-        on_picks (`Callable`, *optional*): called with the number of further picks, for a progress bar.
-    """
-
-    limits: Limits
-    replace: bool
-    known: torch.Tensor
-    exclude: Sequence[int] = ()
-    on_picks: Callable[[int], object] | None = None
-    stop: Callable[[Objective, list[float]], int | None] | None = None
-
-
-@runtime_checkable
-class Acquisition(Protocol):
-    """A way to choose rows. `name` is how users ask for it; the noises are as in `ITL`."""
-
-    @property
-    def name(self) -> str:
-        """What users call it."""
-
-    @property
-    def noise_std(self) -> Noise:
-        """See `ITL`."""
-
-    @property
-    def target_noise_std(self) -> float | None:
-        """See `ITL`."""
-
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
-        """Row numbers in the order picked, and the gain of each."""
+#: Options of an acquisition that hold more values than this are recorded by their number and hash.
+RECORDED_VALUES = 64
 
 
 @dataclass(frozen=True)
@@ -134,57 +125,6 @@ class Undirected(ITL):
     name: str = "undirected"
 
 
-@dataclass(frozen=True)
-class Cosine:
-    """Nearest-neighbour retrieval: the rows with the highest mean cosine similarity to the targets.
-
-    Sees neither what was picked before nor that targets differ, so a mixture of tasks is served by its commonest one.
-    """
-
-    noise_std: Noise = "auto"
-    target_noise_std: float | None = None
-    name: str = "cosine"
-
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
-        """The best rows by a fixed score; ties go to the lowest row number."""
-        towards = torch.nn.functional.normalize(setting.targets).mean(
-            0
-        )  # (d,), its product with a unit row is the mean cosine
-        parts = [torch.nn.functional.normalize(rows) @ towards for _, rows in pool.blocks()]
-        scores = distributed.gather_rows(torch.cat([setting.targets.new_zeros(0), *parts]))  # (N,)
-        scores = (
-            scores * 1e12
-        ).round()  # equal rows may differ in their last bits with their place in a matrix product
-        scores[list(request.exclude)] = -torch.inf
-        open_rows = len(scores) - len(set(request.exclude))
-        order = torch.sort(scores, descending=True, stable=True).indices[:open_rows]
-        return with_information_gain(in_order(order, request.limits), pool, setting, request.known)
-
-
-@dataclass(frozen=True)
-class Random:
-    """Rows drawn uniformly without replacement: what most people do, and the floor that every method must beat.
-
-    Args:
-        seed (`int`, *optional*, defaults to 0): seed of the draw.
-    """
-
-    seed: int = 0
-    noise_std: Noise = "auto"
-    target_noise_std: float | None = None
-    name: str = "random"
-
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
-        """A seeded permutation's first rows; its own generator, so nothing else is disturbed."""
-        generator = torch.Generator().manual_seed(self.seed)
-        if request.replace:
-            drawn = torch.randint(pool.num_rows, (request.limits.num_examples,), generator=generator)
-        else:  # all rows are drawn, and those known before left out: a selection continued is one longer selection
-            drawn = torch.randperm(pool.num_rows, generator=generator)
-            drawn = drawn[~torch.isin(drawn, torch.tensor(list(request.exclude), dtype=torch.int64))]
-        return with_information_gain(in_order(drawn, request.limits), pool, setting, request.known)
-
-
 ACQUISITIONS: dict[str, Callable[..., Acquisition]] = {
     "itl": ITL,
     "vtl": VTL,
@@ -192,8 +132,19 @@ ACQUISITIONS: dict[str, Callable[..., Acquisition]] = {
     "mean_marginal_itl": MeanMarginalITL,
     "ctl": CTL,
     "undirected": Undirected,
-    "cosine": Cosine,
     "random": Random,
+    "length_matched_random": LengthMatchedRandom,
+    "cosine": Cosine,
+    "max_similarity": MaxSimilarity,
+    "round_robin": RoundRobin,
+    "rds": RoundRobin,
+    "information_density": InformationDensity,
+    "badge": BADGE,
+    "k_center": KCenter,
+    "k_means": KMeans,
+    "less": LESS,
+    "dsir": DSIR,
+    "bm25": BM25,
 }
 
 
@@ -217,8 +168,9 @@ def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acqui
         return acquisition
     if acquisition not in ACQUISITIONS:
         raise ValueError(f"unknown acquisition {acquisition!r}; known: {', '.join(sorted(ACQUISITIONS))}")
-    if "seed" in given and acquisition != "random":
-        raise ValueError(f"seed belongs to acquisition='random'; {acquisition!r} draws nothing")
+    kind: Any = ACQUISITIONS[acquisition]
+    if "seed" in given and "seed" not in {field.name for field in dataclasses.fields(kind)}:
+        raise ValueError(f"seed belongs to acquisitions that draw, such as 'random'; {acquisition!r} draws nothing")
     return ACQUISITIONS[acquisition](**given)
 
 
@@ -238,41 +190,13 @@ def _check_number(name: str, value: Any, positive: bool) -> None:
 
 
 def describe(acquisition: Acquisition) -> dict[str, Any]:
-    """The acquisition's options for the record of a selection, JSON types."""
-    return asdict(acquisition)  # type: ignore[call-overload, no-any-return]
+    """The acquisition's options for the record of a selection, and what it reads, JSON types."""
+    options = {name: _short(value) for name, value in asdict(acquisition).items()}  # type: ignore[call-overload]
+    return {**options, "reads": reads(acquisition), **getattr(acquisition, "used", dict)()}
 
 
-def in_order(rows: torch.Tensor, limits: Limits) -> list[int]:
-    """The first rows of an order that the limits leave open, (N,) -> n row numbers."""
-    if not limits.bind:
-        return rows[: limits.num_examples].tolist()
-    picks: list[int] = []
-    for row in rows.tolist():
-        if len(picks) == limits.num_examples:
-            break
-        if bool(limits.mask(limits.opening(), torch.tensor([row]))):
-            limits.take(row)
-            picks.append(row)
-    return picks
-
-
-def with_information_gain(indices: list[int], pool: Pool, setting: Setting, known: torch.Tensor) -> Picked:
-    """Measures picks that were made without a Gaussian process by what each tells about the targets, given those before
-    it.
-    """
-    objective, rows = objectives.ITL(setting), pool.rows(indices)
-    for row in known:
-        objective.observe(row)
-    state, start = objective.begin(rows)
-    memory = RowMemory(start, len(objective.posteriors), len(known) + len(indices))
-    gains = []
-    told = 0
-    for place, row in enumerate(rows):
-        if objective.count > told:
-            picks = objective.picks(told, objective.count)
-            columns = objective.columns(rows, memory.views(), picks)
-            state, told = objective.advance(state, columns, picks), objective.count
-            memory.append(columns)
-        gains.append(float(objective.gain(objective.score(state[:, place : place + 1], told))))
-        objective.observe(row)
-    return Picked(indices, gains)
+def _short(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) <= RECORDED_VALUES:
+        return value
+    text = json.dumps(value, default=str).encode()
+    return f"{len(value)} values, sha256 {hashlib.sha256(text).hexdigest()[:16]}"

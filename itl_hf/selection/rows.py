@@ -31,6 +31,7 @@ from itl_hf.selection.acquisitions import (
 from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
 from itl_hf.selection.defaults import Model, resolve_model
 from itl_hf.selection.memory import approximate, fit_to_memory
+from itl_hf.selection.request import Raw, Text, resolve_texts
 from itl_hf.selection.sources import Features, as_rows, check_widths, finite
 
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
@@ -93,6 +94,8 @@ def select_rows(
     groups: Sequence[Any] | np.ndarray | None = None,
     group_shares: Shares | None = None,
     stop_when: StopWhen | None = None,
+    texts: Sequence[Text] | None = None,
+    target_texts: Sequence[Text] | None = None,
     progress: bool = False,
 ) -> RowSelection:
     """Picks the rows of `pool` that tell most about `targets`.
@@ -103,13 +106,15 @@ def select_rows(
         targets (`np.ndarray` or `torch.Tensor`): (m, d) feature rows of the task's prompts.
         num_examples (`int`): rows to pick.
         acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`): `"itl"`, `"vtl"` (alias `"sift"`),
-            `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, `"cosine"`, `"random"`, or an object such as
+            `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, a rival (`itl_hf.selection.baselines`: `"random"`,
+            `"length_matched_random"`, `"cosine"`, `"max_similarity"`, `"round_robin"`, `"information_density"`,
+            `"badge"`, `"k_center"`, `"k_means"`, `"less"`, `"dsir"`, `"bm25"`), or an object such as
             `ITL(noise_std=1.0)`.
         kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`): `"linear"`, `"rbf"`, `"laplace"`,
             `"cosine"`, an object of `itl_hf.gp.kernels`, or a function (X, Y) -> k(X, Y) such as a `gpytorch` kernel.
         noise_std (`float` or `"auto"`, *optional*): see `ITL`; `"auto"` when left out.
         target_noise_std (`float`, *optional*): see `ITL`; equal to `noise_std` when left out.
-        seed (`int`, *optional*): seed of `acquisition="random"`.
+        seed (`int`, *optional*): seed of an acquisition that draws, such as `"random"`.
         replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
         standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`): what is done to both arrays
             first, fitted on the pool. `True`: centre, every dimension to the same variance, every row to norm 1.
@@ -124,6 +129,9 @@ def select_rows(
         group_shares (`float` or `Mapping`, *optional*): the largest share of `num_examples` for any group, or
             for some labels a pair (smallest, largest).
         stop_when (`StopWhen`, *optional*): stop earlier, when a pick's gain or the variance that is left is small.
+        texts (`Sequence`, *optional*): (N,) the pool's rows as strings, or pairs (prompt, completion), for acquisitions
+            that read words (`"dsir"`, `"bm25"`) or lengths.
+        target_texts (`Sequence`, *optional*): (m,) those of the targets.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar.
 
     Returns:
@@ -145,6 +153,8 @@ def select_rows(
     chosen = resolve_acquisition(acquisition, noise_std=noise_std, target_noise_std=target_noise_std, seed=seed)
     check_noise(chosen)
     check_widths(pool_rows, target_rows)
+    sizes = (pool_rows.shape[0], target_rows.shape[0])
+    words = resolve_texts(chosen, texts, target_texts, sizes, has_costs=costs is not None)
     known_numbers, known_rows = _known(already_selected, pool_rows)
     closed = [] if replace else known_numbers
     check_count(num_examples, pool_rows.shape[0] - len(set(closed)), replace)
@@ -152,7 +162,8 @@ def select_rows(
     model = resolve_model(kernel, standardize)
     prepared = Pool(pool_rows, model.standardize)
     warn_zero_rows(prepared)
-    anchors = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
+    raw_targets = finite(target_rows, "targets")  # (m, d)
+    anchors = prepared.preparation(raw_targets).to(prepared.device)  # (m, d)
     picks = num_examples + (len(known_numbers) or len(known_rows))
     model = fit_to_memory(model, prepared, anchors, picks)
     setting, rule = model.setting(chosen, anchors, num_examples)
@@ -162,8 +173,10 @@ def select_rows(
     stop = None
     if stop_when is not None:
         stop = stop_when.rule(setting, pool_limits(prepared, setting, known=known).irreducible, len(known))
+    raw = Raw(raw_targets, torch.as_tensor(pool_rows[known_numbers]) if known_numbers else known_rows)
     with tqdm(total=num_examples, desc=f"selecting ({chosen.name})", unit="row", disable=not progress) as bar:
-        picked = chosen.pick(prepared, setting, Request(limits, replace, known, closed, bar.update, stop))
+        request = Request(limits, replace, known, closed, bar.update, stop, words, raw, progress)
+        picked = chosen.pick(prepared, setting, request)
         bar.update(len(picked.indices) - bar.n)
     rows = prepared.rows(picked.indices)  # (n, d)
     prepared.release()

@@ -90,18 +90,3 @@ def kernel_itl(pool: Tensor, cross: Tensor, targets: Tensor, variance: float, nu
             known[size] = column
             left -= column.square()
     return picks
-
-
-def round_robin(cosines: Tensor, num_examples: int) -> Tensor:
-    """Each target in turn takes its most similar row that is not taken yet (RDS+), (N, m) -> (num_examples,)."""
-    order = cosines.sort(dim=0, descending=True, stable=True).indices.T.tolist()  # m lists of N rows
-    places, taken, picks = [0] * len(order), set[int](), list[int]()
-    while len(picks) < num_examples:
-        for target, rows in enumerate(order):
-            while rows[places[target]] in taken:
-                places[target] += 1
-            taken.add(rows[places[target]])
-            picks.append(rows[places[target]])
-            if len(picks) == num_examples:
-                break
-    return torch.tensor(picks)

@@ -30,7 +30,7 @@ from itl_hf.gp.kernels import RBF, Linear
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.preparation import Standardization
 from itl_hf.selection.defaults import AUTO_STANDARDIZATION, auto_noise_std
-from recipes.benchmarks.greedy import kernel_itl, linear_itl, nearest_rows, round_robin
+from recipes.benchmarks.greedy import kernel_itl, linear_itl, nearest_rows
 from recipes.benchmarks.kernel_and_noise_table import publish
 from recipes.benchmarks.pools import TARGET_SETS, FeatureName, Features, Labelled, PoolName, Texts
 
@@ -125,12 +125,10 @@ def shipped(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
 
 def rivals(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
     """Cosine, round-robin and random, on the same features as the default."""
-    rows, anchors = prepare(pool, targets, AUTO_STANDARDIZATION)
-    for name, part in anchors.items():
-        cosines = rows @ part.T  # (N, m)
-        yield name, "round-robin", "", round_robin(cosines, SIZES[-1]), SIZES
-        yield name, "cosine", "", cosines.mean(1).sort(descending=True, stable=True).indices[: SIZES[-1]], SIZES
-        yield name, "random", "", torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)), SIZES
+    for name, rows in targets.items():
+        for method in ("round-robin", "cosine", "random"):
+            picked = select_rows(pool.features, rows, SIZES[-1], acquisition=method.replace("-", "_"))
+            yield name, method, "", torch.tensor(picked.indices), SIZES
 
 
 def linear(how: str) -> Callable[[Labelled, dict[str, np.ndarray]], Iterator[Picks]]:

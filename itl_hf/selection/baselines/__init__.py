@@ -1,0 +1,29 @@
+"""The rivals: what people use instead of ITL, behind the same protocol.
+
+Each follows its paper and says where it does not. All keep to budgets, group shares and excluded rows, break ties
+towards the lowest row number, give the same picks on any number of processes, and, where rows may come back
+(`replace`), repeat one only after all others. Rankings and round-robins read the pool in one or a few passes; those
+that seek variety (`KCenter`, `BADGE`, `KMeans`) in a few more, since distances only ever fall. Text is held in memory
+by every process.
+"""
+
+from itl_hf.selection.baselines.chance import LengthMatchedRandom, Random
+from itl_hf.selection.baselines.diverse import BADGE, KCenter, KMeans
+from itl_hf.selection.baselines.influence import LESS
+from itl_hf.selection.baselines.nearest import Cosine, InformationDensity, MaxSimilarity, RoundRobin
+from itl_hf.selection.baselines.texts import BM25, DSIR
+
+__all__ = [
+    "BADGE",
+    "BM25",
+    "DSIR",
+    "LESS",
+    "Cosine",
+    "InformationDensity",
+    "KCenter",
+    "KMeans",
+    "LengthMatchedRandom",
+    "MaxSimilarity",
+    "Random",
+    "RoundRobin",
+]

@@ -1,0 +1,203 @@
+"""Rivals that seek variety and never look at the targets: k-center, BADGE, k-means prototypes."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itl_hf import distributed
+from itl_hf.gp.greedy import Picked
+from itl_hf.gp.limits import Limits
+from itl_hf.gp.objectives import Setting
+from itl_hf.gp.pool import Pool
+from itl_hf.selection.baselines.farthest import traverse
+from itl_hf.selection.baselines.ranking import NearestRows, pool_scores, turns, without_rounding
+from itl_hf.selection.request import Noise, Reads, Request, again, check_choice, check_whole, measured
+
+FeatureUse = Literal["raw", "prepared"]
+
+
+@dataclass(frozen=True)
+class KCenter:
+    """The row farthest from all rows picked so far, max_x min_c |x - c|: greedy k-center, a coreset.
+
+    Source: Sener & Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach" (ICLR 2018),
+    algorithm 1: within a factor 2 of the smallest radius that covers the pool. Rows known before are the first
+    centres; without any, the first is the row nearest to the pool's mean (the paper starts from labelled rows).
+
+    Args:
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*): see `ITL`.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> rows = [[0.0, 9.0], [0.0, 1.0], [1.0, 0.0], [5.0, 0.0]]
+        >>> select_rows(rows, [[1.0, 0.0]], 3, acquisition="k_center", standardize=False).indices
+        array([1, 0, 3])
+    """
+
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "k_center"
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """Farthest-first traversal."""
+
+        def first(open_rows: Tensor) -> int:
+            mean = mean_of(pool)
+            distance = pool_scores(pool, lambda rows: (rows - mean).square().sum(1))  # (N,)
+            return int(without_rounding(distance, largest(pool)).masked_fill(~open_rows, torch.inf).argmin())
+
+        picks = traverse(pool, request, request.known, first, lambda _: None)
+        return measured(again(picks, request), pool, setting, request)
+
+
+@dataclass(frozen=True)
+class BADGE:
+    """Rows drawn with probability proportional to D(x)^2, the squared distance to the nearest row drawn before.
+
+    Source: Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds" (ICLR 2020), algorithm
+    1: k-means++ seeding on gradients of the loss at the labels that the model itself predicts. The features are to be
+    those gradients: `Gradients(model, labels="predicted")`. Their length says how uncertain the model is, so they are
+    read as the embedder gave them; for other features say `features="prepared"`, and it is plain k-means++ seeding.
+    The first row is the one with the longest gradient, as in the authors' code, drawn where several are; rows known
+    before count as drawn.
+
+    Args:
+        features (`"raw"` or `"prepared"`, *optional*, defaults to `"raw"`): as the embedder gave them, or after
+            `standardize`.
+        seed (`int`, *optional*, defaults to 0): seed of the draws.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*): see `ITL`.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> rows = [[1.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 0.1]]
+        >>> int(select_rows(rows, [[1.0, 0.0]], 1, acquisition="badge").indices[0]) in (1, 2)
+        True
+    """
+
+    features: FeatureUse = "raw"
+    seed: int = 0
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "badge"
+
+    def __post_init__(self) -> None:
+        check_choice("features", self.features, FeatureUse)
+        check_whole("seed", self.seed, 0)
+
+    @property
+    def reads(self) -> Reads:
+        """What distances are between."""
+        return "raw features" if self.features == "raw" else "features"
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """k-means++ seeding, each draw the winner of a race of exponential times with rates D(x)^2."""
+        rows, known = pool, request.known
+        if self.features == "raw":
+            if request.raw is None:
+                raise ValueError("badge reads features as they were given: Request.raw must hold them")
+            rows, known = Pool(pool.source), request.raw.known.to(pool.device).double()
+
+        def first(open_rows: Tensor) -> int:
+            norms = pool_scores(rows, lambda block: block.square().sum(1))
+            longest = norms.masked_fill(~open_rows, -torch.inf)
+            equal = longest >= longest.max() * (1 - 1e-9)
+            return int(race(self.seed, 0, pool.num_rows).masked_fill(~equal, 0).argmax())
+
+        picks = traverse(rows, request, known, first, lambda centres: race(self.seed, centres, pool.num_rows))
+        return measured(again(picks, request), pool, setting, request)
+
+
+def race(seed: int, draw: int, num_rows: int) -> Tensor:
+    """1 / exponential times, (N,): the row with the largest w(x) / time(x) is drawn with probability w(x) / sum w."""
+    drawn = np.random.default_rng([seed, draw]).random(num_rows)  # a torch generator keeps 32 bits of its seed only
+    return torch.from_numpy(1 / np.maximum(-np.log1p(-drawn), 1e-300))
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """As many clusters as picks, and of each the row nearest to its centre: k-means prototypes.
+
+    Sources: Nguyen & Smeulders, "Active Learning Using Pre-clustering" (ICML 2004); the self-supervised prototypes of
+    Sorscher et al., "Beyond Neural Scaling Laws" (NeurIPS 2022). k-means++ seeding, then Lloyd's iterations until no
+    row changes its cluster, in float64, one pass over the pool each. Large clusters come first; where the nearest row
+    is taken or closed the next nearest stands in. All rows are clustered, also those that may not be picked. A
+    continued selection is a new clustering, not a longer one.
+
+    Args:
+        max_iterations (`int`, *optional*, defaults to 25): Lloyd's iterations at most.
+        seed (`int`, *optional*, defaults to 0): seed of the first centres.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*): see `ITL`.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> rows = [[0.0, 1.0], [0.0, 2.0], [0.0, 3.0], [9.0, 0.0]]
+        >>> select_rows(rows, [[1.0, 0.0]], 2, acquisition="k_means", standardize=False).indices
+        array([1, 3])
+    """
+
+    max_iterations: int = 25
+    seed: int = 0
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "k_means"
+
+    def __post_init__(self) -> None:
+        check_whole("max_iterations", self.max_iterations, 0)
+        check_whole("seed", self.seed, 0)
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """Clusters, then one row of each."""
+        count = min(request.limits.num_examples, pool.num_rows)
+        centres, sizes = self.cluster(pool, count)
+        centres = centres[sizes.sort(descending=True, stable=True).indices]
+        scale = largest(pool)
+        nearest = NearestRows(pool, lambda rows, part: -squared(rows, part, scale).T, centres, request.exclude)
+        return measured(again(turns(nearest, count, pool.num_rows, request), request), pool, setting, request)
+
+    def cluster(self, pool: Pool, count: int) -> tuple[Tensor, Tensor]:
+        """Centres (count, d) and sizes (count,) of the clusters."""
+        anything = Request(Limits(count), False, known=torch.zeros(0, pool.dimension, dtype=torch.float64))
+        draw = functools.partial(race, self.seed, num_rows=pool.num_rows)
+        centres = pool.rows(traverse(pool, anything, anything.known, lambda _: int(draw(0).argmax()), draw))
+        scale = largest(pool)
+        before, sizes = list[Tensor](), torch.zeros(count, dtype=torch.float64, device=pool.device)
+        for iteration in range(self.max_iterations + 1):
+            member = [squared(rows, centres, scale).argmin(1) for _, rows in pool.blocks()]  # the first of equal ones
+            changed = iteration == 0 or any(bool((a != b).any()) for a, b in zip(before, member, strict=True))
+            ones = [part.bincount(minlength=count).double() for part in member]
+            sizes = distributed.total(torch.stack([torch.zeros_like(sizes), *ones]).sum(0))
+            if int(distributed.total(torch.tensor(int(changed)))) == 0 or iteration == self.max_iterations:
+                break
+            sums, before = torch.zeros_like(centres), member
+            for part, (_, rows) in zip(member, pool.blocks(), strict=True):
+                sums.index_add_(0, part, rows)
+            sums = distributed.total(sums)
+            centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp_min(1)[:, None], centres)
+        return centres, sizes
+
+
+def largest(pool: Pool) -> float:
+    """The largest squared norm of the pool's rows, which errors of their distances are relative to."""
+    return float(pool_scores(pool, lambda rows: rows.square().sum(1)).max()) or 1.0
+
+
+def squared(rows: Tensor, centres: Tensor, scale: float) -> Tensor:
+    """Squared distances but for rounding, relative to `scale`, (B, d), (c, d) -> (B, c)."""
+    products = rows.square().sum(1)[:, None] + centres.square().sum(1) - 2 * (rows @ centres.T)
+    return without_rounding(products, scale)
+
+
+def mean_of(pool: Pool) -> Tensor:
+    """(d,), added up in row order whichever process holds a row."""
+    sums = [rows.sum(0) for _, rows in pool.blocks()]
+    empty = torch.zeros(0, pool.dimension, dtype=torch.float64, device=pool.device)
+    return distributed.gather_rows(torch.cat([empty, *(part[None] for part in sums)])).sum(0) / pool.num_rows

@@ -1,0 +1,136 @@
+"""Farthest-first traversal and k-means++ seeding of a pool that is read a few times.
+
+Both ask for the row with the largest weight(x) D(x)^2, D the distance to the nearest centre. D only falls as centres
+are added, so an old value is an upper bound: it is brought up to date only for rows that might win with it, and for all
+rows in one pass when those have become many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from itl_hf import distributed
+from itl_hf.gp.pool import Pool
+from itl_hf.selection.request import Request, open_among
+
+#: Rows brought up to date at a time.
+AT_ONCE = 256
+#: Centres whose distances to a block of the pool are held at a time.
+CENTRES_AT_ONCE = 512
+#: All rows are brought up to date when this many single ones, or this share of the pool, have been.
+MOST_SINGLE, SHARE = 4096, 8
+TIE = 1e-9
+#: Squared distances below this, relative to the largest squared norm, are rounding: the rows are equal.
+EQUAL = 1e-13
+
+
+class Distances:
+    """Squared distance of each row to the nearest centre, or an upper bound of it.
+
+    Args:
+        pool (`Pool`): the rows.
+        centres (`Tensor`): (c, d) float64, at least one.
+    """
+
+    def __init__(self, pool: Pool, centres: Tensor) -> None:
+        self.pool, self.centres = pool, centres
+        self.bound = torch.full((pool.num_rows,), torch.inf, dtype=torch.float64)
+        self.told = torch.zeros(pool.num_rows, dtype=torch.int64)  # centres that a bound knows
+        self.passed, self.single = 0, 0
+        self.floor = 0.0
+        self._pass()
+
+    def add(self, centre: Tensor) -> None:
+        """A further centre, (d,)."""
+        self.centres = torch.cat([self.centres, centre[None]])
+
+    def best(self, weights: Tensor | None, free: Tensor) -> tuple[int, float]:
+        """The free row with the largest weight(x) D(x)^2 and that value; ties go to the lowest number."""
+        count = len(self.centres)
+        while True:
+            scores = self.bound if weights is None else self.bound * weights
+            scores = scores.masked_fill(~free, -torch.inf)
+            known = self.told == count
+            at_least = float(scores[known].max()) if bool(known.any()) else -torch.inf
+            stale = (~known & free & (scores >= at_least * (1 - TIE))).nonzero()[:, 0]
+            if len(stale) == 0:
+                return int((scores >= at_least * (1 - TIE)).nonzero()[0]), at_least
+            if self.single >= max(MOST_SINGLE, self.pool.num_rows // SHARE):
+                self._pass()
+            else:
+                first = scores[stale].topk(min(AT_ONCE, len(stale))).indices
+                self._update(stale[first.sort().values])
+
+    def _update(self, numbers: Tensor) -> None:
+        rows = self.pool.rows(numbers.tolist())
+        new = self.centres[int(self.told[numbers].min()) :]
+        exact = torch.cdist(rows, new, compute_mode="donot_use_mm_for_euclid_dist").square().amin(1).cpu()  # (B,)
+        self._lower(numbers, exact)
+        self.single += len(numbers)
+
+    def _pass(self) -> None:
+        places = range(self.passed, len(self.centres), CENTRES_AT_ONCE)
+        new = [self.centres[place : place + CENTRES_AT_ONCE] for place in places]
+        parts = [torch.zeros(2, 0, dtype=torch.float64, device=self.pool.device)]
+        for _, rows in self.pool.blocks():
+            own = rows.square().sum(1)  # (B,)
+            nearest = [(part.square().sum(1)[:, None] - 2 * (part @ rows.T)).amin(0) for part in new]
+            parts.append(torch.stack([torch.stack(nearest).amin(0) + own, own]))
+        nearest, own = distributed.gather_rows(torch.cat(parts, 1).T).T.cpu()  # (N,) each
+        self.floor = EQUAL * float(own.max())
+        self._lower(torch.arange(self.pool.num_rows), nearest)
+        self.passed, self.single = len(self.centres), 0
+
+    def _lower(self, numbers: Tensor, distances: Tensor) -> None:
+        distances = torch.where(distances > self.floor, distances, 0.0)
+        self.bound[numbers] = torch.minimum(self.bound[numbers], distances)
+        self.told[numbers] = len(self.centres)
+
+
+def traverse(
+    pool: Pool,
+    request: Request,
+    known: Tensor,
+    first: Callable[[Tensor], int],
+    weights: Callable[[int], Tensor | None],
+) -> list[int]:
+    """Picks the row with the largest weight(x) D(x)^2, again and again, within the limits.
+
+    When all rows that are open equal a centre, the weights alone decide, or the row number.
+
+    Args:
+        pool (`Pool`): the rows.
+        request (`Request`): what is asked.
+        known (`Tensor`): (h, d) centres to begin with.
+        first (`Callable`): (N,) bool, open rows -> the first pick where there is no centre.
+        weights (`Callable`): number of centres so far -> (N,) positive weights, or `None` for equal ones.
+    """
+    limits, picks, distances = request.limits, list[int](), None
+    free, everything = request.open_rows(pool.num_rows), torch.arange(pool.num_rows)
+    if len(known):
+        distances = Distances(pool, known)
+    while len(picks) < limits.num_examples:
+        open_rows = free & open_among(everything, limits) if limits.bind else free
+        if not bool(open_rows.any()):
+            break
+        if distances is None:
+            row = first(open_rows)
+        else:
+            weight = weights(len(distances.centres))
+            row, value = distances.best(weight, open_rows)
+            if value <= 0 and weight is not None:
+                row = int(weight.masked_fill(~open_rows, -torch.inf).argmax())
+        free[row] = False
+        limits.take(row)
+        picks.append(row)
+        centre = pool.rows([row])
+        if distances is None:
+            distances = Distances(pool, centre)
+        else:
+            distances.add(centre[0])
+        if request.on_picks is not None:
+            request.on_picks(1)
+    return picks

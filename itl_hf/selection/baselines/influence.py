@@ -1,0 +1,91 @@
+"""Influence by gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from itl_hf.gp.greedy import Picked
+from itl_hf.gp.objectives import Setting
+from itl_hf.gp.pool import Pool
+from itl_hf.selection.baselines.ranking import pool_scores, ranked, unit, without_rounding
+from itl_hf.selection.request import Noise, Reads, Request, picked
+
+
+@dataclass(frozen=True)
+class LESS:
+    """The rows whose gradient points most like that of some target: max_j sum_i eta_i 1/|j| sum_{a in j} cos_i(x, a).
+
+    Source: Xia et al., "LESS: Selecting Influential Data for Targeted Instruction Tuning" (ICML 2024), equation 3 and
+    section 4.3: i runs over checkpoints with learning rates eta_i, j over subtasks of the targets, within which cosines
+    are averaged as in the authors' code. For it the features must be sketched gradients (`Gradients`; Adam's for the
+    pool, plain ones for the targets). They are read as the embedder gave them, whatever `standardize` says: a step
+    along a gradient lowers a loss by their inner product, which has a meaning at angles to the origin and none to the
+    pool's mean. That is all in which it differs from `MaxSimilarity`, and with other features the less reason to use
+    it.
+
+    Args:
+        subtasks (`Sequence`, *optional*): (m,) a label for each target; left out, each is a subtask of its own.
+        learning_rates (`Sequence[float]`, *optional*, defaults to `(1.0,)`): of the checkpoints whose features stand
+            side by side in a row, in equal widths.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*): see `ITL`.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> rows = [[3.0, 3.0], [1.0, 0.1], [0.0, 5.0]]
+        >>> select_rows(rows, [[1.0, 0.0], [0.5, 1.0]], 2, acquisition="less").indices
+        array([1, 0])
+    """
+
+    subtasks: Sequence[Hashable] | None = None
+    learning_rates: Sequence[float] = (1.0,)
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "less"
+    reads: ClassVar[Reads] = "raw features"
+
+    def __post_init__(self) -> None:
+        rates = tuple(float(rate) for rate in self.learning_rates)
+        if not rates or not all(0 < rate < math.inf for rate in rates):
+            raise ValueError(f"learning_rates must be positive and finite, one a checkpoint, got {self.learning_rates}")
+        object.__setattr__(self, "learning_rates", rates)
+        if self.subtasks is not None:
+            object.__setattr__(self, "subtasks", tuple(self.subtasks))
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """The best rows by a fixed score; ties go to the lowest row number."""
+        if request.raw is None:
+            raise ValueError("less reads features as they were given: Request.raw must hold them")
+        anchors = self._anchors(request.raw.targets.to(pool.device).double())  # (subtasks, d)
+
+        def score(rows: Tensor) -> Tensor:
+            return (self._unit_by_checkpoint(rows) @ anchors.T).amax(1)
+
+        scores = without_rounding(pool_scores(Pool(pool.source), score), sum(self.learning_rates))
+        return picked(ranked(scores, request.exclude), pool, setting, request)
+
+    def _anchors(self, targets: Tensor) -> Tensor:
+        """Mean over each subtask of unit features weighed by learning rates, (m, d) -> (subtasks, d)."""
+        if targets.shape[1] % len(self.learning_rates):
+            raise ValueError(
+                f"learning_rates: rows of {targets.shape[1]} features are not {len(self.learning_rates)} checkpoints"
+            )
+        width = targets.shape[1] // len(self.learning_rates)
+        rates = torch.tensor(self.learning_rates, dtype=torch.float64, device=targets.device)
+        weighed = self._unit_by_checkpoint(targets) * rates.repeat_interleave(width)
+        if self.subtasks is None:
+            return weighed
+        if len(self.subtasks) != len(targets):
+            raise ValueError(f"subtasks must hold a label for each of {len(targets)} targets, got {len(self.subtasks)}")
+        labels = list(dict.fromkeys(self.subtasks))
+        member = torch.tensor([labels.index(label) for label in self.subtasks], device=targets.device)
+        return torch.stack([weighed[member == number].mean(0) for number in range(len(labels))])
+
+    def _unit_by_checkpoint(self, rows: Tensor) -> Tensor:
+        return torch.cat([unit(part) for part in rows.chunk(len(self.learning_rates), dim=1)], dim=1)

@@ -1,0 +1,194 @@
+"""Rivals that look for rows like the targets: by their mean, by the nearest, in turns, and weighed with uncertainty."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from itl_hf.gp.greedy import Picked
+from itl_hf.gp.objectives import Memory, Picks, Setting, Undirected
+from itl_hf.gp.pool import Pool
+from itl_hf.gp.speculate import speculative_greedy
+from itl_hf.selection.baselines.ranking import NearestRows, pool_scores, ranked, turns, unit, without_rounding
+from itl_hf.selection.request import Noise, Request, again, measured, picked
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Nearest-neighbour retrieval: the rows with the highest mean cosine to the targets, 1/m sum_a cos(x, a).
+
+    Sees neither what was picked before nor that targets differ, so a mixture of tasks is served by its commonest one.
+    Source: the baseline "CosineSimilarity" of Huebotter et al., "Active Few-Shot Fine-Tuning" (2024).
+
+    Args:
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*): see `ITL`.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> rows = [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]
+        >>> select_rows(rows, [[0.1, 1.0]], 1, acquisition="cosine", standardize=False).indices
+        array([1])
+    """
+
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "cosine"
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """The best rows by a fixed score; ties go to the lowest row number."""
+        towards = unit(setting.targets).mean(0)  # (d,), its product with a unit row is the mean cosine
+        scores = pool_scores(pool, lambda rows: unit(rows) @ towards)  # (N,)
+        return picked(ranked(without_rounding(scores), request.exclude), pool, setting, request)
+
+
+@dataclass(frozen=True)
+class MaxSimilarity:
+    """The rows with the highest cosine similarity to any target, max_a cos(x, a).
+
+    Serves whichever target has the nearest rows, and repeats them; no target is sure of a row. `LESS` is the same
+    formula on gradients that are neither centred nor scaled.
+
+    Args:
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*): see `ITL`.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> rows = [[1.0, 0.1], [0.5, 0.5], [-1.0, -1.0]]
+        >>> select_rows(rows, [[1.0, 0.0], [0.0, 1.0]], 1, acquisition="max_similarity", standardize=False).indices
+        array([0])
+    """
+
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "max_similarity"
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """The best rows by a fixed score; ties go to the lowest row number."""
+        targets = unit(setting.targets)
+        scores = pool_scores(pool, lambda rows: (unit(rows) @ targets.T).amax(1))  # (N,)
+        return picked(ranked(without_rounding(scores), request.exclude), pool, setting, request)
+
+
+@dataclass(frozen=True)
+class RoundRobin:
+    """Each target in turn takes its most similar row that no other has taken (RDS+).
+
+    Source: Ivison et al., "Large-Scale Data Selection for Instruction Tuning" (2025), section 3: with weighted-mean
+    hidden states as features the strongest selection they tested. Here the features are whatever the embedder gives,
+    prepared as for ITL. Targets take turns in their order; a continued selection goes on with the target whose turn it
+    is.
+
+    Args:
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*): see `ITL`.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> rows = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]
+        >>> select_rows(rows, [[1.0, 0.0], [0.5, 1.0]], 2, acquisition="round_robin", standardize=False).indices
+        array([0, 2])
+    """
+
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "round_robin"
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """Turns over exact lists of the nearest rows."""
+        nearest = NearestRows(pool, _cosines, unit(setting.targets), request.exclude)
+        picks = turns(nearest, len(setting.targets), pool.num_rows, request, first=len(set(request.exclude)))
+        return measured(again(picks, request), pool, setting, request)
+
+
+def _cosines(rows: Tensor, anchors: Tensor) -> Tensor:
+    return without_rounding(anchors @ unit(rows).T)
+
+
+class Density(Undirected):
+    """log(1 + s / r) w: uncertainty (entropy in nats, twice) times a weight that no pick changes."""
+
+    name = "information_density"
+
+    def __init__(self, setting: Setting, beta: float) -> None:
+        super().__init__(setting)
+        self.towards, self.beta = unit(setting.targets).mean(0), beta
+
+    def start(self, rows: Tensor, given: Memory) -> Tensor:
+        """Variance and weight, (2, B)."""
+        similarity = unit(rows) @ self.towards.to(rows.dtype)
+        return torch.stack([self.posteriors[0].prior_variance(rows), similarity.clamp_min(0) ** self.beta])
+
+    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
+        """The variance falls by the squared projections."""
+        variance = torch.sub(numbers[0], columns.square().sum((0, 1)), alpha=sign)
+        return torch.stack([variance, numbers[1]])
+
+    def score(self, numbers: Tensor, count: int) -> Tensor:
+        """Their product."""
+        return torch.log1p(numbers[0].clamp_min(0) / self.noise_variance) * numbers[1]
+
+    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
+        """Of the largest of both."""
+        return self.score((numbers + slack).clamp_min(0), count)
+
+    def scales(self, numbers: Tensor) -> Tensor:
+        """The variance's error is relative to the prior one, the weight's, a power of a cosine, to 1."""
+        return torch.stack([numbers[0], torch.ones_like(numbers[1])])
+
+    def gain(self, score: Tensor) -> Tensor:
+        """The score itself."""
+        return score
+
+
+@dataclass(frozen=True)
+class InformationDensity:
+    """Uncertain rows in the midst of the targets: H(x) (1/m sum_a cos(x, a))^beta, the largest first.
+
+    Source: Settles & Craven, "An Analysis of Active Learning Strategies for Sequence Labeling Tasks" (EMNLP 2008),
+    section 3.5, where the density is similarity to the unlabelled pool; similarity to the targets as in Huebotter et
+    al., "Active Few-Shot Fine-Tuning" (2024). H is the entropy of the Gaussian process's answer at x above that of the
+    noise, 1/2 log(1 + var(x) / noise), given the picks so far: the paper's model is a classifier that is fitted again
+    after each batch. A negative mean similarity counts as 0. Exact greedy, in the same few passes as ITL.
+
+    Args:
+        beta (`float`, *optional*, defaults to 1.0): how much the similarity weighs; 0 is `undirected`.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`.
+        target_noise_std (`float`, *optional*): see `ITL`; for measuring gains only.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> rows, options = [[1.0, 0.0], [2.0, 0.1], [0.0, 3.0]], {"kernel": "linear", "standardize": False}
+        >>> select_rows(rows, [[1.0, 0.0]], 1, acquisition="information_density", **options).indices
+        array([1])
+    """
+
+    beta: float = 1.0
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "information_density"
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.beta, int | float) and not isinstance(self.beta, bool)
+        if not number or not 0 <= self.beta < math.inf:
+            raise ValueError(f"beta must be 0 or positive and finite, got {self.beta!r}")
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """Exact greedy maximisation."""
+        objective = Density(setting, self.beta)
+        for row in request.known:
+            objective.observe(row)
+        found = speculative_greedy(
+            pool,
+            objective,
+            request.limits.num_examples,
+            limits=request.limits,
+            replace=request.replace,
+            exclude=request.exclude,
+            on_picks=request.on_picks,
+        )
+        return measured(found.indices, pool, setting, request)

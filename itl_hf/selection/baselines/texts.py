@@ -1,0 +1,238 @@
+"""Rivals that read words: importance resampling by n-grams (DSIR) and keyword search (BM25).
+
+They never look at features, but where features are there the picks' information about the targets is measured as for
+every other acquisition. Texts are held in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from itl_hf import distributed
+from itl_hf.gp.greedy import Picked
+from itl_hf.gp.objectives import Setting
+from itl_hf.gp.pool import Pool
+from itl_hf.selection.baselines.ranking import Lists, ranked, turns
+from itl_hf.selection.request import (
+    Noise,
+    Reads,
+    Request,
+    Texts,
+    TextSpan,
+    again,
+    check_choice,
+    check_whole,
+    measured,
+    picked,
+)
+
+#: Words and runs of punctuation, as the authors' tokenizer splits them (NLTK's WordPunctTokenizer).
+WORDS = re.compile(r"\w+|[^\w\s]+")
+SMOOTHING = 1e-8
+#: n-grams whose bucket is remembered: hashing the same word again would be most of the work.
+REMEMBERED = 2**20
+
+
+@dataclass(frozen=True)
+class DSIR:
+    """Rows drawn by importance weight: how much likelier their n-grams are under the targets than under the pool.
+
+    Source: Xie et al., "Data Selection for Language Models via Importance Resampling" (NeurIPS 2023), section 4. Words
+    and n-grams of words are hashed into buckets (sha256, as in the authors' package `data-selection`); p and q are the
+    buckets' frequencies in targets and pool, a row's log weight is the sum over its n-grams of log(p + 1e-8) - log(q +
+    1e-8), and rows are drawn without replacement by the largest log weight + Gumbel noise. Weights are products over
+    a row's n-grams, so long rows have extreme ones, as in the paper. Each process counts its part of the pool.
+
+    Args:
+        ngrams (`int`, *optional*, defaults to 2): the longest n-grams counted.
+        num_buckets (`int`, *optional*, defaults to 10000): buckets.
+        min_words (`int`, *optional*, defaults to 0): rows with fewer words come after all others. The authors' package
+            says 100, for a pool of web pages; most rows of instructions would fall below that.
+        top_k (`bool`, *optional*, defaults to `False`): whether to take the largest weights without noise.
+        span (`"auto"`, `"prompt"` or `"whole"`, *optional*, defaults to `"auto"`): prompts, or completions with them;
+            by default completions are read if all targets have one.
+        seed (`int`, *optional*, defaults to 0): seed of the noise.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*): see `ITL`.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> texts = {"texts": ["a red fox", "two plus two", "blue sky"], "target_texts": ["what is two plus three?"]}
+        >>> select_rows([[1.0], [2.0], [4.0]], [[1.0]], 1, acquisition="dsir", **texts).indices
+        array([1])
+    """
+
+    ngrams: int = 2
+    num_buckets: int = 10_000
+    min_words: int = 0
+    top_k: bool = False
+    span: TextSpan = "auto"
+    seed: int = 0
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "dsir"
+    reads: ClassVar[Reads] = "texts"
+
+    def __post_init__(self) -> None:
+        for name, least in (("ngrams", 1), ("num_buckets", 1), ("min_words", 0), ("seed", 0)):
+            check_whole(name, getattr(self, name), least)
+        check_choice("span", self.span, TextSpan)
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """The largest log weight + noise; rows that are too short come last, in the same order."""
+        texts, targets = _texts(self.name, request).both(self.span)
+        keys, words = self.log_weights(pool, texts, targets, request.progress)
+        if not self.top_k:
+            keys = keys + gumbel(self.seed, pool.num_rows)
+        order = ranked(keys, request.exclude)
+        short = words[order] < self.min_words
+        return picked(torch.cat([order[~short], order[short]]), pool, setting, request)
+
+    def log_weights(
+        self, pool: Pool, texts: list[str], targets: list[str], progress: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Log importance weight and number of words of every row, (N,), (N,)."""
+        known: dict[str, int] = {}
+        mine = [row for start in pool.starts for row in range(start, min(start + pool.block_rows, pool.num_rows))]
+        bar = tqdm(mine, desc=f"counting n-grams ({self.name})", unit="row", disable=not progress)
+        found = [self._buckets(texts[row], known) for row in bar]
+        raw = distributed.total(self._counts(buckets for buckets, _ in found)).double()
+        wanted = self._counts(self._buckets(text, known)[0] for text in targets).double()
+        difference = (_smoothed(wanted) - _smoothed(raw)).numpy()  # (num_buckets,)
+        weights = torch.tensor([float(difference[buckets].sum()) for buckets, _ in found], dtype=torch.float64)
+        words = torch.tensor([count for _, count in found], dtype=torch.int64)
+        return distributed.gather_rows(weights), distributed.gather_rows(words)
+
+    def _buckets(self, text: str, known: dict[str, int]) -> tuple[np.ndarray, int]:
+        """The bucket of each n-gram of a text, and its number of words."""
+        words = WORDS.findall(text.lower())
+        grams = [" ".join(words[i : i + size]) for size in range(1, self.ngrams + 1) for i in _starts(words, size)]
+        if len(known) > REMEMBERED:
+            known.clear()
+        for gram in grams:
+            if gram not in known:
+                known[gram] = int(hashlib.sha256(gram.encode("utf-8")).hexdigest(), 16) % self.num_buckets
+        return np.array([known[gram] for gram in grams], dtype=np.int32), len(words)
+
+    def _counts(self, rows: Iterator[np.ndarray]) -> Tensor:
+        counts = torch.zeros(self.num_buckets, dtype=torch.int64)
+        for buckets in rows:
+            counts += torch.from_numpy(np.bincount(buckets, minlength=self.num_buckets))
+        return counts
+
+
+def gumbel(seed: int, num_rows: int) -> Tensor:
+    """Gumbel noise, (N,): the rows with the largest log w + noise are drawn with probability proportional to w."""
+    generator = torch.Generator().manual_seed(seed)
+    return -torch.rand(num_rows, dtype=torch.float64, generator=generator).clamp_min(1e-300).log().neg().log()
+
+
+@dataclass(frozen=True)
+class BM25:
+    """Each target in turn takes the row that matches its words best, by BM25.
+
+    Source: Robertson & Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), in the form of Lucene
+    and of the library `bm25s`: sum over words w of the target of idf(w) tf / (tf + k1 (1 - b + b |x| / mean |x|)), tf
+    how often w is in x, idf(w) = log(1 + (N - n_w + 1/2) / (n_w + 1/2)). A target that shares no word with any row left
+    passes its turn; when all pass, the rows that are left follow by number. The index is built on all rows, in every
+    process.
+
+    Args:
+        k1 (`float`, *optional*, defaults to 1.5): how soon a repeated word stops counting.
+        b (`float`, *optional*, defaults to 0.75): how much long rows are held back, between 0 and 1.
+        stopwords (`str`, *optional*, defaults to `"en"`): language whose commonest words are left out, as `bm25s` knows
+            them; `None` for none.
+        span (`"auto"`, `"prompt"` or `"whole"`, *optional*, defaults to `"auto"`): prompts, or completions with them;
+            by default completions are read if all targets have one.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*): see `ITL`.
+
+    Raises:
+        `ImportError`: `bm25s` is not installed.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> texts = {"texts": ["a red fox", "two plus two", "blue sky"], "target_texts": ["the sky at night"]}
+        >>> select_rows(
+        ...     [[1.0], [2.0], [4.0]], [[1.0]], 1, acquisition="bm25", **texts
+        ... ).indices  # doctest: +SKIP
+        array([2])
+    """
+
+    k1: float = 1.5
+    b: float = 0.75
+    stopwords: str | None = "en"
+    span: TextSpan = "auto"
+    noise_std: Noise = "auto"
+    target_noise_std: float | None = None
+    name: str = "bm25"
+    reads: ClassVar[Reads] = "texts"
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("bm25s") is None:
+            raise ImportError('acquisition "bm25" needs the package bm25s: pip install "itl-hf[bm25]"')
+        if not 0 <= self.k1 < math.inf:
+            raise ValueError(f"k1 must be 0 or positive and finite, got {self.k1!r}")
+        if not 0 <= self.b <= 1:
+            raise ValueError(f"b must be between 0 and 1, got {self.b!r}")
+        check_choice("span", self.span, TextSpan)
+
+    def used(self) -> dict[str, Any]:
+        """The library's version."""
+        return {"bm25s": version("bm25s")}
+
+    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+        """Turns over lists of matching rows."""
+        texts, targets = _texts(self.name, request).both(self.span)
+        matches = self.matches(texts, targets, request)
+        picks = turns(matches, len(targets), pool.num_rows, request, first=len(set(request.exclude)))
+        return measured(again(picks, request), pool, setting, request)
+
+    def matches(self, texts: list[str], targets: list[str], request: Request) -> Lists:
+        """For a depth, the rows that match each target best and share a word with it."""
+        bm25s = importlib.import_module("bm25s")
+        words, queries = (
+            bm25s.tokenize(side, stopwords=self.stopwords or [], return_ids=False, show_progress=request.progress)
+            for side in (texts, targets)
+        )
+        if not any(words):  # nothing to index
+            return lambda _: [[] for _ in targets]
+        index = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
+        index.index(words, show_progress=request.progress)
+        open_rows = request.open_rows(len(texts)).numpy()
+
+        def best(query: list[str], depth: int) -> list[int]:
+            scores = index.get_scores(query) * open_rows if query else np.zeros(len(texts))
+            found = scores.nonzero()[0]
+            order: list[int] = found[np.argsort(-scores[found], kind="stable")][:depth].tolist()
+            return order
+
+        return lambda depth: [best(query, depth) for query in queries]
+
+
+def _texts(name: str, request: Request) -> Texts:
+    if request.texts is None:
+        raise ValueError(f"{name} reads texts: give texts= and target_texts=")
+    return request.texts
+
+
+def _smoothed(counts: Tensor) -> Tensor:
+    """Log frequencies."""
+    return torch.log(counts / counts.sum().clamp_min(1) + SMOOTHING)
+
+
+def _starts(words: list[str], size: int) -> range:
+    return range(len(words) - size + 1)

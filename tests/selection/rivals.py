@@ -1,0 +1,48 @@
+"""Material for the tests of rivals: a pool with structure, duplicates among its rows, and texts that go with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+NAMES = (
+    "random",
+    "length_matched_random",
+    "cosine",
+    "max_similarity",
+    "round_robin",
+    "information_density",
+    "badge",
+    "k_center",
+    "k_means",
+    "less",
+    "dsir",
+    "bm25",
+)
+TEXTUAL = ("length_matched_random", "dsir", "bm25")
+WORDS = ("river", "stone", "cloud", "window", "garden", "seven", "plus", "apple", "banana", "cherry")
+
+
+def problem(seed, rows, dimension=8, num_targets=4):
+    """(N, d) rows around three centres, of which a tenth repeat another, and (m, d) targets; float64."""
+    rng = np.random.default_rng(seed)
+    centres = 1.5 * rng.normal(size=(3, dimension))
+    draw = lambda count: centres[rng.integers(0, 3, count)] + rng.normal(size=(count, dimension))
+    pool, targets = draw(rows), draw(num_targets)
+    for _ in range(rows // 10):
+        pool[rng.integers(0, rows)] = pool[rng.integers(0, rows)]
+    return torch.tensor(pool), torch.tensor(targets)
+
+
+def texts_of(pool, targets, seed=0):
+    """Pairs of a prompt and a completion for every row; equal rows have equal texts."""
+    known = {}
+
+    def text(row):
+        key = row.numpy().tobytes()
+        rng = np.random.default_rng([seed, *row.abs().mul(1e6).long().tolist()])
+        if key not in known:
+            known[key] = tuple(" ".join(rng.choice(WORDS, rng.integers(2, 25))) for _ in range(2))
+        return known[key]
+
+    return {"texts": [text(row) for row in pool], "target_texts": [text(row) for row in targets]}

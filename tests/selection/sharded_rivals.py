@@ -1,0 +1,48 @@
+"""Run by test_baselines.py under torchrun: every process asks every rival, and the first writes the picks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from itl_hf import select_rows
+from itl_hf.gp import pool as pool_module
+from itl_hf.selection.baselines import farthest
+from tests.selection.rivals import NAMES, TEXTUAL, problem, texts_of
+
+#: 200 rows are four blocks: three processes share them unevenly.
+BLOCK_ROWS = 60
+
+
+def picks():
+    pool, targets = problem(0, 200)
+    words = texts_of(pool, targets)
+    limited = {"groups": [row % 3 for row in range(200)], "group_shares": 0.5, "already_selected": [5, 150, 77]}
+    found = {}
+    for name in NAMES:
+        for key, options in ((name, {}), (f"{name} limited", limited)):
+            given = words if name in TEXTUAL else {}
+            result = select_rows(pool, targets, 30, acquisition=name, **given, **options)
+            found[key] = {"indices": result.indices.tolist(), "gains": result.gains.tolist()}
+    return found
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    pool_module.BLOCK_ROWS = BLOCK_ROWS
+    farthest.MOST_SINGLE = 64  # another way through the passes than one process takes, to the same picks
+    found = picks()
+    if dist.get_rank() == 0:
+        (folder / f"picks-{dist.get_world_size()}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    try:
+        main(Path(sys.argv[1]))
+    finally:
+        dist.destroy_process_group()
