@@ -40,7 +40,10 @@ def select(
     targets_config: Annotated[str | None, typer.Option("--targets_config", help="Subset of the targets.")] = None,
     acquisition: Annotated[
         str,
-        typer.Option("--acquisition", help="itl, vtl (sift), ctl, mean_marginal_itl, undirected; or a rival: random, cosine, round_robin, bm25, ..."),
+        typer.Option(
+            "--acquisition",
+            help="itl, vtl (sift), ctl, undirected, ...; or a rival: random, cosine, round_robin, bm25...",
+        ),
     ] = "itl",
     kernel: Annotated[str, typer.Option("--kernel", help="auto, linear, rbf, laplace or cosine.")] = "auto",
     standardize: Annotated[
