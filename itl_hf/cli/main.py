@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
 import itl_hf
+from itl_hf.cli.embed import embed
+from itl_hf.cli.push import push
 from itl_hf.cli.select import select
+from itl_hf.cli.train import CONTEXT, train
 
 app = typer.Typer(
     name="itl-hf",
@@ -40,11 +44,24 @@ def normalise(token: str) -> str:
     return token.replace("-", "_")
 
 
-app.command(context_settings={"token_normalize_func": normalise})(select)
+for command in (embed, select, push):
+    app.command(context_settings={"token_normalize_func": normalise})(command)
+app.command(context_settings=CONTEXT)(train)
+
+
+def plain_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:
+    """What concerns the user's data is a sentence; what concerns code keeps the line that it is about."""
+    if category is UserWarning:
+        return f"itl-hf: {message}\n"
+    return _format_warning(message, category, *where, **more)  # type: ignore[arg-type]
+
+
+_format_warning = warnings.formatwarning
 
 
 def main() -> None:
     """Runs the command line; mistakes in the input end in one plain sentence and exit status 2, not in a traceback."""
+    warnings.formatwarning = plain_warning
     try:
         app()
     except (ValueError, TypeError, OSError, ImportError) as error:

@@ -1,0 +1,247 @@
+"""`itl-hf train`: select, then TRL's SFTTrainer on the picks; or select again before every epoch.
+
+The arguments are TRL's own, from flags and a YAML file, with a dozen of ours beside them: a config that trains with
+`trl sft` needs `targets` and `num_examples` added and nothing changed. What it leaves out: streamed datasets, which
+have no row numbers, and embedders other than hidden states; for those run `itl-hf select` first and pass its folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import typer
+
+from itl_hf.cli.picking import SelectionArguments, parse
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, SFTTrainer
+
+    from itl_hf.selection.selection import Selection
+
+#: `train` reads its own arguments: typer must hand over everything as it stands.
+CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def train(context: typer.Context) -> None:
+    """Pick examples, then fine-tune on them with TRL's SFTTrainer.
+
+    Takes TRL's options and ours, as flags or in a YAML file (--config); flags override it. Ours: --targets with
+    --num_examples (pick once), --examples_per_round (pick before each epoch) or --selection (a folder that `itl-hf
+    select` made); --acquisition, --kernel, --noise_std, --embedding_model, --layer, --store, --order,
+    --eval_dataset_name. `itl-hf train --help_all` lists all of them, TRL's too.
+
+    Example: itl-hf train --config run.yaml --targets prompts.jsonl --num_examples 1000 --use_peft
+    """
+    run(*parse(["--help" if argument == "--help_all" else argument for argument in context.args]))
+
+
+def run(
+    picking: SelectionArguments,
+    script: ScriptArguments,
+    training: SFTConfig,
+    model: ModelConfig,
+    mixture: DatasetMixtureConfig | None = None,
+) -> SFTTrainer:
+    """Selects, trains, saves.
+
+    Args:
+        picking (`SelectionArguments`): what to train on.
+        script (`trl.ScriptArguments`): the pool.
+        training (`trl.SFTConfig`): how to train.
+        model (`trl.ModelConfig`): what to train.
+        mixture (`trl.DatasetMixtureConfig`, *optional*): a pool of several datasets instead.
+
+    Returns:
+        `SFTTrainer`: after training.
+
+    Raises:
+        ValueError: arguments that are missing or contradict each other; before any work is done.
+    """
+    data = _Data(picking, script, mixture)
+    _check(picking, training, model, data)
+    held_out = None if training.eval_strategy == "no" else data.held_out()
+    if picking.examples_per_round is None:
+        selection = _selection(picking, data, training, model)
+        # The trainer prepares the picks and not the pool.
+        trainer = _trainer(selection.dataset, held_out, training, model)
+        _attach_picks(trainer, selection, picking.order)
+    else:
+        trainer = _in_rounds(picking, data, held_out, training, model)
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.save_model(training.output_dir)
+    trainer.accelerator.print(f"saved to {training.output_dir}")
+    if training.push_to_hub:
+        trainer.push_to_hub(dataset_name=script.dataset_name)
+    if hasattr(trainer, "end"):  # transformers 5.18 on
+        trainer.end()
+    return trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """Where rows come from; read when asked for."""
+
+    picking: SelectionArguments
+    script: ScriptArguments
+    mixture: DatasetMixtureConfig | None
+
+    def __post_init__(self) -> None:
+        if self.script.dataset_streaming or (self.mixture is not None and self.mixture.streaming):
+            raise ValueError("a streamed dataset has no row numbers to pick: leave out dataset_streaming and streaming")
+
+    @property
+    def name(self) -> str | None:
+        return "datasets" if self.mixture is not None and self.mixture.datasets else self.script.dataset_name
+
+    def pool(self) -> Dataset:
+        return self._split(self.script.dataset_train_split)
+
+    def targets(self) -> Dataset:
+        from itl_hf.cli.rows import load_rows
+
+        return load_rows(str(self.picking.targets), self.picking.targets_split, self.picking.targets_config)
+
+    def held_out(self) -> Dataset:
+        from itl_hf.cli.rows import load_rows
+
+        if self.picking.eval_dataset_name is not None:
+            return load_rows(self.picking.eval_dataset_name, self.script.dataset_test_split)
+        if self.name is None or Path(self.name).is_file():
+            raise ValueError("eval_strategy needs rows to evaluate on: add --eval_dataset_name (a file has no splits)")
+        return self._split(self.script.dataset_test_split)
+
+    def _split(self, split: str) -> Dataset:
+        from itl_hf.cli.rows import load_rows
+
+        if self.mixture is None or not self.mixture.datasets:
+            return load_rows(str(self.script.dataset_name), split, self.script.dataset_config)
+        from trl import get_dataset
+
+        found = get_dataset(self.mixture)
+        if split not in found:
+            raise ValueError(f"the mixture of datasets has no split {split!r}; its splits are {list(found)}")
+        return found[split]
+
+
+def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig, data: _Data) -> None:
+    picking.check(training.packing)
+    if model.model_name_or_path is None:
+        raise ValueError("--model_name_or_path is missing: the model to train")
+    if data.name is None and picking.selection is None:
+        raise ValueError("--dataset_name is missing: the rows to pick from")
+    if picking.eval_dataset_name is not None and training.eval_strategy == "no":
+        warnings.warn("nothing is evaluated on --eval_dataset_name with --eval_strategy no", stacklevel=3)
+
+
+def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig) -> Selection:
+    """The one made before, or a new one, saved beside the model."""
+    from accelerate.utils import release_memory
+
+    from itl_hf import distributed
+    from itl_hf.selection.selection import Selection
+
+    if picking.selection is not None:
+        return Selection.load(picking.selection)
+    folder = Path(str(training.output_dir)) / "selection"
+    settings = {**picking.decisive(), "model": model.model_name_or_path, **_pool_settings(data)}
+    if training.resume_from_checkpoint and (folder / "selection.json").exists():
+        earlier = Selection.load(folder)
+        if earlier.record.get("arguments") == settings:
+            return earlier
+    selection = _select(picking, data, training, model)
+    selection = dataclasses.replace(selection, record={**selection.record, "arguments": settings})
+    release_memory()  # the embedder's model: another one is loaded to be trained
+    if distributed.rank() == 0:
+        selection.save(folder)
+        print(f"{selection!r}\nsaved to {folder}", file=sys.stderr)
+    return selection
+
+
+def _pool_settings(data: _Data) -> dict[str, Any]:
+    script, mixture = data.script, data.mixture
+    pool = {name: getattr(script, name) for name in ("dataset_name", "dataset_config", "dataset_train_split")}
+    return pool if mixture is None else {**pool, "mixture": dataclasses.asdict(mixture)}
+
+
+def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig) -> Selection:
+    from itl_hf.embedding.hidden_states import HiddenStates
+
+    hub: dict[str, Any] = {"trust_remote_code": training.trust_remote_code}
+    if picking.embedding_model is None:
+        hub |= {"revision": model.model_revision, "load_in_4bit": model.load_in_4bit}
+        hub |= {"dtype": model.dtype} if model.dtype in ("bfloat16", "float16") else {}
+    name = picking.embedding_model or str(model.model_name_or_path)
+    pool, targets = data.pool(), data.targets()
+    selector = picking.selector(HiddenStates(name, **picking.reading(), **hub))
+    selection = selector.select(pool, targets, int(picking.num_examples or 0))
+    # What `extend` needs would keep the embedder's model in memory while another one is trained.
+    return dataclasses.replace(selection, more=None)
+
+
+def _attach_picks(trainer: SFTTrainer, selection: Selection, order: str) -> None:
+    """Puts the picks in order, those that the trainer kept."""
+    from itl_hf.training.trainer import attach
+
+    if trainer.args.packing:  # whole packs of picks are what it trains on, in an order of its own
+        return
+    if len(trainer.train_dataset) < len(selection):
+        kept = np.isin(selection.indices, trainer.train_dataset["pool_index"][:])  # (n,)
+        warnings.warn(
+            f"SFTTrainer dropped {len(kept) - kept.sum()} of the {len(kept)} picks: within max_length="
+            f"{trainer.args.max_length} tokens nothing of their completions is left. Training goes on without them.",
+            stacklevel=2,
+        )
+        rows = selection.dataset.select(np.flatnonzero(kept))
+        selection = dataclasses.replace(selection, indices=selection.indices[kept], dataset=rows)
+    attach(trainer, selection, order=order)  # type: ignore[arg-type]  # attach checks it
+
+
+def _in_rounds(
+    picking: SelectionArguments, data: _Data, held_out: Dataset | None, training: SFTConfig, model: ModelConfig
+) -> SFTTrainer:
+    """A trainer that selects before each epoch with the model as it is."""
+    from itl_hf.embedding.hidden_states import HiddenStates
+    from itl_hf.training.checks import ID_COLUMN
+    from itl_hf.training.trainer import attach
+
+    pool, targets = data.pool(), data.targets()
+    # The trainer may drop rows while it prepares them; the numbers say which are left.
+    numbered = pool if ID_COLUMN in pool.column_names else pool.add_column(ID_COLUMN, list(range(len(pool))))
+    trainer = _trainer(numbered, held_out, training, model)
+    embedder = HiddenStates(trainer.model, tokenizer=trainer.processing_class, **picking.reading())
+    return attach(
+        trainer,
+        picking.selector(embedder),
+        targets=targets,
+        examples_per_round=picking.examples_per_round,
+        candidates_per_round=picking.candidates_per_round,
+        pool=pool,
+        order=picking.order,  # type: ignore[arg-type]  # attach checks it
+    )
+
+
+def _trainer(rows: Dataset, held_out: Dataset | None, training: SFTConfig, model: ModelConfig) -> SFTTrainer:
+    """As `trl sft` builds it."""
+    from trl import SFTTrainer, get_peft_config, get_quantization_config
+
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        "trust_remote_code": training.trust_remote_code,
+        **(training.model_init_kwargs or {}),
+    }
+    return SFTTrainer(
+        model=model.model_name_or_path,
+        args=training,
+        train_dataset=rows,
+        eval_dataset=held_out,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+    )

@@ -1,0 +1,1 @@
+"""Select, then TRL's SFTTrainer with LoRA."""

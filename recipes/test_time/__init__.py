@@ -1,0 +1,1 @@
+"""For every prompt a few steps on rows of its own."""
