@@ -123,9 +123,11 @@ class SelectionArguments:
         Raises:
             ValueError: an acquisition or kernel that does not exist, or a noise that is no number.
         """
+        from itl_hf.selection.acquisitions import ACQUISITIONS
         from itl_hf.selection.selector import Selector
 
-        seed = self.selection_seed if self.acquisition == "random" else None
+        draws = "seed" in getattr(ACQUISITIONS.get(self.acquisition), "__dataclass_fields__", {})
+        seed = self.selection_seed if draws else None
         return Selector(
             embedder, self.acquisition, kernel=self.kernel, noise_std=self._noise(), seed=seed, store=self.store
         )
