@@ -13,7 +13,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
 from itl_hf.cli.picking import SelectionArguments, parse
@@ -191,6 +190,8 @@ def _attach_picks(trainer: SFTTrainer, selection: Selection, order: str) -> None
     if trainer.args.packing:  # whole packs of picks are what it trains on, in an order of its own
         return
     if len(trainer.train_dataset) < len(selection):
+        import numpy as np
+
         kept = np.isin(selection.indices, trainer.train_dataset["pool_index"][:])  # (n,)
         warnings.warn(
             f"SFTTrainer dropped {len(kept) - kept.sum()} of the {len(kept)} picks: within max_length="
