@@ -12,6 +12,9 @@ from itl_hf.gp.greedy import tie
 from itl_hf.gp.limits import Limits
 from itl_hf.gp.objectives import Objective, Picks
 
+#: Steps that are looked at together: few operations on much, while it still fits in the cache.
+STEPS_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class Change:
@@ -115,36 +118,81 @@ class Block:
         self.memory.append(columns)
         lead = walk.base - picks.first
         self.state = walk.objective.advance(self.state, columns[:, :lead], picks.part(0, lead))
-        slack = walk.error[:, None].to(rows.device, rows.dtype) * walk.objective.spread(self.scale)  # (k, B)
         numbers = torch.arange(self.start, self.span.stop, device=rows.device)
+        slack = walk.error[:, None].to(rows.device, rows.dtype) * walk.objective.spread(self.scale)  # (k, B)
         others = walk.free[self.span].to(rows.device) & ~torch.isin(numbers, walk.candidates.numbers)
-        steps = len(picks) - lead
-        first, step, ends = torch.full((len(rows),), steps, device=rows.device), 0, False
+        ask = _Ask(walk, self.span, numbers, slack, others)
+        steps, step, ends = len(picks) - lead, 0, False
+        first = torch.full((len(rows),), steps, device=rows.device)
         while step < steps and not ends:
-            reached = self._reached(walk, step, slack, numbers) & others
+            size = min(STEPS_AT_ONCE if walk.objective.additive else 1, steps - step)
+            here = slice(lead + step, lead + step + size)
+            path = walk.objective.path(self.state, columns[:, here], picks.part(here.start, here.stop))
+            reached = ask.reached(path, step)  # (size, B)
             if bool(reached.any()):
-                first[reached & (first > step)] = step
-                ends = self._surely(walk, step, slack, reached)
-            here = slice(lead + step, lead + step + 1)
-            self.state = walk.objective.advance(self.state, columns[:, here], picks.part(here.start, here.stop))
-            step += 1
+                done, ends = ask.surely(path, step, reached)
+                size = done if ends else size
+                reached = reached[:size]
+                first = first.minimum(torch.where(reached.any(0), step + reached.int().argmax(0), steps))
+            self.state = path[:, size]
+            step += size
         self.told = walk.base + step
         self.columns = columns[:, : lead + step] if keep else None
         places = (first < step).nonzero()[:, 0]
         return torch.stack([numbers[places], first[places]], dim=1).cpu(), step
 
-    def _reached(self, walk: Walk, step: int, slack: Tensor, numbers: Tensor) -> Tensor:
-        """Rows that might be picked instead at this step, (B,) bool."""
-        score = walk.run.scores[step]
-        bound, margin = walk.objective.upper(self.state, slack, walk.base + step), tie(score, walk.rounding)
-        # An equal row wins only with a lower number.
-        earlier = numbers < walk.candidates.numbers[walk.run.places[step]]
-        reached = (bound >= score + margin) | ((bound >= score - margin) & earlier)
-        limited = walk.limits.mask(walk.run.openings[step], self.span)
-        return reached if limited is None else reached & limited.to(reached.device)
 
-    def _surely(self, walk: Walk, step: int, slack: Tensor, reached: Tensor) -> bool:
-        """Whether one of the rows beats the pick of this step even at the low end of its error."""
-        score = walk.run.scores[step]
-        lower = walk.objective.upper(self.state[:, reached], -slack[:, reached], walk.base + step)
-        return bool((lower > score + tie(score, walk.rounding)).any())
+@dataclass(frozen=True)
+class _Ask:
+    """The questions of a walk, put to one block.
+
+    Args:
+        walk (`Walk`): what is asked.
+        span (`slice`): the block's rows in the pool.
+        numbers (`Tensor`): (B,) their row numbers.
+        slack (`Tensor`): (k, B), how far their numbers may be off.
+        others (`Tensor`): (B,) bool, those that may be picked and are decided nowhere else.
+    """
+
+    walk: Walk
+    span: slice
+    numbers: Tensor
+    slack: Tensor
+    others: Tensor
+
+    def reached(self, path: Tensor, step: int) -> Tensor:
+        """Rows that might be picked instead at each step from `step` on, (k, s + 1, B) -> (s, B) bool."""
+        run, size = self.walk.run, path.shape[1] - 1
+        score, margin = self._scores(path, step)  # (s, 1)
+        bound = self._upper(path[:, :size], self.slack, step)
+        # An equal row wins only with a lower number.
+        picked = self.walk.candidates.numbers[run.places[step : step + size]].to(path.device)  # (s,)
+        reached = (bound >= score + margin) | ((bound >= score - margin) & (self.numbers < picked[:, None]))
+        reached &= self.others
+        for place, opening in enumerate(run.openings[step : step + size]):
+            limited = self.walk.limits.mask(opening, self.span)
+            if limited is not None:
+                reached[place] &= limited.to(path.device)
+        return reached
+
+    def surely(self, path: Tensor, step: int, reached: Tensor) -> tuple[int, bool]:
+        """After how many steps the run ends because a pick is beaten even at the low end of the error, and if it does.
+
+        (k, s + 1, B), (s, B) -> number, bool.
+        """
+        size = path.shape[1] - 1
+        score, margin = self._scores(path, step)
+        beaten = (self._upper(path[:, :size], -self.slack, step) > score + margin) & reached  # (s, B)
+        steps = beaten.any(1).nonzero()[:, 0]
+        return (int(steps[0]) + 1, True) if len(steps) else (size, False)
+
+    def _upper(self, path: Tensor, slack: Tensor, step: int) -> Tensor:
+        objective, count = self.walk.objective, self.walk.base + step
+        if objective.additive:
+            return objective.upper(path, slack[:, None], count)
+        return objective.upper(path[:, 0], slack, count)[None]
+
+    def _scores(self, path: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        scores = self.walk.run.scores[step : step + path.shape[1] - 1]
+        margins = [tie(score, self.walk.rounding) for score in scores]
+        return path.new_tensor(scores)[:, None], path.new_tensor(margins)[:, None]

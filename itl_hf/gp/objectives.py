@@ -92,6 +92,9 @@ class Objective:
     """
 
     name = ""
+    #: Whether a pick changes each number by an amount that depends on nothing but its columns, and scores depend on the
+    #: numbers alone: many steps can then be looked at together.
+    additive = True
 
     def __init__(self, setting: Setting, posteriors: list[Posterior]) -> None:
         self.width = len(posteriors)  # columns of a pick
@@ -137,9 +140,23 @@ class Objective:
         count = len(self.posteriors)
         return [torch.cat([old, columns[place]]) for place, old in enumerate(memory[:count])] + memory[count:]
 
+    def falls(self, columns: Tensor, picks: Picks) -> Tensor:
+        """By how much each pick lowers the numbers, (q, b, B) -> (k, b, B); for objectives that are `additive`."""
+        raise NotImplementedError
+
     def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
         """Numbers after the picks (or before them, with `sign` -1), (k, B), (q, b, B) -> (k, B)."""
-        raise NotImplementedError
+        return torch.sub(numbers, self.falls(columns, picks).sum(1), alpha=sign)
+
+    def path(self, numbers: Tensor, columns: Tensor, picks: Picks) -> Tensor:
+        """Numbers before the first pick, and after each, (k, B), (q, b, B) -> (k, b + 1, B)."""
+        if self.additive:
+            before = numbers[:, None]
+            return torch.cat([before, before - self.falls(columns, picks).cumsum(1)], dim=1)
+        states = [numbers]
+        for place in range(columns.shape[1]):
+            states.append(self.advance(states[-1], columns[:, place : place + 1], picks.part(place, place + 1)))
+        return torch.stack(states, dim=1)
 
     def score(self, numbers: Tensor, count: int) -> Tensor:
         """What to maximise, after `count` picks, (k, B) -> (B,). Monotone in the gain."""
@@ -202,9 +219,9 @@ class ITL(Objective):
         prior = self.posteriors[0].prior_variance(rows)
         return torch.stack([prior, prior - given[1].square().sum(0)]).clamp_min_(0)
 
-    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
+    def falls(self, columns: Tensor, picks: Picks) -> Tensor:
         """Both variances fall by the squared projections."""
-        return torch.sub(numbers, columns.square().sum(1), alpha=sign)
+        return columns.square()
 
     def score(self, numbers: Tensor, count: int) -> Tensor:
         """(s - c) / (c + r), of which the gain is 1/2 log1p."""
@@ -236,9 +253,9 @@ class Undirected(Objective):
         """Variance s, (1, B)."""
         return self.posteriors[0].prior_variance(rows)[None]
 
-    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
+    def falls(self, columns: Tensor, picks: Picks) -> Tensor:
         """The variance falls by the squared projections."""
-        return torch.sub(numbers, columns.square().sum(1), alpha=sign)
+        return columns.square()
 
     def score(self, numbers: Tensor, count: int) -> Tensor:
         """S / r."""

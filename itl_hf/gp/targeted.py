@@ -96,12 +96,11 @@ class VTL(Targeted):
         earlier = memory[0][: gram.shape[1] - len(new)]
         return torch.stack([projections, new @ memory[1] - gram @ torch.cat([earlier, projections])])
 
-    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
-        """S falls by p^2, v by 2 p h - g p^2."""
-        projection, towards = columns
-        square = projection.square()
-        fall = 2 * (projection * towards).sum(0) - picks.extra[0] @ square
-        return torch.sub(numbers, torch.stack([square.sum(0), fall]), alpha=sign)
+    def falls(self, columns: Tensor, picks: Picks) -> Tensor:
+        """S falls by p^2, v by 2 p h - g p^2 = p (2 h - g p)."""
+        projection, towards = columns  # (b, B)
+        change = torch.addcmul(2 * towards, picks.extra[0][:, None], projection, value=-1)
+        return torch.stack([projection.square(), projection * change])
 
     def score(self, numbers: Tensor, count: int) -> Tensor:
         """V / (s + r)."""
@@ -125,6 +124,8 @@ class VTL(Targeted):
 
 class _PerTarget(Targeted):
     """Objectives that need each Cov[f(x), f(a)]: the numbers are s and those m covariances."""
+
+    additive = False  # scores depend on what is known of each target, and m numbers at many steps would be too many
 
     def start(self, rows: Tensor, given: Memory) -> Tensor:
         """(1 + m, B)."""
