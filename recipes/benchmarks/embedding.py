@@ -9,9 +9,6 @@ texts, chunk by chunk, so that a busy machine slows all of them alike.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import random
 import statistics
 import subprocess
@@ -30,6 +27,7 @@ from itl_hf import Gradients, HiddenStates, SentenceEncoder
 from itl_hf.embedding import embed, token_batches
 from itl_hf.embedding.gradients.embedder import Prepared
 from itl_hf.text import Tokens, plain_text
+from recipes.benchmarks.parts import run
 from recipes.benchmarks.pools import Texts, minilm
 from recipes.offline import smollm2
 
@@ -252,20 +250,5 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def main() -> None:
-    """Runs the parts asked for and keeps their figures beside those of earlier runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in options.only:
-        machine = {"threads": 1, "cpu": platform.processor() or platform.machine(), "torch": torch.__version__}
-        results[name] = {**PARTS[name](), "machine": machine}
-        print(name, json.dumps(results[name], indent=2), flush=True)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    run(PARTS, RESULTS, __doc__)

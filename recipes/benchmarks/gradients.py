@@ -12,11 +12,8 @@ the same batches. The rival is bergson 2.5.1, with its own defaults (a projectio
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
-import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -36,6 +33,7 @@ from itl_hf.embedding.gradients import Gradients
 from itl_hf.embedding.gradients.embedder import LabelKind
 from itl_hf.embedding.gradients.hooks import frozen
 from itl_hf.text import Row, plain_text, training_features
+from recipes.benchmarks.parts import run
 from recipes.offline import reasoning_pool, smollm2
 
 RESULTS = Path(__file__).parent / "results" / "gradients.json"
@@ -299,20 +297,5 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def main() -> None:
-    """Runs the parts asked for and keeps their figures beside those of earlier runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in options.only:
-        machine = {"threads": 1, "cpu": platform.processor() or platform.machine(), "torch": torch.__version__}
-        results[name] = {**PARTS[name](), "machine": machine}
-        print(name, json.dumps(results[name], indent=2), flush=True)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    run(PARTS, RESULTS, __doc__)

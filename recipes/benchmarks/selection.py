@@ -9,10 +9,7 @@ Ratios are taken within this run; results go to `recipes/benchmarks/results/sele
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +28,7 @@ from itl_hf.gp.objectives import ITL, Setting
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.preparation import Standardization
 from itl_hf.gp.speculate import speculative_greedy
+from recipes.benchmarks.parts import run
 
 RESULTS = Path(__file__).parent / "results" / "selection.json"
 
@@ -237,25 +235,5 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def main() -> None:
-    """Runs the parts asked for and keeps their figures beside those of earlier runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in options.only:
-        machine = {
-            "threads": options.threads,
-            "cpu": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-        }
-        results[name] = {**PARTS[name](), "machine": machine}
-        print(name, json.dumps(results[name], indent=2), flush=True)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    run(PARTS, RESULTS, __doc__)

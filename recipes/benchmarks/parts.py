@@ -1,0 +1,37 @@
+"""The command line that benchmarks share: run the parts asked for, keep their figures beside those of earlier runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Part = Callable[[], dict[str, Any]]
+
+
+def run(parts: Mapping[str, Part], results: Path, description: str | None) -> None:
+    """Parses `--only` and `--threads`, runs, prints, and writes after every part.
+
+    Args:
+        parts (`Mapping[str, Callable]`): what there is to run, by name; each returns its figures, JSON types.
+        results (`Path`): the file that holds the figures of all parts.
+        description (`str`): for `--help`.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=parts, default=list(parts))
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cpu = platform.processor() or platform.machine()
+    machine = {"threads": options.threads, "cpu": cpu, "torch": torch.__version__}
+    for name in options.only:
+        figures = {**parts[name](), "machine": machine}
+        print(name, json.dumps(figures, indent=2), flush=True)
+        kept = json.loads(results.read_text()) if results.exists() else {}  # another run may have added to it
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(json.dumps({**kept, name: figures}, indent=2) + "\n")
