@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.embedding.embedder import Embedded
+from itl_hf.embedding.memory import give_back
 from itl_hf.embedding.prefetch import ahead
 from itl_hf.text import Row
 
@@ -76,6 +77,7 @@ def run(
             processes.check()
             made = _made(task, embed(progress.rows), embedder, dtype)
             save(task, made)
+            give_back()
             progress.shard(made.columns.get("tokens"))
 
 
