@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import transformers
 
 from itl_hf.embedding.identity import WeightsIdentity
+from itl_hf.embedding.language_model import without_peft
 from itl_hf.embedding.packing import check_packing, pack, probe, unpack
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Backbone:
         Raises:
             ValueError: with `packing=True`, the model's attention mixes rows.
         """
-        with _evaluation_mode(self.model):
+        with evaluation_mode(self.model):
             if self._early_exit is None:
                 # One short row without padding is enough to tell the conventions apart.
                 start = input_ids[:1, : int(attention_mask[0].sum().clamp(max=8))]
@@ -222,15 +222,7 @@ def _same(found: Tensor, expected: Tensor) -> bool:
 
 
 def _without_head(model: nn.Module) -> PreTrainedModel:
-    if hasattr(model, "get_base_model"):  # peft's PeftModel: the adapters live inside its base model
-        if model.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]
-            raise TypeError(
-                "this adapter works through virtual tokens, which hidden states leave out; pass "
-                "model.get_base_model() to embed without it, or train a LoRA adapter."
-            )
-        model = cast("nn.Module", model.get_base_model())  # type: ignore[operator]
-    if not isinstance(model, transformers.PreTrainedModel):
-        raise TypeError(f"model must be a transformers model, a folder or a Hub id, got {type(model).__name__}.")
+    model = without_peft(model, "hidden states leave out")
     if getattr(model.config, "is_encoder_decoder", False):
         return cast("PreTrainedModel", model.get_encoder())
     return cast("PreTrainedModel", model.base_model)
@@ -247,7 +239,8 @@ def _blocks(model: nn.Module, count: int | None) -> nn.ModuleList | None:
 
 
 @contextlib.contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """All modules in evaluation mode, and back as they were."""
     # Module by module: a user may have frozen a few of them in evaluation mode inside a model in training.
     training = [module for module in model.modules() if module.training]
     for module in training:

@@ -62,7 +62,7 @@ class WeightsIdentity:
         tensors = [(name, tensor) for name, tensor in _tensors(self._model) if relevant(name)]
         quantised = [digest for name, digest in self._quantised.items() if relevant(name)]
         config = self._model.config.to_dict()  # type: ignore[operator, union-attr]
-        state = _stable_json(config) + _adapters(self._model) + "".join(quantised)
+        state = stable_json(config) + _adapters(self._model) + "".join(quantised)
         key = hashlib.sha256(state.encode())
         for name, tensor in tensors:
             key.update(f"{name} {id(tensor)} {_version(tensor)} {tensor.data_ptr()}".encode())
@@ -120,7 +120,8 @@ def _adapters(model: nn.Module) -> str:
     return "".join(layers)
 
 
-def _stable_json(config: dict[str, Any]) -> str:
+def stable_json(config: dict[str, Any]) -> str:
+    """A configuration without what does not change features, the same text in every process."""
     return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True, default=str)
 
 

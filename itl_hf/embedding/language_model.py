@@ -115,7 +115,7 @@ class LanguageModel:
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "span": self.span,
             "max_length": self.max_length,
-            "tokenizer": _tokenizer_hash(self.tokenizer),
+            "tokenizer": tokenizer_hash(self.tokenizer),
             "chat_template": short_hash(str(self.tokenizer.chat_template)) if self.tokenizer.chat_template else None,
         }
 
@@ -161,13 +161,35 @@ def load_model(
     """
     kind = transformers.AutoModelForCausalLM if head else transformers.AutoModel
     try:
-        model: Any = kind.from_pretrained(str(name), dtype=_dtype(dtype), **options)
+        model: Any = kind.from_pretrained(str(name), dtype=torch_dtype(dtype), **options)
     except OSError as error:
         raise ValueError(
             f"no model at {str(name)!r}, neither as a folder with a config.json nor on the Hub: {error}"
         ) from error
     loaded: nn.Module = model.to(device or default_device())
     return cast("PreTrainedModel", loaded)
+
+
+def without_peft(model: nn.Module, virtual_tokens: str) -> PreTrainedModel:
+    """The transformers model inside a PEFT model, whose adapters live in its layers; others as they are.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): a live model.
+        virtual_tokens (`str`): what virtual tokens do here, for the error about an adapter that works through them.
+
+    Raises:
+        TypeError: such an adapter, or no model of transformers.
+    """
+    if hasattr(model, "get_base_model"):
+        if model.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]
+            raise TypeError(
+                f"this adapter works through virtual tokens, which {virtual_tokens}; pass "
+                "model.get_base_model() to embed without it, or train a LoRA adapter."
+            )
+        model = cast("nn.Module", model.get_base_model())  # type: ignore[operator]
+    if not isinstance(model, transformers.PreTrainedModel):
+        raise TypeError(f"model must be a transformers model, a folder or a Hub id, got {type(model).__name__}.")
+    return model
 
 
 def default_device() -> torch.device:
@@ -207,7 +229,8 @@ def _resolve_max_length(max_length: int | None, context: int | None) -> int:
     return max_length
 
 
-def _dtype(name: str) -> torch.dtype:
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch type of that name; `ValueError` for one that models are not loaded in."""
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name not in known:
         raise ValueError(f"dtype must be one of {list(known)}, got {name!r}.")
@@ -237,7 +260,8 @@ def _checked_tokenizer(
     return tokenizer
 
 
-def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of what decides a tokenizer's ids, padding and truncation aside."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return short_hash(repr(sorted(tokenizer.get_vocab().items())))

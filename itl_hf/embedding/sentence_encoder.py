@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from itl_hf.embedding.backbone import _evaluation_mode
+from itl_hf.embedding.backbone import evaluation_mode
 from itl_hf.embedding.batching import TokenBatches
 from itl_hf.embedding.embedder import Embedded
-from itl_hf.embedding.language_model import _dtype, _tokenizer_hash, default_device
+from itl_hf.embedding.language_model import default_device, tokenizer_hash, torch_dtype
 from itl_hf.embedding.sentence_model import (
     Chunk,
     EncoderIdentity,
@@ -103,7 +103,7 @@ class SentenceEncoder:
         self._batches = TokenBatches(batch_tokens)
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length must be at least 1, got {max_length}.")
-        wanted = _dtype(dtype)
+        wanted = torch_dtype(dtype)
         if isinstance(model, str | Path):
             hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
             # Cast after loading: each module of the model has its own idea of how to load, all can be cast.
@@ -140,7 +140,7 @@ class SentenceEncoder:
             "modules": self._identity.modules(),
             "architecture": " > ".join(name for name, _ in describe_modules(self.model)),
             "dtype": str(getattr(next(self.model.parameters(), None), "dtype", "none")).removeprefix("torch."),
-            "tokenizer": None if tokenizer is None else _tokenizer_hash(tokenizer),
+            "tokenizer": None if tokenizer is None else tokenizer_hash(tokenizer),
             "prompt": self.prompt,
             "max_seq_length": self.max_seq_length,
             "truncate_dim": self.model.truncate_dim,
@@ -271,7 +271,7 @@ class SentenceEncoder:
         features = chunk.rows(batch) or self._preprocessed([chunk.texts[i] for i in batch])
         device = self.model.device
         moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
-        with _evaluation_mode(self.model):
+        with evaluation_mode(self.model):
             encoded: Tensor = self.model(moved)["sentence_embedding"]  # (B, d)
         encoded = encoded[..., : self.model.truncate_dim]
         if self.normalize_embeddings:

@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import nn
 
-from itl_hf.embedding.identity import WeightsIdentity, _stable_json
+from itl_hf.embedding.identity import WeightsIdentity, stable_json
 from itl_hf.embedding.language_model import short_hash
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def describe_modules(model: SentenceTransformer) -> list[tuple[str, dict[str, An
         settings = dict(module.get_config_dict()) if hasattr(module, "get_config_dict") else {}
         config = getattr(getattr(module, "auto_model", None), "config", None)
         if config is not None:
-            settings["transformer"] = json.loads(_stable_json(config.to_dict()))
+            settings["transformer"] = json.loads(stable_json(config.to_dict()))
         described.append((type(module).__name__, settings))
     return described
 

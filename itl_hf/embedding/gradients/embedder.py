@@ -16,10 +16,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-import transformers
 
 from itl_hf.embedding.batching import TokenBatches
 from itl_hf.embedding.embedder import Embedded
@@ -28,7 +27,7 @@ from itl_hf.embedding.gradients.hooks import Capture, frozen
 from itl_hf.embedding.gradients.layers import coverage, find_layers, warn_of_experts
 from itl_hf.embedding.gradients.sketch import VERSION, KroneckerSketch
 from itl_hf.embedding.identity import WeightsIdentity
-from itl_hf.embedding.language_model import LanguageModel, load_model, short_hash
+from itl_hf.embedding.language_model import LanguageModel, load_model, short_hash, without_peft
 from itl_hf.text import Row, Tokens, plain_text
 
 if TYPE_CHECKING:
@@ -348,15 +347,7 @@ def _check_labels(labels: str) -> None:
 
 
 def _causal(model: nn.Module) -> PreTrainedModel:
-    if hasattr(model, "get_base_model"):  # peft's PeftModel: the adapters live inside its base model
-        if model.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]
-            raise TypeError(
-                "this adapter works through virtual tokens, which leave the model's layers alone; pass "
-                "model.get_base_model() to embed without it, or train a LoRA adapter."
-            )
-        model = cast("nn.Module", model.get_base_model())  # type: ignore[operator]
-    if not isinstance(model, transformers.PreTrainedModel):
-        raise TypeError(f"model must be a transformers model, a folder or a Hub id, got {type(model).__name__}.")
+    model = without_peft(model, "leave the model's layers alone")
     if model.config.is_encoder_decoder or not model.can_generate() or output_embeddings(model) is None:
         raise TypeError(
             f"gradients need a causal language model with its head, got {type(model).__name__}. Load it with "
