@@ -10,6 +10,7 @@ import typer
 
 import itl_hf
 from itl_hf.cli.embed import embed
+from itl_hf.cli.explore import explore
 from itl_hf.cli.push import push
 from itl_hf.cli.select import select
 from itl_hf.cli.train import CONTEXT, train
@@ -44,7 +45,7 @@ def normalise(token: str) -> str:
     return token.replace("-", "_")
 
 
-for command in (embed, select, push):
+for command in (embed, select, explore, push):
     app.command(context_settings={"token_normalize_func": normalise})(command)
 app.command(context_settings=CONTEXT)(train)
 

@@ -43,7 +43,7 @@ def assemble(rows: RowSelection, material: Material, more: Callable[[int], Selec
     layout = principal_layout(prepared, setting.targets, rows.indices.tolist())
     prepared.release()
     return Selection(
-        dataset=_picked(material.pool, rows),
+        dataset=picked_rows(material.pool, rows),
         targets=material.targets,
         indices=rows.indices,
         gains=rows.gains,
@@ -70,7 +70,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _picked(pool: Dataset, rows: RowSelection) -> Dataset:
+def picked_rows(pool: Dataset, rows: RowSelection) -> Dataset:
+    """The picked rows in their order, with the columns that say why."""
     nearest = rows.similarity.argmax(1)
     columns = {
         "pool_index": rows.indices,

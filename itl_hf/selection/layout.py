@@ -9,7 +9,10 @@ from torch import Tensor
 from itl_hf.gp.pool import Pool, spaced_rows
 from itl_hf.selection.selection import Layout
 
+#: Rows that the axes are fitted on, and rows that are drawn: these cost two numbers each.
 SAMPLE_ROWS = 20_000
+SHOWN_ROWS = 50_000
+CHUNK_ROWS = 8_192
 
 
 def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
@@ -20,16 +23,18 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
         targets (`Tensor`): (m, d) prepared target rows.
         picks (`list[int]`): picked row numbers.
     """
-    numbers = spaced_rows(pool.num_rows, SAMPLE_ROWS)
-    sample = pool.rows(numbers)  # (P, d)
+    sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS))  # (S, d)
     centre = sample.mean(0)
     axes, explained = _axes(sample - centre)
+    del sample
+    numbers = list(spaced_rows(pool.num_rows, SHOWN_ROWS))
 
     def project(rows: Tensor) -> np.ndarray:
         return ((rows - centre) @ axes).numpy().astype(np.float32)  # (B, 2)
 
+    chunks = [numbers[first : first + CHUNK_ROWS] for first in range(0, len(numbers), CHUNK_ROWS)]
     return Layout(
-        project(sample),
+        np.concatenate([project(pool.rows(chunk)) for chunk in chunks]),
         np.asarray(numbers, dtype=np.int64),
         project(targets),
         project(pool.rows(picks)),

@@ -1,0 +1,87 @@
+"""`itl-hf explore`: click through a saved selection, on this machine or as a Space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from itl_hf.cli.config import ConfigOption
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def explore(
+    selection: Annotated[Path, typer.Argument(metavar="SELECTION", help="Folder that `itl-hf select` wrote.")],
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="Another selection: what one has that the other lacks.")
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option("--pool", "--dataset_name", help="The rows that were selected from: their text can then be read."),
+    ] = None,
+    pool_split: Annotated[
+        str, typer.Option("--pool_split", "--dataset_train_split", help="Split of a folder or Hub dataset.")
+    ] = "train",
+    pool_config: Annotated[
+        str | None, typer.Option("--pool_config", "--dataset_config", help="Subset of a Hub dataset.")
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Folder that keeps features: with --pool, drop rows and select again at once."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to serve on; 0.0.0.0 lets other machines in, without a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", help="A free one from 7860 on if left out.")] = None,
+    open_browser: Annotated[bool, typer.Option("--open/--no_open", help="Open the page in a browser.")] = False,
+    space: Annotated[
+        Path | None,
+        typer.Option("--space", help="Serve nothing; write a folder to upload as a Hugging Face Space instead."),
+    ] = None,
+    include_targets: Annotated[
+        bool, typer.Option("--include_targets", help="With --space: put the target prompts in, which may be private.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Look at a selection in the browser: the map, each target, what was picked for it; drop rows and select again.
+
+    Nothing leaves this machine. Stop with Ctrl-C.
+
+    Example: itl-hf explore selected --pool pool.jsonl --store features
+    """
+    if include_targets and space is None:
+        raise typer.BadParameter("--include_targets goes with --space; served from here, targets are always shown")
+    # Heavy imports wait until the command runs, so that --help is quick.
+    from itl_hf.report import explorer
+    from itl_hf.selection.selection import Selection
+
+    loaded = Selection.load(selection)
+    other = None if compare is None else Selection.load(compare)
+    if space is not None:
+        from itl_hf.hub.space import write_space
+
+        folder = write_space(loaded, space, include_targets=include_targets)
+        typer.echo(f"written to {folder}, nothing published; read its README.md, then: hf upload --repo-type space ...")
+        return
+    explored = explorer.gather(
+        loaded,
+        name=selection.name,
+        compare=other,
+        compare_name="" if compare is None else compare.name,
+        pool=_rows(pool, pool_split, pool_config),
+        store=store,
+    )
+    if explored.obstacle:
+        typer.echo(explored.obstacle)
+    page = explorer.serve(explored, host=host, port=port, inbrowser=open_browser)
+    typer.echo(f"exploring {selection} at {page.local_url} (Ctrl-C to stop)")
+    page.block_thread()
+
+
+def _rows(name: str | None, split: str, config: str | None) -> Dataset | None:
+    from itl_hf.cli.rows import load_rows
+
+    return None if name is None else load_rows(name, split, config)

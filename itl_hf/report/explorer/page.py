@@ -1,0 +1,272 @@
+"""The page: which components there are, and which click changes what. What they show is made in `view`.
+
+Nothing is loaded from another machine: Gradio brings its own front end, fonts are the system's, analytics are off. Text
+from the data goes into the page through escaping templates, into choices as plain text, and onto the canvas as text.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+import numpy as np
+
+from itl_hf.report.explorer import drawing
+from itl_hf.report.explorer.export import write_files
+from itl_hf.report.explorer.rows import group_column, group_names
+from itl_hf.report.explorer.session import Filters, Session, act, choose_target, reselect, set_filters
+from itl_hf.report.explorer.view import summary, target_names, view
+from itl_hf.report.page import visible
+
+if TYPE_CHECKING:
+    from itl_hf.report.explorer.explored import Explored
+
+_STATIC = Path(__file__).parent / "static"
+_MAP = """<div class="itl-map"><canvas tabindex="0" role="application" aria-label="Map of pool, targets and picks"
+ aria-describedby="itl-map-keys"></canvas><div class="itl-tip" hidden></div><div class="itl-zoom">
+<button type="button" data-zoom="1.5" aria-label="Zoom in">+</button><button type="button" data-zoom="0.667"
+ aria-label="Zoom out">&minus;</button><button type="button" data-zoom="0" aria-label="Show all">&#8634;</button></div></div>
+<div class="itl-legend"></div><p class="itl-hint" id="itl-map-keys">Click a point to read it. Drag to move; zoom with the
+buttons, two fingers, or Ctrl and the wheel. <span>Keys on the map: arrows, + and -, 0 for all, n and p for the next and previous
+pick.</span></p>"""
+_CURVE = '<div class="itl-curve"><canvas role="img"></canvas><p class="itl-hint" aria-live="polite"></p></div>'
+_RANK = """(rank) => { for (const id of ["itl-map", "itl-curve"]) for (const one of document.querySelectorAll(`#${id}, #${id} *`))
+ one.dispatchEvent(new CustomEvent("itl-rank", { detail: Number(rank) })); }"""
+#: How the map colours its picks, in words; keys are `Session.mode`.
+MODES = {"rank": "by rank", "other": "compared with {}", "before": "what dropping changed"}
+
+
+def build(explored: Explored, folder: Path) -> gr.Blocks:
+    """The page, ready to be launched.
+
+    Args:
+        explored (`Explored`): what it shows, see `gather`.
+        folder (`Path`): where exported files go.
+
+    Example:
+        >>> build(gather(Selection.load("selected")), Path("/tmp")).launch()  # doctest: +SKIP
+    """
+    with gr.Blocks(title="itl_hf: explore a selection", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        _Page(explored, folder).lay_out()
+    return page
+
+
+def serve(explored: Explored, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> gr.Blocks:
+    """Starts serving the page and returns at once; it is served until `.close()` or the end of the process.
+
+    Args:
+        explored (`Explored`): what to show, see `gather`.
+        host (`str`, *optional*, defaults to `"127.0.0.1"`): this machine only; `"0.0.0.0"` lets others in, without any
+            password.
+        port (`int`, *optional*): a free one from 7860 on if left out.
+        **options: passed on to `gradio.Blocks.launch`, for example `inbrowser=True`.
+
+    Returns:
+        `gradio.Blocks`: `.local_url` is its address; `.block_thread()` waits for Ctrl-C.
+
+    Raises:
+        OSError: the port is taken.
+
+    Example:
+        >>> serve(gather(Selection.load("selected"))).block_thread()  # doctest: +SKIP
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # Its client logs every request of the server to itself.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    folder = tempfile.TemporaryDirectory(prefix="itl-hf-explorer-")
+    page = build(explored, Path(folder.name))
+    page.itl_folder = folder  # it lives as long as the page
+    launch = {"server_name": host, "server_port": port, "share": False, "ssr_mode": False, "quiet": True}
+    page.launch(prevent_thread_lock=True, **launch | look() | options)
+    return page
+
+
+def look() -> dict[str, Any]:
+    """Arguments of `launch` for theme and style: system fonts, since others would be fetched."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    theme = gr.themes.Default(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"])
+    return {"theme": theme, "css_paths": _STATIC / "style.css", "footer_links": []}
+
+
+class _Page:
+    """Components and what connects them."""
+
+    def __init__(self, explored: Explored, folder: Path) -> None:
+        self.explored, self.folder = explored, folder
+        self.first = view(explored, Session())
+
+    def lay_out(self) -> None:
+        """Makes components, then connects them."""
+        self.session = gr.State(Session())
+        gr.HTML(summary(self.explored))
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320):
+                self._map()
+            with gr.Column(scale=2, min_width=320):
+                self.card = self._panel(self.first.card, "itl-card")
+                self._target()
+        with gr.Tab("Picks"):
+            self._picks()
+        with gr.Tab("Compare"):
+            self.compared = self._panel(self.first.compared)
+        with gr.Tab("Export"):
+            self._export()
+        self._connect()
+
+    def _map(self) -> None:
+        explored, last = self.explored, len(self.explored.selection)
+        self.map = gr.HTML(
+            html_template=_MAP,
+            js_on_load=_script("map.js"),
+            points=drawing.dumps(drawing.points(explored)),
+            marks=self.first.marks,
+            elem_id="itl-map",
+            apply_default_css=False,
+        )
+        self.rank = gr.Slider(0, last, last, step=1, label="Picks on the map: the first", elem_id="itl-rank")
+        modes = [(MODES["rank"], "rank")]
+        if explored.other is not None:
+            modes.append((MODES["other"].format(visible(explored.other_name)), "other"))
+        self.mode = gr.Radio(modes, value="rank", label="Colour the picks", visible=len(modes) > 1, elem_id="itl-mode")
+
+    def _target(self) -> None:
+        names = target_names(self.explored)
+        choices = [(name, number) for number, name in enumerate(names)]
+        self.target = gr.Dropdown(
+            [("all targets", -1), *choices], value=-1, label="Target", filterable=True, elem_id="itl-target"
+        )
+        self.curve = gr.HTML(
+            html_template=_CURVE,
+            js_on_load=_script("curve.js"),
+            curve=self.first.curve,
+            elem_id="itl-curve",
+            apply_default_css=False,
+        )
+        self.about_target = self._panel(self.first.target, "itl-about-target")
+
+    def _picks(self) -> None:
+        selection = self.explored.selection
+        column, names = group_column(selection), group_names(selection)
+        with gr.Row():
+            self.text = gr.Textbox(label="Text contains", placeholder="any text", elem_id="itl-text", min_width=200)
+            self.groups = gr.Dropdown(
+                [(visible(name), name) for name in names],
+                multiselect=True,
+                label=visible(column) if column else "Source",
+                visible=column is not None,
+                min_width=200,
+                elem_id="itl-groups",
+            )
+            self.gain = gr.Slider(0, 100, 0, step=1, label="Gain at least (% of the largest)", min_width=200)
+        self.dropped = self._panel(self.first.dropped, "itl-dropped")
+        can = not self.explored.obstacle
+        with gr.Row(equal_height=True, visible=can):
+            self.count = gr.Number(len(selection), label="Rows to pick", precision=0, minimum=1, scale=0, min_width=150)
+            self.again = gr.Button(
+                "Select again without the dropped rows", variant="primary", elem_id="itl-again", scale=0, min_width=300
+            )
+        self.picks = self._panel(self.first.picks, "itl-picks")
+
+    def _export(self) -> None:
+        gr.HTML(
+            '<p class="itl-note">The picks on show that pass the filters and are not dropped, as JSONL and Parquet; and '
+            "the whole selection as a folder.</p>"
+        )
+        self.write = gr.Button("Make the files", elem_id="itl-export")
+        self.written = gr.HTML("", elem_id="itl-written")
+        self.files = gr.File(label="Files", file_count="multiple", interactive=False, visible=False)
+
+    def _panel(self, html: str, name: str | None = None) -> gr.HTML:
+        return gr.HTML(html, js_on_load=_script("panel.js"), elem_id=name, apply_default_css=False)
+
+    def _connect(self) -> None:
+        for panel in (self.map, self.card, self.about_target, self.picks, self.dropped, self.compared):
+            self._on(panel.wish, self._granted, "multiple")
+        # `input` is a person's doing; `change` would also fire where the page itself sets the value.
+        self._on(self.target.input, self._shows(self._choose), "always_last", self.target)
+        self._on(self.mode.input, self._shows(self._recolour), "always_last", self.mode)
+        for one in (self.text, self.groups, self.gain):
+            self._on(one.change, self._shows(self._filter), "always_last", self.text, self.groups, self.gain)
+        self._on(self.again.click, self._shows(self._reselect), "once", self.count)
+        # In the browser alone: no number typed or dragged waits for the server.
+        self.rank.change(None, [self.rank], js=_RANK, api_visibility="private")
+        self.write.click(self._written, [self.session], [self.written, self.files], api_visibility="private")
+
+    def _on(self, event: Callable[..., Any], handle: Callable[..., list[Any]], mode: str, *inputs: Any) -> None:
+        outputs = [self.session, self.map, self.curve, self.card, self.about_target, self.picks, self.dropped]
+        outputs += [self.compared, self.target, self.mode, self.rank]
+        # One after another: each reads the session that the one before left.
+        event(
+            handle,
+            [self.session, *inputs],
+            outputs,
+            trigger_mode=mode,
+            concurrency_id="itl",
+            concurrency_limit=1,
+            show_progress="minimal" if mode == "once" else "hidden",
+            api_visibility="private",
+        )
+
+    def _granted(self, session: Session, event: gr.EventData) -> list[Any]:
+        return self._show(act(self.explored, session, getattr(event, "_data", None) or {}), session)
+
+    def _shows(self, handler: Callable[..., Session]) -> Callable[..., list[Any]]:
+        def handle(session: Session, *values: Any) -> list[Any]:
+            return self._show(handler(session, *values), session)
+
+        return handle
+
+    def _show(self, session: Session, before: Session) -> list[Any]:
+        """Values for all outputs; what stays as it is is not sent."""
+        new, old = view(self.explored, session), view(self.explored, before)
+        parts = [part if part != was else gr.skip() for part, was in zip(astuple(new), astuple(old), strict=True)]
+        marks, curve, *panels = parts
+        return [
+            session,
+            gr.update(marks=marks) if new.marks != old.marks else gr.skip(),
+            gr.update(curve=curve) if new.curve != old.curve else gr.skip(),
+            *panels,
+            gr.update(value=-1 if session.target is None else session.target),
+            self._modes(session),
+            self._ranks(session, before),
+        ]
+
+    def _modes(self, session: Session) -> Any:
+        wanted = ["rank", "other"] if self.explored.other is not None else ["rank"]
+        wanted += ["before"] if session.again is not None else []
+        choices = [(MODES[mode].format(visible(self.explored.other_name)), mode) for mode in wanted]
+        return gr.update(choices=choices, value=session.mode, visible=len(choices) > 1)
+
+    def _ranks(self, session: Session, before: Session) -> Any:
+        if session.again is before.again:
+            return gr.skip()
+        count = len(session.now(self.explored))
+        return gr.update(maximum=count, value=count)
+
+    def _choose(self, session: Session, number: Any) -> Session:
+        return choose_target(self.explored, session, number if isinstance(number, int) else None)
+
+    def _recolour(self, session: Session, mode: Any) -> Session:
+        kept = session.point if session.point is None or session.point[0] != "other" else None
+        return replace(session, mode=mode if mode in MODES else "rank", point=kept)
+
+    def _filter(self, session: Session, text: Any, groups: Any, gain: Any) -> Session:
+        return set_filters(session, Filters(str(text or ""), tuple(map(str, groups or ())), float(gain or 0) / 100))
+
+    def _reselect(self, session: Session, count: Any) -> Session:
+        return reselect(self.explored, session, int(count) if count else None)
+
+    def _written(self, session: Session) -> tuple[str, Any]:
+        files, words = write_files(self.explored, session, self.folder)
+        note = f'<p class="itl-note" role="status">{words}</p>'
+        return note, gr.update(value=[str(file) for file in files] or None, visible=bool(files))
+
+
+def _script(name: str) -> str:
+    return (_STATIC / name).read_text(encoding="utf-8")

@@ -1,0 +1,214 @@
+// The map. Pool points are a density picture, made anew when the view moves; targets and picks are drawn above it.
+// Everything from the data is drawn as text or set as textContent, never as HTML. `element`, `props`, `trigger` and
+// `watch` are Gradio's. Custom events: "itl-rank" on the element shows the first so many picks.
+const canvas = element.querySelector("canvas"), tip = element.querySelector(".itl-tip"), legend = element.querySelector(".itl-legend");
+const context = canvas.getContext("2d"), layer = document.createElement("canvas");
+const STEPS = 65535, MARGIN = 22, RANKS = [[31, 122, 224], [139, 92, 246], [224, 69, 123], [240, 138, 36]];
+const MINE = "#2f7ed8", THEIRS = "#e8791c", SHARED = "#8b5cf6";
+const unpack = (text, Kind) => new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+const points = JSON.parse(props.points), pool = unpack(points.pool, Uint16Array);
+const rows = points.rows === null ? null : unpack(points.rows, Uint32Array), count = pool.length / 2;
+let marks = JSON.parse(props.marks), shown = Infinity, view = { x: 0.5, y: 0.5, zoom: 1 }, width = 0, height = 0, ratio = 1;
+let stale = true, waiting = false, focus = -1;
+
+const color = (name) => getComputedStyle(element).getPropertyValue(name).trim();
+const dark = () => document.body.classList.contains("dark");
+const left = (x) => width / 2 + (x / STEPS - view.x) * (width - 2 * MARGIN) * view.zoom;
+const top = (y) => height / 2 - (y / STEPS - view.y) * (height - 2 * MARGIN) * view.zoom;
+function ramp(share) {
+  const place = Math.min(RANKS.length - 1.001, Math.max(0, share * (RANKS.length - 1))), low = Math.floor(place), part = place - low;
+  return `rgb(${RANKS[low].map((value, i) => Math.round(value + (RANKS[low + 1][i] - value) * part))})`;
+}
+
+function density() {
+  const w = layer.width = Math.max(1, Math.round(width * ratio)), h = layer.height = Math.max(1, Math.round(height * ratio));
+  const hits = new Uint16Array(w * h), size = Math.max(1, Math.min(5, Math.round((count > 20000 ? 1 : count > 5000 ? 2 : 3) * ratio * Math.sqrt(view.zoom))));
+  for (let i = 0; i < count; i++) {
+    const x = Math.round(left(pool[2 * i]) * ratio - size / 2), y = Math.round(top(pool[2 * i + 1]) * ratio - size / 2);
+    if (x < 0 || y < 0 || x + size > w || y + size > h) continue;
+    for (let dy = 0; dy < size; dy++) for (let dx = 0; dx < size; dx++) hits[(y + dy) * w + x + dx]++;
+  }
+  const image = layer.getContext("2d").createImageData(w, h), ink = dark() ? [158, 172, 190] : [96, 110, 128];
+  for (let i = 0; i < hits.length; i++) {
+    if (!hits[i]) continue;
+    image.data.set(ink, 4 * i);
+    image.data[4 * i + 3] = 255 * (1 - Math.pow(0.68, hits[i]));
+  }
+  layer.getContext("2d").putImageData(image, 0, 0);
+}
+
+function disc(x, y, radius, fill, edge, line = 1) {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 7);
+  if (fill) { context.fillStyle = fill; context.fill(); }
+  if (edge) { context.strokeStyle = edge; context.lineWidth = line; context.stroke(); }
+}
+
+function cross(x, y, size, edge, line) {
+  context.strokeStyle = edge;
+  context.lineWidth = line;
+  context.beginPath();
+  context.moveTo(x - size, y - size); context.lineTo(x + size, y + size);
+  context.moveTo(x - size, y + size); context.lineTo(x + size, y - size);
+  context.stroke();
+}
+
+function draw() {
+  waiting = false;
+  if (!width) return;
+  if (stale) density();
+  stale = false;
+  const paper = color("--background-fill-primary") || "#fff", ink = color("--body-text-color") || "#111", accent = color("--color-accent") || MINE;
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, height);
+  context.drawImage(layer, 0, 0, width, height);
+  const total = marks.picks.length, visible = Math.min(total, shown);
+  if (marks.target !== null) {
+    const [x, y] = points.targets[marks.target];
+    for (const place of marks.near) {
+      context.strokeStyle = accent; context.lineWidth = 1; context.globalAlpha = 0.7;
+      context.beginPath(); context.moveTo(left(x), top(y)); context.lineTo(left(marks.picks[place][0]), top(marks.picks[place][1])); context.stroke();
+    }
+    context.globalAlpha = 1;
+  }
+  for (const [x, y] of marks.others) disc(left(x), top(y), 4.5, THEIRS, paper);
+  // The last picked below, so that the first ones are never hidden.
+  for (let place = visible - 1; place >= 0; place--) {
+    const [x, y, , , state] = marks.picks[place], fill = marks.compare ? (state & 4 ? SHARED : MINE) : ramp(total > 1 ? place / (total - 1) : 0);
+    context.globalAlpha = state & 1 ? 1 : 0.15;
+    if (state & 2) disc(left(x), top(y), 4.5, paper, ink, 1.5); else disc(left(x), top(y), 5, fill, paper);
+  }
+  context.globalAlpha = 1;
+  for (const [x, y] of points.targets) { cross(left(x), top(y), 4.5, paper, 4); cross(left(x), top(y), 4.5, ink, 1.7); }
+  if (marks.target !== null) { const [x, y] = points.targets[marks.target]; disc(left(x), top(y), 11, null, paper, 4); disc(left(x), top(y), 11, null, accent, 2); }
+  const spot = marks.point && place(marks.point[0], marks.point[1]);
+  if (spot) { disc(left(spot[0]), top(spot[1]), 9, null, paper, 5); disc(left(spot[0]), top(spot[1]), 9, null, ink, 2); }
+  context.fillStyle = color("--itl-faint") || ink;
+  context.font = "12px system-ui, sans-serif";
+  context.fillText(`principal components 1 and 2: ${Math.round(100 * points.explained[0])}% and ${Math.round(100 * points.explained[1])}% of the pool's variance`, 10, height - 9, width - 20);
+  element.dataset.drawn = `${count} points, ${visible} picks`;
+}
+
+function place(kind, number) {
+  if (kind === "pick") return marks.picks[number];
+  if (kind === "target") return points.targets[number];
+  if (kind === "other") return marks.others.find((one) => one[2] === number);
+  const i = rows === null ? number : rows.indexOf(number);
+  return i < 0 || i >= count ? null : [pool[2 * i], pool[2 * i + 1]];
+}
+
+function redraw(moved) {
+  stale ||= moved;
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(draw);
+}
+
+function nearest(x, y) {
+  let best = null;
+  const consider = (kind, number, px, py, reach, words) => {
+    const distance = Math.hypot(left(px) - x, top(py) - y);
+    if (distance <= reach && (!best || distance < best.distance)) best = { kind, number, distance, words };
+  };
+  points.targets.forEach(([px, py, words], i) => consider("target", i, px, py, 11, words));
+  marks.picks.slice(0, shown).forEach(([px, py, , words], i) => consider("pick", i, px, py, 11, words));
+  marks.others.forEach(([px, py, i, words]) => consider("other", i, px, py, 11, words));
+  if (!best) for (let i = 0; i < count; i++) { const row = rows === null ? i : rows[i]; consider("pool", row, pool[2 * i], pool[2 * i + 1], 7, `row ${row} of the pool`); }
+  return best;
+}
+
+function say(found, x, y) {
+  tip.hidden = !found;
+  canvas.style.cursor = found ? "pointer" : "grab";
+  if (!found) return;
+  tip.textContent = found.words;
+  tip.style.left = `${Math.max(4, Math.min(x + 12, width - tip.offsetWidth - 4))}px`;
+  tip.style.top = `${y + 18 + tip.offsetHeight > height ? Math.max(4, y - tip.offsetHeight - 12) : y + 18}px`;
+}
+
+function key(text, style, extra = "") {
+  const item = document.createElement("span"), sign = document.createElement("i");
+  sign.className = extra;
+  Object.assign(sign.style, style);
+  item.append(sign, text);
+  return item;
+}
+
+function explain() {
+  const ink = color("--body-text-color"), items = [key(`pool: ${count.toLocaleString("en")} rows drawn`, { background: "#8d99a8" })];
+  const sign = document.createElement("b"), cell = document.createElement("span");
+  sign.textContent = "×"; cell.append(sign, `targets: ${points.targets.length}`); items.push(cell);
+  if (!marks.compare) items.push(key(`picks by rank: 1 to ${marks.picks.length}`, {}, "itl-ramp"));
+  else items.push(key("only here", { background: MINE }), key("in both", { background: SHARED }), key(`only there${marks.hidden ? ` (${marks.hidden} more are not on this map)` : ""}`, { background: THEIRS }));
+  if (marks.picks.some((pick) => pick[4] & 2)) items.push(key("dropped", { border: `2px solid ${ink}` }));
+  legend.replaceChildren(...items);
+}
+
+function zoom(factor, x = width / 2, y = height / 2) {
+  const next = Math.min(200, Math.max(1, view.zoom * factor)), real = next / view.zoom, w = (width - 2 * MARGIN) * view.zoom, h = (height - 2 * MARGIN) * view.zoom;
+  view = { x: view.x + ((x - width / 2) / w) * (1 - 1 / real), y: view.y - ((y - height / 2) / h) * (1 - 1 / real), zoom: next };
+  pan(0, 0);
+}
+
+function pan(dx, dy) {
+  const half = 0.5 / view.zoom, hold = (value) => Math.min(1 - half, Math.max(half, value));
+  view.x = hold(view.x - dx / ((width - 2 * MARGIN) * view.zoom));
+  view.y = hold(view.y + dy / ((height - 2 * MARGIN) * view.zoom));
+  redraw(true);
+}
+
+function wish(found) { if (found) trigger("wish", { do: "show", kind: found.kind, number: found.number }); }
+
+const fingers = new Map();
+let travelled = 0;
+const local = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
+canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); fingers.set(event.pointerId, local(event)); travelled = 0; });
+canvas.addEventListener("pointermove", (event) => {
+  const now = local(event), before = fingers.get(event.pointerId);
+  if (!before) return say(nearest(...now), ...now);
+  const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, spot]) => spot);
+  if (others.length) {
+    const [x, y] = others[0], was = Math.hypot(before[0] - x, before[1] - y), is = Math.hypot(now[0] - x, now[1] - y);
+    if (was > 0) zoom(is / was, x, y);
+  } else pan(now[0] - before[0], now[1] - before[1]);
+  travelled += Math.hypot(now[0] - before[0], now[1] - before[1]);
+  fingers.set(event.pointerId, now);
+});
+canvas.addEventListener("pointerup", (event) => {
+  if (fingers.delete(event.pointerId) && travelled < 5) { const spot = local(event), found = nearest(...spot); say(found, ...spot); wish(found); }
+});
+canvas.addEventListener("pointercancel", (event) => fingers.delete(event.pointerId));
+canvas.addEventListener("pointerleave", () => say(null));
+canvas.addEventListener("wheel", (event) => {
+  if (!event.ctrlKey && !event.metaKey) return; // the page scrolls
+  event.preventDefault();
+  zoom(Math.exp(-event.deltaY / 300), ...local(event));
+}, { passive: false });
+canvas.addEventListener("keydown", (event) => {
+  const moves = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }, last = Math.min(marks.picks.length, shown) - 1;
+  if (moves[event.key]) pan(...moves[event.key]);
+  else if (event.key === "+" || event.key === "=") zoom(1.5);
+  else if (event.key === "-") zoom(1 / 1.5);
+  else if (event.key === "0") { view = { x: 0.5, y: 0.5, zoom: 1 }; redraw(true); }
+  else if (event.key === "n" || event.key === "p") { focus = Math.min(last, Math.max(0, focus + (event.key === "n" ? 1 : -1))); wish({ kind: "pick", number: focus }); }
+  else return;
+  event.preventDefault();
+});
+element.querySelector(".itl-zoom").addEventListener("click", (event) => {
+  const by = event.target.closest("button")?.dataset.zoom;
+  if (by === "0") { view = { x: 0.5, y: 0.5, zoom: 1 }; redraw(true); } else if (by) zoom(Number(by));
+});
+element.addEventListener("itl-rank", (event) => { shown = event.detail; redraw(false); });
+watch("marks", () => {
+  marks = JSON.parse(props.marks);
+  if (marks.point && marks.point[0] === "pick") focus = marks.point[1];
+  explain();
+  redraw(false);
+});
+new ResizeObserver(() => {
+  width = canvas.clientWidth; height = canvas.clientHeight; ratio = Math.min(2, window.devicePixelRatio || 1);
+  canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio);
+  redraw(true);
+}).observe(canvas);
+new MutationObserver(() => { explain(); redraw(true); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+explain();

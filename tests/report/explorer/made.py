@@ -1,0 +1,86 @@
+"""Selections with their pool and stored features, made from numbers: no model runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from itl_hf.embedding.layout import feature_directory
+from itl_hf.embedding.rows import row_keys
+from itl_hf.embedding.store import FeatureStore
+from itl_hf.selection.assemble import Material, assemble
+from itl_hf.selection.rows import select_rows
+from itl_hf.selection.selection import Selection
+
+KINDS = ("sums", "poems", "letters", "recipes", "dates", "maps", "chess", "songs")
+FINGERPRINT = {"embedder": "made", "model": "made/by-hand", "span": "prompt"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A selection and what it was made from."""
+
+    selection: Selection
+    pool: Dataset
+    targets: Dataset
+    pool_features: np.ndarray
+    target_features: np.ndarray
+    store: Path
+
+
+def make(
+    folder: Path,
+    rows: int = 120,
+    targets: int = 6,
+    picks: int = 30,
+    dimension: int = 16,
+    texts: dict[int, str] | None = None,
+    target_texts: dict[int, str] | None = None,
+    limits: dict[str, Any] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Made:
+    """Rows of eight kinds in clusters, targets of the first three, features in a store under `folder`.
+
+    `texts` and `target_texts` replace those of single rows; `limits` go to `select_rows` and into the record.
+    """
+    generator = np.random.default_rng(seed)
+    kinds = generator.integers(0, len(KINDS), rows)
+    wanted = generator.integers(0, 3, targets)
+    centres = generator.normal(size=(len(KINDS), dimension))
+    features, anchors = (
+        (centres[which] + 0.8 * generator.normal(size=(len(which), dimension))).astype(np.float32)
+        for which in (kinds, wanted)
+    )
+    pool = Dataset.from_dict(
+        {
+            "prompt": [(texts or {}).get(i, f"Question {i} about {KINDS[k]}, please.") for i, k in enumerate(kinds)],
+            "completion": [f"Answer number {i}." for i in range(rows)],
+            "task": [KINDS[k] for k in kinds],
+            "cost": [float(1 + i % 7) for i in range(rows)],
+        }
+    )
+    prompts = [(target_texts or {}).get(i, f"Target {i}: {KINDS[k]}?") for i, k in enumerate(wanted)]
+    goal = Dataset.from_dict({"prompt": prompts})
+    hashes = [row_keys(side).hash for side in (pool, goal)]
+    for side, numbers in zip(hashes, (features, anchors), strict=True):
+        place = feature_directory(folder / "store", FINGERPRINT, side)
+        store = FeatureStore(place, FINGERPRINT, rows=len(numbers), dimension=dimension, shard_rows=4096)
+        for shard in range(store.num_shards):
+            first, end = store.row_range(shard)
+            store.write(shard, numbers[first:end])
+    provenance = {
+        "embedder": FINGERPRINT,
+        "targets_embedder": FINGERPRINT,
+        "pool_fingerprint": hashes[0],
+        "targets_fingerprint": hashes[1],
+        "limits": {name: value for name, value in (limits or {}).items()},
+    }
+    columns = {name: pool[limits[name]][:] for name in ("costs", "groups") if limits and name in limits}
+    picked = select_rows(features, anchors, picks, **{**(limits or {}), **columns}, **options)
+    selection = assemble(picked, Material(pool, goal, features, anchors, provenance), None)
+    return Made(selection, pool, goal, features, anchors, folder / "store")
