@@ -56,6 +56,7 @@ def marks(
     near: list[int],
     second: Selection | None,
     matched: Comparison | None,
+    names: tuple[str, str] = ("", ""),
 ) -> dict[str, Any]:
     """What is drawn above the points.
 
@@ -66,10 +67,12 @@ def marks(
         near (`list[int]`): picks nearest to the chosen target.
         second (`Selection`, *optional*): what is compared with.
         matched (`Comparison`, *optional*): with the result.
+        names (`tuple[str, str]`, *optional*): what the legend calls the two.
 
     Returns:
         `dict`: `picks` (x, y, row, words, state by rank), `others` (x, y, rank, words: what only the second selection
-        has), `target`, `near`, `point` (x, y), `compare` (bool).
+        has), `hidden` (how many more of these are not on the map), `target`, `near`, `point` (kind, number), `names` (of
+        the two, or `None`).
     """
     now = session.now(explored)
     low, span = _frame(explored.selection.layout)
@@ -103,7 +106,7 @@ def marks(
         "target": session.target,
         "near": near,
         "point": list(session.point) if session.point else None,
-        "compare": matched is not None,
+        "names": None if matched is None else [visible(name) for name in names],
     }
 
 

@@ -23,7 +23,9 @@ NO_FEATURES = (
     "Selecting again is off: the features are not at hand. Start with --store, the folder that `itl-hf select --store` "
     "kept them in."
 )
-NO_POOL = "Selecting again is off: the pool's rows are not at hand. Start with --pool, the rows that were selected from."
+NO_POOL = (
+    "Selecting again is off: the pool's rows are not at hand. Start with --pool, the rows that were selected from."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,10 @@ def gather(
     features = None, None
     obstacle = NO_FEATURES if store is None else NO_POOL if pool is None else ""
     if store is not None:
-        features = _stored(selection, store, "pool", "embedder"), _stored(selection, store, "targets", "targets_embedder")
+        features = (
+            _stored(selection, store, "pool", "embedder"),
+            _stored(selection, store, "targets", "targets_embedder"),
+        )
     if not obstacle:
         try:
             check_record(selection.record)

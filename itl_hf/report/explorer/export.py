@@ -44,7 +44,7 @@ def write_files(explored: Explored, session: Session, folder: Path) -> tuple[lis
         return files, f"{words} For the selection as a folder select again without the dropped rows first."
     session.now(explored).save(place / "selection")
     files.append(Path(shutil.make_archive(str(place / "selection"), "zip", place, "selection")))
-    return files, f"{words} selection.zip holds all {total:,} picks, for `Selection.load` and `itl-hf report`."
+    return files, f"{words} selection.zip holds all {total:,} picks, for Selection.load and itl-hf explore."
 
 
 def kept_picks(explored: Explored, session: Session) -> Dataset:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-import numpy as np
 
 from itl_hf.report.explorer import drawing
 from itl_hf.report.explorer.export import write_files
@@ -28,26 +28,19 @@ if TYPE_CHECKING:
     from itl_hf.report.explorer.explored import Explored
 
 _STATIC = Path(__file__).parent / "static"
-_MAP = """<div class="itl-map"><canvas tabindex="0" role="application" aria-label="Map of pool, targets and picks"
- aria-describedby="itl-map-keys"></canvas><div class="itl-tip" hidden></div><div class="itl-zoom">
-<button type="button" data-zoom="1.5" aria-label="Zoom in">+</button><button type="button" data-zoom="0.667"
- aria-label="Zoom out">&minus;</button><button type="button" data-zoom="0" aria-label="Show all">&#8634;</button></div></div>
-<div class="itl-legend"></div><p class="itl-hint" id="itl-map-keys">Click a point to read it. Drag to move; zoom with the
-buttons, two fingers, or Ctrl and the wheel. <span>Keys on the map: arrows, + and -, 0 for all, n and p for the next and previous
-pick.</span></p>"""
-_CURVE = '<div class="itl-curve"><canvas role="img"></canvas><p class="itl-hint" aria-live="polite"></p></div>'
-_RANK = """(rank) => { for (const id of ["itl-map", "itl-curve"]) for (const one of document.querySelectorAll(`#${id}, #${id} *`))
- one.dispatchEvent(new CustomEvent("itl-rank", { detail: Number(rank) })); }"""
 #: How the map colours its picks, in words; keys are `Session.mode`.
 MODES = {"rank": "by rank", "other": "compared with {}", "before": "what dropping changed"}
 
 
-def build(explored: Explored, folder: Path) -> gr.Blocks:
+def build(explored: Explored, folder: Path) -> Any:
     """The page, ready to be launched.
 
     Args:
         explored (`Explored`): what it shows, see `gather`.
         folder (`Path`): where exported files go.
+
+    Returns:
+        `gradio.Blocks`
 
     Example:
         >>> build(gather(Selection.load("selected")), Path("/tmp")).launch()  # doctest: +SKIP
@@ -57,7 +50,7 @@ def build(explored: Explored, folder: Path) -> gr.Blocks:
     return page
 
 
-def serve(explored: Explored, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> gr.Blocks:
+def serve(explored: Explored, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> Any:
     """Starts serving the page and returns at once; it is served until `.close()` or the end of the process.
 
     Args:
@@ -81,7 +74,7 @@ def serve(explored: Explored, *, host: str = "127.0.0.1", port: int | None = Non
     logging.getLogger("httpx").setLevel(logging.WARNING)
     folder = tempfile.TemporaryDirectory(prefix="itl-hf-explorer-")
     page = build(explored, Path(folder.name))
-    page.itl_folder = folder  # it lives as long as the page
+    weakref.finalize(page, folder.cleanup)
     launch = {"server_name": host, "server_port": port, "share": False, "ssr_mode": False, "quiet": True}
     page.launch(prevent_thread_lock=True, **launch | look() | options)
     return page
@@ -90,7 +83,9 @@ def serve(explored: Explored, *, host: str = "127.0.0.1", port: int | None = Non
 def look() -> dict[str, Any]:
     """Arguments of `launch` for theme and style: system fonts, since others would be fetched."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-    theme = gr.themes.Default(primary_hue="blue", font=fonts, font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"])
+    theme = gr.themes.Default(
+        primary_hue="blue", font=fonts, font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"]
+    )
     return {"theme": theme, "css_paths": _STATIC / "style.css", "footer_links": []}
 
 
@@ -122,8 +117,8 @@ class _Page:
     def _map(self) -> None:
         explored, last = self.explored, len(self.explored.selection)
         self.map = gr.HTML(
-            html_template=_MAP,
-            js_on_load=_script("map.js"),
+            html_template=_static("map.html"),
+            js_on_load=_static("map.js"),
             points=drawing.dumps(drawing.points(explored)),
             marks=self.first.marks,
             elem_id="itl-map",
@@ -142,8 +137,8 @@ class _Page:
             [("all targets", -1), *choices], value=-1, label="Target", filterable=True, elem_id="itl-target"
         )
         self.curve = gr.HTML(
-            html_template=_CURVE,
-            js_on_load=_script("curve.js"),
+            html_template=_static("curve.html"),
+            js_on_load=_static("curve.js"),
             curve=self.first.curve,
             elem_id="itl-curve",
             apply_default_css=False,
@@ -175,15 +170,16 @@ class _Page:
 
     def _export(self) -> None:
         gr.HTML(
-            '<p class="itl-note">The picks on show that pass the filters and are not dropped, as JSONL and Parquet; and '
-            "the whole selection as a folder.</p>"
+            '<p class="itl-note">The picks on show that pass the filters and are not dropped, as JSONL and Parquet; '
+            "and the whole selection as a folder.</p>"
         )
-        self.write = gr.Button("Make the files", elem_id="itl-export")
+        with gr.Row():
+            self.write = gr.Button("Make the files", elem_id="itl-export", scale=0, min_width=200)
         self.written = gr.HTML("", elem_id="itl-written")
         self.files = gr.File(label="Files", file_count="multiple", interactive=False, visible=False)
 
     def _panel(self, html: str, name: str | None = None) -> gr.HTML:
-        return gr.HTML(html, js_on_load=_script("panel.js"), elem_id=name, apply_default_css=False)
+        return gr.HTML(html, js_on_load=_static("panel.js"), elem_id=name, apply_default_css=False)
 
     def _connect(self) -> None:
         for panel in (self.map, self.card, self.about_target, self.picks, self.dropped, self.compared):
@@ -195,7 +191,7 @@ class _Page:
             self._on(one.change, self._shows(self._filter), "always_last", self.text, self.groups, self.gain)
         self._on(self.again.click, self._shows(self._reselect), "once", self.count)
         # In the browser alone: no number typed or dragged waits for the server.
-        self.rank.change(None, [self.rank], js=_RANK, api_visibility="private")
+        self.rank.change(None, [self.rank], js=_static("rank.js"), api_visibility="private")
         self.write.click(self._written, [self.session], [self.written, self.files], api_visibility="private")
 
     def _on(self, event: Callable[..., Any], handle: Callable[..., list[Any]], mode: str, *inputs: Any) -> None:
@@ -268,5 +264,5 @@ class _Page:
         return note, gr.update(value=[str(file) for file in files] or None, visible=bool(files))
 
 
-def _script(name: str) -> str:
+def _static(name: str) -> str:
     return (_STATIC / name).read_text(encoding="utf-8")

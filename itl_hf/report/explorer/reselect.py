@@ -84,20 +84,25 @@ def _acquisition(record: Mapping[str, Any]) -> Acquisition:
     options = {one.name: asked[one.name] for one in dataclasses.fields(kind) if one.init and one.name in asked}
     if any(isinstance(value, str) and "sha256" in value for value in options.values()):
         raise ValueError("options of its acquisition are too long for the record")
-    return kind(**options | {name: record[name] for name in ("noise_std", "target_noise_std") if name in record})
+    chosen: Acquisition = kind(
+        **options | {name: record[name] for name in ("noise_std", "target_noise_std") if name in record}
+    )
+    return chosen
 
 
 def recorded_kernel(record: Mapping[str, Any]) -> str | Kernel:
+    """The kernel of a record, or `ValueError`."""
     name = str(record.get("kernel"))
     if name in ("linear", "cosine"):
         return name
     if name not in ("rbf", "laplace"):
         raise ValueError(f"the record does not hold all of its kernel ({name})")
-    kind: Any = {"rbf": RBF, "laplace": Laplace}[name]
+    kind: type[RBF | Laplace] = {"rbf": RBF, "laplace": Laplace}[name]
     return kind(record["lengthscale"], on=record["on"])
 
 
 def recorded_standardization(record: Mapping[str, Any]) -> bool | Standardization:
+    """The preparation of a record, or `ValueError`."""
     name = str(record.get("standardize", "none"))
     if "(" in name:
         raise ValueError("its features are a weighted sum, and the record rounds the weights")
@@ -126,7 +131,7 @@ def _limits(explored: Explored, closed: np.ndarray) -> dict[str, Any]:
         labels = list(pool[asked["groups"]][:]) if "groups" in asked else ["kept"] * len(pool)
         shares = asked.get("group_shares", {})
         if isinstance(shares, int | float):
-            shares = {label: (0.0, shares) for label in {label for label, out in zip(labels, closed, strict=True) if not out}}
+            shares = dict.fromkeys({label for label, out in zip(labels, closed, strict=True) if not out}, (0.0, shares))
         asked["groups"] = [DROPPED if out else label for label, out in zip(labels, closed, strict=True)]
         asked["group_shares"] = {**shares, DROPPED: (0.0, 0.0)}
     elif "groups" in asked:
@@ -163,7 +168,7 @@ def _places(before: Selection, rows: RowSelection) -> np.ndarray:
     layout = before.layout
     places = np.searchsorted(layout.pool_rows, rows.indices).clip(max=len(layout.pool_rows) - 1)
     known = layout.pool_rows[places] == rows.indices
-    found = layout.pool[places].copy()
+    found: np.ndarray = layout.pool[places].copy()
     if not known.all():
         sample = np.linspace(0, len(layout.pool) - 1, min(FIT_ROWS, len(layout.pool))).astype(np.int64)
         features = rows.pool.rows(layout.pool_rows[sample].tolist()).numpy()  # (S, d)

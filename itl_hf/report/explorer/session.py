@@ -112,7 +112,13 @@ def reselect(explored: Explored, session: Session, num_examples: int | None = No
         return replace(session, trouble=str(error))
     point = session.point if session.point is not None and session.point[0] in ("target", "pool") else None
     return replace(
-        session, again=again, applied=session.dropped, mode="before", point=point, page=0, trouble="",
+        session,
+        again=again,
+        applied=session.dropped,
+        mode="before",
+        point=point,
+        page=0,
+        trouble="",
     )
 
 
@@ -121,6 +127,8 @@ def _count(explored: Explored, session: Session, kind: str) -> int:
         "pick": len(session.now(explored)),
         "target": len(explored.selection.targets),
         "pool": explored.selection.pool_size,
-        "other": len(explored.other) if session.mode == "other" and explored.other is not None else len(explored.selection),
+        "other": len(explored.other)
+        if session.mode == "other" and explored.other is not None
+        else len(explored.selection),
     }
     return counts.get(kind, 0)

@@ -66,7 +66,9 @@ def view(explored: Explored, session: Session) -> View:
     near = [] if session.target is None else nearest_picks(explored, now, session.target)
     second = counterpart(explored, session)
     matched = None if second is None else compare(now, second)
-    marks = drawing.marks(explored, session, kept=kept, near=[place for place, _ in near], second=second, matched=matched)
+    names = _names(explored, session)
+    places = [place for place, _ in near]
+    marks = drawing.marks(explored, session, kept=kept, near=places, second=second, matched=matched, names=names)
     return View(
         marks=drawing.dumps(marks),
         curve=drawing.dumps(drawing.curve(now, session.target)),
@@ -156,7 +158,7 @@ def _other_card(explored: Explored, session: Session, place: int) -> dict[str, A
         return {"title": "Gone", "facts": [], "prompt": "", "completion": "", "note": "", "nearest": None, "row": None}
     same = session.mode == "before"
     return _texts(second.dataset[place]) | {
-        "title": f"Pick {place + 1:,} of {_name(explored, session)}",
+        "title": f"Pick {place + 1:,} of {_names(explored, session)[1]}",
         "facts": _pick_facts(second, place),
         "nearest": None,
         "row": int(second.indices[place]) if same else None,
@@ -212,9 +214,7 @@ def _picks(explored: Explored, session: Session, kept: list[int]) -> str:
     page = min(session.page, pages - 1)
     shown = kept[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
     largest = float(np.max(now.gains, initial=0.0)) or 1.0
-    lines = [
-        _line(now, place) | {"share": min(1.0, max(0.0, float(now.gains[place]) / largest))} for place in shown
-    ]
+    lines = [_line(now, place) | {"share": min(1.0, max(0.0, float(now.gains[place]) / largest))} for place in shown]
     return _templates.get_template("picks.html").render(
         lines=lines,
         found=len(kept),
@@ -255,7 +255,7 @@ def _compared(explored: Explored, session: Session, second: Selection | None, ma
     return _templates.get_template("compared.html").render(
         matched=matched,
         has_other=explored.other is not None,
-        names=(explored.name if session.again is None else "the new selection", _name(explored, session)),
+        names=_names(explored, session),
         sizes=(len(now), len(second)),
         only_first=[_line(now, place) for place in matched.only_first[:COMPARED_ROWS]],
         only_second=[_line(second, place) for place in matched.only_second[:COMPARED_ROWS]],
@@ -265,5 +265,7 @@ def _compared(explored: Explored, session: Session, second: Selection | None, ma
     )
 
 
-def _name(explored: Explored, session: Session) -> str:
-    return "the first selection" if session.mode == "before" else explored.other_name
+def _names(explored: Explored, session: Session) -> tuple[str, str]:
+    """What the selection on show and its counterpart are called."""
+    first = explored.name if session.again is None else "the new selection"
+    return first, "the first selection" if session.mode == "before" else explored.other_name

@@ -74,7 +74,7 @@ function draw() {
   for (const [x, y] of marks.others) disc(left(x), top(y), 4.5, THEIRS, paper);
   // The last picked below, so that the first ones are never hidden.
   for (let place = visible - 1; place >= 0; place--) {
-    const [x, y, , , state] = marks.picks[place], fill = marks.compare ? (state & 4 ? SHARED : MINE) : ramp(total > 1 ? place / (total - 1) : 0);
+    const [x, y, , , state] = marks.picks[place], fill = marks.names ? (state & 4 ? SHARED : MINE) : ramp(total > 1 ? place / (total - 1) : 0);
     context.globalAlpha = state & 1 ? 1 : 0.15;
     if (state & 2) disc(left(x), top(y), 4.5, paper, ink, 1.5); else disc(left(x), top(y), 5, fill, paper);
   }
@@ -138,8 +138,8 @@ function explain() {
   const ink = color("--body-text-color"), items = [key(`pool: ${count.toLocaleString("en")} rows drawn`, { background: "#8d99a8" })];
   const sign = document.createElement("b"), cell = document.createElement("span");
   sign.textContent = "×"; cell.append(sign, `targets: ${points.targets.length}`); items.push(cell);
-  if (!marks.compare) items.push(key(`picks by rank: 1 to ${marks.picks.length}`, {}, "itl-ramp"));
-  else items.push(key("only here", { background: MINE }), key("in both", { background: SHARED }), key(`only there${marks.hidden ? ` (${marks.hidden} more are not on this map)` : ""}`, { background: THEIRS }));
+  if (!marks.names) items.push(key(`picks by rank: 1 to ${marks.picks.length}`, {}, "itl-ramp"));
+  else items.push(key(`only in ${marks.names[0]}`, { background: MINE }), key("in both", { background: SHARED }), key(`only in ${marks.names[1]}${marks.hidden ? ` (${marks.hidden} more are not on this map)` : ""}`, { background: THEIRS }));
   if (marks.picks.some((pick) => pick[4] & 2)) items.push(key("dropped", { border: `2px solid ${ink}` }));
   legend.replaceChildren(...items);
 }
