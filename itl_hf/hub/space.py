@@ -25,7 +25,7 @@ from itl_hf.hub.escape import escape
 if TYPE_CHECKING:
     from itl_hf.selection.selection import Selection
 
-_APP = '''"""Click through the selection beside this file. Locally: pip install -r requirements.txt gradio; python app.py"""
+_APP = '''"""Click through the selection beside this file."""
 
 import os
 from pathlib import Path
@@ -107,10 +107,11 @@ def _readme(selection: Selection, include_targets: bool, title: str | None) -> s
     }
     prompts = "The target prompts are in it." if include_targets else "The target prompts are not in it."
     words = (
-        f"Click through {len(selection):,} rows that were picked by {escape(how)} from a pool of {selection.pool_size:,}, for "
-        f"{len(selection.targets):,} target prompts: the map, each target, and what was picked for it.\n\n"
-        f"`selection/` holds the picked rows with their text, and places on the map of rows that were not picked. {prompts} "
-        "`itl_hf/` is the code, under Apache-2.0."
+        f"Click through {len(selection):,} rows that were picked by {escape(how)} from a pool of "
+        f"{selection.pool_size:,}, for {len(selection.targets):,} target prompts: the map, each target, "
+        "and what was picked for it.\n\n"
+        "`selection/` holds the picked rows with their text, and the places on the map of rows that were not picked. "
+        f"{prompts} `itl_hf/` is the code, under Apache-2.0."
     )
     head = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n# {escape(facts['title'])}\n\n{words}\n"

@@ -29,8 +29,8 @@ def points(explored: Explored) -> dict[str, Any]:
     """The pool and the targets, which stay as they are.
 
     Returns:
-        `dict`: `pool` (base64 of little-endian uint16 x, y, x, y...), `rows` (base64 of uint32 row numbers; `None` where
-        every row is drawn), `targets` (x, y, words), `explained` (two shares).
+        `dict`: `pool` (base64 of little-endian uint16 x, y, x, y...), `rows` (base64 of uint32 row numbers; `None`
+        where every row is drawn), `targets` (x, y, words), `explained` (two shares).
     """
     layout = explored.selection.layout
     low, span = _frame(layout)
@@ -71,8 +71,8 @@ def marks(
 
     Returns:
         `dict`: `picks` (x, y, row, words, state by rank), `others` (x, y, rank, words: what only the second selection
-        has), `hidden` (how many more of these are not on the map), `target`, `near`, `point` (kind, number), `names` (of
-        the two, or `None`).
+        has), `hidden` (how many more of these are not on the map), `target`, `near`, `point` (kind, number), `names`
+        (of the two, or `None`).
     """
     now = session.now(explored)
     low, span = _frame(explored.selection.layout)
@@ -147,7 +147,8 @@ def _frame(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _steps(places: np.ndarray, low: np.ndarray, span: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint((places - low) / span * STEPS), 0, STEPS).astype(np.int64)
+    steps: np.ndarray = np.clip(np.rint((places - low) / span * STEPS), 0, STEPS).astype(np.int64)
+    return steps
 
 
 def _packed(numbers: np.ndarray, kind: str) -> str:
@@ -156,7 +157,7 @@ def _packed(numbers: np.ndarray, kind: str) -> str:
 
 def _tip(name: str, row: Any) -> str:
     words = excerpt(text_of(row)[0])
-    return visible(f"{name}: {words if len(words) <= TIP_CHARACTERS else words[:TIP_CHARACTERS] + '…'}")
+    return str(visible(f"{name}: {words if len(words) <= TIP_CHARACTERS else words[:TIP_CHARACTERS] + '…'}"))
 
 
 def _rounded(values: np.ndarray) -> list[float]:

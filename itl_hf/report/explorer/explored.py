@@ -83,19 +83,18 @@ def gather(
         >>> explored = gather(Selection.load("selected"), store="features")  # doctest: +SKIP
     """
     equal = None if pool is None else _checked(selection, pool)
-    features = None, None
+    rows: Features | None = None
+    targets: Features | None = None
     obstacle = NO_FEATURES if store is None else NO_POOL if pool is None else ""
     if store is not None:
-        features = (
-            _stored(selection, store, "pool", "embedder"),
-            _stored(selection, store, "targets", "targets_embedder"),
-        )
+        rows = _stored(selection, store, "pool", "embedder")
+        targets = _stored(selection, store, "targets", "targets_embedder")
     if not obstacle:
         try:
             check_record(selection.record)
         except ValueError as error:
             obstacle = f"Selecting again is off: {error}."
-    return Explored(selection, name, compare, compare_name, pool, equal, *features, obstacle)
+    return Explored(selection, name, compare, compare_name, pool, equal, rows, targets, obstacle)
 
 
 def _checked(selection: Selection, pool: Dataset) -> np.ndarray | None:
@@ -104,7 +103,7 @@ def _checked(selection: Selection, pool: Dataset) -> np.ndarray | None:
     known = selection.record.get("pool_fingerprint", keys.hash)
     if len(pool) != selection.pool_size or keys.hash != known:
         raise ValueError(
-            f"--pool holds other rows than those that were selected from ({len(pool)} rows, then {selection.pool_size}): "
+            f"--pool holds other rows ({len(pool)}) than those that were selected from ({selection.pool_size}): "
             "give the same file or dataset as `itl-hf select` was given"
         )
     return keys.index()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -34,7 +35,8 @@ def write_files(explored: Explored, session: Session, folder: Path) -> tuple[lis
     if not len(picks):
         return [], "Nothing to export: no pick is kept by the filters and by what was dropped."
     files = [place / "picks.jsonl", place / "picks.parquet"]
-    picks.to_json(files[0], force_ascii=False)
+    with files[0].open("w", encoding="utf-8") as file:  # `to_json` would round the numbers
+        file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in picks)
     table = picks.with_format("arrow")[:]
     pq.write_table(table.replace_schema_metadata(picks.features.arrow_schema.metadata), files[1])
     total = len(session.now(explored))

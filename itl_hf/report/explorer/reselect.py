@@ -84,9 +84,8 @@ def _acquisition(record: Mapping[str, Any]) -> Acquisition:
     options = {one.name: asked[one.name] for one in dataclasses.fields(kind) if one.init and one.name in asked}
     if any(isinstance(value, str) and "sha256" in value for value in options.values()):
         raise ValueError("options of its acquisition are too long for the record")
-    chosen: Acquisition = kind(
-        **options | {name: record[name] for name in ("noise_std", "target_noise_std") if name in record}
-    )
+    noise = {name: record[name] for name in ("noise_std", "target_noise_std") if name in record}
+    chosen: Acquisition = kind(**options | noise)
     return chosen
 
 
@@ -97,7 +96,7 @@ def recorded_kernel(record: Mapping[str, Any]) -> str | Kernel:
         return name
     if name not in ("rbf", "laplace"):
         raise ValueError(f"the record does not hold all of its kernel ({name})")
-    kind: type[RBF | Laplace] = {"rbf": RBF, "laplace": Laplace}[name]
+    kind = RBF if name == "rbf" else Laplace
     return kind(record["lengthscale"], on=record["on"])
 
 

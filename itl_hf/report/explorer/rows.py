@@ -26,10 +26,10 @@ def text_of(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def excerpt(text: str) -> str:
-    """One line.
+    r"""One line.
 
     Example:
-        >>> excerpt("Hello,\\n  world")
+        >>> excerpt("Hello,\n  world")
         'Hello, world'
     """
     start, end = " ".join(text[:500].split()), " ".join(text[-500:].split())

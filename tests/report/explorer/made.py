@@ -38,15 +38,15 @@ def make(
     targets: int = 6,
     picks: int = 30,
     dimension: int = 16,
-    texts: dict[int, str] | None = None,
-    target_texts: dict[int, str] | None = None,
+    prompts: dict[int, str] | None = None,
+    target_prompts: dict[int, str] | None = None,
     limits: dict[str, Any] | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Made:
     """Rows of eight kinds in clusters, targets of the first three, features in a store under `folder`.
 
-    `texts` and `target_texts` replace those of single rows; `limits` go to `select_rows` and into the record.
+    `prompts` and `target_prompts` replace those of single rows; `limits` go to `select_rows` and into the record.
     """
     generator = np.random.default_rng(seed)
     kinds = generator.integers(0, len(KINDS), rows)
@@ -58,14 +58,14 @@ def make(
     )
     pool = Dataset.from_dict(
         {
-            "prompt": [(texts or {}).get(i, f"Question {i} about {KINDS[k]}, please.") for i, k in enumerate(kinds)],
+            "prompt": [(prompts or {}).get(i, f"Question {i} about {KINDS[k]}, please.") for i, k in enumerate(kinds)],
             "completion": [f"Answer number {i}." for i in range(rows)],
             "task": [KINDS[k] for k in kinds],
             "cost": [float(1 + i % 7) for i in range(rows)],
         }
     )
-    prompts = [(target_texts or {}).get(i, f"Target {i}: {KINDS[k]}?") for i, k in enumerate(wanted)]
-    goal = Dataset.from_dict({"prompt": prompts})
+    asked = [(target_prompts or {}).get(i, f"Target {i}: {KINDS[k]}?") for i, k in enumerate(wanted)]
+    goal = Dataset.from_dict({"prompt": asked})
     hashes = [row_keys(side).hash for side in (pool, goal)]
     for side, numbers in zip(hashes, (features, anchors), strict=True):
         place = feature_directory(folder / "store", FINGERPRINT, side)
@@ -78,7 +78,7 @@ def make(
         "targets_embedder": FINGERPRINT,
         "pool_fingerprint": hashes[0],
         "targets_fingerprint": hashes[1],
-        "limits": {name: value for name, value in (limits or {}).items()},
+        "limits": dict(limits or {}),
     }
     columns = {name: pool[limits[name]][:] for name in ("costs", "groups") if limits and name in limits}
     picked = select_rows(features, anchors, picks, **{**(limits or {}), **columns}, **options)

@@ -1,0 +1,34 @@
+"""One selection with all that can be at hand, and a rival to compare it with; made once, as nothing changes them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from itl_hf.report.explorer import Explored, gather
+from tests.report.explorer.made import Made, make
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Made:
+    return make(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="session")
+def rival(tmp_path_factory) -> Made:
+    """Of the same pool."""
+    return make(tmp_path_factory.mktemp("rival"), acquisition="cosine", picks=20)
+
+
+@pytest.fixture(scope="session")
+def explored(made, rival) -> Explored:
+    return gather(
+        made.selection, name="mine", compare=rival.selection, compare_name="cosine", pool=made.pool, store=made.store
+    )
+
+
+@pytest.fixture(scope="session")
+def bare(made) -> Explored:
+    """A saved selection and nothing else."""
+    return gather(dataclasses.replace(made.selection, features=None, more=None))
