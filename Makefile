@@ -4,11 +4,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-slow quality format clean
+.PHONY: help demo test test-slow test-browser quality format clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the tests that take minutes each"
+	@echo "make test-browser  the explorer in headless Chromium, if there is one"
 	@echo "make quality    ruff, mypy and the import contract"
 	@echo "make format     let ruff rewrite the code"
 
@@ -35,6 +36,9 @@ test: quality
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(READY)
+	$(BIN)/python -m pytest -m browser tests/report
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,201 @@
+"""The page in a real browser: no complaint in its console, no request to another machine, and every control works."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from datasets import Dataset
+
+from itl_hf.hub.space import write_space
+from itl_hf.report.explorer import gather, serve
+
+pytest.importorskip("playwright")
+from playwright.sync_api import expect
+
+from tests.report.explorer.browser import PATIENCE_MS, browser, chromium, visit
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(chromium() is None, reason="no Chromium: .ci/install_chromium"),
+]
+HOSTILE = (
+    "<img src=x onerror=alert(1)><script>alert(2)</script> ![x](http://example.com/x.png) "
+    "[y](javascript:alert(3)) ${alert(4)} {{value}} \u202egnp.exe </script><h1>big</h1>"
+)
+
+
+@pytest.fixture(scope="module")
+def started():
+    expect.set_options(timeout=PATIENCE_MS)
+    with browser() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def address(explored):
+    page = serve(explored)
+    yield page.local_url
+    page.close()
+
+
+@pytest.fixture
+def tab(started, address):
+    with visit(started, address) as one:
+        yield one
+        assert one.complaints == []
+        assert one.outside == []
+
+
+def drawn(tab):
+    return tab.page.locator("[data-drawn]")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_it_loads_without_complaint_and_without_other_machines(started, address, width, scheme):
+    with visit(started, address, width=width, height=844, scheme=scheme) as tab:
+        expect(drawn(tab)).to_have_attribute("data-drawn", "120 points, 30 picks")
+        tab.page.wait_for_load_state("networkidle")
+        assert tab.page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+        wide = tab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0
+        assert tab.complaints == []
+        assert tab.outside == []
+
+
+def test_the_slider_shows_the_first_picks(tab):
+    tab.page.locator("#itl-rank input[type=number]").fill("7")
+    expect(drawn(tab)).to_have_attribute("data-drawn", "120 points, 7 picks")
+    tab.page.locator("#itl-rank input[type=range]").focus()
+    tab.page.keyboard.press("ArrowRight")
+    expect(drawn(tab)).to_have_attribute("data-drawn", "120 points, 8 picks")
+    expect(tab.page.locator("#itl-curve .itl-hint")).to_contain_text("After 8 of 30 picks")
+
+
+def test_choosing_a_target_shows_its_picks_and_curve(tab, made):
+    tab.page.locator("#itl-target input").click()
+    tab.page.get_by_role("option", name=re.compile("^4: ")).click()
+    about = tab.page.locator("#itl-about-target")
+    expect(about).to_contain_text(made.targets[4]["prompt"])
+    expect(about.locator("li")).to_have_count(8)
+    expect(tab.page.locator("#itl-curve .itl-hint")).to_contain_text("floor")
+    about.locator("button").first.click()
+    expect(tab.page.locator("#itl-card h3")).to_contain_text("Pick")
+
+
+def test_clicking_a_target_on_the_map_shows_its_text(tab, made):
+    box = tab.page.locator("#itl-map canvas").bounding_box()
+    place = tab.page.evaluate(_PLACE, 2)
+    tab.page.mouse.click(box["x"] + place[0], box["y"] + place[1])
+    card = tab.page.locator("#itl-card")
+    expect(card.locator("h3")).to_have_text("Target 2")
+    expect(card).to_contain_text(made.targets[2]["prompt"])
+
+
+def test_the_keyboard_is_enough(tab, made):
+    tab.page.locator("#itl-map canvas").focus()
+    tab.page.keyboard.press("n")
+    expect(tab.page.locator("#itl-card h3")).to_have_text("Pick 1")
+    tab.page.keyboard.press("n")
+    expect(tab.page.locator("#itl-card h3")).to_have_text("Pick 2")
+    tab.page.locator("#itl-picks .itl-line").nth(4).focus()
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.locator("#itl-card h3")).to_have_text("Pick 5")
+
+
+def test_rows_are_dropped_and_others_selected(tab, made):
+    first = int(made.selection.indices[0])
+    tab.page.get_by_role("button", name="Drop pick 1", exact=True).click()
+    tab.page.get_by_role("button", name="Drop pick 3", exact=True).click()
+    expect(tab.page.locator("#itl-dropped")).to_contain_text("2 rows dropped, not yet selected without them")
+    tab.page.locator("#itl-again").click()
+    expect(tab.page.locator("#itl-dropped")).to_contain_text("Selected again")
+    expect(tab.page.locator("#itl-picks")).not_to_contain_text(f"Question {first} about")
+    expect(tab.page.locator("#itl-mode")).to_contain_text("what dropping changed")
+    tab.page.get_by_role("tab", name="Compare").click()
+    expect(tab.page.get_by_text("Only in the first selection")).to_be_visible()
+    tab.page.get_by_role("tab", name="Export").click()
+    tab.page.locator("#itl-export").click()
+    for name in ("picks.jsonl", "picks.parquet", "selection.zip"):
+        expect(tab.page.get_by_text(name, exact=True).first).to_be_visible()
+
+
+def test_filters_and_comparison(tab):
+    tab.page.locator("#itl-text textarea, #itl-text input").first.fill("poems")
+    expect(tab.page.locator("#itl-picks")).to_contain_text("of 30 picks pass the filters")
+    tab.page.locator("#itl-text textarea, #itl-text input").first.fill("zebra")
+    expect(tab.page.locator("#itl-picks")).to_contain_text("No pick passes these filters")
+    tab.page.get_by_label("compared with cosine").check()
+    expect(tab.page.locator(".itl-legend")).to_contain_text("only in cosine")
+
+
+def test_hostile_text_is_shown_as_text(started, made):
+    rows = [{**row, "prompt": HOSTILE, "task": HOSTILE} for row in made.selection.dataset]
+    goals = Dataset.from_list([{"prompt": HOSTILE}] * 6)
+    selection = dataclasses.replace(made.selection, dataset=Dataset.from_list(rows), targets=goals)
+    page = serve(gather(selection, name=HOSTILE, compare=selection, compare_name=HOSTILE))
+    try:
+        with visit(started, page.local_url) as tab:
+            asked = []
+            tab.page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+            tab.page.locator("#itl-picks .itl-line").first.click()
+            expect(tab.page.locator("#itl-card pre").first).to_contain_text("<img src=x onerror=alert(1)><script>")
+            expect(tab.page.locator("#itl-card pre").first).to_contain_text("\u27e8U+202E\u27e9gnp.exe")
+            tab.page.locator("#itl-target input").click()
+            tab.page.get_by_role("option").nth(1).click()
+            expect(tab.page.locator("#itl-about-target pre")).to_contain_text("![x](http://example.com/x.png)")
+            tab.page.locator("#itl-groups input").click()
+            expect(tab.page.get_by_role("option").first).to_contain_text("<img src=x onerror=alert(1)>")
+            tab.page.keyboard.press("Escape")
+            tab.page.get_by_label("compared with").check()
+            tab.page.get_by_role("tab", name="Compare").click()
+            expect(tab.page.locator(".itl-columns")).to_be_visible()
+            box = tab.page.locator("#itl-map canvas").bounding_box()
+            place = tab.page.evaluate(_PLACE, 0)
+            tab.page.mouse.move(box["x"] + place[0], box["y"] + place[1])
+            expect(tab.page.locator(".itl-tip")).to_contain_text("<img src=x")
+            assert tab.page.locator("img[src=x], h1:has-text('big')").count() == 0
+            assert (asked, tab.complaints, tab.outside) == ([], [], [])
+    finally:
+        page.close()
+
+
+def test_a_space_runs_from_its_own_folder(started, made, tmp_path):
+    space = write_space(made.selection, tmp_path / "space")
+    home = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": "7993", "PYTHONPATH": ""}
+    with subprocess.Popen([sys.executable, "app.py"], cwd=space, env=home) as app:
+        try:
+            _wait("http://127.0.0.1:7993/", app)
+            with visit(started, "http://127.0.0.1:7993/") as tab:
+                expect(tab.page.locator("#itl-target input")).to_have_value("all targets")
+                tab.page.locator("#itl-target input").click()
+                expect(tab.page.get_by_role("option").nth(1)).to_contain_text("its prompt is not published")
+                assert (tab.complaints, tab.outside) == ([], [])
+        finally:
+            app.terminate()
+
+
+def _wait(address, app):
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while time.monotonic() < end and app.poll() is None:
+        try:
+            return urllib.request.urlopen(address, timeout=5).close()
+        except OSError:
+            time.sleep(0.3)
+    raise TimeoutError(f"the Space did not start; its exit status is {app.poll()}")
+
+
+#: Where the map draws a target, in pixels of the canvas: the page's own arithmetic, at its first zoom.
+_PLACE = """(number) => {
+  const canvas = document.querySelector("#itl-map canvas"), config = window.gradio_config;
+  const points = JSON.parse(config.components.find((one) => one.props.elem_id === "itl-map").props.points
+    ?? config.components.find((one) => one.props.elem_id === "itl-map").props.props.points);
+  const [x, y] = points.targets[number], w = canvas.clientWidth, h = canvas.clientHeight;
+  return [w / 2 + (x / 65535 - 0.5) * (w - 44), h / 2 - (y / 65535 - 0.5) * (h - 44)];
+}"""
