@@ -1,0 +1,113 @@
+"""How quick the page is with many points: `python -m tests.report.explorer.measure [rows] [--output file.json]`.
+
+Times are taken inside the page, from the navigation or the key to the picture that follows it, in headless Chromium
+with software rendering on this machine's processors. `--pictures folder` saves what it looks like.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from itl_hf.report.explorer import gather, serve
+from tests.report.explorer.browser import browser, visit
+from tests.report.explorer.made import Made, make
+
+ROUNDS = 10
+#: Milliseconds from the navigation to the first picture of the map.
+_FIRST = """performance.getEntriesByName("itl-first-map")[0].startTime"""
+#: Resolves with the milliseconds from a change of the slider's number to the map that shows it.
+_SLIDE = """(rank) => new Promise((resolve) => {
+  const map = document.querySelector("[data-drawn]"), number = document.querySelector("#itl-rank input[type=number]");
+  const start = performance.now();
+  new MutationObserver((_, observer) => {
+    if (map.dataset.drawn.endsWith(` ${rank} picks`)) { observer.disconnect(); resolve(performance.now() - start); }
+  }).observe(map, { attributes: true });
+  number.value = rank;
+  number.dispatchEvent(new Event("input", { bubbles: true }));
+})"""
+#: Resolves with the milliseconds from a key that moves the map to the next picture.
+_MOVE = """(key) => new Promise((resolve) => {
+  const map = document.querySelector("[data-drawn]"), start = performance.now();
+  new MutationObserver((_, observer) => { observer.disconnect(); resolve(performance.now() - start); })
+    .observe(map, { attributes: true });
+  document.querySelector("#itl-map canvas").dispatchEvent(new KeyboardEvent("keydown", { key }));
+})"""
+
+
+def measure(made: Made, pictures: Path | None = None) -> dict[str, Any]:
+    """Seconds and milliseconds of what a visitor waits for."""
+    page = serve(gather(made.selection, pool=made.pool, store=made.store))
+    found: dict[str, Any] = {"rows": len(made.pool), "picks": len(made.selection)}
+    try:
+        with browser() as started:
+            firsts = []
+            for _ in range(3):
+                with visit(started, page.local_url) as tab:
+                    firsts.append(tab.page.evaluate(_FIRST) / 1000)
+            with visit(started, page.local_url) as tab:
+                ranks = [3 + 7 * i for i in range(ROUNDS)]
+                slides = [tab.page.evaluate(_SLIDE, rank) for rank in ranks]
+                tab.page.evaluate(_MOVE, "+")
+                moves = [tab.page.evaluate(_MOVE, key) for key in ("ArrowLeft", "ArrowRight") * (ROUNDS // 2)]
+                found |= {
+                    "first_map_seconds": round(statistics.median(firsts), 2),
+                    "slider_milliseconds": round(statistics.median(slides), 1),
+                    "slider_worst_milliseconds": round(max(slides), 1),
+                    "move_milliseconds": round(statistics.median(moves), 1),
+                    "click_to_text_seconds": _timed(tab, "#itl-picks .itl-line >> nth=3", "#itl-card h3"),
+                }
+                tab.page.get_by_role("button", name="Drop pick 1", exact=True).click()
+                tab.page.get_by_text("1 row dropped").wait_for()
+                found["select_again_seconds"] = _timed(tab, "#itl-again", "text=Selected again")
+            if pictures is not None:
+                _photograph(started, page.local_url, pictures)
+    finally:
+        page.close()
+    return found
+
+
+def _timed(tab: Any, button: str, answer: str) -> float:
+    start = time.perf_counter()
+    tab.page.locator(button).click()
+    tab.page.locator(answer).first.wait_for()
+    return round(time.perf_counter() - start, 2)
+
+
+def _photograph(started: Any, address: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for width, height in ((1280, 900), (390, 844)):
+        for scheme in ("light", "dark"):
+            with visit(started, address, width=width, height=height, scheme=scheme) as tab:
+                tab.page.locator("#itl-picks .itl-line").nth(2).click()
+                tab.page.locator("#itl-card h3").wait_for()
+                tab.page.locator("#itl-target input").click()
+                tab.page.get_by_role("option").nth(2).click()
+                tab.page.locator("#itl-about-target li").first.wait_for()
+                tab.page.wait_for_timeout(500)
+                tab.page.screenshot(path=folder / f"explorer-{width}-{scheme}.png", full_page=width < 600)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", type=int, nargs="?", default=50_000)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--pictures", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        made = make(Path(folder), rows=options.rows, targets=24, picks=96, dimension=64)
+        found = measure(made, options.pictures)
+    text = json.dumps(found, indent=2) + "\n"
+    print(text)
+    if options.output is not None:
+        options.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
