@@ -117,7 +117,7 @@ class BenchmarkRows:
     @cached_property
     def pool(self) -> Dataset:
         """Rows of all tasks; nothing that is a target or held out."""
-        reserved = {task: TARGETS_PER_SEED * SEEDS + HELD_OUT for task in self.target_tasks}
+        reserved = dict.fromkeys(self.target_tasks, TARGETS_PER_SEED * SEEDS + HELD_OUT)
         parts = [
             numbers[reserved.get(task, 0) :][: self.sizes.pool_per_task] for task, numbers in self._by_task.items()
         ]

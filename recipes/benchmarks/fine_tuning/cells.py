@@ -1,0 +1,212 @@
+"""The cells of the benchmark, and what is measured in each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from itl_hf import select_rows
+from recipes.benchmarks.fine_tuning.config import UNTUNED, Config, Method
+from recipes.benchmarks.fine_tuning.rows import HELD_OUT, BenchmarkRows
+from recipes.benchmarks.fine_tuning.tuner import Tuner
+from recipes.benchmarks.fine_tuning.variants import SHARED_POOLS, Variant, variant
+
+#: Pick without looking at any target: one training serves all sets that share a pool.
+UNTARGETED = frozenset({"random", "k_center", "k_means", "badge", "undirected"})
+#: Read no features: the same under all of them, and measured once.
+FEATURELESS = frozenset({"random", "length_matched_random", "dsir", "bm25"})
+DRAWS = frozenset({"random", "length_matched_random", "k_means", "badge", "dsir"})
+WITHOUT_FEATURES = "-"
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the table: a method's picks for one set of targets, trained on and measured."""
+
+    features: str
+    variant: str
+    targets: str
+    method: str
+    picks: int
+    seed: int
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Cell:
+        """The cell that a record of the results belongs to."""
+        return cls(**{each.name: type_of(record[each.name]) for each in fields(cls) for type_of in [_TYPES[each.name]]})
+
+
+_TYPES = {"features": str, "variant": str, "targets": str, "method": str, "picks": int, "seed": int}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells that share picks and training.
+
+    Args:
+        method (`Method`): how to pick.
+        cells (`tuple[Cell, ...]`): alike but for targets and variant.
+    """
+
+    method: Method
+    cells: tuple[Cell, ...]
+
+
+def jobs(config: Config) -> Iterator[Job]:
+    """All there is to do, the broad view first: one seed of everything, then the next."""
+    sets = list(config.target_sets())
+    whole = tuple(Cell(WITHOUT_FEATURES, name, targets, UNTUNED, 0, 0) for name in config.variants for targets in sets)
+    yield Job(Method(UNTUNED, {}), whole)
+    for seed in config.seeds:
+        for picks in config.budgets:
+            for method in config.methods:
+                free = method.options["acquisition"] in FEATURELESS
+                for features in [WITHOUT_FEATURES] if free else config.features:
+                    cells = [
+                        Cell(features, name, targets, method.name, picks, seed)
+                        for name in config.variants
+                        for targets in sets
+                    ]
+                    yield from (Job(method, group) for group in _groups(method, cells))
+
+
+def _groups(method: Method, cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
+    targeted = method.options["acquisition"] not in UNTARGETED
+    shared: dict[object, list[Cell]] = {}
+    for cell in cells:
+        pool = SHARED_POOLS.get(cell.variant)
+        shared.setdefault(cell if targeted or pool is None else pool, []).append(cell)
+    yield from (tuple(group) for group in shared.values())
+
+
+class Bench:
+    """Runs jobs.
+
+    Args:
+        config (`Config`): settings.
+        rows (`BenchmarkRows`): the data.
+        features (`Mapping[str, Mapping[str, np.ndarray]]`): by name, `"rows"` and `"bank"` of each.
+        tuner (`Tuner`, *optional*): left out, cells have yardsticks and no loss.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        rows: BenchmarkRows,
+        features: Mapping[str, Mapping[str, np.ndarray]],
+        tuner: Tuner | None = None,
+    ) -> None:
+        self.config, self.rows, self.features, self.tuner = config, rows, features, tuner
+        self._held_out = rows.held_out.to_list()
+        self._tasks = np.array(rows.everything["task"])
+
+    def run(self, job: Job) -> tuple[list[Record], list[Record]]:
+        """Records of the cells, and of each task in each cell."""
+        pools = {cell: variant(self.rows, cell.variant, cell.targets) for cell in job.cells}
+        first = job.cells[0]
+        began = time.process_time()
+        picks = self._pick(job.method, first, pools[first])  # (n,) rows of `everything`
+        seconds = time.process_time() - began
+        losses = self._losses(picks, first, pools)
+        cells, tasks = [], []
+        for cell, pool in pools.items():
+            by_task = self._by_task(cell, pool, picks, losses)
+            tasks += by_task
+            cells.append(self._summary(cell, pool, picks, by_task) | {"select_seconds": round(seconds, 2)})
+        return cells, tasks
+
+    def _pick(self, method: Method, cell: Cell, pool: Variant) -> np.ndarray:
+        if method.name == UNTUNED:
+            return np.zeros(0, dtype=np.int64)
+        prompts = self.rows.bank.select(self.rows.target_rows(pool.shares, cell.seed))
+        reads_texts = method.options["acquisition"] in FEATURELESS - {"random"}
+        texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(pool.numbers)]
+        words = {"texts": texts, "target_texts": [(row["prompt"], "") for row in prompts]} if reads_texts else {}
+        draws = {"seed": cell.seed} if method.options["acquisition"] in DRAWS else {}
+        rows, bank = self._arrays(cell.features)
+        found = select_rows(
+            rows[pool.numbers],
+            bank[self.rows.target_rows(pool.shares, cell.seed)],
+            cell.picks,
+            **method.options,
+            **words,
+            **draws,
+        )
+        return pool.numbers[found.indices]
+
+    def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        # Acquisitions that read no features are measured under some, which changes none of their picks.
+        found = self.features[next(iter(self.features)) if name == WITHOUT_FEATURES else name]
+        return found["rows"], found["bank"]
+
+    def _losses(self, picks: np.ndarray, first: Cell, pools: Mapping[Cell, Variant]) -> dict[str, tuple[float, float]]:
+        """Mean response loss and share of exact answers of each task, held out."""
+        if self.tuner is None:
+            return {}
+        wanted = list(dict.fromkeys(task for pool in pools.values() for task in pool.shares))
+        if not len(picks):
+            return self._measure(self.tuner, wanted)
+        pool = pools[first]
+        with self.tuner.trained([pool.row(self.rows, number) for number in picks], first.seed):
+            return self._measure(self.tuner, wanted)
+
+    def _measure(self, tuner: Tuner, tasks: Sequence[str]) -> dict[str, tuple[float, float]]:
+        count = min(self.config.held_out, HELD_OUT)
+        places = {task: number * HELD_OUT for number, task in enumerate(self.rows.target_tasks)}
+        rows = [self._held_out[places[task] + number] for task in tasks for number in range(count)]
+        losses, exact = (np.reshape(values, (len(tasks), count)).mean(1) for values in tuner.measure(rows))
+        return {task: (float(loss), float(right)) for task, loss, right in zip(tasks, losses, exact, strict=True)}
+
+    def _by_task(
+        self, cell: Cell, pool: Variant, picks: np.ndarray, losses: Mapping[str, tuple[float, float]]
+    ) -> list[Record]:
+        records = []
+        for task, targets in pool.shares.items():
+            mine = picks[self._tasks[picks] == task]
+            loss, exact = losses.get(task, (None, None))
+            records.append(
+                vars(cell)
+                | {"task": task, "task_targets": targets, "task_picks": len(mine)}
+                | {"task_originals": len(set(self.rows.originals[mine].tolist())), "loss": loss, "exact": exact}
+            )
+        return records
+
+    def _summary(self, cell: Cell, pool: Variant, picks: np.ndarray, by_task: Sequence[Record]) -> Record:
+        """Means over tasks, and how good the picks are by the tasks of their rows.
+
+        `loss` and `exact` count every task the same, `weighted_loss` by its targets. `relevant`: share of picks of the
+        targets' tasks. `covered`: target tasks with at least half of their fair share. `originals`: picks that do not
+        repeat an original. `score`: share of a fair set without repetition that the picks supply, the sum over tasks of
+        min(originals, fair) / sum of fair. `spoilt`: picks that are garbage or have a wrong answer.
+        """
+        total = sum(pool.shares.values())
+        there = {task: len(set(self.rows.originals[self._of_task(pool, task)].tolist())) for task in pool.shares}
+        fair = {task: min(cell.picks * share / total, there[task]) for task, share in pool.shares.items()}
+        kept = {record["task"]: min(record["task_originals"], fair[record["task"]]) for record in by_task}
+        spoilt = [number in pool.answers or self._tasks[number] == "garbage" for number in picks.tolist()]
+        half = [record["task"] for record in by_task if record["task_originals"] >= fair[record["task"]] / 2 > 0]
+        return (
+            vars(cell)
+            | {"loss": _mean(by_task, "loss"), "weighted_loss": _mean(by_task, "loss", pool.shares)}
+            | {"exact": _mean(by_task, "exact")}
+            | {"relevant": sum(record["task_picks"] for record in by_task) / max(1, len(picks))}
+            | {"covered": len(half), "originals": len(set(self.rows.originals[picks].tolist()))}
+            | {"score": sum(kept.values()) / sum(fair.values()) if sum(fair.values()) else None}
+            | {"spoilt": sum(spoilt)}
+        )
+
+    def _of_task(self, pool: Variant, task: str) -> np.ndarray:
+        return pool.numbers[self._tasks[pool.numbers] == task]
+
+
+def _mean(records: Sequence[Record], column: str, shares: Mapping[str, int] | None = None) -> float | None:
+    if any(record[column] is None for record in records):
+        return None
+    weights = [1 if shares is None else shares[record["task"]] for record in records]
+    return float(np.average([record[column] for record in records], weights=weights))

@@ -1,0 +1,107 @@
+"""Results as two tidy CSV files that grow from run to run, and a folder of finished jobs between times.
+
+A job's records are one JSON file, written whole: any number of processes can work on one folder and be killed at any
+time. `collect` joins them to the CSV files, which are what is committed and what a later run resumes from.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipes.benchmarks.fine_tuning.cells import Cell, Job, Record
+
+KINDS = ("cells", "tasks")
+
+
+class Results:
+    """What is measured already.
+
+    Args:
+        path (`Path`): the CSV files, without `_cells.csv` and `_tasks.csv`.
+        work (`Path`): folder of finished jobs.
+        key (`str`): hash of the settings; results of others are refused.
+
+    Raises:
+        ValueError: the files hold results of other settings.
+    """
+
+    def __init__(self, path: Path, work: Path, key: str) -> None:
+        self.path, self.key = path, key
+        self.work = work / key
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.records: dict[str, list[Record]] = {kind: _read(self._csv(kind), key) for kind in KINDS}
+        self._done = {Cell.of(record) for record in self.records["cells"]}
+
+    def __contains__(self, job: Job) -> bool:
+        return self._file(job).exists() or all(cell in self._done for cell in job.cells)
+
+    def save(self, job: Job, cells: Sequence[Record], tasks: Sequence[Record]) -> None:
+        """Keeps a job's records, whole or not at all."""
+        path = self._file(job)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps({"cells": cells, "tasks": tasks}), encoding="utf-8")
+        os.replace(draft, path)
+
+    def collect(self) -> dict[str, list[Record]]:
+        """Writes the CSV files with all that is there, in order, and returns their records."""
+        finished = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.work.glob("*.json"))]
+        for kind in KINDS:
+            merged = {
+                tuple(str(record[name]) for name in _identity(kind)): record | {"key": self.key}
+                for record in [*self.records[kind], *(record for job in finished for record in job[kind])]
+            }
+            self.records[kind] = [merged[place] for place in sorted(merged)]
+            if merged:
+                _write(self._csv(kind), self.records[kind])
+        return self.records
+
+    def _csv(self, kind: str) -> Path:
+        return self.path.with_name(f"{self.path.name}_{kind}.csv")
+
+    def _file(self, job: Job) -> Path:
+        first = job.cells[0]
+        parts = [first.features, first.variant, first.targets, first.method, str(first.picks), str(first.seed)]
+        return self.work / f"{'.'.join(part.replace('/', '_') for part in parts)}.json"
+
+
+def _identity(kind: str) -> list[str]:
+    names = ["features", "variant", "targets", "method", "picks", "seed"]
+    return [*names, "task"] if kind == "tasks" else names
+
+
+def _read(path: Path, key: str) -> list[Record]:
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        records = [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    others = sorted({str(record["key"]) for record in records} - {key})
+    if others:
+        raise ValueError(f"{path} holds results of other settings ({others}, now {key}): give `results` another name")
+    return records
+
+
+def _value(text: str) -> str | float | None:
+    if text == "":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _write(path: Path, records: Sequence[Record]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    with open(draft, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _short(value) for name, value in record.items()} for record in records)
+    os.replace(draft, path)
+
+
+def _short(value: object) -> object:
+    return f"{value:.5g}" if isinstance(value, float) else value

@@ -1,0 +1,154 @@
+"""The page of the benchmark: losses, differences to ITL with their standard errors, and the cheap yardsticks."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recipes.benchmarks.fine_tuning.cells import WITHOUT_FEATURES, Record
+from recipes.benchmarks.fine_tuning.config import UNTUNED
+
+REFERENCE = "itl"
+Pair = tuple[str, float]  # set of targets, seed
+HEAD = """# Fine-tuning on what each method picked
+
+`python -m recipes.benchmarks.fine_tuning` wrote this page from the CSV files beside it; `--publish` writes it again.
+
+SmolLM2-135M, LoRA on the same number of picks for every method, mean loss of held-out response tokens (nats; lower is
+better), each of a set's four tasks counting the same. In brackets: the difference to ITL on the same sets and seeds,
+averaged over seeds, with the standard error over sets (none for a single set). A row with fewer cells than others has
+not been run on all of them yet: read its difference, not its mean.
+"""
+
+
+def page(records: Mapping[str, Sequence[Record]]) -> str:
+    """Markdown with all tables that the records allow."""
+    parts = [HEAD]
+    cells = records["cells"]
+    for features in sorted({str(cell["features"]) for cell in cells} - {WITHOUT_FEATURES}):
+        for picks in sorted({float(cell["picks"]) for cell in cells if cell["picks"]}):
+            mine = [cell for cell in cells if _belongs(cell, features, picks)]
+            if any(cell["features"] == features for cell in mine):
+                parts.append(_section(features, picks, mine))
+    return "\n".join(parts)
+
+
+def _belongs(cell: Record, features: str, picks: float) -> bool:
+    """Cells of one table; methods that read no features stand in all of them."""
+    return cell["features"] in (features, WITHOUT_FEATURES) and (cell["picks"] == picks or cell["method"] == UNTUNED)
+
+
+def _section(features: str, picks: float, cells: Sequence[Record]) -> str:
+    lines = [f"\n## {features}, {picks:g} picks\n"]
+    if any(cell["loss"] is not None for cell in cells):
+        lines += [_losses("Held-out loss", "loss", cells)]
+        lines += [_losses("Every target counting the same (mixture: 24/12/6/3)", "weighted_loss", cells, ["mixture"])]
+        lines += [_losses("Share of exact answers", "exact", cells)]
+        lines += [_by_set(cells)]
+    lines += [_yardsticks(cells)]
+    return "\n".join(line for line in lines if line)
+
+
+def values(cells: Sequence[Record], column: str) -> dict[str, dict[str, dict[Pair, float]]]:
+    """Variant -> method -> (set, seed) -> value. Untuned has one value for all seeds."""
+    found: dict[str, dict[str, dict[Pair, float]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in cells:
+        if cell[column] is not None:
+            found[str(cell["variant"])][str(cell["method"])][str(cell["targets"]), float(cell["seed"])] = cell[column]
+    for methods in found.values():
+        once, pairs = methods.get(UNTUNED, {}), set(methods.get(REFERENCE, {}))
+        if once:
+            methods[UNTUNED] = {pair: once[pair[0], 0.0] for pair in pairs if (pair[0], 0.0) in once} or once
+    return found
+
+
+def difference(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> tuple[float, float | None] | None:
+    """Mean of mine - other over the pairs both have, averaged over seeds, and its standard error over sets."""
+    by_set: dict[str, list[float]] = defaultdict(list)
+    for pair in sorted(set(mine) & set(other)):
+        by_set[pair[0]].append(mine[pair] - other[pair])
+    means = [statistics.fmean(each) for each in by_set.values()]
+    if not means:
+        return None
+    error = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else None
+    return statistics.fmean(means), error
+
+
+def _losses(title: str, column: str, cells: Sequence[Record], only: Sequence[str] | None = None) -> str:
+    found = values(cells, column)
+    variants = [name for name in found if only is None or name in only]
+    if not variants:
+        return ""
+    names = {method for name in variants for method in found[name]}
+    order = sorted(names, key=lambda method: _mean_over(found, variants, method), reverse=column == "exact")
+    rows = [f"\n{title}:\n", f"| method | {' | '.join(variants)} | cells |", "|---" * (len(variants) + 2) + "|"]
+    for method in order:
+        said = [_said(found[name].get(method), found[name].get(REFERENCE), method) for name in variants]
+        count = sum(len(found[name].get(method, ())) for name in variants)
+        rows.append(f"| {_bold(method)} | {' | '.join(said)} | {count if method != UNTUNED else ''} |")
+    return "\n".join(rows)
+
+
+def _mean_over(found: Mapping[str, Mapping[str, Mapping[Pair, float]]], variants: Sequence[str], method: str) -> float:
+    """For the order of rows: the mean difference to ITL, so that missing cells do not decide it."""
+    differences = [difference(found[name].get(method, {}), found[name].get(REFERENCE, {})) for name in variants]
+    known = [each[0] for each in differences if each is not None]
+    return statistics.fmean(known) if known else float("inf")
+
+
+def _said(mine: Mapping[Pair, float] | None, reference: Mapping[Pair, float] | None, method: str) -> str:
+    if not mine:
+        return ""
+    text = f"{statistics.fmean(mine.values()):.3f}"
+    lead = difference(mine, reference or {})
+    if method == REFERENCE or lead is None:
+        return text
+    return f"{text} ({lead[0]:+.3f}{'' if lead[1] is None else f' ± {lead[1]:.3f}'})"
+
+
+def _bold(method: str) -> str:
+    return f"**{method}**" if method == REFERENCE else method
+
+
+def _by_set(cells: Sequence[Record]) -> str:
+    """Loss by set and variant, mean over seeds, of the methods that people would use."""
+    found = values(cells, "loss")
+    parts = []
+    for name, methods in found.items():
+        sets = list(dict.fromkeys(pair[0] for pairs in methods.values() for pair in pairs))
+        parts += [f"\nBy set, {name}:\n", f"| method | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
+        for method, pairs in methods.items():
+            means = [_mean([value for pair, value in pairs.items() if pair[0] == each]) for each in sets]
+            parts.append(f"| {_bold(method)} | {' | '.join(means)} |")
+    return "\n".join(parts)
+
+
+def _yardsticks(cells: Sequence[Record]) -> str:
+    """What can be said of the picks without training."""
+    columns = ("relevant", "covered", "originals", "score", "spoilt", "select_seconds")
+    rows = [
+        "\nThe picks themselves: share of the targets' tasks; target tasks (of four) with at least half of their "
+        "fair share; different originals;\noverlap with a fair set without repetition; garbage and wrong "
+        "answers; CPU seconds to pick. "
+        "Means.\n",
+        f"| variant | method | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for cell in cells:
+        if cell["method"] != UNTUNED:
+            groups[str(cell["variant"]), str(cell["method"])].append(cell)
+    for (variant, method), group in sorted(groups.items(), key=lambda item: (item[0][0], -_number(item[1], "score"))):
+        means = [_mean([float(cell[column]) for cell in group if cell[column] is not None], 2) for column in columns]
+        rows.append(f"| {variant} | {_bold(method)} | {' | '.join(means)} |")
+    return "\n".join(rows)
+
+
+def _number(group: Sequence[Record], column: str) -> float:
+    return statistics.fmean(float(cell[column] or 0) for cell in group)
+
+
+def _mean(numbers: Sequence[Any], digits: int = 3) -> str:
+    return f"{statistics.fmean(numbers):.{digits}f}" if numbers else ""

@@ -1,0 +1,189 @@
+"""Hundreds of short LoRA runs on one model: what does not change is computed once.
+
+Adapters sit in the upper layers only, so the states that enter these are the same in every run: they are computed once
+a row and kept. Rows of a batch stand one behind the other in one sequence, each blind to the others, so that no padding
+is computed; logits are formed where a response is predicted and nowhere else. All of it is exact: the loss is that of
+the whole model on each row alone (a test compares). With `first_layer` 0 it is LoRA on all layers, at twice the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup
+
+from itl_hf.text import RowTokenizer
+
+EVALUATION_TOKENS = 512
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One LoRA budget for all methods.
+
+    Args:
+        first_layer (`float`): adapters sit in the layers from this share of the depth on.
+        lora_r (`int`): rank; alpha is twice that.
+        learning_rate (`float`): peak; falls linearly to zero.
+        batch_size (`int`): rows of a step.
+        epochs (`int`): passes over the picks.
+        max_length (`int`): longer rows are cut.
+    """
+
+    first_layer: float = 0.5
+    lora_r: int = 8
+    learning_rate: float = 1e-3
+    batch_size: int = 4
+    epochs: int = 1
+    max_length: int = 256
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row ready for the upper layers.
+
+    Args:
+        states (`Tensor`): (T, d), what enters the first adapted layer.
+        response (`Tensor`): (r,), places whose next token is part of the response.
+        labels (`Tensor`): (r,), those tokens.
+    """
+
+    states: Tensor
+    response: Tensor
+    labels: Tensor
+
+
+class Tuner:
+    """Trains adapters on rows and measures the response loss of others.
+
+    Args:
+        model_name_or_path (`str`): a causal language model whose decoder has `layers` and takes `inputs_embeds`.
+        training (`Training`): the budget.
+    """
+
+    def __init__(self, model_name_or_path: str, training: Training) -> None:
+        self.training = training
+        self.tokenize = RowTokenizer(AutoTokenizer.from_pretrained(model_name_or_path), max_length=training.max_length)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.lower = AutoModel.from_pretrained(model_name_or_path, dtype=torch.float32).to(self.device).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=torch.float32).to(self.device)
+        first = round(training.first_layer * len(self.lower.layers))
+        self.lower.layers, self.lower.norm = self.lower.layers[:first], nn.Identity()
+        self.model.model.layers = self.model.model.layers[first:]
+        self._kept: dict[tuple[str, str], Example] = {}
+
+    @contextlib.contextmanager
+    def trained(self, rows: Sequence[Row], seed: int) -> Iterator[None]:
+        """Inside, the model has an adapter that was trained on `rows`; outside, it is as it was.
+
+        Args:
+            rows (`Sequence[Row]`): `prompt` and `completion`, strings.
+            seed (`int`): of the adapter's first weights and of the order.
+        """
+        torch.manual_seed(seed)
+        rank = self.training.lora_r
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        whole, adapted = self.model, get_peft_model(self.model, config)
+        try:
+            self._fit(list(rows), adapted, seed)
+            yield
+        finally:
+            self.model = adapted.unload()
+            assert self.model is whole
+
+    def _fit(self, rows: list[Row], adapted: nn.Module, seed: int) -> None:
+        training, rng = self.training, random.Random(seed)
+        weights = [weight for weight in adapted.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(weights, lr=training.learning_rate, weight_decay=0.0)
+        steps = training.epochs * -(-len(rows) // training.batch_size)
+        schedule = get_linear_schedule_with_warmup(optimizer, 0, steps)
+        examples = self.examples(rows)
+        for _ in range(training.epochs):
+            order = rng.sample(examples, len(examples))
+            for start in range(0, len(order), training.batch_size):
+                batch = order[start : start + training.batch_size]
+                logits = self._logits(batch)
+                labels = torch.cat([example.labels for example in batch])
+                nn.functional.cross_entropy(logits, labels).backward()
+                nn.utils.clip_grad_norm_(weights, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+
+    @torch.no_grad()
+    def measure(self, rows: Sequence[Row]) -> tuple[list[float], list[bool]]:
+        """For each row the mean loss of its response tokens in nats, and whether all of them are the likeliest."""
+        losses: list[float] = []
+        exact: list[bool] = []
+        for batch in in_budget(self.examples(rows), EVALUATION_TOKENS):
+            logits, start = self._logits(batch), 0
+            for example in batch:
+                part = logits[start : start + len(example.labels)]
+                start += len(example.labels)
+                losses.append(float(nn.functional.cross_entropy(part, example.labels)))
+                exact.append(bool((part.argmax(1) == example.labels).all()))
+        return losses, exact
+
+    def examples(self, rows: Sequence[Row]) -> list[Example]:
+        """The rows as the upper layers see them; states of rows that were seen before are not computed again."""
+        missing = {key: row for row in rows if (key := (row["prompt"], row["completion"])) not in self._kept}
+        for start in range(0, len(missing), 16):
+            part = list(missing)[start : start + 16]
+            self._kept.update(zip(part, self._embed([missing[key] for key in part]), strict=True))
+        return [self._kept[row["prompt"], row["completion"]] for row in rows]
+
+    @torch.no_grad()
+    def _embed(self, rows: list[Row]) -> list[Example]:
+        tokens = self.tokenize(rows)
+        for row, ids in zip(rows, tokens, strict=True):
+            if ids.prompt_length == len(ids.input_ids):
+                raise ValueError(f"nothing of a response is left within {self.training.max_length} tokens: {row}")
+        lengths = [len(each.input_ids) for each in tokens]
+        flat = torch.tensor([[number for each in tokens for number in each.input_ids]], device=self.device)
+        states = self.lower(input_ids=flat, use_cache=False, **apart(lengths, self.device)).last_hidden_state[0]
+        found = []
+        for part, each in zip(states.split(lengths), tokens, strict=True):
+            ids = torch.tensor(each.input_ids, device=self.device)
+            response = torch.arange(each.prompt_length - 1, len(ids) - 1, device=self.device)
+            found.append(Example(part.clone(), response, ids[response + 1]))
+        return found
+
+    def _logits(self, batch: Sequence[Example]) -> Tensor:
+        """Logits of the tokens of all responses, in order, (sum of r, vocabulary)."""
+        lengths = [len(example.states) for example in batch]
+        states = torch.cat([example.states for example in batch])[None]
+        last = self.model.model(inputs_embeds=states, use_cache=False, **apart(lengths, self.device)).last_hidden_state
+        starts = torch.tensor([0, *lengths], device=self.device).cumsum(0)
+        places = torch.cat([example.response + start for example, start in zip(batch, starts[:-1], strict=True)])
+        logits: Tensor = self.model.lm_head(last[0, places])
+        return logits
+
+
+def apart(lengths: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+    """Arguments that make rows in one sequence blind to each other: a causal mask in blocks, positions from 0."""
+    owner = torch.repeat_interleave(torch.tensor(lengths, device=device))  # (T,)
+    mask = (owner[:, None] == owner[None]).tril()  # (T, T)
+    places = torch.cat([torch.arange(length, device=device) for length in lengths])
+    return {"attention_mask": mask[None, None], "position_ids": places[None]}
+
+
+def in_budget(examples: Sequence[Example], tokens: int) -> Iterator[list[Example]]:
+    """Consecutive examples in groups of at most so many tokens."""
+    group: list[Example] = []
+    room = tokens
+    for example in examples:
+        if group and len(example.states) > room:
+            yield group
+            group, room = [], tokens
+        group.append(example)
+        room -= len(example.states)
+    if group:
+        yield group

@@ -1,0 +1,86 @@
+"""Pools that resemble life, and what the targets of a set are in each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from recipes.benchmarks.bigbench import Row
+from recipes.benchmarks.fine_tuning.rows import BenchmarkRows
+
+VariantName = Literal["as-is", "near-duplicates", "mixture", "few", "relatives", "noise"]
+VARIANTS: tuple[str, ...] = get_args(VariantName)
+#: Pools that are the same for every set of targets: picks that look at no target can be shared.
+SHARED_POOLS = {"as-is": "pool", "mixture": "pool", "near-duplicates": "pool and copies", "noise": "pool and garbage"}
+EQUAL, UNEQUAL = (11, 11, 11, 11), (24, 12, 6, 3)
+FEW = 20
+WRONG_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A pool and the targets' shares.
+
+    Args:
+        name (`str`): `"as-is"`; `"near-duplicates"`: some rows repeated 5 to 20 times with small edits; `"mixture"`: as
+            it is, targets in shares of 24/12/6/3; `"few"`: at most 20 rows of each target task; `"relatives"`: none,
+            only other tasks; `"noise"`: a fifth of the answers are another row's, and rows of shuffled words.
+        numbers (`np.ndarray`): (N,) which of `BenchmarkRows.everything` are in the pool.
+        shares (`dict[str, int]`): targets of each task.
+        answers (`dict[int, str]`): completions that differ from the rows' own, by row of `everything`.
+    """
+
+    name: str
+    numbers: np.ndarray
+    shares: dict[str, int]
+    answers: dict[int, str]
+
+    def row(self, rows: BenchmarkRows, number: int) -> Row:
+        """A row of `everything` as this pool has it."""
+        row: Row = rows.everything[int(number)]
+        return {**row, "completion": self.answers.get(int(number), row["completion"])}
+
+
+def variant(rows: BenchmarkRows, name: str, targets: str) -> Variant:
+    """The pool of this name for a set of targets.
+
+    Raises:
+        ValueError: unknown names.
+    """
+    if name not in VARIANTS or targets not in rows.sets:
+        raise ValueError(f"no variant {name!r} for {targets!r}; known: {', '.join(VARIANTS)}; {', '.join(rows.sets)}")
+    tasks = rows.sets[targets]
+    counts = UNEQUAL if name == "mixture" else EQUAL
+    shares = {task: counts[place % len(counts)] for place, task in enumerate(tasks)}
+    answers = _wrong(rows) if name == "noise" else {}
+    return Variant(name, _numbers(rows, name, tasks), shares, answers)
+
+
+def _numbers(rows: BenchmarkRows, name: str, tasks: Sequence[str]) -> np.ndarray:
+    base, copies, garbage = (len(part) for part in (rows.pool, rows.copies, rows.garbage))
+    pool = np.arange(base)
+    if name == "near-duplicates":
+        return np.arange(base + copies)
+    if name == "noise":
+        return np.concatenate([pool, base + copies + np.arange(garbage)])
+    if name in ("few", "relatives"):
+        kept = FEW if name == "few" else 0
+        labels = np.array(rows.pool["task"])
+        dropped = [np.flatnonzero(labels == task)[kept:] for task in tasks]
+        return np.setdiff1d(pool, np.concatenate(dropped))
+    return pool
+
+
+def _wrong(rows: BenchmarkRows) -> dict[int, str]:
+    """A fifth of the pool's rows, with answers of other rows of their task."""
+    rng = random.Random(rows.seed + 3)
+    tasks, completions = rows.pool["task"], rows.pool["completion"]
+    by_task: dict[str, list[int]] = {}
+    for number, task in enumerate(tasks):
+        by_task.setdefault(task, []).append(number)
+    chosen = rng.sample(range(len(rows.pool)), round(WRONG_SHARE * len(rows.pool)))
+    return {number: completions[rng.choice(by_task[tasks[number]])] for number in chosen}
