@@ -10,6 +10,7 @@ import csv
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from recipes.benchmarks.fine_tuning.cells import Cell, Job, Record
@@ -50,10 +51,10 @@ class Results:
         """Writes the CSV files with all that is there, in order, and returns their records."""
         finished = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.work.glob("*.json"))]
         for kind in KINDS:
-            merged = {
-                tuple(str(record[name]) for name in _identity(kind)): record | {"key": self.key}
-                for record in [*self.records[kind], *(record for job in finished for record in job[kind])]
-            }
+            there = [*self.records[kind], *(record for job in finished for record in job[kind])]
+            # Through `Cell`, so that a number has the same type whether it comes from a CSV file or from this run.
+            whole = [record | vars(Cell.of(record)) | {"key": self.key} for record in there]
+            merged = {tuple(str(record[name]) for name in _identity(kind)): record for record in whole}
             self.records[kind] = [merged[place] for place in sorted(merged)]
             if merged:
                 _write(self._csv(kind), self.records[kind])
@@ -69,7 +70,7 @@ class Results:
 
 
 def _identity(kind: str) -> list[str]:
-    names = ["features", "variant", "targets", "method", "picks", "seed"]
+    names = [each.name for each in fields(Cell)]
     return [*names, "task"] if kind == "tasks" else names
 
 

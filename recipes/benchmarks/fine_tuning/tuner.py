@@ -43,7 +43,7 @@ class Training:
     learning_rate: float = 1e-3
     batch_size: int = 4
     epochs: int = 1
-    max_length: int = 256
+    max_length: int = 1024
 
 
 @dataclass(frozen=True)
