@@ -176,7 +176,9 @@ class _Page:
         with gr.Row():
             self.write = gr.Button("Make the files", elem_id="itl-export", scale=0, min_width=200)
         self.written = gr.HTML("", elem_id="itl-written")
-        self.files = gr.File(label="Files", file_count="multiple", interactive=False, visible=False)
+        self.files = gr.File(
+            label="Files", file_count="multiple", interactive=False, visible=False, elem_id="itl-files"
+        )
 
     def _panel(self, html: str, name: str | None = None) -> gr.HTML:
         return gr.HTML(html, js_on_load=_static("panel.js"), elem_id=name, apply_default_css=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -57,6 +58,14 @@ def drawn(tab):
     return tab.page.locator("[data-drawn]")
 
 
+def on_the_map(tab, target):
+    """Where a target is on the screen."""
+    canvas = tab.page.locator("#itl-map canvas")
+    canvas.scroll_into_view_if_needed()
+    (x, y), box = tab.page.evaluate(_PLACE, target), canvas.bounding_box()
+    return box["x"] + x, box["y"] + y
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_it_loads_without_complaint_and_without_other_machines(started, address, width, scheme):
     with visit(started, address, width=width, height=844, scheme=scheme) as tab:
@@ -90,9 +99,7 @@ def test_choosing_a_target_shows_its_picks_and_curve(tab, made):
 
 
 def test_clicking_a_target_on_the_map_shows_its_text(tab, made):
-    box = tab.page.locator("#itl-map canvas").bounding_box()
-    place = tab.page.evaluate(_PLACE, 2)
-    tab.page.mouse.click(box["x"] + place[0], box["y"] + place[1])
+    tab.page.mouse.click(*on_the_map(tab, 2))
     card = tab.page.locator("#itl-card")
     expect(card.locator("h3")).to_have_text("Target 2")
     expect(card).to_contain_text(made.targets[2]["prompt"])
@@ -119,11 +126,11 @@ def test_rows_are_dropped_and_others_selected(tab, made):
     expect(tab.page.locator("#itl-picks")).not_to_contain_text(f"Question {first} about")
     expect(tab.page.locator("#itl-mode")).to_contain_text("what dropping changed")
     tab.page.get_by_role("tab", name="Compare").click()
-    expect(tab.page.get_by_text("Only in the first selection")).to_be_visible()
+    expect(tab.page.get_by_role("heading", name="Only in the first selection")).to_be_visible()
     tab.page.get_by_role("tab", name="Export").click()
     tab.page.locator("#itl-export").click()
-    for name in ("picks.jsonl", "picks.parquet", "selection.zip"):
-        expect(tab.page.get_by_text(name, exact=True).first).to_be_visible()
+    for stem, ending in (("picks", "jsonl"), ("picks", "parquet"), ("selection", "zip")):
+        expect(tab.page.locator("#itl-files")).to_contain_text(re.compile(rf"{stem}\s*\.{ending}"))
 
 
 def test_filters_and_comparison(tab):
@@ -156,9 +163,7 @@ def test_hostile_text_is_shown_as_text(started, made):
             tab.page.get_by_label("compared with").check()
             tab.page.get_by_role("tab", name="Compare").click()
             expect(tab.page.locator(".itl-columns")).to_be_visible()
-            box = tab.page.locator("#itl-map canvas").bounding_box()
-            place = tab.page.evaluate(_PLACE, 0)
-            tab.page.mouse.move(box["x"] + place[0], box["y"] + place[1])
+            tab.page.mouse.move(*on_the_map(tab, 0))
             expect(tab.page.locator(".itl-tip")).to_contain_text("<img src=x")
             assert tab.page.locator("img[src=x], h1:has-text('big')").count() == 0
             assert (asked, tab.complaints, tab.outside) == ([], [], [])
@@ -168,11 +173,15 @@ def test_hostile_text_is_shown_as_text(started, made):
 
 def test_a_space_runs_from_its_own_folder(started, made, tmp_path):
     space = write_space(made.selection, tmp_path / "space")
-    home = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": "7993", "PYTHONPATH": ""}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/"
+    home = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "PYTHONPATH": ""}
     with subprocess.Popen([sys.executable, "app.py"], cwd=space, env=home) as app:
         try:
-            _wait("http://127.0.0.1:7993/", app)
-            with visit(started, "http://127.0.0.1:7993/") as tab:
+            _wait(address, app)
+            with visit(started, address) as tab:
                 expect(tab.page.locator("#itl-target input")).to_have_value("all targets")
                 tab.page.locator("#itl-target input").click()
                 expect(tab.page.get_by_role("option").nth(1)).to_contain_text("its prompt is not published")
@@ -182,7 +191,7 @@ def test_a_space_runs_from_its_own_folder(started, made, tmp_path):
 
 
 def _wait(address, app):
-    end = time.monotonic() + PATIENCE_MS / 1000
+    end = time.monotonic() + 5 * PATIENCE_MS / 1000
     while time.monotonic() < end and app.poll() is None:
         try:
             return urllib.request.urlopen(address, timeout=5).close()
