@@ -83,11 +83,11 @@ def marks(
             int(x),
             int(y),
             int(now.indices[place]),
-            _tip(f"pick {place + 1}", now.dataset[place]),
+            _tip(f"pick {place + 1}", row),
             # Bits: passes the filters, dropped, also in the second selection.
             (place in passing) | (int(now.indices[place]) in session.dropped) << 1 | (place in shared) << 2,
         ]
-        for place, (x, y) in enumerate(spots)
+        for place, ((x, y), row) in enumerate(zip(spots, now.dataset, strict=True))
     ]
     others: list[list[Any]] = []
     hidden = 0

@@ -21,11 +21,13 @@ from itl_hf.report.explorer import drawing
 from itl_hf.report.explorer.export import write_files
 from itl_hf.report.explorer.rows import group_column, group_names
 from itl_hf.report.explorer.session import Filters, Session, act, choose_target, reselect, set_filters
-from itl_hf.report.explorer.view import summary, target_names, view
+from itl_hf.report.explorer.view import View, summary, target_names, view
 from itl_hf.report.page import visible
 
 if TYPE_CHECKING:
     from itl_hf.report.explorer.explored import Explored
+
+State = tuple[Session, View]
 
 _STATIC = Path(__file__).parent / "static"
 #: How the map colours its picks, in words; keys are `Session.mode`.
@@ -98,7 +100,8 @@ class _Page:
 
     def lay_out(self) -> None:
         """Makes components, then connects them."""
-        self.session = gr.State(Session())
+        # With what the page shows, so that a click sends only what it changes.
+        self.session = gr.State((Session(), self.first))
         gr.HTML(summary(self.explored))
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
@@ -211,24 +214,26 @@ class _Page:
             api_visibility="private",
         )
 
-    def _granted(self, session: Session, event: gr.EventData) -> list[Any]:
-        return self._show(act(self.explored, session, getattr(event, "_data", None) or {}), session)
+    def _granted(self, state: State, event: gr.EventData) -> list[Any]:
+        return self._show(act(self.explored, state[0], getattr(event, "_data", None) or {}), state)
 
     def _shows(self, handler: Callable[..., Session]) -> Callable[..., list[Any]]:
-        def handle(session: Session, *values: Any) -> list[Any]:
-            return self._show(handler(session, *values), session)
+        def handle(state: State, *values: Any) -> list[Any]:
+            return self._show(handler(state[0], *values), state)
 
         return handle
 
-    def _show(self, session: Session, before: Session) -> list[Any]:
+    def _show(self, session: Session, state: State) -> list[Any]:
         """Values for all outputs; what stays as it is is not sent."""
-        new, old = view(self.explored, session), view(self.explored, before)
-        parts = [part if part != was else gr.skip() for part, was in zip(astuple(new), astuple(old), strict=True)]
-        marks, curve, *panels = parts
+        before, old = state
+        new = view(self.explored, session)
+        _, _, *panels = [
+            part if part != was else gr.skip() for part, was in zip(astuple(new), astuple(old), strict=True)
+        ]
         return [
-            session,
-            gr.update(marks=marks) if new.marks != old.marks else gr.skip(),
-            gr.update(curve=curve) if new.curve != old.curve else gr.skip(),
+            (session, new),
+            gr.update(marks=new.marks) if new.marks != old.marks else gr.skip(),
+            gr.update(curve=new.curve) if new.curve != old.curve else gr.skip(),
             *panels,
             gr.update(value=-1 if session.target is None else session.target),
             self._modes(session),
@@ -260,8 +265,8 @@ class _Page:
     def _reselect(self, session: Session, count: Any) -> Session:
         return reselect(self.explored, session, int(count) if count else None)
 
-    def _written(self, session: Session) -> tuple[str, Any]:
-        files, words = write_files(self.explored, session, self.folder)
+    def _written(self, state: State) -> tuple[str, Any]:
+        files, words = write_files(self.explored, state[0], self.folder)
         note = f'<p class="itl-note" role="status">{words}</p>'
         return note, gr.update(value=[str(file) for file in files] or None, visible=bool(files))
 

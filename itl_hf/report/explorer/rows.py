@@ -68,5 +68,6 @@ def matching(selection: Selection, filters: Filters) -> list[int]:
         names = selection.dataset[column][:]
         kept = [place for place in kept if str(names[place]) in filters.groups]
     if wanted:
-        kept = [place for place in kept if wanted in "\n".join(text_of(selection.dataset[place])).casefold()]
+        texts = ["\n".join(text_of(row)).casefold() for row in selection.dataset]
+        kept = [place for place in kept if wanted in texts[place]]
     return kept

@@ -181,13 +181,15 @@ def _target(explored: Explored, session: Session, near: list[tuple[int, float]])
     now = session.now(explored)
     chosen: dict[str, Any] | None = None
     if session.target is not None:
-        found = diagnose(now).targets[session.target]
+        diagnosis = diagnose(now)
+        found = diagnosis.targets[session.target]
         served = Counter(now.dataset["itl_nearest_target"][:])[session.target]
         chosen = {
             "number": session.target,
             "text": cut(found.text),
             "verdict": WORDS[found.verdict],
             "left": found.left,
+            "bound": "" if diagnosis.exact else "at most ",
             "floor": found.irreducible,
             "whole": found.whole_pool,
             "reach": found.reach,

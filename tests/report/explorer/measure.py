@@ -7,12 +7,15 @@ with software rendering on this machine's processors. `--pictures folder` saves 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from itl_hf.report.explorer import gather, serve
 from tests.report.explorer.browser import browser, visit
@@ -90,7 +93,9 @@ def _photograph(started: Any, address: str, folder: Path) -> None:
                 tab.page.get_by_role("option").nth(2).click()
                 tab.page.locator("#itl-about-target li").first.wait_for()
                 tab.page.wait_for_timeout(500)
-                tab.page.screenshot(path=folder / f"explorer-{width}-{scheme}.png", full_page=width < 600)
+                tab.page.evaluate("window.scrollTo(0, 0)")
+                shot = tab.page.screenshot(full_page=width < 600)
+                Image.open(io.BytesIO(shot)).save(folder / f"explorer-{width}-{scheme}.webp", quality=80)
 
 
 def main() -> None:
