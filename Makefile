@@ -4,12 +4,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-slow test-browser quality format clean
+.PHONY: help demo test test-slow test-browser test-wheel docs quality format clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make test-browser  the explorer in headless Chromium, if there is one"
+	@echo "make test-wheel    build wheel and sdist, look into them, run every command from the wheel"
+	@echo "make docs       write the table of the command line's options anew"
 	@echo "make quality    ruff, mypy and the import contract"
 	@echo "make format     let ruff rewrite the code"
 
@@ -39,6 +41,12 @@ test-slow: $(READY)
 
 test-browser: $(READY)
 	$(BIN)/python -m pytest -m browser tests/report
+
+test-wheel: $(READY)
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py
+
+docs: $(READY)
+	$(BIN)/python docs/command_line.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

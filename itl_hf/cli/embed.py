@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from itl_hf.cli import models
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.models import EmbedderName
+from itl_hf.cli.output import Outcome, peak_memory
 
 if TYPE_CHECKING:
     from itl_hf.embedding.store import FeatureStore
@@ -46,16 +47,15 @@ def embed(
     device: models.DeviceOption = None,
     revision: models.RevisionOption = None,
     trust_remote_code: models.TrustOption = False,
+    dry_run: models.DryRunOption = False,
     config: ConfigOption = None,
-) -> None:
+) -> Outcome | None:
     """Embed a dataset into a store, where `itl-hf select` finds it.
 
     Rows that are in the store already are not embedded again; an interrupted run goes on where it was. On several
     processes: torchrun --nproc_per_node 2 -m itl_hf embed ...
-
-    Example: itl-hf embed pool.jsonl --store features
     """
-    settings = models.given(locals())
+    began, settings = time.monotonic(), models.given(locals())
     name = _one_name(data, dataset_name)
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
@@ -69,15 +69,23 @@ def embed(
     built = models.build_embedder(embedder, model_name_or_path, settings)
     keys, fingerprint = row_keys(rows, built), built.fingerprint()
     directory = feature_directory(store, fingerprint, keys.hash)
+    if dry_run:
+        from itl_hf.cli.estimates import embedding_outcome
+        from itl_hf.embedding.estimate import estimate
+
+        startup = time.monotonic() - began
+        found = estimate(rows, built, directory, fingerprint=fingerprint, keys=keys)
+        return embedding_outcome(found, startup) if distributed.rank() == 0 else None
     started, there = time.monotonic(), _is_finished(directory)
     embed_dataset(rows, built, directory, fingerprint=fingerprint, rows_hash=keys)
     seconds = time.monotonic() - started
     if distributed.rank() != 0:
-        return
+        return None
     finished = FeatureStore.open(directory)
     done = "found in the store, nothing was embedded" if there else f"embedded in {seconds:.1f} s"
     flags = models.as_flags(embedder, model_name_or_path, settings)
-    typer.echo(_summary(finished, done, _pool_flags(name, dataset_train_split, dataset_config), store, flags))
+    text = _summary(finished, done, _pool_flags(name, dataset_train_split, dataset_config), store, flags)
+    return Outcome(text, _facts(finished, there, seconds))
 
 
 def _one_name(data: str | None, dataset_name: str | None) -> str:
@@ -100,6 +108,32 @@ def _pool_flags(name: str, split: str, subset: str | None) -> list[str]:
     words = ["--pool", name]
     words += [] if split == "train" else ["--pool_split", split]
     return words + ([] if subset is None else ["--pool_config", subset])
+
+
+def _facts(finished: FeatureStore, there: bool, seconds: float) -> dict[str, Any]:
+    return {
+        "rows": finished.num_rows,
+        "distinct_rows": finished.stored_rows,
+        "dimension": finished.dimension,
+        "directory": str(finished.directory),
+        "found": there,
+        "tokens": _tokens(finished),
+        "seconds": seconds,
+        "disk_bytes": sum(path.stat().st_size for path in finished.directory.iterdir()),
+        "memory_bytes": peak_memory(),
+    }
+
+
+def _tokens(finished: FeatureStore) -> int | None:
+    """Tokens that the model read, equal rows once; `None` where the embedder does not count them."""
+    import numpy as np
+
+    try:
+        tokens = finished.column("tokens")  # (N,)
+    except ValueError:
+        return None
+    index = finished.index
+    return int(tokens.sum() if index is None else tokens[np.unique(index, return_index=True)[1]].sum())
 
 
 def _summary(finished: FeatureStore, done: str, pool: list[str], store: Path, flags: str) -> str:

@@ -9,15 +9,21 @@ from typing import Annotated
 import typer
 
 import itl_hf
+from itl_hf.cli.diagnose import diagnose
 from itl_hf.cli.embed import embed
+from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
+from itl_hf.cli.output import exit_status, spoken
 from itl_hf.cli.push import push
+from itl_hf.cli.report import report
 from itl_hf.cli.select import select
 from itl_hf.cli.train import CONTEXT, train
 
 app = typer.Typer(
     name="itl-hf",
     help="Choose the right data to fine-tune on: information-based transductive learning for Hugging Face models.",
+    epilog="Exit status: 0 done, 1 the work failed, 2 a mistake in options or input, 130 interrupted. "
+    "Every command has --help with examples, --json for scripts, and reads --config run.yaml.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -45,9 +51,9 @@ def normalise(token: str) -> str:
     return token.replace("-", "_")
 
 
-for command in (embed, select, explore, push):
-    app.command(context_settings={"token_normalize_func": normalise})(command)
-app.command(context_settings=CONTEXT)(train)
+for command in (embed, select, report, explore, diagnose, push):
+    app.command(context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(spoken(command))
+app.command(context_settings=CONTEXT, epilog=epilog("train"))(train)
 
 
 def plain_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:
@@ -61,10 +67,10 @@ _format_warning = warnings.formatwarning
 
 
 def main() -> None:
-    """Runs the command line; mistakes in the input end in one plain sentence and exit status 2, not in a traceback."""
+    """Runs the command line; what goes wrong ends in one plain sentence and an exit status, not in a traceback."""
     warnings.formatwarning = plain_warning
     try:
         app()
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError, MemoryError) as error:
         typer.echo(f"itl-hf: {error}", err=True)
-        sys.exit(2)
+        sys.exit(exit_status(error))

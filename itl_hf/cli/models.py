@@ -114,6 +114,10 @@ NormalizeOption = Annotated[
     bool, typer.Option("--normalize_embeddings", help="sentence_encoder: scale every row to norm 1.")
 ]
 
+DryRunOption = Annotated[
+    bool, typer.Option("--dry_run", help="Estimate rows, tokens, time, disk and memory from a few batches; do nothing.")
+]
+
 #: Options that go to the embedder as they are, under its own names.
 SETTINGS = (
     *("revision", "trust_remote_code", "dtype", "load_in_4bit", "device", "span", "max_length", "batch_tokens"),
@@ -128,12 +132,12 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in SETTINGS if options[name] not in (None, False)}
 
 
-def build_embedder(kind: EmbedderName, model: str | None, settings: dict[str, Any]) -> Embedder:
+def build_embedder(kind: EmbedderName, model: Any, settings: dict[str, Any]) -> Embedder:
     """The embedder that a command asks for.
 
     Args:
         kind (`EmbedderName`): which class.
-        model (`str`, *optional*): Hub id or folder.
+        model (`str` or `PreTrainedModel`, *optional*): Hub id, folder, or a live model.
         settings (`dict`): what `given` returned.
 
     Raises:

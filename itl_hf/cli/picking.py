@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 #: What decides the picks: a resumed run with the same ones need not select again.
 DECISIVE = (
     *("targets", "targets_split", "targets_config", "num_examples", "acquisition", "kernel", "noise_std"),
-    *("selection_seed", "embedding_model", "layer", "embedding_max_length"),
+    *("selection_seed", "embedding_model", "embedding_max_length"),
+)
+#: Options of the embedder, under its own names; TRL has a `max_length` and a `dtype` for the trainer.
+READING = (
+    *("layer", "pooling", "span", "skip_tokens", "batch_tokens"),
+    *("modules", "dimension", "rank", "labels"),
+    *("prompt_name", "normalize_embeddings"),
 )
 WAYS = ("num_examples", "examples_per_round", "selection")
 
@@ -54,10 +60,25 @@ class SelectionArguments:
     kernel: str = _option("auto", "auto, linear, rbf, laplace or cosine.")
     noise_std: str = _option("auto", "auto, or a number: small is variety, large relevance.")
     selection_seed: int = _option(0, "Seed of acquisition=random.")
-    embedding_model: str | None = _option(
-        None, "Model whose hidden states are compared; the one to train if left out. Not with examples_per_round."
+    embedder: str = _option(
+        "hidden_states", "Features: hidden_states or gradients of the model, or those of a sentence_encoder."
     )
-    layer: str | None = _option(None, "Layer to read: an index (22, -1) or a share of the depth (0.75).")
+    embedding_model: str | None = _option(
+        None, "Model that makes the features; the one to train if left out. Not with examples_per_round."
+    )
+    layer: str | None = _option(
+        None, "hidden_states: index (22, -1) or share of the depth (0.75) of the layer to read; several: 0.5,0.75."
+    )
+    pooling: str | None = _option(None, "hidden_states: mean, last or weighted_mean; several: mean,last.")
+    span: str | None = _option(None, "Part of a row that is embedded: prompt, completion or whole.")
+    skip_tokens: int | None = _option(None, "hidden_states: tokens at the start that are not pooled.")
+    batch_tokens: int | None = _option(None, "Tokens in a batch while embedding; changes no feature.")
+    modules: str | None = _option(None, "gradients: linear layers that count: all, or v_proj,down_proj.")
+    dimension: int | None = _option(None, "gradients: numbers in a feature row.")
+    rank: int | None = _option(None, "gradients: numbers that either side of a layer is projected to.")
+    labels: str | None = _option(None, "gradients: loss on the completion, the whole, or what is predicted.")
+    prompt_name: str | None = _option(None, "sentence_encoder: which of the model's prompts comes first.")
+    normalize_embeddings: bool = _option(False, "sentence_encoder: scale every row to norm 1.")
     embedding_max_length: int | None = _option(None, "Tokens of a row that are embedded.")
     store: str | None = _option(None, "Folder that keeps features: none is made twice.")
     order: str = _option("shuffled", "Order of training: shuffled, gain or interleaved. Packing makes its own.")
@@ -71,11 +92,13 @@ class SelectionArguments:
             value = getattr(self, one.name)
             if value is None and one.default is None:
                 continue
+            if isinstance(one.default, bool) and isinstance(value, bool):  # the parser resolves the types of fields
+                continue
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise ValueError(f"{one.name} must be a text or a number, got {value!r:.60}")
             if "str" in str(one.type):
                 setattr(self, one.name, str(value))
-            elif not isinstance(value, int) or value < (one.name != "selection_seed"):
+            elif not isinstance(value, int) or value < (one.name not in ("selection_seed", "skip_tokens")):
                 raise ValueError(f"{one.name} must be a whole number of at least 1, got {value!r}")
 
     def check(self, packing: bool = False) -> None:
@@ -104,21 +127,35 @@ class SelectionArguments:
             return
         if packing:
             raise ValueError("--packing merges rows, so picks cannot change between epochs: leave out one of the two")
-        if self.embedding_model is not None:
-            raise ValueError("--examples_per_round reads the model in training: leave out --embedding_model")
+        if self.embedding_model is not None or self.embedder == "sentence_encoder":
+            raise ValueError(
+                "--examples_per_round reads the model in training: leave out --embedding_model, and --embedder "
+                "sentence_encoder"
+            )
 
-    def reading(self) -> dict[str, Any]:
-        """Options of `HiddenStates` that were given."""
-        from itl_hf.cli.models import layer_number
+    def build_embedder(self, model: Any, **more: Any) -> Embedder:
+        """The embedder that was asked for.
 
-        options: dict[str, Any] = {"max_length": self.embedding_max_length}
-        return options if self.layer is None else {**options, "layer": layer_number(self.layer)}
+        Args:
+            model (`str` or `PreTrainedModel`): Hub id, folder, or the model in training.
+            **more: further arguments of the embedder's class; those that are `None` or `False` are left out.
+
+        Raises:
+            ValueError: an option that this embedder does not have, or no such embedder.
+        """
+        from itl_hf.cli import models
+
+        if self.embedder not in list(models.EmbedderName):
+            raise ValueError(f"--embedder must be one of {', '.join(models.EmbedderName)}, got {self.embedder!r}")
+        options = {name: getattr(self, name) for name in READING} | {"max_length": self.embedding_max_length, **more}
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        return models.build_embedder(models.EmbedderName(self.embedder), model, given)
 
     def selector(self, embedder: Embedder) -> Selector:
         """What picks, with these settings and this embedder.
 
         Args:
-            embedder (`Embedder`): such as `HiddenStates(model, **arguments.reading())`.
+            embedder (`Embedder`): such as `arguments.build_embedder(model)`.
 
         Raises:
             ValueError: an acquisition or kernel that does not exist, or a noise that is no number.
@@ -134,7 +171,7 @@ class SelectionArguments:
 
     def decisive(self) -> dict[str, Any]:
         """What decides the picks, beside the pool and the model."""
-        return {name: value for name, value in asdict(self).items() if name in DECISIVE}
+        return {name: value for name, value in asdict(self).items() if name in (*DECISIVE, "embedder", *READING)}
 
     def _noise(self) -> Any:
         try:

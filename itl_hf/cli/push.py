@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.output import Outcome
 
 
 def push(
@@ -39,12 +40,10 @@ def push(
         Path | None, typer.Option("--preview", help="Write what would be published into this folder; publish nothing.")
     ] = None,
     config: ConfigOption = None,
-) -> None:
+) -> Outcome:
     """Publish a selection as a dataset with a card, in one commit. Log in first: `hf auth login`, or set HF_TOKEN.
 
     Target prompts stay at home unless --include_targets is given. See all of it before: --preview folder.
-
-    Example: itl-hf push selected me/my-subset --private
     """
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf.selection.selection import Selection
@@ -55,8 +54,8 @@ def push(
 
         known = {"revision": revision, "license": license, "features": include_features, "targets": include_targets}
         folder = publish.preview(loaded, preview, repo_id, store=store, base_dataset=base_dataset, **known)
-        typer.echo(f"written to {folder}, nothing published; read its README.md first")
-        return
+        text = f"written to {folder}, nothing published; read its README.md first"
+        return Outcome(text, {"preview": str(folder), "published": False})
     done = loaded.push_to_hub(
         repo_id,
         private=private,
@@ -68,4 +67,5 @@ def push(
         license=license,
         commit_message=commit_message,
     )
-    typer.echo(f"published: {done.commit_url}")
+    facts = {"published": True, "repo_id": repo_id, "url": str(done.commit_url), "commit": str(done.oid)}
+    return Outcome(f"published: {done.commit_url}", facts)

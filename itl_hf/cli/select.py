@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,11 @@ import typer
 from itl_hf.cli import models
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.models import EmbedderName
+from itl_hf.cli.output import Outcome, peak_memory
 
 if TYPE_CHECKING:
     from itl_hf.selection.constraints import StopWhen
+    from itl_hf.selection.selection import Selection
 
 
 def noise(text: str) -> float | str:
@@ -29,7 +32,9 @@ def select(
     ],
     targets: Annotated[str, typer.Option("--targets", help="The task's prompts: a file, a folder or a Hub dataset.")],
     num_examples: Annotated[int, typer.Option("--num_examples", help="Rows to pick.")],
-    output_dir: Annotated[Path, typer.Option("--output_dir", help="Folder for the selection.")],
+    output_dir: Annotated[
+        Path | None, typer.Option("--output_dir", help="Folder for the selection; needed except with --dry_run.")
+    ] = None,
     pool_split: Annotated[
         str, typer.Option("--pool_split", "--dataset_train_split", help="Split of a folder or Hub dataset.")
     ] = "train",
@@ -59,18 +64,22 @@ def select(
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of --acquisition random.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Allow a row to be picked again.")] = False,
     token_budget: Annotated[
-        float | None, typer.Option("--token_budget", help="What all picks may cost together; with --costs_column.")
-    ] = None,
-    costs_column: Annotated[
-        str | None, typer.Option("--costs_column", help="Column of the pool with each row's cost, such as its tokens.")
-    ] = None,
-    groups_column: Annotated[
-        str | None,
-        typer.Option("--groups_column", help="Column of the pool with each row's group, such as its source."),
-    ] = None,
-    max_group_share: Annotated[
         float | None,
-        typer.Option("--max_group_share", help="Largest share of the picks that a group may have, 0 to 1."),
+        typer.Option("--token_budget", help="What all picks may cost together: tokens by the model's tokenizer."),
+    ] = None,
+    costs: Annotated[
+        str | None,
+        typer.Option("--costs", "--costs_column", help="With --token_budget: column of the pool with each row's cost."),
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option("--groups", "--groups_column", help="Column of the pool with each row's group, as its source."),
+    ] = None,
+    group_shares: Annotated[
+        float | None,
+        typer.Option(
+            "--group_shares", "--max_group_share", help="Largest share of the picks that a group may have, 0 to 1."
+        ),
     ] = None,
     stop_gain: Annotated[
         float | None, typer.Option("--stop_gain", help="Stop when a pick's gain would be below this.")
@@ -103,18 +112,19 @@ def select(
     device: models.DeviceOption = None,
     revision: models.RevisionOption = None,
     trust_remote_code: models.TrustOption = False,
+    layout: Annotated[str, typer.Option("--layout", help="Map of the report: pca, or umap (extra umap).")] = "pca",
     store: Annotated[
         Path | None, typer.Option("--store", help="Folder that keeps features (`itl-hf embed`): none is made twice.")
     ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a report page (HTML) as well.")] = None,
+    dry_run: models.DryRunOption = False,
     config: ConfigOption = None,
-) -> None:
-    """Pick the examples that teach a model most about the targets.
-
-    Example: itl-hf select --pool pool.jsonl --targets prompts.jsonl --num_examples 1000 --output_dir selected
-    """
-    settings = models.given(locals())
-    limits = _limits(token_budget, costs_column, groups_column, max_group_share)
+) -> Outcome | None:
+    """Pick the examples that teach a model most about the targets."""
+    began, settings = time.monotonic(), models.given(locals())
+    if output_dir is None and not dry_run:
+        raise typer.BadParameter("--output_dir is missing: the folder for the selection")
+    limits = _limits(token_budget, costs, groups, group_shares)
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.rows import load_rows
@@ -133,32 +143,56 @@ def select(
         noise_std=noise_std,
         target_noise_std=target_noise_std,
         seed=seed,
+        layout=layout,  # type: ignore[arg-type]  # the selector checks it
         store=store,
     )
+    if dry_run:
+        from itl_hf.cli.estimates import selection_outcome
+        from itl_hf.selection.estimate import estimate_selection
+
+        startup = time.monotonic() - began
+        found = estimate_selection(selector, pool_rows, target_rows, num_examples)
+        return selection_outcome(found, startup) if distributed.rank() == 0 else None
     selection = selector.select(pool_rows, target_rows, num_examples, replace=replace, stop_when=stop, **limits)
     if distributed.rank() != 0:  # all processes picked the same rows
-        return
-    folder = selection.save(output_dir)
-    typer.echo(f"{selection!r}\nsaved to {folder}")
-    if report is not None:
-        typer.echo(f"report at {selection.report(report)}")
+        return None
+    folder = selection.save(str(output_dir))
+    page = None if report is None else selection.report(report)
+    lines = [repr(selection), f"saved to {folder}", *([] if page is None else [f"report at {page}"])]
+    facts = {
+        **_facts(selection),
+        "output_dir": str(folder),
+        "report": None if page is None else str(page),
+        "seconds": time.monotonic() - began,
+        "memory_bytes": peak_memory(),
+    }
+    return Outcome("\n".join(lines), facts)
+
+
+def _facts(selection: Selection) -> dict[str, Any]:
+    diagnosis = selection.diagnose()
+    return {
+        "picks": len(selection),
+        "pool_size": selection.pool_size,
+        "targets": len(selection.targets),
+        "acquisition": selection.record["acquisition"],
+        "kernel": selection.record["kernel"],
+        "noise_std": selection.record["noise_std"],
+        "variance_left": diagnosis.left,
+        "unteachable": [target.target for target in diagnosis.unteachable],
+        "notices": [notice.text for notice in diagnosis.notices],
+        "indices": selection.indices.tolist(),
+    }
 
 
 def _limits(
-    token_budget: float | None, costs_column: str | None, groups_column: str | None, max_group_share: float | None
+    token_budget: float | None, costs: str | None, groups: str | None, group_shares: float | None
 ) -> dict[str, Any]:
-    if (token_budget is None) != (costs_column is None):
-        raise typer.BadParameter("--token_budget and --costs_column go together: how much, and of what")
-    if (groups_column is None) != (max_group_share is None):
-        raise typer.BadParameter(
-            "--groups_column and --max_group_share go together: groups of what, and how much of it"
-        )
-    return {
-        "token_budget": token_budget,
-        "costs": costs_column,
-        "groups": groups_column,
-        "group_shares": max_group_share,
-    }
+    if costs is not None and token_budget is None:
+        raise typer.BadParameter("--costs goes with --token_budget: of what, and how much")
+    if (groups is None) != (group_shares is None):
+        raise typer.BadParameter("--groups and --group_shares go together: groups of what, and how much of it")
+    return {"token_budget": token_budget, "costs": costs, "groups": groups, "group_shares": group_shares}
 
 
 def _stop(gain: float | None, variance_left: float | None) -> StopWhen | None:

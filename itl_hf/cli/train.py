@@ -2,25 +2,28 @@
 
 The arguments are TRL's own, from flags and a YAML file, with a dozen of ours beside them: a config that trains with
 `trl sft` needs `targets` and `num_examples` added and nothing changed. What it leaves out: streamed datasets, which
-have no row numbers, and embedders other than hidden states; for those run `itl-hf select` first and pass its folder.
+have no row numbers.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from itl_hf.cli.output import Outcome, speaking
 from itl_hf.cli.picking import SelectionArguments, parse
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, SFTTrainer
 
+    from itl_hf.embedding.embedder import Embedder
     from itl_hf.selection.selection import Selection
 
 #: `train` reads its own arguments: typer must hand over everything as it stands.
@@ -33,11 +36,44 @@ def train(context: typer.Context) -> None:
     Takes TRL's options and ours, as flags or in a YAML file (--config); flags override it. Ours: --targets with
     --num_examples (pick once), --examples_per_round (pick before each epoch) or --selection (a folder that `itl-hf
     select` made); --acquisition, --kernel, --noise_std, --embedding_model, --layer, --store, --order,
-    --eval_dataset_name. `itl-hf train --help_all` lists all of them, TRL's too.
-
-    Example: itl-hf train --config run.yaml --targets prompts.jsonl --num_examples 1000 --use_peft
+    --eval_dataset_name. `itl-hf train --help_all` lists all of them, TRL's too. And --dry_run (an estimate of embedding
+    and picking), --json, --quiet, --verbose as everywhere.
     """
-    run(*parse(["--help" if argument == "--help_all" else argument for argument in context.args]))
+    ours = {f"--{name}": name for name in ("dry_run", "json", "quiet", "verbose")}
+    flags = {name: word in context.args for word, name in ours.items()}
+    words = ["--help" if word == "--help_all" else word for word in context.args if word not in ours]
+    dry_run = flags.pop("dry_run")
+    with speaking("train", **flags) as say:
+        arguments = parse(words)
+        say(_estimate(*arguments) if dry_run else _outcome(run(*arguments)))
+
+
+def _outcome(trainer: SFTTrainer) -> Outcome | None:
+    if not trainer.accelerator.is_main_process:
+        return None
+    facts = {"output_dir": str(trainer.args.output_dir), "steps": trainer.state.global_step}
+    losses = [line["train_loss"] for line in trainer.state.log_history if "train_loss" in line]
+    return Outcome(f"saved to {trainer.args.output_dir}", {**facts, "train_loss": losses[-1] if losses else None})
+
+
+def _estimate(
+    picking: SelectionArguments,
+    script: ScriptArguments,
+    training: SFTConfig,
+    model: ModelConfig,
+    mixture: DatasetMixtureConfig | None = None,
+) -> Outcome:
+    """What picking once takes; training is not estimated."""
+    from itl_hf.cli.estimates import selection_outcome
+    from itl_hf.selection.estimate import estimate_selection
+
+    began, data = time.monotonic(), _Data(picking, script, mixture)
+    _check(picking, training, model, data)
+    if picking.num_examples is None:
+        raise ValueError("--dry_run estimates picking once: give --num_examples")
+    selector = picking.selector(_embedder(picking, training, model))
+    pool, targets, startup = data.pool(), data.targets(), time.monotonic() - began
+    return selection_outcome(estimate_selection(selector, pool, targets, picking.num_examples), startup)
 
 
 def run(
@@ -74,7 +110,6 @@ def run(
         trainer = _in_rounds(picking, data, held_out, training, model)
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     trainer.save_model(training.output_dir)
-    trainer.accelerator.print(f"saved to {training.output_dir}")
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
     if hasattr(trainer, "end"):  # transformers 5.18 on
@@ -169,18 +204,19 @@ def _pool_settings(data: _Data) -> dict[str, Any]:
 
 
 def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig) -> Selection:
-    from itl_hf.embedding.hidden_states import HiddenStates
+    selector = picking.selector(_embedder(picking, training, model))
+    selection = selector.select(data.pool(), data.targets(), int(picking.num_examples or 0))
+    # What `extend` needs would keep the embedder's model in memory while another one is trained.
+    return dataclasses.replace(selection, more=None)
 
+
+def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConfig) -> Embedder:
+    """On a model of its own, which is gone before another one is loaded to be trained."""
     hub: dict[str, Any] = {"trust_remote_code": training.trust_remote_code}
     if picking.embedding_model is None:
         hub |= {"revision": model.model_revision, "load_in_4bit": model.load_in_4bit}
         hub |= {"dtype": model.dtype} if model.dtype in ("bfloat16", "float16") else {}
-    name = picking.embedding_model or str(model.model_name_or_path)
-    pool, targets = data.pool(), data.targets()
-    selector = picking.selector(HiddenStates(name, **picking.reading(), **hub))
-    selection = selector.select(pool, targets, int(picking.num_examples or 0))
-    # What `extend` needs would keep the embedder's model in memory while another one is trained.
-    return dataclasses.replace(selection, more=None)
+    return picking.build_embedder(picking.embedding_model or str(model.model_name_or_path), **hub)
 
 
 def _attach_picks(trainer: SFTTrainer, selection: Selection, order: str) -> None:
@@ -207,7 +243,6 @@ def _in_rounds(
     picking: SelectionArguments, data: _Data, held_out: Dataset | None, training: SFTConfig, model: ModelConfig
 ) -> SFTTrainer:
     """A trainer that selects before each epoch with the model as it is."""
-    from itl_hf.embedding.hidden_states import HiddenStates
     from itl_hf.training.checks import ID_COLUMN
     from itl_hf.training.trainer import attach
 
@@ -215,7 +250,7 @@ def _in_rounds(
     # The trainer may drop rows while it prepares them; the numbers say which are left.
     numbered = pool if ID_COLUMN in pool.column_names else pool.add_column(ID_COLUMN, list(range(len(pool))))
     trainer = _trainer(numbered, held_out, training, model)
-    embedder = HiddenStates(trainer.model, tokenizer=trainer.processing_class, **picking.reading())
+    embedder = picking.build_embedder(trainer.model, tokenizer=trainer.processing_class)
     return attach(
         trainer,
         picking.selector(embedder),

@@ -56,6 +56,9 @@ class Embedder(Protocol):
     - `prepare(rows, first_row)` and `embed_prepared(prepared, on_rows=)` split `embed` into what needs no model,
       which runs ahead in a thread of its own, and the rest;
     - `report_truncation()` warns about rows that were cut since it was last called;
+    - `token_counts(rows)` says how many tokens the model reads of each row, and `batch_tokens` how many a batch may
+      hold: estimates are made from them;
+    - `tokenizer`, that of a language model, counts tokens for a `token_budget`;
     - `storage_dtype`, `"float32"` (the default) or `"float16"`, is what the features are stored in;
     - `for_targets(targets)` returns the embedder for pool and targets, given the targets, if it is another one;
     - `preparation` is what `Selector` does to the features unless told otherwise, see `Standardization`.

@@ -141,6 +141,20 @@ class HiddenStates:
         """Width of a row: that of the model, times the layers, times the poolings."""
         return len(self.parts) * self.backbone.dimension
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """What rows are read with."""
+        return self.language_model.tokenizer
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens in a batch; less than what was given where memory ran out."""
+        return self._batches.batch_tokens
+
+    def token_counts(self, rows: Sequence[Row]) -> list[int]:
+        """Tokens that the model reads of each row."""
+        return self.language_model.token_counts(rows)
+
     def fingerprint(self) -> Fingerprint:
         """Everything that determines the features of a row.
 

@@ -96,6 +96,10 @@ class LanguageModel:
         self._truncated += [first_row + i for i, row in enumerate(tokens) if row.truncated]
         return tokens
 
+    def token_counts(self, rows: Sequence[Row]) -> list[int]:
+        """Tokens that the model reads of each row; nothing is noted for `report_truncation`."""
+        return [len(row.input_ids) for row in self._rows(rows)]
+
     def pad(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         """Ids and attention mask on the model's device, each (B, T) int64, padded on the right."""
         longest = max(len(row.input_ids) for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,11 @@ from types import TracebackType
 
 import numpy as np
 from tqdm.auto import tqdm
+
+
+def bars_wanted() -> bool:
+    """Whether progress bars may show: not with TQDM_DISABLE=1 in the environment, tqdm's own switch."""
+    return os.environ.get("TQDM_DISABLE", "") in ("", "0")
 
 
 class Progress:
@@ -36,7 +42,7 @@ class Progress:
         shown: bool,
         elsewhere: Sequence[Sequence[tuple[Path, int]]] = (),
     ) -> None:
-        wanted = shown and (total is None or done < total)
+        wanted = shown and (total is None or done < total) and bars_wanted()
         # `None` shows it on terminals alone.
         self._bar = tqdm(
             total=total, initial=done, desc=description, unit="row", smoothing=0.1, disable=None if wanted else True

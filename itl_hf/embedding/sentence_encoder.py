@@ -149,6 +149,19 @@ class SentenceEncoder:
         }
 
     @property
+    def batch_tokens(self) -> int:
+        """Most tokens in a batch; less than what was given where memory ran out."""
+        return self._batches.batch_tokens
+
+    def token_counts(self, rows: Sequence[Row]) -> list[int]:
+        """Tokens that the model reads of each row."""
+        counts = [0] * len(rows)
+        for chunk in self.prepare(rows):
+            for place, length in zip(chunk.places, chunk.lengths, strict=True):
+                counts[place] = int(length)
+        return counts
+
+    @property
     def max_seq_length(self) -> int | None:
         """Tokens that the model reads of a text, `None` if it sets no limit."""
         limit = getattr(self.model, "max_seq_length", None)

@@ -59,6 +59,7 @@ class PoolLimits:
             pool. Signed: under a linear kernel an opposite row teaches too, but nobody would call it near.
         usual_reach (`float`): what `reach` is like for the pool's own rows: 19 in 20 of them have another row that
             correlates at least so much, by a sample of 128.
+        nearest (`Tensor`): (k, m) int64, numbers of each target's nearest rows by that correlation, nearest first.
         prior (`Tensor`): (m,) float64, k(a, a).
         target_rank (`float`): effective number of directions the targets span.
         pool_rank (`float`): effective number of directions of the rows looked at; where their own matrix is used, of
@@ -71,6 +72,7 @@ class PoolLimits:
     whole_pool: Tensor
     reach: Tensor
     usual_reach: float
+    nearest: Tensor
     prior: Tensor
     target_rank: float
     pool_rank: float
@@ -127,6 +129,7 @@ def pool_limits(
         whole_pool=whole_pool,
         reach=reach,
         usual_reach=usual_reach,
+        nearest=nearest,
         prior=setting.kernel.diagonal(setting.targets),
         target_rank=effective_rank(setting.targets, setting.kernel),
         pool_rank=pool_rank,

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from itl_hf.hub.escape import Safe, code, escape, finalize, number
 from itl_hf.hub.recipe import program
 from itl_hf.hub.restore import VARIANCE_COLUMN
-from itl_hf.report.page import METHODS
+from itl_hf.report.sections import METHODS
 from itl_hf.selection.diagnosis import WORDS, Diagnosis
 from itl_hf.text import plain_text
 
@@ -81,6 +81,7 @@ def write_card(selection: Selection, published: Published) -> str:
         settings=settings(selection.record),
         summary=[Safe(sentence) for sentence in diagnosis.summary().split("\n")],
         hopeless=hopeless(diagnosis, published.targets),
+        notices=[Safe(notice.text) for notice in diagnosis.notices],
         picks=picks(selection),
         program=Safe(program(selection, published.source, published.where)),
     )

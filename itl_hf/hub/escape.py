@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from itl_hf.report.page import visible
+from itl_hf.report.text import visible
 
 _PLAIN = re.compile(r"[0-9A-Za-z ,;?%/]|[^\x00-\x7f]")
 _NAME = re.compile(r"[\w./+ -]{1,120}", re.ASCII)

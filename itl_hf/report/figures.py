@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Odd values on purpose: no colour of the data equals one of these, so replacing them in an SVG hits nothing else.
 INK, FAINT, GRID, PAPER = "#1b1f25", "#66707b", "#dde1e6", "#fefefe"
-POOL_COLOR, ACCENT = "#8d99a8", "#2f7ed8"
+POOL_COLOR, ACCENT, FLOOR = "#8d99a8", "#2f7ed8", "#d9662b"
 RANKS = LinearSegmentedColormap.from_list("itl_rank", ["#1f7ae0", "#8b5cf6", "#e0457b", "#f08a24"])
 
 # Beyond this many single lines the eye sees a blot; percentiles say more.
@@ -79,8 +79,8 @@ def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = F
         linewidths=1.5,
         label=f"targets: {len(layout.targets):,}",
     )
-    axes.set_xlabel(f"principal component 1 ({layout.explained[0]:.0%} of variance)")
-    axes.set_ylabel(f"principal component 2 ({layout.explained[1]:.0%} of variance)")
+    axes.set_xlabel(_axis_label(layout, 0))
+    axes.set_ylabel(_axis_label(layout, 1))
     location = "bottom" if narrow else "right"
     bar = figure.colorbar(points, ax=axes, location=location, pad=0.02, aspect=35)
     bar.set_label("rank of the pick (1 = first)", color=INK)
@@ -91,16 +91,25 @@ def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = F
     return figure
 
 
-def variance_figure(target_variance: np.ndarray, *, narrow: bool = False) -> Figure:
+def _axis_label(layout: Layout, number: int) -> str:
+    if layout.method == "umap":
+        return f"UMAP {number + 1}"
+    return f"principal component {number + 1} ({layout.explained[number]:.0%} of variance)"
+
+
+def variance_figure(
+    target_variance: np.ndarray, irreducible: np.ndarray | None = None, *, narrow: bool = False
+) -> Figure:
     """How unsure the model stays about the targets while rows are picked, as a share of what it was before.
 
     Args:
         target_variance (`np.ndarray`): (n + 1, m), posterior variance of each target after 0..n picks.
+        irreducible (`np.ndarray`, *optional*): (m,), the part of it that no pick can remove: drawn as a floor.
         narrow (`bool`, *optional*, defaults to `False`): see `map_figure`.
 
     Returns:
         `matplotlib.figure.Figure`: one thin line a target (10th to 90th percentile instead where there are more than
-        60) and the mean of the lines.
+        60) and the mean of the lines; on the right edge a tick at each target's floor, and their mean as a dashed line.
     """
     left = variance_left(target_variance)  # (n + 1, m)
     figure, axes = _axes((4.2, 3.4) if narrow else (7.2, 4.0))
@@ -114,13 +123,15 @@ def variance_figure(target_variance: np.ndarray, *, narrow: bool = False) -> Fig
             steps, low, high, color=ACCENT, alpha=0.25, linewidth=0, label="10th to 90th percentile of targets"
         )
     axes.plot(steps, left.mean(axis=1), color=INK, linewidth=2.2, label="mean")
+    if irreducible is not None:
+        _floor(axes, variance_left(np.stack([target_variance[0], irreducible]))[1])
     axes.set_xlabel("rows picked")
     axes.set_ylabel("variance left\n(share of the value before any pick)")
     axes.set_ylim(0, max(1.02, float(left.max()) * 1.02))
     axes.set_xlim(0, max(1, len(left) - 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes, ncols=2, narrow=narrow)
+    _legend(axes, ncols=2 if narrow else 4, narrow=narrow)
     return figure
 
 
@@ -155,6 +166,14 @@ def variance_left(target_variance: np.ndarray) -> np.ndarray:
     variance = np.asarray(target_variance, dtype=np.float64)
     prior = variance[:1]
     return np.divide(variance, prior, out=np.zeros_like(variance), where=np.broadcast_to(prior > 0, variance.shape))
+
+
+def _floor(axes: Axes, floor: np.ndarray) -> None:
+    """What no pick can remove: of each target at the right edge, (m,) shares, and on average."""
+    axes.axhline(floor.mean(), color=FLOOR, linewidth=1.4, linestyle=(0, (4, 3)), label="floor (mean)")
+    if len(floor) <= MAX_LINES:
+        # In shares of the axes: the ticks keep their place at the edge however many picks there are.
+        axes.hlines(floor, 0.985, 1.0, transform=axes.get_yaxis_transform(), color=FLOOR, linewidth=1.2)
 
 
 def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:

@@ -1,4 +1,4 @@
-"""From picked row numbers to a `Selection`: the rows themselves, the map, what the pool can teach, provenance."""
+"""From picked row numbers to a `Selection`: the rows, the map, what the pool can teach, copies, provenance."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from datasets import Dataset
 
 import itl_hf
 from itl_hf.gp.theory import pool_limits
-from itl_hf.selection.layout import principal_layout
+from itl_hf.selection.coverage import pool_groups
 from itl_hf.selection.rows import RowSelection
+from itl_hf.selection.screening import screen, warn_of_copies
 from itl_hf.selection.selection import Selection
 from itl_hf.selection.sources import Features, as_rows
+from itl_hf.selection.umap_layout import LayoutName, layout_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Material:
     pool_features: Features  # (N, d)
     target_features: Features  # (m, d)
     provenance: dict[str, Any]
+    layout: LayoutName = "pca"
 
 
 def assemble(rows: RowSelection, material: Material, more: Callable[[int], Selection] | None) -> Selection:
@@ -40,8 +43,15 @@ def assemble(rows: RowSelection, material: Material, more: Callable[[int], Selec
         "pool_effective_rank": limits.pool_rank,
         "usual_reach": limits.usual_reach,
     }
-    layout = principal_layout(prepared, setting.targets, rows.indices.tolist())
+    layout = layout_of(material.layout, prepared, setting.targets, rows.indices.tolist())
     prepared.release()
+    screening = screen(material.pool, material.targets, rows.indices.tolist(), limits.nearest.cpu().numpy())
+    warn_of_copies(screening)
+    found = {
+        "pool_limits": measured,
+        "screening": screening.to_record(),
+        "coverage": pool_groups(material.pool, material.provenance.get("limits", {}).get("groups")),
+    }
     return Selection(
         dataset=picked_rows(material.pool, rows),
         targets=material.targets,
@@ -52,7 +62,7 @@ def assemble(rows: RowSelection, material: Material, more: Callable[[int], Selec
         whole_pool=limits.whole_pool.numpy(),
         reach=limits.reach.numpy(),
         pool_size=len(material.pool),
-        record=rows.record | material.provenance | {"pool_limits": measured},
+        record=rows.record | material.provenance | found,
         layout=layout,
         features=np.asarray(as_rows(material.pool_features, "pool")[rows.indices]),
         more=more,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from itl_hf.selection.notices import Notice, notices
 from itl_hf.text import plain_text
 
 if TYPE_CHECKING:
@@ -99,12 +100,15 @@ class Diagnosis:
         pool_size (`int`): rows of the pool.
         rows_looked_at (`int`): rows that the irreducible and whole-pool shares are measured on. Where these are not all
             rows, both are upper bounds and `"unteachable"` is a suspicion.
+        notices (`tuple[Notice, ...]`): what else to know before training: targets among the picks, copies, picks past
+            the point where they tell anything.
     """
 
     targets: tuple[TargetDiagnosis, ...]
     picks: int
     pool_size: int
     rows_looked_at: int
+    notices: tuple[Notice, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -173,7 +177,8 @@ class Diagnosis:
         return "\n".join([*lines, f"... and {hidden} more"] if hidden else lines)
 
     def __str__(self) -> str:
-        return f"{self.summary()}\n\n{self.table()}"
+        notes = [f"Note: {notice.text}" for notice in self.notices]
+        return "\n".join([self.summary(), *notes, "", self.table()])
 
     def _share(self, shares: Sequence[float]) -> float:
         total = sum(target.variance for target in self.targets)
@@ -202,7 +207,7 @@ def diagnose(selection: Selection) -> Diagnosis:
             )
         )
     rows = limits.get("rows", selection.pool_size)
-    return Diagnosis(tuple(targets), len(selection.indices), selection.pool_size, rows)
+    return Diagnosis(tuple(targets), len(selection.indices), selection.pool_size, rows, tuple(notices(selection)))
 
 
 def shorten(text: str, length: int = TEXT_LENGTH) -> str:

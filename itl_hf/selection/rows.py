@@ -168,7 +168,7 @@ def select_rows(
     model = fit_to_memory(model, prepared, anchors, picks)
     setting, rule = model.setting(chosen, anchors, num_examples)
     setting, loss = approximate(setting, prepared, picks)
-    warn_if_undirected(chosen, setting)
+    undirected = is_undirected(chosen, setting)
     known = prepared.rows(known_numbers) if known_numbers else prepared.prepare(known_rows).to(prepared.device)
     stop = None
     if stop_when is not None:
@@ -185,7 +185,9 @@ def select_rows(
         gains=np.asarray(picked.gains, dtype=np.float64),
         target_variance=target_variance(rows, setting, known).cpu().numpy(),
         similarity=correlation(rows, setting).cpu().numpy(),
-        record=make_record(chosen, model, setting, rule, prepared, replace) | loss | {"already_selected": len(known)},
+        record=make_record(chosen, model, setting, rule, prepared, replace)
+        | loss
+        | {"already_selected": len(known), "undirected": undirected},
         pool=prepared,
         setting=setting,
     )
@@ -208,23 +210,24 @@ def correlation(rows: Tensor, setting: Setting) -> Tensor:
     return kernel.cross(rows, targets) / scale.clamp_min(torch.finfo(torch.float64).tiny)
 
 
-def warn_if_undirected(acquisition: Acquisition, setting: Setting) -> None:
-    """Says in plain words when the targets determine the whole function, so that ITL no longer looks at them.
+def is_undirected(acquisition: Acquisition, setting: Setting) -> bool:
+    """Whether the targets determine the whole function, so that ITL no longer looks at them; says so in plain words.
 
     With noise-free targets ITL's c is the variance that is left when the targets are known; targets that span the
     feature space leave none, and the score becomes that of uncertainty sampling.
     """
     targets = setting.targets
     if acquisition.name != "itl" or setting.target_noise_std > 1e-3 * setting.noise_std or not setting.kernel.linear:
-        return
-    rank = int(torch.linalg.matrix_rank(targets))
-    if rank >= targets.shape[1]:
+        return False
+    spans_all = int(torch.linalg.matrix_rank(targets)) >= targets.shape[1]
+    if spans_all:
         warnings.warn(
             f"the {len(targets)} targets span all {targets.shape[1]} feature dimensions and target_noise_std is "
             f"{setting.target_noise_std:g}: ITL has lost its direction and picks what the model knows least about, "
             "whatever the targets. Leave target_noise_std at its default, or use fewer targets or more features.",
             stacklevel=3,
         )
+    return spans_all
 
 
 def check_count(num_examples: int, open_rows: int, replace: bool) -> None:

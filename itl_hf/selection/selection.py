@@ -22,6 +22,7 @@ from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 
 from itl_hf.selection.diagnosis import Diagnosis, diagnose
+from itl_hf.selection.screening import Screening
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
@@ -33,14 +34,15 @@ ARRAYS = ("indices", "gains", "target_variance", "irreducible", "whole_pool", "r
 
 @dataclass(frozen=True)
 class Layout:
-    """Two-dimensional picture of pool, targets and picks: the pool's first two principal components.
+    """Two-dimensional picture of pool, targets and picks: the pool's first two principal components, or UMAP.
 
     Args:
         pool (`np.ndarray`): (P, 2) float32, a sample of the pool.
         pool_rows (`np.ndarray`): (P,) int64, the row numbers of that sample.
         targets (`np.ndarray`): (m, 2) float32.
         picks (`np.ndarray`): (n, 2) float32.
-        explained (`np.ndarray`): (2,) float32, share of the pool's variance along each axis.
+        explained (`np.ndarray`): (2,) float32, share of the pool's variance along each axis; zeros under UMAP.
+        method (`str`): `"pca"` or `"umap"`.
     """
 
     pool: np.ndarray
@@ -48,6 +50,7 @@ class Layout:
     targets: np.ndarray
     picks: np.ndarray
     explained: np.ndarray
+    method: str = "pca"
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,8 @@ class Selection:
                 f"{source} was written by a newer itl_hf (format {meta['format_version']}): upgrade to read it"
             )
         arrays = load_file(source / "arrays.safetensors")
-        layout = Layout(
-            **{name.removeprefix("layout."): value for name, value in arrays.items() if name.startswith("layout.")}
-        )
+        places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}
+        layout = Layout(**places, method=meta.get("layout", "pca"))
         return cls(
             dataset=_read_parquet(source / "data" / "train-00000-of-00001.parquet"),
             targets=_read_parquet(source / "targets.parquet"),
@@ -178,6 +180,16 @@ class Selection:
             >>> print(Selection.load("selected").diagnose())  # doctest: +SKIP
         """
         return diagnose(self)
+
+    @property
+    def screening(self) -> Screening | None:
+        """Targets whose text is in the pool or among the picks, and picks that are copies of each other; `None` where
+        an earlier version made the selection, which did not look.
+
+        Example:
+            >>> Selection.load("selected").screening.contaminated_rows  # doctest: +SKIP
+        """
+        return Screening.from_record(self.record)
 
     def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Writes one self-contained HTML page about the selection; see `itl_hf.report.page.write_report`.
@@ -291,11 +303,12 @@ class Selection:
         _write_parquet(self.dataset, directory / "data" / "train-00000-of-00001.parquet")
         _write_parquet(self.targets, directory / "targets.parquet")
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items()}
+        arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
         save_file(
             {name: np.ascontiguousarray(value) for name, value in arrays.items()}, directory / "arrays.safetensors"
         )
         meta = {"format_version": FORMAT_VERSION, "pool_size": self.pool_size, "record": self.record}
+        meta["layout"] = self.layout.method
         (directory / "selection.json").write_text(
             json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )

@@ -15,16 +15,19 @@ from datasets import Dataset, DatasetDict
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedder import Embedder, Fingerprint
 from itl_hf.embedding.layout import feature_directory
+from itl_hf.embedding.progress import bars_wanted
 from itl_hf.embedding.rows import RowKeys, row_keys
 from itl_hf.gp.preparation import Standardization
 from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resolve_acquisition
 from itl_hf.selection.assemble import Material, assemble, versions
 from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
+from itl_hf.selection.costs import token_costs
 from itl_hf.selection.defaults import resolve_model
 from itl_hf.selection.request import texts_for
 from itl_hf.selection.rows import KernelLike, RowSelection, check_count, select_rows
 from itl_hf.selection.selection import COLUMNS, Selection
 from itl_hf.selection.sources import Features
+from itl_hf.selection.umap_layout import LayoutName, check_layout
 from itl_hf.text import Row, as_dataset, as_targets, plain_text, row_format
 
 Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
@@ -48,6 +51,8 @@ class Selector:
         targets_embedder (`Embedder`, *optional*): another embedder for the targets, whose features can be compared with
             the pool's. Left out, it is `embedder`; gradients of both are then taken on predicted labels where the
             targets have no completions.
+        layout (`"pca"` or `"umap"`, *optional*, defaults to `"pca"`): the map in reports: principal components, or
+            UMAP, which shows groups that lie on top of each other there (extra `umap`; a minute for 20,000 rows).
         store (`str` or `PathLike`, *optional*): folder that keeps the features. With it, interrupted embedding
             continues where it was and the same rows are never embedded twice; without it, features live in memory for
             one call.
@@ -68,6 +73,7 @@ class Selector:
         target_noise_std: float | None = None,
         seed: int | None = None,
         targets_embedder: Embedder | None = None,
+        layout: LayoutName = "pca",
         store: str | os.PathLike[str] | None = None,
     ) -> None:
         self.embedder = embedder
@@ -78,6 +84,8 @@ class Selector:
         self.kernel, self.targets_embedder = kernel, targets_embedder
         self.standardize = getattr(embedder, "preparation", True) if standardize is True else standardize
         resolve_model(kernel, self.standardize)  # raises early
+        check_layout(layout)
+        self.layout: LayoutName = layout
         self.store = None if store is None else Path(store)
 
     def select(
@@ -108,6 +116,8 @@ class Selector:
             replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
             already_selected (`Sequence[int]`, *optional*): rows of the pool that the model was trained on before.
             costs (`str` or `Sequence[float]`, *optional*): what each row costs: a column of the pool, or the numbers.
+                Left out beside a `token_budget`, it is the row's tokens, completion included, by the embedder's
+                tokenizer.
             token_budget (`float`, *optional*): what all picks may cost together, see `select_rows`.
             groups (`str` or `Sequence`, *optional*): each row's group, such as its source: a column of the pool, or the
                 labels.
@@ -125,6 +135,9 @@ class Selector:
         check_count(num_examples, len(pool_data) - len(set(already_selected or ())) * (not replace), replace)
         _check_columns(pool_data, target_data)
         row_costs, row_groups = _column(pool_data, costs, "costs"), _column(pool_data, groups, "groups")
+        counted = token_budget is not None and costs is None
+        if counted:
+            row_costs = token_costs(pool_data, self.embedder)
         resolve_limits(num_examples, len(pool_data), row_costs, token_budget, row_groups, group_shares)
         material = self._embed_both(pool_data, target_data)
         limited = {
@@ -141,7 +154,11 @@ class Selector:
             "stop_when": None if stop_when is None else dataclasses.asdict(stop_when),
         }
         # For whoever selects again; numbers that were given directly are not repeated.
-        material.provenance["limits"] = {name: asked[name] for name, value in limited.items() if value is not None}
+        material.provenance["limits"] = {
+            name: asked[name]
+            for name, value in limited.items()
+            if value is not None and not (counted and name == "costs")
+        }
         rows = self._pick(material, num_examples, self.acquisition, replace, already_selected, **limited)
         more = None
         if all(value is None for value in limited.values()):
@@ -166,7 +183,7 @@ class Selector:
             standardize=self.standardize,
             replace=replace,
             already_selected=known,
-            progress=True,
+            progress=bars_wanted(),
             **texts_for(acquisition, material.pool, material.targets),
             **limited,
         )
@@ -181,11 +198,15 @@ class Selector:
         joined = rows.then(rest)
         return assemble(joined, material, functools.partial(self._extend, material, joined, replace, known))
 
-    def _embed_both(self, pool: Dataset, targets: Dataset) -> Material:
+    def works(self, pool: Dataset, targets: Dataset) -> tuple[Work, Work]:
+        """The pool's and the targets' rows, checked and hashed, each with its embedder; no model runs."""
         # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
         pool_embedder, target_embedder = self._embedders(targets)
         target_work = self._work(targets, "targets", target_embedder)
-        pool_work = self._work(pool, "pool", pool_embedder)
+        return self._work(pool, "pool", pool_embedder), target_work
+
+    def _embed_both(self, pool: Dataset, targets: Dataset) -> Material:
+        pool_work, target_work = self.works(pool, targets)
         if target_work.embedder.dimension != pool_work.embedder.dimension:
             raise ValueError(
                 f"features of the targets have {target_work.embedder.dimension} numbers and those of the pool "
@@ -200,7 +221,7 @@ class Selector:
             "targets_fingerprint": target_work.keys.hash,
             "versions": versions(),
         }
-        return Material(pool, targets, pool_features, target_features, provenance)
+        return Material(pool, targets, pool_features, target_features, provenance, self.layout)
 
     def _embedders(self, targets: Dataset) -> tuple[Embedder, Embedder]:
         """Those of the pool and of the targets; one may choose by what the targets hold."""
@@ -210,13 +231,13 @@ class Selector:
         chosen = self.embedder if choose is None else choose(targets)
         return chosen, chosen
 
-    def _work(self, dataset: Dataset, name: str, embedder: Embedder) -> _Work:
+    def _work(self, dataset: Dataset, name: str, embedder: Embedder) -> Work:
         try:
-            return _Work(dataset, name, embedder, embedder.fingerprint(), row_keys(dataset, embedder))
+            return Work(dataset, name, embedder, embedder.fingerprint(), row_keys(dataset, embedder))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
 
-    def _embed(self, work: _Work) -> Features:
+    def _embed(self, work: Work) -> Features:
         directory = None
         if self.store is not None:
             directory = feature_directory(self.store, work.fingerprint, work.keys.hash)
@@ -231,7 +252,7 @@ class Selector:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Work:
+class Work:
     """Rows to embed, checked, with what identifies the work."""
 
     dataset: Dataset
@@ -259,7 +280,7 @@ def _check_columns(pool: Dataset, targets: Dataset) -> None:
         raise ValueError(f"pool already has the columns {taken}, which a selection adds; rename or remove them first")
 
 
-def _warn_if_spans_differ(pool: _Work, targets: _Work) -> None:
+def _warn_if_spans_differ(pool: Work, targets: Work) -> None:
     """Points out that whole conversations are compared with prompts alone, which finds the rows without an answer."""
     spans = pool.fingerprint.get("span"), targets.fingerprint.get("span")
     if spans == ("whole", "whole") and plain_text(pool.dataset[0])[1] and not plain_text(targets.dataset[0])[1]:

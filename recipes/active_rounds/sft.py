@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from trl import SFTTrainer, get_peft_config
 
-from itl_hf import HiddenStates, attach
+from itl_hf import attach
 from itl_hf.cli.picking import parse
 from itl_hf.cli.rows import load_rows
 from recipes.offline_files import ensure
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> SFTTrainer:
         peft_config=get_peft_config(model),
     )
     # The embedder reads the trainer's own model: every round sees what was learned in the rounds before.
-    embedder = HiddenStates(trainer.model, tokenizer=trainer.processing_class, **picking.reading())
+    embedder = picking.build_embedder(trainer.model, tokenizer=trainer.processing_class)
     attach(
         trainer,
         picking.selector(embedder),

@@ -18,7 +18,7 @@ from accelerate.utils import release_memory
 from datasets import Dataset
 from trl import ModelConfig, SFTTrainer, get_peft_config
 
-from itl_hf import HiddenStates, Selection, attach
+from itl_hf import Selection, attach
 from itl_hf.cli.picking import SelectionArguments, parse
 from itl_hf.cli.rows import load_rows
 from recipes.offline_files import ensure
@@ -26,7 +26,7 @@ from recipes.offline_files import ensure
 
 def pick(picking: SelectionArguments, pool: Dataset, model: ModelConfig) -> Selection:
     """The rows that teach the untrained model most about the targets."""
-    embedder = HiddenStates(str(model.model_name_or_path), **picking.reading())
+    embedder = picking.build_embedder(str(model.model_name_or_path))
     targets = load_rows(str(picking.targets), picking.targets_split)
     selection = picking.selector(embedder).select(pool, targets, int(picking.num_examples or 0))
     return dataclasses.replace(selection, more=None)  # lets go of the embedder: no second model during training

@@ -84,8 +84,8 @@ def test_it_stops_when_little_is_left_to_learn(files, run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--token_budget", 9), "--token_budget and --costs_column go together"),
-        (("--max_group_share", 0.5), "--groups_column and --max_group_share go together"),
+        (("--costs", "cost"), "--costs goes with --token_budget"),
+        (("--max_group_share", 0.5), "--groups and --group_shares go together"),
         (("--noise_std", "loud"), "'loud' is neither `auto` nor a number"),
         (("--num_examples", "many"), "Invalid value for '--num_examples'"),
         (("--embedder", "tfidf"), "tfidf"),

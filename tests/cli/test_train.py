@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import json
 import os
@@ -112,6 +113,7 @@ def test_the_embedder_is_gone_when_the_trainer_is_built(config, monkeypatch):
     models, alive = [], []
     build_embedder, build_trainer = HiddenStates.__init__, trl.SFTTrainer.__init__
 
+    @functools.wraps(build_embedder)  # its arguments are looked up
     def noted(embedder, *args, **kwargs):
         build_embedder(embedder, *args, **kwargs)
         models.append(weakref.ref(embedder.backbone.model))
@@ -347,3 +349,33 @@ def test_two_processes(config, tmp_path, way):
         assert picked["num_picks"] == 8
     else:  # the first round sees the untrained model, later ones another history of steps
         assert picked["rounds"][0]["picks"] == picks_of(alone)[0].tolist()
+
+
+def test_any_embedder_and_its_options(config, files, tmp_path, seen):
+    changes = {"embedder": "gradients", "modules": "v_proj", "dimension": 64, "rank": 8, "labels": "predicted"}
+    trained(config(("layer",), **changes, order="gain"))
+    record = Selection.load(tmp_path / "out-put" / "selection").record
+    assert record["embedder"]["embedder"] == "gradients"
+    assert (record["embedder"]["dimension"], record["embedder"]["rank"]) == (64, 8)
+    assert record["arguments"]["modules"] == "v_proj"
+    with pytest.raises(ValueError, match="--layer is not an option of --embedder gradients"):
+        trained(config(**changes))
+    with pytest.raises(ValueError, match="--embedder must be one of hidden_states, gradients, sentence_encoder"):
+        trained(config(embedder="tfidf"))
+
+
+def test_a_dry_run_estimates_picking_and_trains_nothing(config, run, tmp_path, seen):
+    result = run("train", "--config", config(), "--dry_run", "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["command"], told["pool"]["rows"], told["targets"]["rows"]) == ("train", 24, 2)
+    assert seen == []
+    assert not (tmp_path / "out-put").exists()
+
+
+def test_json_of_a_training(config, run, tmp_path):
+    result = run("train", "--config", config(max_steps=1), "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["output_dir"] == str(tmp_path / "out-put")
+    assert told["steps"] == 1

@@ -8,10 +8,11 @@ from huggingface_hub import DatasetCard
 from typer.testing import CliRunner
 
 from itl_hf import Selection
+from itl_hf.cli.output import spoken
 from itl_hf.cli.push import push
 
 APP = typer.Typer(rich_markup_mode=None)
-APP.command()(push)
+APP.command()(spoken(push))
 
 
 def run(*arguments):

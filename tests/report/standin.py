@@ -16,6 +16,7 @@ class StandInLayout:
     targets: np.ndarray
     picks: np.ndarray
     explained: np.ndarray = field(default_factory=lambda: np.array([0.4, 0.1], dtype=np.float32))
+    method: str = "pca"
 
 
 @dataclass

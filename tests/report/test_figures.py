@@ -48,6 +48,20 @@ def test_few_targets_get_a_line_each_and_the_mean() -> None:
     assert [list(line.get_ydata()) for line in lines] == [[1.0, 0.5], [1.0, 0.25], [1.0, 0.375]]
 
 
+def test_a_map_by_umap_claims_no_shares() -> None:
+    layout = selection().layout
+    layout.method = "umap"
+    axes = map_figure(layout).axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("UMAP 1", "UMAP 2")
+
+
+def test_the_floor_is_drawn_on_average_and_at_each_target() -> None:
+    axes = variance_figure(np.array([[2.0, 1.0], [1.0, 0.5]]), np.array([0.5, 0.75])).axes[0]
+    assert list(axes.get_lines()[-1].get_ydata()) == [0.5, 0.5]  # mean of 0.25 and 0.75
+    ticks = [segment[0, 1] for segment in axes.collections[-1].get_segments()]
+    assert ticks == [0.25, 0.75]
+
+
 def test_many_targets_get_a_band() -> None:
     axes = variance_figure(np.ones((4, MAX_LINES + 1))).axes[0]
     assert len(axes.get_lines()) == 1

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
-import itl_hf.report.page as page
-from itl_hf.report import Table, write_report
+import itl_hf.report.svg as svg
+import itl_hf.report.text as text_of
+from itl_hf.report import Table, page, write_report
+from itl_hf.selection.screening import Copy, Duplicate, Screening
 from tests.report.standin import StandInSelection, selection
 
 HOSTILE = [
@@ -56,7 +61,14 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.pieces).split())
 
 
-def written(chosen: StandInSelection, tmp_path: Path, **options: object) -> str:
+def written(chosen: StandInSelection, tmp_path: Path, drawn: bool = False, **options: object) -> str:
+    """The page; with blanks for figures unless `drawn`, which takes a second."""
+    blank = dict.fromkeys(("map", "variance", "gain"), Markup("<svg></svg>"))
+    with contextlib.nullcontext() if drawn else mock.patch.object(page, "figures", return_value=blank):
+        return _written(chosen, tmp_path, **options)
+
+
+def _written(chosen: StandInSelection, tmp_path: Path, **options: object) -> str:
     return write_report(chosen, tmp_path / "report.html", **options).read_text(encoding="utf-8")  # type: ignore[arg-type]
 
 
@@ -76,7 +88,7 @@ def test_the_page_says_what_was_selected_and_how(tmp_path: Path) -> None:
 
 
 def test_nothing_is_loaded_from_anywhere(tmp_path: Path) -> None:
-    html = written(selection(), tmp_path)
+    html = written(selection(), tmp_path, drawn=True)
     assert not re.search(r"<script|<link|<iframe|@import|@font-face", html)
     for tag, attributes in Page(html).tags:
         for name, value in attributes.items():
@@ -87,7 +99,7 @@ def test_nothing_is_loaded_from_anywhere(tmp_path: Path) -> None:
 
 
 def test_links_inside_the_page_have_an_end_and_ids_are_unique(tmp_path: Path) -> None:
-    tags = Page(written(selection(), tmp_path, tables=[Table("T", ["a"], [["1"]])])).tags
+    tags = Page(written(selection(), tmp_path, drawn=True, tables=[Table("T", ["a"], [["1"]])])).tags
     ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     ends = [attributes.get("href") or attributes.get("xlink:href") or "" for _, attributes in tags]
@@ -127,7 +139,7 @@ def test_characters_that_hide_or_reorder_text_are_shown(tmp_path: Path) -> None:
 
 
 def test_text_that_cannot_be_encoded_is_shown() -> None:
-    assert page.visible("a\ud800b") == "a\ufffdb"
+    assert text_of.visible("a\ud800b") == "a\ufffdb"
 
 
 def test_right_to_left_and_other_scripts_are_left_alone(tmp_path: Path) -> None:
@@ -151,15 +163,15 @@ def test_picks_beyond_the_limit_are_counted_not_listed(tmp_path: Path) -> None:
 
 
 def test_long_texts_are_cut_and_say_so(tmp_path: Path) -> None:
-    html = written(selection(pick_texts=["x" * (page.MAX_CHARACTERS + 1234)]), tmp_path)
+    html = written(selection(pick_texts=["x" * (text_of.MAX_CHARACTERS + 1234)]), tmp_path)
     assert "(1,234 more characters)" in html
-    assert "x" * (page.MAX_CHARACTERS + 1) not in html
+    assert "x" * (text_of.MAX_CHARACTERS + 1) not in html
 
 
 def test_excerpts_show_where_prompts_of_one_kind_differ(tmp_path: Path) -> None:
     texts = [f"{'Do the following with these words. ' * 20} {word}" for word in ("apple", "pear")]
     html = written(selection(pick_texts=texts), tmp_path)
-    excerpts = re.findall(r'<span class="excerpt"[^>]*>([^<]*)</span>', html)
+    excerpts = re.findall(r'</span></span><span class="excerpt"[^>]*>([^<]*)</span>', html)
     assert excerpts[0].startswith("Do the following")
     assert excerpts[0].endswith("apple")
     assert excerpts[1].endswith("pear")
@@ -168,7 +180,69 @@ def test_excerpts_show_where_prompts_of_one_kind_differ(tmp_path: Path) -> None:
 def test_coverage_by_task_counts_picks(tmp_path: Path) -> None:
     text = Page(written(selection(tasks=["sums", "poems", "sums", "sums", "poems"]), tmp_path)).text
     assert "Picks by task" in text
-    assert "sums 3 poems 2" in text
+    assert "sums 3 60% poems 2 40%" in text
+
+
+def test_coverage_is_held_against_the_pool(tmp_path: Path) -> None:
+    chosen = selection(tasks=["sums", "poems", "sums", "sums", "poems"])
+    chosen.record["coverage"] = {"column": "task", "rows": {"news": 30, "sums": 8, "poems": 2}, "others": 0}
+    text = Page(written(chosen, tmp_path)).text
+    assert "sums 3 60% 20.0% poems 2 40% 5.0%" in text
+    assert "1 more in the pool, with 75% of its rows, gave no pick." in text
+
+
+def test_what_is_to_be_known_stands_first(tmp_path: Path) -> None:
+    chosen = selection(picks=40, pool=60)
+    copies = (Copy(1, int(chosen.indices[2]), 2, "exact"), Copy(2, 55, None, "near", 0.8))
+    chosen.record["screening"] = Screening(copies, (Duplicate(3, 0, "near", 0.75),), 2, 1).to_record()
+    chosen.record["undirected"] = True
+    chosen.gains[20:] = 1e-6
+    text = Page(written(chosen, tmp_path)).text
+    for said in (
+        "1 target is among the picks",
+        f"target 1 is row {chosen.indices[2]} of the pool, pick 3 : word for word",
+        "target 2 is row 55 of the pool: nearly (80%)",
+        "pick 4 says what pick 1 says: nearly (75%)",
+        "The last 20 of the 40 picks tell less than 1%",
+        "had lost its direction",
+    ):
+        assert said in text, said
+    assert text.index("1 target is among") < text.index("Map Each point")
+
+
+def test_a_clean_selection_says_what_was_looked_for_and_an_old_one_that_nothing_was(tmp_path: Path) -> None:
+    chosen = selection()
+    assert "made by an earlier version, which did not look" in Page(written(chosen, tmp_path)).text
+    chosen.record["screening"] = Screening().to_record()
+    assert "Nothing was found." in Page(written(chosen, tmp_path)).text
+
+
+def test_a_pick_names_the_targets_that_it_serves(tmp_path: Path) -> None:
+    chosen = selection(picks=2, targets=2)
+    chosen.target_variance = np.array([[2.0, 1.0], [1.0, 1.0], [1.0, 0.25]])
+    html = written(chosen, tmp_path)
+    assert '<a href="#target-0">target 0</a>: took 50% of its variance' in html
+    assert '<a href="#target-1">target 1</a>: took 75% of its variance' in html
+    assert '<a href="#pick-2">pick 2</a> (75%)' in html
+
+
+def test_targets_out_of_reach_have_a_section(tmp_path: Path) -> None:
+    chosen = selection(targets=3)
+    chosen.irreducible = np.array([0.0, 0.0, 0.9 * 2])
+    chosen.target_variance[:, 2] = 2.0
+    text = Page(written(chosen, tmp_path)).text
+    assert "This pool cannot teach 1 target: 2." in text
+    assert "target 2 : this pool cannot teach it; 100% left, 90% irreducible" in text
+
+
+def test_of_very_many_targets_some_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MAX_TARGETS", 3)
+    chosen = selection(targets=9)
+    chosen.reach[:] = 0.9
+    chosen.irreducible = chosen.target_variance[0] * ([0.0] * 8 + [0.9])
+    html = written(chosen, tmp_path)
+    assert re.findall(r'id="target-(\d)"', html) == ["0", "1", "8"]
+    assert "3 of 9 are listed" in Page(html).text
 
 
 def test_pools_without_a_group_column_have_no_such_section(tmp_path: Path) -> None:
@@ -176,15 +250,15 @@ def test_pools_without_a_group_column_have_no_such_section(tmp_path: Path) -> No
 
 
 def test_figures_follow_the_theme(tmp_path: Path) -> None:
-    html = written(selection(), tmp_path)
-    assert html.count("<svg") == 6  # three figures, each for desk and phone
-    for color in page._THEME:
+    html = written(selection(), tmp_path, drawn=True)
+    assert html.count('<svg role="img"') == 6  # three figures, each for desk and phone
+    for color in svg.THEME:
         assert color not in html
     assert "prefers-color-scheme: dark" in html
 
 
 def test_the_same_selection_gives_the_same_page(tmp_path: Path) -> None:
-    assert written(selection(), tmp_path) == written(selection(), tmp_path)
+    assert written(selection(), tmp_path, drawn=True) == written(selection(), tmp_path, drawn=True)
 
 
 def test_a_failed_report_leaves_the_old_one(tmp_path: Path) -> None:
@@ -193,7 +267,7 @@ def test_a_failed_report_leaves_the_old_one(tmp_path: Path) -> None:
     broken = selection()
     broken.gains = np.array(["no number"])
     with pytest.raises((TypeError, ValueError)):
-        written(broken, tmp_path)
+        written(broken, tmp_path, drawn=True)
     assert (tmp_path / "report.html").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 

@@ -196,6 +196,20 @@ class Gradients:
         """`"float16"` for rows of unit length, which costs less than the sketch's own noise; else `"float32"`."""
         return "float16" if self.normalize else "float32"
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """What rows are read with."""
+        return self.language_model.tokenizer
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens in a batch; less than what was given where memory ran out."""
+        return self._batches.batch_tokens
+
+    def token_counts(self, rows: Sequence[Row]) -> list[int]:
+        """Tokens that the model reads of each row."""
+        return self.language_model.token_counts(rows)
+
     def coverage(self) -> float:
         """Share of the model's parameters whose gradients the features hold."""
         return coverage(self.model, self.layers)

@@ -1,0 +1,42 @@
+"""`itl-hf diagnose`: what became of each target, what the pool cannot teach, what to know before training."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.output import Outcome
+from itl_hf.cli.saved import SelectionArgument, saved_selection
+
+if TYPE_CHECKING:
+    from itl_hf.selection.diagnosis import Diagnosis
+
+
+def diagnose(
+    selection: SelectionArgument,
+    rows: Annotated[int, typer.Option("--rows", help="Targets to show, the worst first; 0 for all.")] = 30,
+    config: ConfigOption = None,
+) -> Outcome:
+    """Say what a selection could not do: targets that the pool cannot teach, copies, picks that tell nothing."""
+    if rows < 0:
+        raise typer.BadParameter(f"--rows must be 0 or more, got {rows}")
+    diagnosis = saved_selection(selection).diagnose()
+    notes = [f"Note: {notice.text}" for notice in diagnosis.notices]
+    return Outcome("\n".join([diagnosis.summary(), *notes, "", diagnosis.table(rows or None)]), _facts(diagnosis))
+
+
+def _facts(diagnosis: Diagnosis) -> dict[str, Any]:
+    return {
+        "picks": diagnosis.picks,
+        "pool_size": diagnosis.pool_size,
+        "variance_left": diagnosis.left,
+        "whole_pool": diagnosis.whole_pool,
+        "exact": diagnosis.exact,
+        "unteachable": [target.target for target in diagnosis.unteachable],
+        "far": [target.target for target in diagnosis.far],
+        "notices": [dataclasses.asdict(notice) for notice in diagnosis.notices],
+        "targets": [dataclasses.asdict(target) | {"verdict": target.verdict} for target in diagnosis.targets],
+    }

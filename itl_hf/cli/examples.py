@@ -1,0 +1,62 @@
+"""What people type: the examples under `--help` and in `docs/command_line.md`. Tests parse each of them."""
+
+from __future__ import annotations
+
+import textwrap
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "embed": (
+        ("how long would it take, and would it fit?", "itl-hf embed pool.jsonl --store features --dry_run"),
+        ("embed once, select as often as you like", "itl-hf embed pool.jsonl --store features"),
+        ("a Hub dataset, with gradients of two kinds of layers", "itl-hf embed allenai/tulu-3-sft-mixture "
+         "--store features --embedder gradients --modules v_proj,down_proj"),
+        ("eight processes", "torchrun --nproc_per_node 8 -m itl_hf embed pool.jsonl --store features"),
+    ),
+    "select": (
+        ("a thousand rows for your prompts", "itl-hf select --pool pool.jsonl --targets prompts.jsonl "
+         "--num_examples 1000 --output_dir selected"),
+        ("with stored features and a report", "itl-hf select --pool pool.jsonl --targets prompts.jsonl "
+         "--num_examples 1000 --store features --output_dir selected --report report.html"),
+        ("as many rows as 200,000 tokens pay for", "itl-hf select --pool pool.jsonl --targets prompts.jsonl "
+         "--num_examples 5000 --token_budget 200000 --output_dir selected"),
+        ("options from a file, one of them changed", "itl-hf select --config select.yaml --num_examples 500"),
+        ("for a script", "itl-hf select --config select.yaml --json --quiet"),
+    ),
+    "report": (
+        ("a page to read, print or send", "itl-hf report selected --path report.html"),
+        ("of a selection on the Hub", "itl-hf report me/my-subset"),
+    ),
+    "diagnose": (
+        ("what the pool cannot teach", "itl-hf diagnose selected"),
+        ("all targets, for a script", "itl-hf diagnose selected --rows 0 --json"),
+    ),
+    "push": (
+        ("see what would be published", "itl-hf push selected me/my-subset --preview preview"),
+        ("publish", "itl-hf push selected me/my-subset --private"),
+    ),
+    "train": (
+        ("pick once, then train", "itl-hf train --config run.yaml --targets prompts.jsonl --num_examples 1000"),
+        ("pick anew before every epoch", "itl-hf train --config run.yaml --targets prompts.jsonl "
+         "--examples_per_round 256"),
+        ("on a selection made before", "itl-hf train --config run.yaml --selection selected"),
+    ),
+    "explore": (
+        ("look at it in the browser", "itl-hf explore selected --pool pool.jsonl --store features"),
+        ("what one has that another lacks", "itl-hf explore selected --compare other"),
+        ("as a folder to upload as a Space", "itl-hf explore selected --space space"),
+    ),
+}  # fmt: skip
+
+
+def wrapped(words: str, indent: str = "") -> list[str]:
+    """A command in lines of at most 78 columns, as a shell reads them."""
+    wrap = textwrap.TextWrapper(76, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
+    *most, last = wrap.wrap(words)
+    return [*(f"{line} \\" for line in most), last]
+
+
+def epilog(command: str) -> str | None:
+    """The examples of a command as they stand under its `--help`."""
+    lines = [line for why, words in EXAMPLES.get(command, ()) for line in (f"  # {why}", *wrapped(words, "  "))]
+    # \b keeps the lines as they are.
+    return "\b\n" + "\n".join(["Examples:", *lines]) if lines else None

@@ -1,0 +1,134 @@
+"""What every command says and where: results on stdout, as text or as one JSON object; all else on stderr.
+
+A command returns an `Outcome`; `spoken` gives it the options `--json`, `--quiet` and `--verbose` and does the talking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import json as json_format
+import logging
+import os
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="The result as one JSON object on stdout, all else on stderr.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no notes of libraries.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say what is done, and where in the code an error comes from.")
+]
+SHARED = {"json": JsonOption, "quiet": QuietOption, "verbose": VerboseOption}
+
+#: Exit statuses, as `docs/command_line.md` explains them.
+DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+#: What users can mend: the input, the options, what is installed.
+MISTAKES = (
+    *(ValueError, TypeError, ImportError),
+    *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError),
+)
+_QUIET = {
+    **dict.fromkeys(("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"), "1"),
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did.
+
+    Args:
+        text (`str`): for people.
+        facts (`dict`): for machines, JSON types.
+    """
+
+    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def spoken(command: Callable[..., Outcome | None]) -> Callable[..., None]:
+    """The command with the options of `SHARED` behind its own; what it returns is printed as they say."""
+
+    @functools.wraps(command)
+    def run(*, json: bool = False, quiet: bool = False, verbose: bool = False, **options: Any) -> None:
+        with speaking(command.__name__, json=json, quiet=quiet, verbose=verbose) as say:
+            say(command(**options))
+
+    hints = typing.get_type_hints(command, include_extras=True)
+    own = [one.replace(annotation=hints[name]) for name, one in inspect.signature(command).parameters.items()]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in SHARED.items()
+    ]
+    run.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+    run.__annotations__ = {**hints, **SHARED, "return": None}
+    return run
+
+
+@contextlib.contextmanager
+def speaking(name: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator[Callable[[Outcome | None], None]]:
+    """While a command works: bars and notes as asked for; yields what prints its outcome.
+
+    With `json`, whatever a library prints goes to stderr, and an error becomes a JSON object, too.
+    """
+    stdout = sys.stdout
+    said: list[Outcome | None] = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_environment(_QUIET if quiet else {}))
+        if verbose:
+            logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        if json:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        try:
+            yield said.append
+        except Exception as error:
+            if json:
+                print(json_format.dumps({"command": name, "error": _sentence(error)}), file=stdout)
+            if verbose and not isinstance(error, typer.Exit):
+                traceback.print_exc()
+            raise
+    for outcome in said:
+        if outcome is not None:
+            facts = {"command": name, **outcome.facts}
+            typer.echo(json_format.dumps(facts, ensure_ascii=False) if json else outcome.text)
+
+
+def exit_status(error: BaseException) -> int:
+    """2 for what users can mend, 1 for work that failed: no connection, no memory, no room on the disk."""
+    return MISTAKE if isinstance(error, MISTAKES) else FAILED
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has used, in bytes; `None` where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _sentence(error: Exception) -> str:
+    return str(getattr(error, "message", None) or error or type(error).__name__)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,26 @@
+"""`itl-hf report`: the page of a selection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.output import Outcome
+from itl_hf.cli.saved import SelectionArgument, saved_selection
+
+
+def report(
+    selection: SelectionArgument,
+    path: Annotated[Path, typer.Option("--path", "--output", "-o", help="File to write.")] = Path("report.html"),
+    title: Annotated[str | None, typer.Option("--title", help="Heading; made from the numbers if left out.")] = None,
+    max_picks: Annotated[int, typer.Option("--max_picks", help="Picks that are listed with their text.")] = 200,
+    config: ConfigOption = None,
+) -> Outcome:
+    """Write the report of a selection: one HTML file that loads nothing, to read, print or send."""
+    import itl_hf.report.page  # noqa: F401  (a missing extra is named before anything is loaded)
+
+    written = saved_selection(selection).report(path, title=title, max_picks=max_picks)
+    return Outcome(f"report at {written}", {"path": str(written), "bytes": written.stat().st_size})

@@ -1,0 +1,90 @@
+"""Figures as SVG inside a page: they scale with it and take its colours, light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from itl_hf.report.figures import FAINT, GRID, INK, PAPER, gain_figure, map_figure, variance_figure, variance_left
+
+if TYPE_CHECKING:
+    from itl_hf.selection.selection import Selection
+
+THEME = {INK: "var(--ink)", FAINT: "var(--faint)", GRID: "var(--line)", PAPER: "var(--paper)"}
+#: A small curve is as wide as a word: more points than this would lie on each other.
+SPARK_POINTS = 40
+
+
+def figures(selection: Selection) -> dict[str, Markup]:
+    """Map, variance and gain, each twice: the style sheet shows the wide one or, on a phone, the narrow one."""
+    left = variance_left(selection.target_variance)[-1].mean()
+    makers: dict[str, tuple[str, Callable[[bool], Figure]]] = {
+        "map": (
+            "Map of the pool's rows, the targets and the picks in two dimensions.",
+            lambda narrow: map_figure(selection.layout, pool_size=selection.pool_size, narrow=narrow),
+        ),
+        "variance": (
+            f"Variance left at the targets against rows picked: from 100% to {left:.0%} on average.",
+            lambda narrow: variance_figure(selection.target_variance, selection.irreducible, narrow=narrow),
+        ),
+        "gain": (
+            "Information gained by each pick, in the order picked.",
+            lambda narrow: gain_figure(selection.gains, narrow=narrow),
+        ),
+    }
+    return {
+        name: Markup('<div class="at-desk">{}</div><div class="on-phone">{}</div>').format(
+            inline_svg(make(False), f"{name}-wide", description), inline_svg(make(True), f"{name}-narrow", description)
+        )
+        for name, (description, make) in makers.items()
+    }
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> Markup:
+    """A figure as an SVG element that scales with the page and takes its text and background colours from it.
+
+    Args:
+        figure (`Figure`): made with the colours of `itl_hf.report.figures`.
+        name (`str`): unique in the page; ids inside the SVG start with it.
+        description (`str`): what the picture shows, for those who cannot see it.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "savefig.dpi": 200}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for side in ("height", "width"):
+        svg = re.sub(rf'(<svg[^>]*?) {side}="[^"]*"', r"\1", svg, count=1)
+    # Several SVGs share one document: equal ids would let one picture use another's shapes.
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    for color, variable in THEME.items():
+        svg = svg.replace(color, variable)
+    label = Markup('<svg role="img" aria-label="{}"').format(description)
+    return Markup(svg.replace("<svg", label, 1))
+
+
+def sparkline(left: np.ndarray, floor: float) -> Markup:
+    """One target's variance against picks as a curve the size of a word, with its irreducible floor dashed.
+
+    Args:
+        left (`np.ndarray`): (n + 1,) shares of the variance before any pick.
+        floor (`float`): the share that no pick can remove.
+    """
+    places = np.unique(np.linspace(0, len(left) - 1, min(SPARK_POINTS, len(left))).round().astype(int))
+    across = 100 * places / max(1, len(left) - 1)
+    down = 26 - 24 * np.clip(left[places], 0, 1)
+    points = " ".join(f"{x:.0f},{y:.1f}" for x, y in zip(across, down, strict=True))
+    base = 26 - 24 * min(max(floor, 0.0), 1.0)
+    return Markup(
+        '<svg class="spark" viewBox="0 0 100 28" preserveAspectRatio="none" aria-hidden="true">'
+        '<path class="floor" d="M0 {base}H100"/><polyline points="{points}"/></svg>'
+    ).format(base=f"{base:.1f}", points=points)
