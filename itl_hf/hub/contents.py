@@ -49,7 +49,7 @@ def write_contents(
     (directory / "pictures").mkdir()
     pictures = {
         "map": map_figure(selection.layout, pool_size=selection.pool_size),
-        "variance": variance_figure(selection.target_variance),
+        "variance": variance_figure(selection.target_variance, selection.irreducible),
     }
     for name, figure in pictures.items():
         figure.savefig(directory / "pictures" / f"{name}.png", dpi=DOTS_PER_INCH)
