@@ -130,7 +130,8 @@ def built_version(installed: Path) -> str:
 
 
 def test_every_command(call, home):
-    commands = set(re.findall(r"^  (\w+) ", call("--help", json_wanted=False).split("Commands:")[1], re.MULTILINE))
+    listed = call("--help", json_wanted=False).split("Commands:\n")[1].split("\n\n")[0]
+    commands = set(re.findall(r"^  (\w+) ", listed, re.MULTILINE))
     model, store = ("--model", "model"), ("--store", "features")
     assert call("embed", "pool.jsonl", *model, *store, "--dry_run")["missing_rows"] == 24
     assert call("embed", "pool.jsonl", *model, *store)["rows"] == 24
