@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -46,7 +47,9 @@ _MOVE = """(key) => new Promise((resolve) => {
 def measure(made: Made, pictures: Path | None = None) -> dict[str, Any]:
     """Seconds and milliseconds of what a visitor waits for."""
     page = serve(gather(made.selection, pool=made.pool, store=made.store))
-    found: dict[str, Any] = {"rows": len(made.pool), "picks": len(made.selection)}
+    found: dict[str, Any] = {"rows": len(made.pool), "picks": len(made.selection), "processors": os.cpu_count()}
+    # Of other work too: what stands below was measured in that company.
+    found["load_average"] = round(os.getloadavg()[0], 1)
     try:
         with browser() as started:
             firsts = []
