@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.output import Outcome
+from itl_hf.cli.saved import SelectionArgument, saved_selection
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
 def explore(
-    selection: Annotated[Path, typer.Argument(metavar="SELECTION", help="Folder that `itl-hf select` wrote.")],
+    selection: SelectionArgument,
     compare: Annotated[
-        Path | None, typer.Option("--compare", help="Another selection: what one has that the other lacks.")
+        str | None, typer.Option("--compare", help="Another selection: what one has that the other lacks.")
     ] = None,
     pool: Annotated[
         str | None,
@@ -45,7 +47,7 @@ def explore(
         bool, typer.Option("--include_targets", help="With --space: put the target prompts in, which may be private.")
     ] = False,
     config: ConfigOption = None,
-) -> None:
+) -> Outcome | None:
     """Look at a selection in the browser: the map, each target, what was picked for it; drop rows and select again.
 
     Nothing leaves this machine. Stop with Ctrl-C.
@@ -56,21 +58,19 @@ def explore(
         raise typer.BadParameter("--include_targets goes with --space; served from here, targets are always shown")
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf.report import explorer
-    from itl_hf.selection.selection import Selection
 
-    loaded = Selection.load(selection)
-    other = None if compare is None else Selection.load(compare)
+    loaded = saved_selection(selection)
     if space is not None:
         from itl_hf.hub.space import write_space
 
         folder = write_space(loaded, space, include_targets=include_targets)
-        typer.echo(f"written to {folder}, nothing published; read its README.md, then: hf upload --repo-type space ...")
-        return
+        words = f"written to {folder}, nothing published; read its README.md, then: hf upload --repo-type space ..."
+        return Outcome(words, {"path": str(folder)})
     explored = explorer.gather(
         loaded,
-        name=selection.name,
-        compare=other,
-        compare_name="" if compare is None else compare.name,
+        name=Path(selection).name,
+        compare=None if compare is None else saved_selection(compare),
+        compare_name="" if compare is None else Path(compare).name,
         pool=_rows(pool, pool_split, pool_config),
         store=store,
     )
@@ -79,6 +79,7 @@ def explore(
     page = explorer.serve(explored, host=host, port=port, inbrowser=open_browser)
     typer.echo(f"exploring {selection} at {page.local_url} (Ctrl-C to stop)")
     page.block_thread()
+    return None
 
 
 def _rows(name: str | None, split: str, config: str | None) -> Dataset | None:

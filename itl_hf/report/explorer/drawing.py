@@ -14,7 +14,7 @@ import numpy as np
 from itl_hf.report.explorer.comparison import Comparison, places_on_map
 from itl_hf.report.explorer.rows import excerpt, text_of
 from itl_hf.report.figures import variance_left
-from itl_hf.report.page import visible
+from itl_hf.report.text import visible
 
 if TYPE_CHECKING:
     from itl_hf.report.explorer.explored import Explored

@@ -22,7 +22,7 @@ from itl_hf.report.explorer.export import write_files
 from itl_hf.report.explorer.rows import group_column, group_names
 from itl_hf.report.explorer.session import Filters, Session, act, choose_target, reselect, set_filters
 from itl_hf.report.explorer.view import View, summary, target_names, view
-from itl_hf.report.page import visible
+from itl_hf.report.text import visible
 
 if TYPE_CHECKING:
     from itl_hf.report.explorer.explored import Explored

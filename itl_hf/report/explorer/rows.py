@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from itl_hf.report.page import GROUP_COLUMNS
+from itl_hf.selection import coverage
 from itl_hf.text import plain_text
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def group_column(selection: Selection) -> str | None:
     """The column that names where a row comes from: that of the selection's limits, or one with a usual name."""
     columns = selection.dataset.column_names
     asked = (selection.record.get("limits") or {}).get("groups")
-    return next((name for name in (asked, *GROUP_COLUMNS) if name in columns), None)
+    return coverage.group_column(columns, asked)
 
 
 def group_names(selection: Selection) -> list[str]:

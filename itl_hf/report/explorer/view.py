@@ -13,7 +13,8 @@ from itl_hf.report.explorer import drawing
 from itl_hf.report.explorer.comparison import Comparison, compare, counts
 from itl_hf.report.explorer.nearest import nearest_picks
 from itl_hf.report.explorer.rows import cut, excerpt, group_column, matching, text_of
-from itl_hf.report.page import METHODS, visible
+from itl_hf.report.sections import METHODS
+from itl_hf.report.text import visible
 from itl_hf.selection.diagnosis import WORDS, diagnose
 
 if TYPE_CHECKING:
