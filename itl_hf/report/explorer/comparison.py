@@ -92,7 +92,9 @@ def places_on_map(layout: Layout, first: Selection, second: Selection, matched: 
 
 
 def _same_axes(first: Selection, second: Selection) -> bool:
-    """Axes follow from the pool's prepared features alone."""
+    """Principal axes follow from the pool's prepared features alone."""
+    if {first.layout.method, second.layout.method} != {"pca"}:
+        return False
     return all(first.record.get(name) == second.record.get(name) for name in ("embedder", "standardize"))
 
 

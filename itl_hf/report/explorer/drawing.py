@@ -30,7 +30,8 @@ def points(explored: Explored) -> dict[str, Any]:
 
     Returns:
         `dict`: `pool` (base64 of little-endian uint16 x, y, x, y...), `rows` (base64 of uint32 row numbers; `None`
-        where every row is drawn), `targets` (x, y, words), `explained` (two shares).
+        where every row is drawn), `targets` (x, y, words), `explained` (two shares;
+        `None` for UMAP, whose axes mean nothing).
     """
     layout = explored.selection.layout
     low, span = _frame(layout)
@@ -44,7 +45,7 @@ def points(explored: Explored) -> dict[str, Any]:
                 zip(_steps(layout.targets, low, span), explored.selection.targets, strict=True)
             )
         ],
-        "explained": [round(float(share), 3) for share in layout.explained],
+        "explained": None if layout.method != "pca" else [round(float(share), 3) for share in layout.explained],
     }
 
 

@@ -146,7 +146,9 @@ def _assembled(explored: Explored, rows: RowSelection, closed: np.ndarray) -> Se
     assert pool is not None
     left = rows.target_variance[-1]
     limits = {**(before.record.get("pool_limits") or {}), "measured_before_dropping": int(closed.sum())}
-    record = before.record | rows.record | {"pool_limits": limits, "dropped_rows": np.flatnonzero(closed).tolist()}
+    # Nobody has looked for copies among these picks.
+    kept = {name: value for name, value in before.record.items() if name != "screening"}
+    record = kept | rows.record | {"pool_limits": limits, "dropped_rows": np.flatnonzero(closed).tolist()}
     return replace(
         before,
         dataset=picked_rows(pool, rows),
@@ -171,9 +173,12 @@ def _places(before: Selection, rows: RowSelection) -> np.ndarray:
     if not known.all():
         sample = np.linspace(0, len(layout.pool) - 1, min(FIT_ROWS, len(layout.pool))).astype(np.int64)
         features = rows.pool.rows(layout.pool_rows[sample].tolist()).numpy()  # (S, d)
+        strangers = rows.pool.rows(rows.indices[~known].tolist()).numpy()
+        if layout.method != "pca":  # UMAP's map is no formula: beside the nearest row that is drawn
+            found[~known] = layout.pool[sample[(strangers @ features.T).argmax(1)]]
+            return found
         centre = features.mean(0)
         # The map is affine in prepared features, so that least squares give it back.
         axes, *_ = np.linalg.lstsq(features - centre, layout.pool[sample] - layout.pool[sample].mean(0), rcond=None)
-        strangers = rows.pool.rows(rows.indices[~known].tolist()).numpy()
         found[~known] = (strangers - centre) @ axes + layout.pool[sample].mean(0)
     return found

@@ -28,6 +28,8 @@ def test_dropped_rows_are_not_picked_and_the_picks_before_them_stay(explored, ma
     assert not set(dropped) & set(again.indices.tolist())
     np.testing.assert_array_equal(again.indices[:4], made.selection.indices[:4])
     assert again.record["dropped_rows"] == sorted(dropped)
+    assert made.selection.screening is not None
+    assert again.screening is None
 
 
 def test_the_picks_are_those_of_a_pool_without_the_rows(tmp_path):
@@ -89,6 +91,14 @@ def test_rows_outside_the_drawn_sample_find_their_place(explored, made):
     thin = dataclasses.replace(explored, selection=dataclasses.replace(made.selection, layout=sparse))
     again = select_again(thin, [])
     np.testing.assert_allclose(again.layout.picks, layout.picks, atol=1e-4)
+
+
+def test_on_a_umap_map_they_lie_at_a_row_that_is_drawn(explored, made):
+    layout = made.selection.layout
+    sparse = dataclasses.replace(layout, pool=layout.pool[::2], pool_rows=layout.pool_rows[::2], method="umap")
+    thin = dataclasses.replace(explored, selection=dataclasses.replace(made.selection, layout=sparse))
+    drawn = {tuple(place) for place in sparse.pool.tolist()}
+    assert all(tuple(place) in drawn for place in select_again(thin, []).layout.picks.tolist())
 
 
 def test_what_comes_out_is_a_selection_like_any_other(explored, made, tmp_path):

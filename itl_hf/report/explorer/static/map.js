@@ -85,7 +85,8 @@ function draw() {
   if (spot) { disc(left(spot[0]), top(spot[1]), 9, null, paper, 5); disc(left(spot[0]), top(spot[1]), 9, null, ink, 2); }
   context.fillStyle = color("--itl-faint") || ink;
   context.font = "12px system-ui, sans-serif";
-  context.fillText(`principal components 1 and 2: ${Math.round(100 * points.explained[0])}% and ${Math.round(100 * points.explained[1])}% of the pool's variance`, 10, height - 9, width - 20);
+  const axes = points.explained === null ? "UMAP: near is alike, far says little" : `principal components 1 and 2: ${Math.round(100 * points.explained[0])}% and ${Math.round(100 * points.explained[1])}% of the pool's variance`;
+  context.fillText(axes, 10, height - 9, width - 20);
   if (!element.dataset.drawn) performance.mark("itl-first-map"); // for whoever measures
   element.dataset.drawn = `${count} points, ${visible} picks`;
 }
