@@ -78,6 +78,8 @@ def serve(explored: Explored, *, host: str = "127.0.0.1", port: int | None = Non
     page = build(explored, Path(folder.name))
     weakref.finalize(page, folder.cleanup)
     launch = {"server_name": host, "server_port": port, "share": False, "ssr_mode": False, "quiet": True}
+    # Without Gradio's call to itself, which gives up after 3 seconds on a busy machine, or behind a proxy.
+    launch["_frontend"] = False
     page.launch(prevent_thread_lock=True, **launch | look() | options)
     return page
 
