@@ -127,8 +127,10 @@ class Bench:
         prompts = self.rows.bank.select(self.rows.target_rows(pool.shares, cell.seed))
         reads_texts = method.options["acquisition"] in FEATURELESS - {"random"}
         texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(pool.numbers)]
-        words = {"texts": texts, "target_texts": [(row["prompt"], "") for row in prompts]} if reads_texts else {}
-        draws = {"seed": cell.seed} if method.options["acquisition"] in DRAWS else {}
+        words: dict[str, Any] = (
+            {"texts": texts, "target_texts": [(row["prompt"], "") for row in prompts]} if reads_texts else {}
+        )
+        draws: dict[str, Any] = {"seed": cell.seed} if method.options["acquisition"] in DRAWS else {}
         rows, bank = self._arrays(cell.features)
         found = select_rows(
             rows[pool.numbers],
@@ -138,7 +140,8 @@ class Bench:
             **words,
             **draws,
         )
-        return pool.numbers[found.indices]
+        picks: np.ndarray = pool.numbers[found.indices]
+        return picks
 
     def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         # Acquisitions that read no features are measured under some, which changes none of their picks.
@@ -202,7 +205,8 @@ class Bench:
         )
 
     def _of_task(self, pool: Variant, task: str) -> np.ndarray:
-        return pool.numbers[self._tasks[pool.numbers] == task]
+        numbers: np.ndarray = pool.numbers[self._tasks[pool.numbers] == task]
+        return numbers
 
 
 def _mean(records: Sequence[Record], column: str, shares: Mapping[str, int] | None = None) -> float | None:

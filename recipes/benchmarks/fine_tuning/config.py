@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,12 @@ class Config:
         unknown = sorted(set(given) - {each.name for each in fields(cls)})
         if unknown:
             raise ValueError(f"{path}: unknown keys {unknown}; known: {[each.name for each in fields(cls)]}")
-        parsers = {
+        parsers: dict[str, Callable[[Any], Any]] = {
             "methods": lambda entries: [Method.parse(entry) for entry in entries],
             "training": lambda entry: Training(**entry),
             "sizes": lambda entry: Sizes(**entry),
         }
-        return cls(**{key: parsers.get(key, lambda value: value)(value) for key, value in given.items()})
+        return cls(**{key: parsers[key](value) if key in parsers else value for key, value in given.items()})
 
     def only(self, names: Sequence[str]) -> Config:
         """The same with these methods.

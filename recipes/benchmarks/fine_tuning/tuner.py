@@ -12,11 +12,13 @@ import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from itl_hf.text import RowTokenizer
 
@@ -73,8 +75,10 @@ class Tuner:
         self.training = training
         self.tokenize = RowTokenizer(AutoTokenizer.from_pretrained(model_name_or_path), max_length=training.max_length)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.lower = AutoModel.from_pretrained(model_name_or_path, dtype=torch.float32).to(self.device).eval()
-        self.model = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=torch.float32).to(self.device)
+        self.lower: Any = AutoModel.from_pretrained(model_name_or_path, dtype=torch.float32)
+        self.lower.to(self.device).eval()
+        self.model: Any = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=torch.float32)
+        self.model.to(self.device)
         first = round(training.first_layer * len(self.lower.layers))
         self.lower.layers, self.lower.norm = self.lower.layers[:first], nn.Identity()
         self.model.model.layers = self.model.model.layers[first:]
@@ -104,7 +108,7 @@ class Tuner:
         weights = [weight for weight in adapted.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=training.learning_rate, weight_decay=0.0)
         steps = training.epochs * -(-len(rows) // training.batch_size)
-        schedule = get_linear_schedule_with_warmup(optimizer, 0, steps)
+        schedule = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
         examples = self.examples(rows)
         for _ in range(training.epochs):
             order = rng.sample(examples, len(examples))
@@ -112,7 +116,7 @@ class Tuner:
                 batch = order[start : start + training.batch_size]
                 logits = self._logits(batch)
                 labels = torch.cat([example.labels for example in batch])
-                nn.functional.cross_entropy(logits, labels).backward()
+                torch.autograd.backward(nn.functional.cross_entropy(logits, labels))
                 nn.utils.clip_grad_norm_(weights, 1.0)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -143,8 +147,8 @@ class Tuner:
     @torch.no_grad()
     def _embed(self, rows: list[Row]) -> list[Example]:
         tokens = self.tokenize(rows)
-        for row, ids in zip(rows, tokens, strict=True):
-            if ids.prompt_length == len(ids.input_ids):
+        for row, each in zip(rows, tokens, strict=True):
+            if each.prompt_length == len(each.input_ids):
                 raise ValueError(f"nothing of a response is left within {self.training.max_length} tokens: {row}")
         lengths = [len(each.input_ids) for each in tokens]
         flat = torch.tensor([[number for each in tokens for number in each.input_ids]], device=self.device)
