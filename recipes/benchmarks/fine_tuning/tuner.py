@@ -76,9 +76,9 @@ class Tuner:
         self.tokenize = RowTokenizer(AutoTokenizer.from_pretrained(model_name_or_path), max_length=training.max_length)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.lower: Any = AutoModel.from_pretrained(model_name_or_path, dtype=torch.float32)
-        self.lower.to(self.device).eval()  # type: ignore[arg-type]  # a decorated method
+        self.lower.to(self.device).eval()
         self.model: Any = AutoModelForCausalLM.from_pretrained(model_name_or_path, dtype=torch.float32)
-        self.model.to(self.device)
+        self.model.to(self.device)  # type: ignore[arg-type]  # a decorated method
         first = round(training.first_layer * len(self.lower.layers))
         self.lower.layers, self.lower.norm = self.lower.layers[:first], nn.Identity()
         self.model.model.layers = self.model.model.layers[first:]
