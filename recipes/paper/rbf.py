@@ -1,0 +1,135 @@
+"""The paper's first figure: where ITL looks when it wants to know a function in one place and may ask in another.
+
+    pip install -e ".[report]"
+    python -m recipes.paper.rbf          # results/rbf.csv and rbf.png, a few seconds
+
+A Gaussian process on the plane (RBF kernel, lengthscale 1). Targets A: a square whose values we want. Sample space S:
+where answers can be had, with noise 0.1. Two cases: A inside S, and A outside of it, so that one has to extrapolate.
+Source: Huebotter et al., "Transductive Active Learning: Theory and Applications" (NeurIPS 2024), figures 1 and 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+
+from itl_hf import RowSelection, select_rows
+from itl_hf.gp.kernels import RBF
+from itl_hf.gp.theory import pool_limits
+from itl_hf.selection.rows import target_variance
+from recipes.paper.tables import write_csv
+
+RESULTS = Path(__file__).parent / "results"
+SIZE, STEP = 7.0, 0.25
+KERNEL, NOISE_STD = RBF(lengthscale=1.0, on="distance"), 0.1
+PICKS, RANDOM_SEEDS = 20, 10
+METHODS = {"itl": "ITL", "vtl": "VTL", "undirected": "uncertainty sampling", "random": "random"}
+
+
+class Box(NamedTuple):
+    """An axis-parallel rectangle."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def points(self, step: float = STEP) -> np.ndarray:
+        """(n, 2) grid points inside, its border included."""
+        across = np.arange(self.left, self.right + 1e-9, step)
+        up = np.arange(self.bottom, self.top + 1e-9, step)
+        return np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Where we may ask, and where we want to know.
+
+    Args:
+        name (`str`): for the results.
+        title (`str`): for the figure.
+        sample (`Box`): S.
+        targets (`Box`): A.
+    """
+
+    name: str
+    title: str
+    sample: Box
+    targets: Box
+
+
+SCENES = (
+    Scene("inside", "A inside S", Box(0.5, 0.5, 6.5, 6.5), Box(3.5, 3.5, 5.5, 5.5)),
+    Scene("outside", "A outside S", Box(0.5, 0.5, 4.0, 6.5), Box(4.5, 2.5, 6.0, 4.5)),
+)
+EVERYWHERE = Box(0.0, 0.0, SIZE, SIZE)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Selects, measures, draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    from recipes.paper.rbf_figure import rbf_figure
+
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_csv(options.results / "rbf.csv", [row for scene in SCENES for row in measured(scene)])
+    rbf_figure(SCENES).savefig(options.results / "rbf.png", dpi=110)
+
+
+@functools.cache
+def select(scene: Scene, method: str, seed: int | None = None) -> RowSelection:
+    """The picks of one method, from S for A."""
+    return select_rows(
+        scene.sample.points(),
+        scene.targets.points(),
+        PICKS,
+        acquisition=method,
+        kernel=KERNEL,
+        noise_std=NOISE_STD,
+        standardize=False,
+        seed=seed if method == "random" else None,
+    )
+
+
+def variance_everywhere(selection: RowSelection) -> np.ndarray:
+    """(G, G) variance of f on a grid over the whole plane, after all picks."""
+    setting = dataclasses.replace(selection.setting, targets=torch.from_numpy(EVERYWHERE.points()))
+    picks = selection.pool.rows(selection.indices.tolist())
+    left = target_variance(picks, setting, picks[:0])[-1].numpy()  # (G * G,)
+    side = round(len(left) ** 0.5)
+    return left.reshape(side, side)
+
+
+def mean_variance(scene: Scene, method: str) -> np.ndarray:
+    """(n + 1,) mean variance over A after 0..n picks; mean over seeds for `random`."""
+    seeds = range(RANDOM_SEEDS) if method == "random" else [None]
+    return np.mean([select(scene, method, seed).target_variance.mean(1) for seed in seeds], axis=0)
+
+
+@functools.cache
+def floor(scene: Scene) -> float:
+    """Mean irreducible variance over A: all of S answered, without noise."""
+    selection = select(scene, "itl")
+    return float(pool_limits(selection.pool, selection.setting).irreducible.mean())
+
+
+def measured(scene: Scene) -> list[dict[str, object]]:
+    """Rows of the results file."""
+    least = floor(scene)
+    return [
+        {"scene": scene.name, "method": method, "picks": n, "variance": float(value), "irreducible": least}
+        for method in METHODS
+        for n, value in enumerate(mean_variance(scene, method))
+    ]
+
+
+if __name__ == "__main__":
+    main(cast("Sequence[str] | None", None))

