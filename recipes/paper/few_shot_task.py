@@ -86,7 +86,12 @@ def draw_task(features: np.ndarray, labels: np.ndarray, among: Sequence[str], se
     shuffled = generator.permutation(np.concatenate(pool))
     tested = np.concatenate(test)
     return Task(
-        features[shuffled], labels[shuffled], features[np.concatenate(targets)], features[tested], labels[tested], wanted
+        features[shuffled],
+        labels[shuffled],
+        features[np.concatenate(targets)],
+        features[tested],
+        labels[tested],
+        wanted,
     )
 
 
@@ -111,7 +116,9 @@ class Head:
         if self._only is None:
             model = LogisticRegression(C=HEAD_C, class_weight="balanced", max_iter=500)
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="The number of unique classes")  # ten rows, nine labels: so be it
+                warnings.filterwarnings(
+                    "ignore", message="The number of unique classes"
+                )  # ten rows, nine labels: so be it
                 self._model = model.fit(features, labels)
         return self
 
