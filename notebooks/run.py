@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 FOLDER = Path(__file__).parent
-SECONDS_A_CELL = 300
+SECONDS_A_CELL = 900
 
 
 def notebooks() -> list[Path]:

@@ -49,7 +49,8 @@ def _curves(axes: Axes, sizes: np.ndarray, curves: Curves) -> None:
         mean = values.mean(0)
         error = values.std(0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.zeros_like(mean)
         weak = method in WEAK
-        axes.fill_between(sizes, mean - error, mean + error, color=COLORS[method], alpha=0.16, linewidth=0)
+        alpha = 0.08 if weak else 0.16
+        axes.fill_between(sizes, mean - error, mean + error, color=COLORS[method], alpha=alpha, linewidth=0)
         axes.plot(
             sizes,
             mean,
