@@ -9,8 +9,8 @@
 
 20 topics of definitions, 5 of interest (drawn from 10 that no choice was made on), of which the pool holds few. Every
 round ten rows are picked, labelled, and a linear head is trained on all labelled so far. One cell is one method and one
-seed; finished cells are kept under `--work` and not run again. Five minutes of embedding, then about 20 seconds a cell
-on one core. Writes `results/few_shot.csv`, `.md` and `.svg` (for other labels `few_shot_development.*`).
+seed; finished cells are kept under `--work` and not run again. A few minutes of embedding, then about three CPU
+seconds a cell. Writes `results/few_shot.csv`, `.md` and `.svg` (for other labels `few_shot_development.*`).
 """
 
 from __future__ import annotations

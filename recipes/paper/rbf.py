@@ -111,7 +111,8 @@ def variance_everywhere(selection: RowSelection) -> np.ndarray:
 def mean_variance(scene: Scene, method: str) -> np.ndarray:
     """(n + 1,) mean variance over A after 0..n picks; mean over seeds for `random`."""
     seeds = range(RANDOM_SEEDS) if method == "random" else [None]
-    return np.mean([select(scene, method, seed).target_variance.mean(1) for seed in seeds], axis=0)
+    course: np.ndarray = np.mean([select(scene, method, seed).target_variance.mean(1) for seed in seeds], axis=0)
+    return course
 
 
 @functools.cache
