@@ -38,8 +38,10 @@ def test_committed_notebook_is_small_whole_and_names_no_machine(path):
 
 def test_all_notebooks_are_here():
     assert [path.stem for path in run.notebooks()] == [
+        "choosing_features_and_noise",
         "diagnosing_a_pool",
         "few_shot_classification",
+        "quickstart",
         "rbf_example",
     ]
 
