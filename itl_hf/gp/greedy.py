@@ -50,7 +50,7 @@ def plain_greedy(pool: Pool, objective: Objective, num_examples: int, *, replace
     gains: list[float] = []
     for _ in range(num_examples):
         scores = objective.score(numbers, objective.count)  # (N,)
-        best = first_best(scores.masked_fill(~free, -torch.inf), slack)
+        best, _ = first_best(scores.masked_fill(~free, -torch.inf), slack)
         indices.append(best)
         gains.append(objective.gain(scores[best]).item())
         free[best] = replace
@@ -69,11 +69,14 @@ def tie(score: float, rounding: float) -> float:
     return abs(score) * (RELATIVE_TIE + rounding) + rounding
 
 
-def first_best(scores: Tensor, rounding: float) -> int:
-    """The first place whose score equals the largest but for rounding, (N,) -> place.
+def first_best(scores: Tensor, rounding: float) -> tuple[int, float]:
+    """The first place whose score equals the largest but for rounding, (N,) -> place, score.
 
     Equal rows (duplicates) get scores that differ in their last bits with their place in a matrix product; without a
     tolerance that, not the row number, would decide between them.
     """
     best = float(scores.max())
-    return int((scores >= best - tie(best, rounding)).nonzero()[0])
+    if best == -torch.inf:
+        return 0, best
+    place = int((scores >= best - tie(best, rounding)).byte().argmax())
+    return place, float(scores[place])

@@ -229,6 +229,11 @@ def resolve_kernel(kernel: str | Kernel | Callable[[Tensor, Tensor], Any]) -> Ke
     raise TypeError(f"kernel must be a name, a Kernel or a function of two sets of rows, got {type(kernel).__name__}")
 
 
+def gram_matrix(rows: Tensor, kernel: Kernel) -> Tensor:
+    """Kernel matrix of rows; its diagonal is exact where `cross` loses digits or, for zero rows, means another row."""
+    return kernel.cross(rows, rows).diagonal_scatter(kernel.diagonal(rows))
+
+
 def _squared_distance(rows: Tensor, others: Tensor) -> Tensor:
     squares = rows.square().sum(1)[:, None] + others.square().sum(1)
     return squares.sub_(2 * rows @ others.T).clamp_min_(0)

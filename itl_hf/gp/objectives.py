@@ -13,49 +13,18 @@ appendix for the readings of I(f(A); y_x) that `target_noise_std` chooses betwee
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from itl_hf.gp.kernels import Kernel
-from itl_hf.gp.posterior import Frame, KernelPosterior, LinearPosterior, Posterior
+from itl_hf.gp.anchors import Anchored
+from itl_hf.gp.posterior import Frame, LinearPosterior, Posterior
+from itl_hf.gp.setting import Setting
+
+__all__ = ["ITL", "Memory", "Objective", "Picks", "Setting", "Undirected"]
 
 Memory = list[Tensor]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The Gaussian process and its targets.
-
-    Args:
-        kernel (`Kernel`): covariance function on prepared features.
-        targets (`Tensor`): (m, d) prepared target rows A, float64.
-        noise_std (`float`): noise of the picks' answers. Positive.
-        target_noise_std (`float`): noise of the targets' values; 0 stands for exact values.
-    """
-
-    kernel: Kernel
-    targets: Tensor
-    noise_std: float
-    target_noise_std: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.target_noise_std) and self.target_noise_std >= 0):
-            raise ValueError(f"target_noise_std must be 0 or a positive finite number, got {self.target_noise_std}")
-
-    def posterior(self) -> Posterior:
-        """Nothing observed yet."""
-        if self.kernel.linear:
-            return LinearPosterior(self.targets.shape[1], self.noise_std, self.targets.device)
-        return KernelPosterior(self.kernel, self.noise_std, self.targets.device)
-
-    def posterior_given_targets(self) -> Posterior:
-        """The targets' values observed, nothing else."""
-        if self.kernel.linear:
-            return LinearPosterior.given_values(self.targets, self.target_noise_std, self.noise_std)
-        return KernelPosterior.given_values(self.kernel, self.targets, self.target_noise_std, self.noise_std)
 
 
 @dataclass(frozen=True)
@@ -66,20 +35,24 @@ class Picks:
         first (`int`): how many picks came before.
         frames (`list[Frame]`): one for each posterior.
         extra (`list[Tensor]`): what the objective needs besides, float64.
+        anchored (`Anchored`, *optional*): for rows that carry covariances with anchors.
     """
 
     first: int
     frames: list[Frame]
     extra: list[Tensor] = field(default_factory=list)
+    anchored: Anchored | None = None
 
     def to(self, dtype: torch.dtype) -> Picks:
         """The same in another precision."""
         extra = [tensor.to(dtype) for tensor in self.extra]
-        return Picks(self.first, [frame.to(dtype) for frame in self.frames], extra)
+        anchored = None if self.anchored is None else self.anchored.to(dtype)
+        return Picks(self.first, [frame.to(dtype) for frame in self.frames], extra, anchored)
 
     def part(self, start: int, stop: int) -> Picks:
         """Some of the picks, as `advance` needs them."""
-        return Picks(self.first + start, self.frames, [tensor[start:stop] for tensor in self.extra])
+        anchored = None if self.anchored is None else self.anchored.part(start, stop)
+        return Picks(self.first + start, self.frames, [tensor[start:stop] for tensor in self.extra], anchored)
 
     def __len__(self) -> int:
         return len(self.frames[0].rows)
@@ -113,6 +86,17 @@ class Objective:
         memory = [posterior.begin(rows) for posterior in self.posteriors]
         return self.start(rows, memory), memory if self.remembers else []
 
+    @property
+    def anchors(self) -> Tensor | None:
+        """(r, d) rows whose span holds the targets', if second columns follow from covariances with them
+        (`itl_hf.gp.anchors`).
+        """
+        return None
+
+    def begin_anchored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers and covariances with the anchors before any pick, (B, d) -> (k, B), (r, B)."""
+        raise NotImplementedError
+
     def start(self, rows: Tensor, given: Memory) -> Tensor:
         """The numbers kept for each row before any pick, (B, d) and projections on given values (r, B) -> (k, B).
 
@@ -124,11 +108,19 @@ class Objective:
         """Picks `first` to `last` (exclusive)."""
         return Picks(first, [posterior.frame(first, last) for posterior in self.posteriors])
 
+    def directions(self, picks: Picks) -> list[Tensor]:
+        """For finite features: what rows are multiplied with, (b, d) for each column of a pick."""
+        return [frame.rows for frame in picks.frames]
+
     def columns(self, rows: Tensor, memory: Memory, picks: Picks) -> Tensor:
         """What the picks say to each row, (B, d) -> (q, b, B). Memory must hold all picks before these."""
-        if not self.remembers:  # one matrix product for all posteriors: the rows are read once
-            directions = torch.cat([frame.rows for frame in picks.frames])  # (q b, d)
-            return (directions @ rows.T).view(len(picks.frames), -1, len(rows))
+        if not self.remembers:
+            directions = self.directions(picks)
+            if len(directions[0]) == 1:
+                return torch.stack([(rows @ direction[0])[None] for direction in directions])
+            # One matrix product for all columns: the rows are read once. In this order it takes rows that are in no
+            # cache a third faster than in the other.
+            return (rows @ torch.cat(directions).T).T.unflatten(0, (len(directions), -1))
         cross = self.setting.kernel.cross(picks.frames[0].rows, rows)  # (b, B)
         pairs = enumerate(self.posteriors)
         return torch.stack([each.project(rows, memory[place], picks.frames[place], cross) for place, each in pairs])
@@ -146,7 +138,24 @@ class Objective:
 
     def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
         """Numbers after the picks (or before them, with `sign` -1), (k, B), (q, b, B) -> (k, B)."""
-        return torch.sub(numbers, self.falls(columns, picks).sum(1), alpha=sign)
+        falls = self.falls(columns, picks)
+        return torch.sub(numbers, falls[:, 0] if falls.shape[1] == 1 else falls.sum(1), alpha=sign)
+
+    def best_of_stretches(self, numbers: Tensor, columns: Tensor, picks: Picks, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers that score at least as high as a row's do anywhere in a stretch of picks, and those after each.
+
+        For objectives that are `additive`: few operations tell which rows need to be looked at step by step.
+
+        Args:
+            numbers (`Tensor`): (k, B), before the first pick.
+            columns (`Tensor`): (q, b, B).
+            picks (`Picks`): of the columns.
+            sums (`Tensor`): (c, b), row i is 1 for all picks up to the end of stretch i, else 0.
+
+        Returns:
+            (k, c, B) each.
+        """
+        raise NotImplementedError
 
     def path(self, numbers: Tensor, columns: Tensor, picks: Picks) -> Tensor:
         """Numbers before the first pick, and after each, (k, B), (q, b, B) -> (k, b + 1, B)."""
@@ -223,6 +232,23 @@ class ITL(Objective):
         """Both variances fall by the squared projections."""
         return columns.square()
 
+    @property
+    def anchors(self) -> Tensor | None:
+        """The directions of the targets' values."""
+        given = self.posteriors[1]
+        return given.given_directions if isinstance(given, LinearPosterior) else None
+
+    def begin_anchored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Objective`."""
+        given = self.posteriors[1].begin(rows)
+        return self.start(rows, [given, given]), given
+
+    def best_of_stretches(self, numbers: Tensor, columns: Tensor, picks: Picks, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Variances only fall: s is largest at the start of a stretch, c smallest at its end."""
+        after = numbers[:, None] - sums @ self.falls(columns, picks)
+        before = torch.cat([numbers[:1], after[0, :-1]])
+        return torch.stack([before, after[1]]), after
+
     def score(self, numbers: Tensor, count: int) -> Tensor:
         """(s - c) / (c + r), of which the gain is 1/2 log1p."""
         variance, given = numbers
@@ -256,6 +282,11 @@ class Undirected(Objective):
     def falls(self, columns: Tensor, picks: Picks) -> Tensor:
         """The variance falls by the squared projections."""
         return columns.square()
+
+    def best_of_stretches(self, numbers: Tensor, columns: Tensor, picks: Picks, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """The variance only falls."""
+        after = numbers[:, None] - sums @ self.falls(columns, picks)
+        return torch.cat([numbers[:, None], after[:, :-1]], dim=1), after
 
     def score(self, numbers: Tensor, count: int) -> Tensor:
         """S / r."""

@@ -77,6 +77,11 @@ class Pool:
         """Numbers in a row as the engine sees it."""
         return self.preparation.dimension if self.feature_map is None else self.feature_map.dimension
 
+    @property
+    def row_by_row(self) -> bool:
+        """Whether a prepared row is the same to the last bit whatever rows it is prepared with."""
+        return self.preparation.weights.ndim < 2 and self.feature_map is None
+
     def prepare(self, rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """Raw rows as the engine sees them, (B, d) -> (B, dimension)."""
         prepared = self.preparation(rows, dtype)
@@ -92,7 +97,8 @@ class Pool:
         self._cache.clear()
 
     @property
-    def _keeps(self) -> bool:
+    def keeps(self) -> bool:
+        """Whether prepared rows are kept in memory from pass to pass."""
         room = CACHE_BYTES
         if self.device.type == "cuda":
             room = torch.cuda.get_device_properties(self.device).total_memory // 4
@@ -113,7 +119,7 @@ class Pool:
         if dtype == torch.float32 and start in self._cache:
             return self._cache[start]
         rows = self.prepare(self._read(slice(start, start + self.block_rows)), dtype)
-        if dtype == torch.float32 and self._keeps:
+        if dtype == torch.float32 and self.keeps:
             self._cache[start] = rows
         return rows
 
@@ -131,11 +137,13 @@ class Pool:
 
         All processes must ask for the same numbers.
         """
+        if distributed.world_size() == 1 and len(numbers):
+            return self.prepare(self._read(list(numbers)))
         places = [place for place, number in enumerate(numbers) if self.holds(number)]
-        rows = torch.zeros(len(numbers), self.dimension, dtype=torch.float64, device=self.device)
+        raw = torch.zeros(len(numbers), self.raw_dimension, dtype=torch.float64, device=self.device)
         if places:
-            rows[places] = self.prepare(self._read([numbers[place] for place in places]))
-        return distributed.total(rows)
+            raw[places] = self._read([numbers[place] for place in places]).double()
+        return self.prepare(distributed.total(raw))  # all of them on every process: in the same company as on one
 
     def _height(self, start: int) -> int:
         return min(self.block_rows, self.num_rows - start)

@@ -132,8 +132,15 @@ class Preparation:
         """Numbers in a prepared row."""
         return int(self.weights.shape[1]) if self.weights.ndim == 2 else len(self.mean)
 
+    @functools.cached_property
+    def changes_nothing(self) -> bool:
+        """Whether prepared rows are the raw ones."""
+        return not (self.unit or self.weights.ndim or self.mean.any()) and bool(self.weights == 1)
+
     def __call__(self, rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        """(B, d) raw rows of any float type -> (B, dimension) prepared rows."""
+        """(B, d) raw rows of any float type -> (B, dimension) prepared rows; the raw ones where that is the same."""
+        if self.changes_nothing:
+            return rows.to(dtype)
         mean, weights = self.mean.to(rows.device, dtype), self.weights.to(rows.device, dtype)
         prepared = torch.empty(len(rows), self.dimension, dtype=dtype, device=rows.device)
         # Some rows at a time: several passes over numbers that stay in the cache beat one pass each through memory.

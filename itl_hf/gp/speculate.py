@@ -17,6 +17,7 @@ float64 one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp.candidates import Candidates, Run
+from itl_hf.gp.gains import gains_of
 from itl_hf.gp.greedy import Picked, first_best
 from itl_hf.gp.limits import Limits
 from itl_hf.gp.objectives import Objective
@@ -77,8 +79,19 @@ class Search:
             if not self._round():
                 break
             if self.stop is not None and len(self.indices) > before:
-                enough = self.stop(self.objective, self.gains)
-        return Picked(self.indices[:enough], self.gains[:enough], self.passes.count)
+                enough = self.stop(self.objective, self._final_gains())
+        return Picked(self.indices[:enough], self._final_gains()[:enough], self.passes.count)
+
+    def _final_gains(self) -> list[float]:
+        if not self.indices:
+            return []
+        rows = self.pool.rows(self.indices)
+        if not self.pool.row_by_row:  # the same rows in other company differ in their last bits
+            self.objective.forget(self.objective.count - len(rows))
+            for row in rows:
+                self.objective.observe(row)
+        gains: list[float] = distributed.from_first(gains_of(self.objective, rows)).tolist()
+        return gains
 
     def _round(self) -> bool:
         """A block of picks; False if no row is open."""
@@ -100,15 +113,23 @@ class Search:
                 self.limits.back_to(mark)
                 self.passes.start(torch.float64)
                 return True
+            steps = stands
             if len(suspects.numbers):
-                self.breadth = min(2 * self.breadth, MOST_CANDIDATES)
                 run, stands = self._settle(candidates, suspects, run, base, mark)
             elif suspects.horizon < stands:
                 stands = suspects.horizon
                 self._take_back(candidates, base + stands, run.places[stands:])
+            self._adapt(stands, steps, len(suspects.numbers))
         self.limits.back_to(mark)
         self._commit(candidates, run, stands)
         return True
+
+    def _adapt(self, stands: int, steps: int, suspects: int) -> None:
+        """How many candidates the next run has: every one makes each step dearer, too few cut runs short."""
+        if 2 * stands < steps:
+            self.breadth = min(2 * self.breadth, MOST_CANDIDATES)
+        elif not suspects:
+            self.breadth = max(self.breadth // 2, FEWEST_CANDIDATES)
 
     def _speculate(
         self, candidates: Candidates, steps: int, expected: Sequence[int] = (), gone: Sequence[int] = ()
@@ -120,15 +141,17 @@ class Search:
         known = candidates.memory.length
         for step in range(steps):
             opening = self.limits.opening()
-            limited = self.limits.mask(opening, candidates.numbers.cpu())
+            limited = self.limits.mask(opening, candidates.numbers.cpu()) if self.limits.bind else None
             shut = closed if limited is None else closed | ~limited.to(closed.device)
-            if bool(shut.all()):
+            scores = self.objective.score(state, self.objective.count).masked_fill_(shut, -torch.inf)
+            place, score = first_best(scores, self.passes.rounding)
+            if score == -math.inf:  # all are closed
                 break
-            scores = self.objective.score(state, self.objective.count)
-            place = first_best(scores.masked_fill(shut, -torch.inf), self.passes.rounding)
-            place = int(distributed.from_first(torch.tensor([place])))  # unequal machines may round differently
+            if distributed.world_size() > 1:  # unequal machines may round differently
+                place = int(distributed.from_first(torch.tensor([place])))
+                score = float(scores[place])
             closed[place] = not self.replace
-            run.add(place, float(scores[place]), state, opening)
+            run.add(place, score, state, opening)
             self.limits.take(int(candidates.numbers[place]))
             state = self._observe(candidates, place, state)
             if expected and int(candidates.numbers[place]) != expected[step]:
@@ -164,7 +187,8 @@ class Search:
         self.limits.back_to(mark)
         for number in before[:first]:
             self.limits.take(number)
-        again = run.resume(old, first, self._speculate(candidates, len(old) - first, before[first:], old[:first]))
+        rest = self._speculate(candidates, suspects.horizon - first, before[first:], old[:first])
+        again = run.resume(old, first, rest)
         same = len(again.places) if again.places == old[: len(again.places)] else len(again.places) - 1
         stands = min(same + 1, len(again.places), suspects.horizon)
         kept = min(same, stands)
@@ -174,15 +198,18 @@ class Search:
         for place in again.places[kept:stands]:
             self.objective.observe(candidates.rows[place])
         if stands > kept:
-            self.passes.tell(self.objective.picks(base + kept, base + stands))
+            self.passes.tell(base + kept, base + stands)
         return again, stands
 
     def _take_back(self, candidates: Candidates, count: int, rejected: list[int]) -> None:
         """Leaves the objective with `count` picks; the blocks were told of the rejected ones and must forget them."""
         self.objective.forget(count)
+        if self.passes.keeps_columns:
+            self.passes.take_back_kept(count)
+            return
         for place in rejected:
             self.objective.observe(candidates.rows[place])
-        self.passes.take_back(self.objective.picks(count, count + len(rejected)))
+        self.passes.take_back(count, count + len(rejected))
         self.objective.forget(count)
 
     def _commit(self, candidates: Candidates, run: Run, stands: int) -> None:

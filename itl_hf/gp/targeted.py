@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itl_hf.gp.growing import Growing
 from itl_hf.gp.objectives import ITL, Memory, Objective, Picks, Setting, Undirected
+from itl_hf.gp.posterior import LinearPosterior
 
 
 class Targeted(Objective):
@@ -23,27 +25,24 @@ class Targeted(Objective):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting, [setting.posterior()])
-        self._seen = [setting.targets.new_zeros(0, len(setting.targets))]  # (count, m), the targets' projections
+        self._seen = Growing(len(setting.targets), setting.targets)
         self.prior = setting.kernel.diagonal(setting.targets)  # (m,)
 
     @property
     def target_projections(self) -> Tensor:
-        """(count, m) float64."""
-        if len(self._seen) > 1:
-            self._seen = [torch.cat(self._seen)]
-        return self._seen[0]
+        """What the picks say to the targets, (count, m) float64."""
+        return self._seen[:]
 
     def observe(self, row: Tensor) -> None:
         """Picks a row and notes what it says to the targets."""
         known = self.target_projections
         super().observe(row)
-        frame = self.posteriors[0].frame(self.count - 1, self.count)
-        self._seen.append(self.posteriors[0].project(self.setting.targets, known, frame))
+        self._seen.append(self.posteriors[0].latest(self.setting.targets, known))
 
     def forget(self, count: int) -> None:
         """Takes back picks."""
         super().forget(count)
-        self._seen = [self.target_projections[:count]]
+        self._seen.count = count
 
     def target_variance(self, count: int) -> Tensor:
         """Var[f(a)] of each target after `count` picks, (m,)."""
@@ -54,8 +53,8 @@ class VTL(Targeted):
     """v / (s + r): how much of the targets' total variance a row's answer removes; v is its squared covariance with
     them, summed.
 
-    With one target this is SIFT. The second column of a pick is h(x) = sum_a Cov[f(x), f(a)] p(a), by which v falls:
-    v - 2 p(x) h(x) + g p(x)^2 with g = sum_a p(a)^2.
+    With one target this is SIFT. A pick with g = sum_a p(a)^2 and h(x) = sum_a Cov[f(x), f(a)] p(a) lowers v by
+    p(x) (2 h(x) - g p(x)); the bracket is its second column.
     """
 
     name = "vtl"
@@ -64,43 +63,59 @@ class VTL(Targeted):
         super().__init__(setting)
         self.width = 2
 
+    @property
+    def anchors(self) -> Tensor | None:
+        """The targets."""
+        return None if self.remembers else self.setting.targets
+
     def begin(self, rows: Tensor) -> tuple[Tensor, Memory]:
         """As `Objective.begin`; where rows have memory, their kernel with the targets is part of it."""
-        cross = self._cross(rows)
-        numbers = torch.stack([self.posteriors[0].prior_variance(rows), cross.square().sum(0)])
+        numbers, cross = self.begin_anchored(rows)
         return numbers, [self.posteriors[0].begin(rows), cross] if self.remembers else []
 
-    def _cross(self, rows: Tensor) -> Tensor:
-        return self.setting.kernel.cross(self.setting.targets.to(rows.dtype), rows)  # (m, B)
+    def begin_anchored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Objective`."""
+        cross = self.setting.kernel.cross(rows, self.setting.targets.to(rows.dtype)).T  # (m, B)
+        return torch.stack([self.posteriors[0].prior_variance(rows), cross.square().sum(0)]), cross
 
     def picks(self, first: int, last: int) -> Picks:
-        """Also what h needs: its directions for finite features; otherwise p(A) and the products p_i(A).p_j(A) of
+        """Also what h needs: its directions for finite features; otherwise g, p(A) and the products p_i(A).p_j(A) of
         earlier picks.
         """
-        seen = self.target_projections
-        new = seen[first:last]  # (b, m)
-        gram = (new @ seen[:last].T).tril(first - 1)  # (b, last), strictly before each pick
-        power = new.square().sum(1)  # (b,)
-        frames = super().picks(first, last).frames
-        if self.remembers:
-            return Picks(first, frames, [power, new, gram])
-        directions = self.posteriors[0].frame(0, last).rows  # (last, d)
-        return Picks(first, frames, [power, new @ self.setting.targets - gram @ directions])
+        seen, frames = self.target_projections, super().picks(first, last).frames
+        new = seen[first:last].clone()  # (b, m)
+        gram = new @ seen[:last].T  # (b, last), of which the diagonal from `first` on is g
+        if isinstance(self.posteriors[0], LinearPosterior):
+            weights = gram.tril(first).add_(gram.tril(first - 1))  # g once, earlier picks twice
+            known = self.posteriors[0].directions[:last]
+            return Picks(first, frames, [torch.addmm(new @ self.setting.targets, weights, known, beta=2, alpha=-1)])
+        return Picks(first, frames, [new.square().sum(1, keepdim=True), new, gram.tril_(first - 1)])
+
+    def directions(self, picks: Picks) -> list[Tensor]:
+        """See `Objective`."""
+        return [picks.frames[0].rows, picks.extra[0]]
 
     def columns(self, rows: Tensor, memory: Memory, picks: Picks) -> Tensor:
-        """P and h, (2, b, B)."""
+        """P and 2 h - g p, (2, b, B)."""
         if not self.remembers:
-            return (torch.cat([picks.frames[0].rows, picks.extra[1]]) @ rows.T).view(2, -1, len(rows))
+            return super().columns(rows, memory, picks)
         projections = super().columns(rows, memory[:1], picks)[0]
-        _, new, gram = picks.extra
+        power, new, gram = picks.extra
         earlier = memory[0][: gram.shape[1] - len(new)]
-        return torch.stack([projections, new @ memory[1] - gram @ torch.cat([earlier, projections])])
+        towards = new @ memory[1] - gram @ torch.cat([earlier, projections])
+        return torch.stack([projections, 2 * towards - power * projections])
 
     def falls(self, columns: Tensor, picks: Picks) -> Tensor:
-        """S falls by p^2, v by 2 p h - g p^2 = p (2 h - g p)."""
-        projection, towards = columns  # (b, B)
-        change = torch.addcmul(2 * towards, picks.extra[0][:, None], projection, value=-1)
-        return torch.stack([projection.square(), projection * change])
+        """S falls by p^2, v by p (2 h - g p)."""
+        return columns * columns[:1]
+
+    def best_of_stretches(self, numbers: Tensor, columns: Tensor, picks: Picks, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """S is smallest at the end of a stretch; v may rise, by all of its rises at most."""
+        falls = self.falls(columns, picks)
+        after = numbers[:, None] - sums @ falls
+        before = torch.cat([numbers[1:], after[1, :-1]])  # (c, B)
+        stretches = torch.diff(sums, dim=0, prepend=torch.zeros_like(sums[:1]))
+        return torch.stack([after[0], before - stretches @ falls[1].clamp_max(0)]), after
 
     def score(self, numbers: Tensor, count: int) -> Tensor:
         """V / (s + r)."""
@@ -134,7 +149,7 @@ class _PerTarget(Targeted):
 
     def picks(self, first: int, last: int) -> Picks:
         """Also p(A), (b, m)."""
-        return Picks(first, super().picks(first, last).frames, [self.target_projections[first:last]])
+        return Picks(first, super().picks(first, last).frames, [self.target_projections[first:last].clone()])
 
     def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
         """S falls by p(x)^2, the covariance with a by p(x) p(a)."""

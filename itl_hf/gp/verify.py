@@ -10,16 +10,17 @@ further: blocks differ in how many picks they were told, until those that do not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from itl_hf import distributed
+from itl_hf.gp.anchors import Anchored, pays
 from itl_hf.gp.blocks import Block, Change, Walk
 from itl_hf.gp.candidates import Candidates, RowMemory, Run
 from itl_hf.gp.limits import Limits
-from itl_hf.gp.objectives import Objective, Picks
+from itl_hf.gp.objectives import Memory, Objective, Picks
 from itl_hf.gp.pool import Pool
 
 MOST_SUSPECTS = 4096
@@ -70,29 +71,49 @@ class Passes:
         self.dtype = dtype
         self.blocks: list[Block] = []
         largest = torch.zeros(1, dtype=torch.float64)
+        anchors = self.objective.anchors
+        self.anchors = anchors if anchors is not None and self.pool.keeps and pays(anchors, self.most_picks) else None
         for start, rows in self.pool.blocks(dtype):
-            state, memory = self.objective.begin(rows)
+            state, memory, carried = self._begin(rows)
             grown = RowMemory(memory, len(self.objective.posteriors), self.room)
-            self.blocks.append(Block(start, state, self.objective.scales(state), grown))
+            self.blocks.append(Block(start, state, self.objective.scales(state), grown, carried))
             largest = torch.maximum(largest, state[0].max().double().cpu()[None])  # the first number is the variance
         self.rounding = self.objective.rounding(float(distributed.gather_rows(largest).max()))
         self.error: Tensor | None = None  # (k,), relative to the numbers' scales; known once there are candidates
         columns = sum(block.state.shape[1] for block in self.blocks) * self.objective.width * self.most_picks
         self.keeps_columns = int(distributed.total(torch.tensor(columns))) * dtype.itemsize <= COLUMN_BYTES
         count = self.objective.count
-        self.changes = [Change(self.objective.picks(0, count), 1.0)] if count else []
+        self.changes = [Change(self._picks(0, count), 1.0)] if count else []
         self.count += 1
 
-    def tell(self, picks: Picks) -> None:
-        """Picks that no pass has seen."""
-        self.changes.append(Change(picks, 1.0))
+    def _begin(self, rows: Tensor) -> tuple[Tensor, Memory, Tensor | None]:
+        if self.anchors is None:
+            return *self.objective.begin(rows), None
+        state, carried = self.objective.begin_anchored(rows)
+        return state, [], carried
 
-    def take_back(self, picks: Picks) -> None:
-        """The last picks of the last pass, which did not stand."""
-        if not self.keeps_columns:
-            self.changes.append(Change(picks, -1.0))
-            return
-        rejected = picks.to(self.dtype)
+    def _picks(self, first: int, last: int) -> Picks:
+        """Picks `first` to `last` (exclusive), with what they mean to rows that carry covariances."""
+        picks = self.objective.picks(first, last)
+        if self.anchors is None:
+            return picks
+        earlier = self.objective.posteriors[0].frame(0, first).rows
+        return replace(picks, anchored=Anchored.of(self.objective.directions(picks), earlier, self.anchors))
+
+    def tell(self, first: int, last: int) -> None:
+        """Picks `first` to `last` (exclusive), which no pass has seen."""
+        self.changes.append(Change(self._picks(first, last), 1.0))
+
+    def take_back(self, first: int, last: int) -> None:
+        """The last picks of the last pass, `first` to `last` (exclusive), which did not stand: told with the next."""
+        picks = self.objective.picks(first, last)
+        if self.anchors is not None:  # no shortcut: what rows carry knows of these picks already
+            picks = replace(picks, anchored=Anchored(self.objective.directions(picks)[0] @ self.anchors.T, None))
+        self.changes.append(Change(picks, -1.0))
+
+    def take_back_kept(self, first: int) -> None:
+        """The same, all from `first` on, by the columns kept of the last pass."""
+        rejected = self._last.part(first - self._last.first, len(self._last))
         for block in self.blocks:
             block.take_back(self.objective, rejected)
 
@@ -134,7 +155,10 @@ class Passes:
             relied_on, self.error = self.error, torch.maximum(self.error, measured)
             if self.dtype == torch.float64 or bool((SAFETY * relied_on >= LEAST_MARGIN * measured).all()):
                 return self._narrow(found, steps, candidates, run)
-            self.take_back(self.objective.picks(base, base + len(run.places)))  # again, with what is known now
+            if self.keeps_columns:  # again, with what is known now
+                self.take_back_kept(base)
+            else:
+                self.take_back(base, base + len(run.places))
 
     def _pass(self, candidates: Candidates, run: Run, base: int, error: Tensor) -> tuple[Tensor, int]:
         """Walks all blocks through the run; suspects, (V, 2): number, step; and after how many steps the run ends."""
@@ -142,9 +166,12 @@ class Passes:
         if self.changes and self.changes[-1].sign > 0:  # what is yet to be told goes into the same matrix product
             first = self.changes.pop().picks.first
         changes, self.changes = [change.to(self.dtype) for change in self.changes], []
-        walk = Walk(self.objective, self.limits, self.free, candidates, run, base, error, self.rounding)
+        others = self.free.clone()
+        others[candidates.numbers.cpu()] = False
+        picked = candidates.numbers[run.places]
+        walk = Walk(self.objective, self.limits, others, picked, run, base, error, self.rounding)
         found = [torch.zeros(0, 2, dtype=torch.int64)]
-        picks = self.objective.picks(first, base + steps).to(self.dtype)
+        picks = self._last = self._picks(first, base + steps).to(self.dtype)
         for block in self.blocks:
             rows = self.pool.block(block.start, self.dtype)
             for change in changes:
@@ -152,7 +179,7 @@ class Passes:
             suspects, ends = block.walk(walk, rows, picks, self.keeps_columns)
             found.append(suspects)
             if ends < steps:  # for the blocks after this one, too
-                steps, picks = ends, self.objective.picks(first, base + ends).to(self.dtype)
+                steps, picks = ends, self._picks(first, base + ends).to(self.dtype)
         self.count += 1
         shortest = int(distributed.gather_rows(torch.tensor([steps])).min())
         return distributed.gather_rows(torch.cat(found)), shortest

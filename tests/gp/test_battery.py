@@ -9,6 +9,7 @@ import torch
 
 from itl_hf.gp import pool as pool_module
 from itl_hf.gp import speculate, verify
+from itl_hf.gp.anchors import Anchored
 from itl_hf.gp.greedy import plain_greedy
 from itl_hf.gp.kernels import RBF, resolve_kernel
 from itl_hf.gp.objectives import Setting
@@ -111,3 +112,44 @@ def test_a_pass_that_was_less_exact_than_thought_is_repeated(monkeypatch):
     assert repeated
     assert hasty.indices == calm.indices == plain.indices
     assert hasty.passes > calm.passes
+
+
+@pytest.mark.parametrize("objective", ["itl", "vtl"])
+@pytest.mark.parametrize(("noise_std", "column_bytes"), [(0.1, 2**20), (1.0, 0), (10.0, 2**20)])
+def test_rows_that_carry_covariances_give_the_same_picks(objective, noise_std, column_bytes, monkeypatch):
+    small_search(monkeypatch)
+    monkeypatch.setattr(verify, "COLUMN_BYTES", column_bytes)
+    used, columns = [], Anchored.columns
+    monkeypatch.setattr(Anchored, "columns", lambda *arguments: used.append(1) or columns(*arguments))
+    pool, targets = make(5, rows=150, dimension=24, targets=5, duplicates=60)
+    prepared, gp = setting(pool, targets, KERNELS["linear"], noise_std, noise_std)
+    picks = []
+    for carries in (False, True):
+        monkeypatch.setattr(verify, "pays", lambda anchors, picks, carries=carries: carries)
+        process = OBJECTIVES[objective](gp)
+        for row in prepared.rows([3, 77, 120]):  # rows that were known before
+            process.observe(row)
+        picks.append(speculative_greedy(prepared, process, 30).indices)
+        assert bool(used) == carries
+    assert picks[0] == picks[1]
+
+
+@pytest.mark.parametrize("objective", ["itl", "vtl", "undirected"])
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_the_bound_of_a_stretch_is_above_every_score_in_it(objective, kernel):
+    pool, targets = make(6, rows=80, dimension=12, targets=4)
+    prepared, gp = setting(pool, targets, KERNELS[kernel], 0.3, 0.3)
+    rows, process = prepared.rows(range(80)), OBJECTIVES[objective](gp)
+    numbers, memory = process.begin(rows)
+    for row in rows[:10]:
+        process.observe(row)
+    picks = process.picks(0, 10)
+    columns = process.columns(rows, memory, picks)
+    sums = (torch.arange(10) < torch.tensor([4, 5, 10])[:, None]).double()  # stretches end after 4, 5 and 10 picks
+    best, after = process.best_of_stretches(numbers, columns, picks, sums)
+    path = process.path(numbers, columns, picks)  # (k, 11, B)
+    bounds = process.score(best, 0)
+    for stretch, steps in enumerate((range(4), range(4, 5), range(5, 10))):
+        for step in steps:
+            assert bool((process.score(path[:, step], 0) <= bounds[stretch] + 1e-9).all())
+    torch.testing.assert_close(after[:, -1], path[:, -1])

@@ -1,4 +1,4 @@
-"""The same picks for any number of processes, uneven and empty shards included, and an error that ends them all."""
+"""The same picks and gains for any number of processes, uneven and empty shards too; an error that ends them all."""
 
 from __future__ import annotations
 
@@ -40,14 +40,18 @@ def picks_of(folder, processes, block_rows):
     return json.loads((folder / f"picks-{processes}.json").read_text(encoding="utf-8"))
 
 
-def test_picks_do_not_depend_on_the_number_of_processes(folder):
+def test_picks_and_gains_do_not_depend_on_the_number_of_processes(folder):
     # 1,000 rows in blocks of 300 are four blocks: five processes leave one without any.
     runs = {processes: picks_of(folder, processes, 300) for processes in (1, 2, 3, 5)}
     for processes, run in runs.items():
         for name, result in run.items():
             assert result["indices"] == runs[1][name]["indices"], (name, processes)
-            # Runs end elsewhere with other blocks, and with them the order of float64 additions.
-            np.testing.assert_allclose(result["gains"], runs[1][name]["gains"], rtol=1e-6, atol=1e-9)
+            # To the last bit, but for whitening, whose moments are summed process by process, and for many targets at
+            # once, whose groups differ.
+            if name in ("whitened", "per target"):
+                np.testing.assert_allclose(result["gains"], runs[1][name]["gains"], rtol=1e-9)
+            else:
+                assert result["gains"] == runs[1][name]["gains"], (name, processes)
 
 
 def test_an_error_on_one_process_ends_all_of_them_with_its_text(folder):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from itl_hf import distributed
 from itl_hf.gp import pool as pool_module
-from itl_hf.gp import theory
+from itl_hf.gp import pool_limits, theory
 from itl_hf.gp.greedy import plain_greedy
 from itl_hf.gp.kernels import RBF, Cosine, Laplace, Linear, Sum, resolve_kernel
 from itl_hf.gp.noise import effective_rank
@@ -116,7 +116,7 @@ def test_some_of_the_rows_give_upper_bounds_between_the_limit_and_the_picks(kern
 def test_features_of_many_dimensions_take_the_landmarks_path_with_the_same_result(monkeypatch):
     pool, setting = make(50, 8)
     direct = theory.pool_limits(pool, setting)
-    monkeypatch.setattr(theory, "LARGEST_DIMENSION", 4)
+    monkeypatch.setattr(pool_limits, "LARGEST_DIMENSION", 4)
     other = theory.pool_limits(pool, setting)
     for name in ("irreducible", "whole_pool", "prior", "reach"):
         np.testing.assert_allclose(getattr(direct, name), getattr(other, name), atol=1e-8)
