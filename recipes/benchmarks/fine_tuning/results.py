@@ -16,6 +16,8 @@ from pathlib import Path
 from recipes.benchmarks.fine_tuning.cells import Cell, Job, Record
 
 KINDS = ("cells", "tasks")
+#: Text even where it looks like a number: a hash such as 12e68321 would be read as infinity.
+TEXT = frozenset({"features", "variant", "targets", "method", "task", "key"})
 
 
 class Results:
@@ -78,20 +80,15 @@ def _read(path: Path, key: str) -> list[Record]:
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
-        records = [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        records = [{name: text if name in TEXT else _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
     others = sorted({str(record["key"]) for record in records} - {key})
     if others:
         raise ValueError(f"{path} holds results of other settings ({others}, now {key}): give `results` another name")
     return records
 
 
-def _value(text: str) -> str | float | None:
-    if text == "":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _number(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def _write(path: Path, records: Sequence[Record]) -> None:

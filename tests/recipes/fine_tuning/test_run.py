@@ -11,6 +11,7 @@ import yaml
 from recipes.benchmarks.fine_tuning import __main__ as command
 from recipes.benchmarks.fine_tuning.cells import Bench, jobs
 from recipes.benchmarks.fine_tuning.config import Config
+from recipes.benchmarks.fine_tuning.results import Results
 from recipes.benchmarks.fine_tuning.tables import difference, page
 from tests.recipes.fine_tuning.conftest import SETS, SIZES, made_rows
 
@@ -77,6 +78,19 @@ def test_results_of_other_settings_are_refused(config_path, tmp_path):
     other.write_text(yaml.safe_dump({**yaml.safe_load(config_path.read_text()), "held_out": 3}))
     with pytest.raises(ValueError, match="results of other settings"):
         command.main(["--config", str(other), "--work", str(tmp_path), "--publish"])
+
+
+@pytest.mark.parametrize("key", ["12e68321", "01234567", "5fc91f85"])
+def test_a_key_that_looks_like_a_number_is_read_back_as_it_was(config_path, tmp_path, key):
+    job = next(job for job in jobs(Config.read(config_path)) if job.method.name == "itl")
+    record = vars(job.cells[0]) | {"loss": 1.5, "weighted_loss": None}
+    first = Results(tmp_path / "r", tmp_path / "work", key)
+    first.save(job, [record], [record | {"task": "1e5"}])
+    first.collect()
+    again = Results(tmp_path / "r", tmp_path / "elsewhere", key)
+    assert job in again
+    (task,) = again.records["tasks"]
+    assert (task["key"], task["task"], task["loss"], task["weighted_loss"]) == (key, "1e5", 1.5, None)
 
 
 @pytest.mark.parametrize(
