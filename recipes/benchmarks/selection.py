@@ -1,10 +1,11 @@
 """How fast exact selection is, and how much memory it takes.
 
-    python -m recipes.benchmarks.selection                 # about ten minutes on one core; needs `pip install --no-deps
-    activeft==0.1.1` python -m recipes.benchmarks.selection --only rival    # rival, plain, kernels, memory, gpu
+    pip install --no-deps activeft==0.1.1
+    python -m recipes.benchmarks.selection                 # about ten minutes on one core
+    python -m recipes.benchmarks.selection --only rival    # rival, plain, kernels, memory, gpu
 
-CPU seconds of one thread (process time, so that a busy machine does not count), medians of three where a run is short.
-Ratios are taken within this run; results go to `recipes/benchmarks/results/selection.json`.
+CPU seconds of one thread (process time, so that a busy machine counts less), medians of three rounds in which what is
+compared takes turns. Ratios are taken within this run; results go to `recipes/benchmarks/results/selection.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ def seconds(call: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
     return statistics.median(times), result
 
 
+def in_turns(calls: Mapping[str, Callable[[], Any]], rounds: int = 3) -> tuple[dict[str, float], dict[str, Any]]:
+    """Median CPU seconds of several calls that take turns, so that a machine that slows down slows all of them; and
+    what each returned last.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    results: dict[str, Any] = {}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            spent, results[name] = seconds(call, repeats=1)
+            times[name].append(spent)
+    return {name: statistics.median(spent) for name, spent in times.items()}, results
+
+
 class Rows(torch.utils.data.Dataset[torch.Tensor]):
     """The pool as the rival wants it."""
 
@@ -83,20 +97,24 @@ def rival() -> dict[str, Any]:
             return ActiveDataLoader(Rows(rows), batch_size=100, acquisition_function=acquisition).next()
 
         ours = functools.partial(select_rows, targets=targets, num_examples=100, **options)
-        their_time, _ = seconds(functools.partial(run, pool), repeats=1)
-        our_time, _ = seconds(functools.partial(ours, pool))
-        large_time, _ = seconds(functools.partial(ours, large))
+        spent, _ = in_turns(
+            {
+                "theirs": functools.partial(run, pool),
+                "ours": functools.partial(ours, pool),
+                "large": functools.partial(ours, large),
+            }
+        )
         try:
             run(large[:11_000])
             beyond = "no error"
         except Exception as error:
             beyond = type(error).__name__
         found[name] = {
-            "activeft_s": their_time,
-            "itl_hf_s": our_time,
-            "ratio": their_time / our_time,
-            "itl_hf_100k_s": large_time,
-            "itl_hf_100k_share_of_activeft_10k": large_time / their_time,
+            "activeft_s": spent["theirs"],
+            "itl_hf_s": spent["ours"],
+            "ratio": spent["theirs"] / spent["ours"],
+            "itl_hf_100k_s": spent["large"],
+            "itl_hf_100k_share_of_activeft_10k": spent["large"] / spent["theirs"],
             "activeft_at_11k_rows": beyond,
         }
     return found
@@ -134,18 +152,23 @@ def plain() -> dict[str, Any]:
     gp = Setting(Linear(), pool.preparation(targets), 3.0, 3.0)
     for _ in pool.blocks(torch.float32):  # both find their rows prepared
         pass
-    plain_time, plain_picks = seconds(lambda: plain_float32(pool, ITL(gp), 256), repeats=1)
-    fast_time, picked = seconds(lambda: speculative_greedy(pool, ITL(gp), 256))
-    least = floor(pool, 256)
+    spent, found = in_turns(
+        {
+            "plain": lambda: plain_float32(pool, ITL(gp), 256),
+            "fast": lambda: speculative_greedy(pool, ITL(gp), 256),
+            "floor": lambda: floor(pool, 256),
+        }
+    )
+    picked, plain_picks, least = found["fast"], found["plain"], found["floor"]
     return {
         "rows": 60_000,
         "dimension": 1024,
         "picks": 256,
-        "plain_s": plain_time,
-        "speculative_s": fast_time,
+        "plain_s": spent["plain"],
+        "speculative_s": spent["fast"],
         "floor_s": least,
-        "ratio_to_plain": plain_time / fast_time,
-        "ratio_to_floor": fast_time / least,
+        "ratio_to_plain": spent["plain"] / spent["fast"],
+        "ratio_to_floor": spent["fast"] / least,
         "passes": picked.passes,
         "equal_picks": sum(a == b for a, b in zip(plain_picks, picked.indices, strict=True)),
     }

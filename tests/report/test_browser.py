@@ -69,7 +69,7 @@ def test_links_lead_somewhere(browser, path):
     page = opened(browser, path, 1280, "light")
     page.locator("#before a", has_text="pick 2").click()
     assert page.url.endswith("#pick-2")
-    assert page.locator("#pick-2").evaluate("one => one.getBoundingClientRect().top < innerHeight")
+    page.wait_for_function("document.querySelector('#pick-2').getBoundingClientRect().top < innerHeight")
 
 
 def test_it_prints_light_whatever_the_screen(browser, path):
