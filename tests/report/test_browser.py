@@ -36,7 +36,7 @@ def path(tmp_path_factory):
 
 
 def opened(browser, path, width, scheme):
-    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce")
     page.said, page.asked = [], []
     page.on("console", lambda message: page.said.append(message.text))
     page.on("pageerror", lambda error: page.said.append(str(error)))
@@ -69,7 +69,7 @@ def test_links_lead_somewhere(browser, path):
     page = opened(browser, path, 1280, "light")
     page.locator("#before a", has_text="pick 2").click()
     assert page.url.endswith("#pick-2")
-    page.wait_for_function("document.querySelector('#pick-2').getBoundingClientRect().top < innerHeight")
+    assert page.locator("#pick-2").evaluate("one => one.getBoundingClientRect().top < innerHeight")
 
 
 def test_it_prints_light_whatever_the_screen(browser, path):
