@@ -47,7 +47,7 @@ def explore(
         bool, typer.Option("--include_targets", help="With --space: put the target prompts in, which may be private.")
     ] = False,
     config: ConfigOption = None,
-) -> Outcome | None:
+) -> Outcome:
     """Look at a selection in the browser: the map, each target, what was picked for it; drop rows and select again.
 
     Nothing leaves this machine. Stop with Ctrl-C.
@@ -74,12 +74,12 @@ def explore(
         pool=_rows(pool, pool_split, pool_config),
         store=store,
     )
-    if explored.obstacle:
-        typer.echo(explored.obstacle)
     page = explorer.serve(explored, host=host, port=port, inbrowser=open_browser)
-    typer.echo(f"exploring {selection} at {page.local_url} (Ctrl-C to stop)")
-    page.block_thread()
-    return None
+    words = f"exploring {selection} at {page.local_url} (Ctrl-C to stop)"
+    if explored.obstacle:
+        words = f"{explored.obstacle}\n{words}"
+    facts = {"url": page.local_url, "obstacle": explored.obstacle or None}
+    return Outcome(words, facts, afterwards=page.block_thread)
 
 
 def _rows(name: str | None, split: str, config: str | None) -> Dataset | None:

@@ -49,10 +49,12 @@ class Outcome:
     Args:
         text (`str`): for people.
         facts (`dict`): for machines, JSON types.
+        afterwards (callable, *optional*): runs when both were said: a server that goes on until it is stopped.
     """
 
     text: str
     facts: dict[str, Any] = field(default_factory=dict)
+    afterwards: Callable[[], object] | None = None
 
 
 def spoken(command: Callable[..., Outcome | None]) -> Callable[..., None]:
@@ -100,6 +102,10 @@ def speaking(name: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator[C
         if outcome is not None:
             facts = {"command": name, **outcome.facts}
             typer.echo(json_format.dumps(facts, ensure_ascii=False) if json else outcome.text)
+            stdout.flush()
+            if outcome.afterwards is not None:
+                with contextlib.redirect_stdout(sys.stderr if json else stdout):
+                    outcome.afterwards()
 
 
 def exit_status(error: BaseException) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from itl_hf.report import explorer
@@ -52,6 +54,14 @@ def test_a_selection_alone_can_be_looked_at(run, selected, served):
     done = run("explore", selected)
     assert done.exit_code == 0, done.output
     assert "Selecting again is off" in done.output
+
+
+def test_a_machine_is_told_the_address_before_it_waits(run, selected, served):
+    done = run("explore", selected, "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["command"], facts["url"]) == ("explore", "http://127.0.0.1:1/")
+    assert "Selecting again is off" in facts["obstacle"]
+    assert served[-1] == "waits"
 
 
 def test_a_space_is_written_and_nothing_served(run, selected, served, tmp_path):
