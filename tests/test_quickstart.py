@@ -89,6 +89,19 @@ def test_the_adapter_loads_and_changes_the_model(finished: Path, model: Path) ->
     assert not torch.allclose(before, tuned(tokens).logits)
 
 
+def test_what_it_leaves_can_be_explored_and_selected_from_again(finished: Path) -> None:
+    pytest.importorskip("gradio")
+    from itl_hf.cli.rows import load_rows
+    from itl_hf.report import explorer
+    from itl_hf.report.explorer.reselect import select_again
+
+    pool = load_rows(str(finished / "pool.jsonl"), "train", None)
+    kept = Selection.load(finished / "selection")
+    explored = explorer.gather(kept, name="quickstart", pool=pool, store=finished / "features")
+    assert explored.obstacle == ""
+    assert select_again(explored, []).indices.tolist() == kept.indices.tolist()
+
+
 def test_every_method_spends_the_same_budget(finished: Path) -> None:
     for step in STEPS[1:]:
         picks = results(finished)[step]["picks"]

@@ -7,10 +7,12 @@ benchmark.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
@@ -44,6 +46,7 @@ def run(settings: Settings) -> Results:
         flush=True,
     )
     results = Results(settings.output / "results.json", {**settings.identity(), "data": data.digest()})
+    data.write(settings.output)
     selections = select(settings, data, results)
     finetune(settings, data, results, selections)
     selection = Selection.load(settings.output / "selection")
@@ -54,6 +57,7 @@ def run(settings: Settings) -> Results:
         tables=[loss_table(results), picks_table(results)],
     )
     print(f"5/5 report: {report}\n\n{summary(settings, results)}")
+    print(f"\n{next_steps(settings.output)}")
     print(f"\n{time.monotonic() - started:.0f} s in all. Started again, nothing that is finished is done again.")
     return results
 
@@ -150,6 +154,7 @@ def summary(settings: Settings, results: Results) -> str:
         ]
         lines += [""]
     for name, path in (
+        ("pool, targets", "{pool,targets}.jsonl"),
         ("selected rows", "selection"),
         ("adapter", "adapter"),
         ("report", "report.html"),
@@ -157,6 +162,14 @@ def summary(settings: Settings, results: Results) -> str:
     ):
         lines.append(f"{name:<14}{settings.output / path}")
     return "\n".join(lines)
+
+
+def next_steps(output: Path) -> str:
+    """Commands that go on from here, as they can be typed in this folder."""
+    command = os.path.relpath(Path(sys.executable).with_name("itl-hf"))
+    explore = f"{command} explore {output}/selection --pool {output}/pool.jsonl --store {output}/features --open"
+    push = f"{command} push {output}/selection YOUR_NAME/quickstart-subset"
+    return f"look at it    {explore}\npreview       {push} --preview {output}/preview\npublish it    {push} --private"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from datasets import Dataset
 
@@ -32,6 +34,14 @@ class Data:
         """A hash of every row, the same in every process."""
         rows = [self.pool.to_list(), self.targets.to_list(), self.held_out.to_list()]
         return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+    def write(self, folder: Path) -> None:
+        """Pool and targets as files that the command line reads, `pool.jsonl` and `targets.jsonl`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, rows in (("pool", self.pool), ("targets", self.targets)):
+            draft = folder / f"{name}.{os.getpid()}"
+            draft.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+            os.replace(draft, folder / f"{name}.jsonl")
 
 
 def quickstart_data(rows_per_task: int = 47, heldout_per_task: int = 32, seed: int = 0) -> Data:
