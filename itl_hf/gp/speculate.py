@@ -33,7 +33,7 @@ from itl_hf.gp.pool import Pool
 from itl_hf.gp.verify import Passes, Suspects
 
 FEWEST_PICKS, FIRST_PICKS, MOST_PICKS = 8, 16, 64
-FEWEST_CANDIDATES, MOST_CANDIDATES = 512, 8192
+FEWEST_CANDIDATES, CANDIDATE_BYTES = 512, 8 * 2**20
 
 
 class Search:
@@ -119,17 +119,18 @@ class Search:
             elif suspects.horizon < stands:
                 stands = suspects.horizon
                 self._take_back(candidates, base + stands, run.places[stands:])
-            self._adapt(stands, steps, len(suspects.numbers))
+            self._adapt(stands, steps)
         self.limits.back_to(mark)
         self._commit(candidates, run, stands)
         return True
 
-    def _adapt(self, stands: int, steps: int, suspects: int) -> None:
-        """How many candidates the next run has: every one makes each step dearer, too few cut runs short."""
-        if 2 * stands < steps:
-            self.breadth = min(2 * self.breadth, MOST_CANDIDATES)
-        elif not suspects:
-            self.breadth = max(self.breadth // 2, FEWEST_CANDIDATES)
+    def _adapt(self, stands: int, steps: int) -> None:
+        """How many candidates the next run has: too few cut runs short, and every one makes each step dearer, much
+        more so when they outgrow the cache.
+        """
+        wider = min(2 * self.breadth, CANDIDATE_BYTES // (8 * self.pool.dimension))
+        if 4 * stands < 3 * steps:
+            self.breadth = max(self.breadth, wider)
 
     def _speculate(
         self, candidates: Candidates, steps: int, expected: Sequence[int] = (), gone: Sequence[int] = ()
