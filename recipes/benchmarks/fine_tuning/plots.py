@@ -14,7 +14,8 @@ from recipes.benchmarks.fine_tuning.cells import WITHOUT_FEATURES, Record
 from recipes.benchmarks.fine_tuning.config import UNTUNED
 from recipes.benchmarks.fine_tuning.tables import REFERENCE, difference, values
 
-COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777", "#994455", "#225555", "#e69f00")
+COLORS: tuple[str, ...] = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777", "#994455")
+COLORS += ("#225555", "#e69f00", "#0072b2", "#d55e00", "#7fb800", "#b08bbb", "#5c4033")
 MARKERS = "osD^vP*Xhp"
 
 
@@ -44,12 +45,14 @@ def _loss_figure(cells: Sequence[Record]) -> Figure:
     """One budget: the difference to ITL of every method. Several: the loss against picks."""
     budgets = sorted({float(cell["picks"]) for cell in cells if cell["picks"]})
     variants = list(dict.fromkeys(str(cell["variant"]) for cell in cells))
-    figure = Figure(figsize=(3.6 * len(variants) + 1, 4.2))
+    losses = values(cells, "loss")
+    order = _worst_first([losses[name] for name in variants])
+    figure = Figure(figsize=(3.6 * len(variants) + 1, 1.8 + 0.3 * len(order)))
     axes = figure.subplots(1, len(variants), sharey=len(budgets) == 1, squeeze=False)[0]
     for name, axis in zip(variants, axes, strict=True):
         axis.set_title(name, fontsize=11)
         if len(budgets) == 1:
-            _differences(axis, values(cells, "loss")[name])
+            _differences(axis, losses[name], order)
         else:
             _curves(axis, [cell for cell in cells if cell["variant"] == name], budgets)
         axis.spines[["top", "right"]].set_visible(False)
@@ -58,24 +61,41 @@ def _loss_figure(cells: Sequence[Record]) -> Figure:
     return figure
 
 
-def _differences(axis: Axes, methods: Mapping[str, Mapping[tuple[str, float], float]]) -> None:
-    found = {name: difference(pairs, methods.get(REFERENCE, {})) for name, pairs in methods.items() if name != UNTUNED}
-    known = sorted(((name, each) for name, each in found.items() if each is not None), key=lambda item: item[0])
-    for place, (name, (mean, error)) in enumerate(known):
-        axis.errorbar(mean, place, xerr=error or 0, fmt="o", color=_color(name), capsize=3, markersize=5)
-    axis.set_yticks(range(len(known)), [name for name, _ in known], fontsize=9)
+Losses = Mapping[str, Mapping[tuple[str, float], float]]
+
+
+def _worst_first(variants: Sequence[Losses]) -> list[str]:
+    """Methods by their mean difference to ITL over the variants, the largest loss first: the best comes out on top."""
+    found: dict[str, list[float]] = {}
+    for methods in variants:
+        for name, pairs in methods.items():
+            each = difference(pairs, methods.get(REFERENCE, {}))
+            if name != UNTUNED and each is not None:
+                found.setdefault(name, []).append(each[0])
+    return sorted(found, key=lambda name: (-statistics.fmean(found[name]), name))
+
+
+def _differences(axis: Axes, methods: Losses, order: Sequence[str]) -> None:
+    colors = _colors(order)
+    for place, name in enumerate(order):
+        each = difference(methods.get(name, {}), methods.get(REFERENCE, {}))
+        if each is not None:
+            axis.errorbar(each[0], place, xerr=each[1] or 0, fmt="o", color=colors[name], capsize=3, markersize=5)
+    axis.set_yticks(range(len(order)), order, fontsize=9)
     axis.axvline(0, color="#999999", linewidth=0.8)
     axis.set_xlabel("held-out loss, difference to ITL (nats)\nright of the line: worse than ITL", fontsize=9)
 
 
 def _curves(axis: Axes, cells: Sequence[Record], budgets: Sequence[float]) -> None:
-    for name in sorted({str(cell["method"]) for cell in cells} - {UNTUNED}):
+    names = sorted({str(cell["method"]) for cell in cells} - {UNTUNED})
+    colors = _colors(names)
+    for name in names:
         points = []
         for picks in budgets:
             losses = [cell["loss"] for cell in cells if cell["method"] == name and cell["picks"] == picks]
             if losses and all(loss is not None for loss in losses):
                 points.append((picks, statistics.fmean(losses)))
-        axis.plot(*zip(*points, strict=True), marker="o", markersize=4, color=_color(name), label=name)
+        axis.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colors[name], label=name)
     axis.set_xscale("log", base=2)
     axis.set_xticks(budgets, [f"{picks:g}" for picks in budgets])
     axis.set_xlabel("picks", fontsize=9)
@@ -86,6 +106,7 @@ def _picks_figure(cells: Sequence[Record]) -> Figure:
     """Relevance against diversity."""
     variants = list(dict.fromkeys(str(cell["variant"]) for cell in cells))
     names = sorted({str(cell["method"]) for cell in cells} - {UNTUNED})
+    colors = _colors(names)
     figure = Figure(figsize=(3.4 * len(variants) + 2, 3.6))
     axes = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
     for variant, axis in zip(variants, axes, strict=True):
@@ -93,7 +114,7 @@ def _picks_figure(cells: Sequence[Record]) -> Figure:
             mine = [cell for cell in cells if cell["variant"] == variant and cell["method"] == name]
             if mine:
                 x, y = (statistics.fmean(float(cell[column] or 0) for cell in mine) for column in ("relevant", "score"))
-                axis.plot(x, y, MARKERS[place % len(MARKERS)], color=_color(name), markersize=8, alpha=0.85)
+                axis.plot(x, y, MARKERS[place % len(MARKERS)], color=colors[name], markersize=8, alpha=0.85)
         axis.set_title(variant, fontsize=11)
         axis.set_xlabel("share of picks of the targets' tasks", fontsize=9)
         axis.set_xlim(-0.03, 1.03)
@@ -101,12 +122,14 @@ def _picks_figure(cells: Sequence[Record]) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("overlap with a fair set, copies once", fontsize=9)
     shapes = [
-        Line2D([], [], linestyle="", marker=MARKERS[place % len(MARKERS)], color=_color(name), label=name)
+        Line2D([], [], linestyle="", marker=MARKERS[place % len(MARKERS)], color=colors[name], label=name)
         for place, name in enumerate(names)
     ]
     figure.legend(handles=shapes, loc="center left", bbox_to_anchor=(0.92, 0.5), frameon=False, fontsize=8)
     return figure
 
 
-def _color(name: str) -> str:
-    return "#000000" if name == REFERENCE else COLORS[sum(map(ord, name)) % len(COLORS)]
+def _colors(names: Sequence[str]) -> dict[str, str]:
+    """One for each method, by alphabetical place, so that both figures agree; the reference is black."""
+    others = sorted({*names} - {REFERENCE})
+    return {REFERENCE: "#000000"} | {name: COLORS[place % len(COLORS)] for place, name in enumerate(others)}

@@ -80,7 +80,10 @@ def _read(path: Path, key: str) -> list[Record]:
     if not path.exists():
         return []
     with open(path, encoding="utf-8", newline="") as file:
-        records = [{name: text if name in TEXT else _number(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    records: list[Record] = [
+        {name: text if name in TEXT else _number(text) for name, text in row.items()} for row in rows
+    ]
     others = sorted({str(record["key"]) for record in records} - {key})
     if others:
         raise ValueError(f"{path} holds results of other settings ({others}, now {key}): give `results` another name")
