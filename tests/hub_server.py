@@ -391,3 +391,15 @@ def metadata(readme: str) -> dict[str, Any]:
     """The YAML between the two lines of dashes."""
     match = re.match(r"---\r?\n(.*?)\r?\n---", readme, re.DOTALL)
     return (yaml.safe_load(match[1]) or {}) if match else {}
+
+
+def main() -> None:
+    """`python -m tests.hub_server`: a Hub to rehearse with; nothing that is pushed to it leaves the machine."""
+    with HubServer() as hub, contextlib.suppress(KeyboardInterrupt):
+        print(f"A Hub on this machine until Ctrl-C; what it holds is then gone. You are {USER}. In another terminal:\n")
+        print(f"export HF_ENDPOINT={hub.url} HF_TOKEN={TOKEN}", flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
