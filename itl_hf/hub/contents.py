@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset, Features, List, Value
 
 from itl_hf.embedding.layout import feature_directory
@@ -22,6 +21,7 @@ from itl_hf.embedding.store import FeatureStore
 from itl_hf.hub.card import Published, write_card
 from itl_hf.hub.restore import VARIANCE_COLUMN, WITHHELD
 from itl_hf.report.figures import map_figure, variance_figure
+from itl_hf.selection.files import write_parquet
 
 if TYPE_CHECKING:
     from itl_hf.selection.selection import Selection
@@ -45,7 +45,7 @@ def write_contents(
     public.save(directory)
     if features is not None:
         (directory / "features").mkdir()
-        _write_parquet(features_dataset(selection, features), directory / FEATURES_FILE)
+        write_parquet(features_dataset(selection, features), directory / FEATURES_FILE)
     (directory / "pictures").mkdir()
     pictures = {
         "map": map_figure(selection.layout, pool_size=selection.pool_size),
@@ -139,8 +139,3 @@ def features_dataset(selection: Selection, features: np.ndarray) -> Dataset:
     columns = [np.arange(len(selection)), selection.indices, pa.FixedSizeListArray.from_arrays(flat, width)]
     schema = Features(types).arrow_schema
     return Dataset(pa.table(columns, names=list(types)).cast(schema))
-
-
-def _write_parquet(dataset: Dataset, path: Path) -> None:
-    table = dataset.with_format("arrow")[:]
-    pq.write_table(table.replace_schema_metadata(dataset.features.arrow_schema.metadata), path)

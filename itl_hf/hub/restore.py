@@ -13,13 +13,13 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
 from itl_hf.hub.patience import ask
+from itl_hf.selection.files import FILES
 from itl_hf.selection.selection import COLUMNS, Selection
 
 #: Marks rows that stand for target prompts which were not published.
 WITHHELD = "itl_withheld"
 #: Added to the picked rows when they are published, and not part of a selection.
 VARIANCE_COLUMN = "itl_variance_left"
-FILES = ("selection.json", "arrays.safetensors", "data/train-00000-of-00001.parquet", "targets.parquet")
 
 
 def restore(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> Selection:

@@ -1,35 +1,24 @@
-"""The result of a selection: the picked rows, why each was picked, and everything needed to make it again.
-
-On disk it is a folder that plain `datasets.load_dataset(folder)` opens (Parquet), beside JSON for the record and
-safetensors for the
-arrays: no format of our own and no pickle.
-"""
+"""The result of a selection: the picked rows, why each was picked, and everything needed to make it again."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from datasets import Dataset
-from safetensors.numpy import load_file, save_file
 
+from itl_hf.selection import files
 from itl_hf.selection.diagnosis import Diagnosis, diagnose
 from itl_hf.selection.screening import Screening
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
-FORMAT_VERSION = 1
 COLUMNS = ("pool_index", "itl_rank", "itl_gain", "itl_nearest_target", "itl_similarity")
-ARRAYS = ("indices", "gains", "target_variance", "irreducible", "whole_pool", "reach")
 
 
 @dataclass(frozen=True)
@@ -116,18 +105,10 @@ class Selection:
         Raises:
             `FileExistsError`: the folder holds something that is not a selection.
         """
-        target = Path(directory)
-        if target.exists() and any(target.iterdir()) and not (target / "selection.json").exists():
-            raise FileExistsError(f"{target} exists and holds no selection; choose another folder or empty it")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            self._write(draft)
-            draft.chmod(0o755)
-            _swap(draft, target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-        return target
+        facts = {"pool_size": self.pool_size, "record": self.record, "layout": self.layout.method}
+        arrays = {name: getattr(self, name) for name in files.ARRAYS}
+        arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
+        return files.write(Path(directory), self.dataset, self.targets, arrays, facts)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Selection:
@@ -137,24 +118,15 @@ class Selection:
             `FileNotFoundError`: the folder holds no selection.
             `ValueError`: it was written by a newer version of this package.
         """
-        source = Path(directory)
-        if not (source / "selection.json").exists():
-            raise FileNotFoundError(f"{source} holds no selection (no selection.json)")
-        meta = json.loads((source / "selection.json").read_text(encoding="utf-8"))
-        if meta["format_version"] > FORMAT_VERSION:
-            raise ValueError(
-                f"{source} was written by a newer itl_hf (format {meta['format_version']}): upgrade to read it"
-            )
-        arrays = load_file(source / "arrays.safetensors")
+        dataset, targets, arrays, facts = files.read(Path(directory))
         places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}
-        layout = Layout(**places, method=meta.get("layout", "pca"))
         return cls(
-            dataset=_read_parquet(source / "data" / "train-00000-of-00001.parquet"),
-            targets=_read_parquet(source / "targets.parquet"),
-            layout=layout,
-            pool_size=meta["pool_size"],
-            record=meta["record"],
-            **{name: arrays[name] for name in ARRAYS},  # type: ignore[arg-type]
+            dataset=dataset,
+            targets=targets,
+            layout=Layout(**places, method=facts.get("layout", "pca")),
+            pool_size=facts["pool_size"],
+            record=facts["record"],
+            **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
         )
 
     def extend(self, num_examples: int) -> Selection:
@@ -297,42 +269,3 @@ class Selection:
         from itl_hf.hub.restore import restore
 
         return restore(repo_id, revision, token)
-
-    def _write(self, directory: Path) -> None:
-        (directory / "data").mkdir()
-        _write_parquet(self.dataset, directory / "data" / "train-00000-of-00001.parquet")
-        _write_parquet(self.targets, directory / "targets.parquet")
-        arrays = {name: getattr(self, name) for name in ARRAYS}
-        arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
-        save_file(
-            {name: np.ascontiguousarray(value) for name, value in arrays.items()}, directory / "arrays.safetensors"
-        )
-        meta = {"format_version": FORMAT_VERSION, "pool_size": self.pool_size, "record": self.record}
-        meta["layout"] = self.layout.method
-        (directory / "selection.json").write_text(
-            json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-
-
-def _swap(draft: Path, target: Path) -> None:
-    """Puts the finished folder in place; a folder cannot be renamed over a full one, so the old one steps aside
-    first.
-    """
-    if not target.exists():
-        os.rename(draft, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    os.rename(target, old / "selection")
-    os.rename(draft, target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_parquet(dataset: Dataset, path: Path) -> None:
-    """As `Dataset.to_parquet`, types included, without a progress bar for a hundred rows."""
-    table = dataset.with_format("arrow")[:]
-    pq.write_table(table.replace_schema_metadata(dataset.features.arrow_schema.metadata), path)
-
-
-def _read_parquet(path: Path) -> Dataset:
-    """In memory and without a copy in the cache of `datasets`: the folder may be moved or deleted afterwards."""
-    return Dataset(pq.read_table(path))

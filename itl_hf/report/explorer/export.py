@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
-
 from itl_hf.report.explorer.rows import matching
+from itl_hf.selection.files import write_parquet
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,8 +36,7 @@ def write_files(explored: Explored, session: Session, folder: Path) -> tuple[lis
     files = [place / "picks.jsonl", place / "picks.parquet"]
     with files[0].open("w", encoding="utf-8") as file:  # `to_json` would round the numbers
         file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in picks)
-    table = picks.with_format("arrow")[:]
-    pq.write_table(table.replace_schema_metadata(picks.features.arrow_schema.metadata), files[1])
+    write_parquet(picks, files[1])
     total = len(session.now(explored))
     words = f"{len(picks):,} of {total:,} picks, those that pass the filters and are not dropped."
     if session.dropped & set(session.now(explored).indices.tolist()):
