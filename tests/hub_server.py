@@ -397,7 +397,7 @@ def main() -> None:
     """`python -m tests.hub_server`: a Hub to rehearse with; nothing that is pushed to it leaves the machine."""
     with HubServer() as hub, contextlib.suppress(KeyboardInterrupt):
         print(f"A Hub on this machine until Ctrl-C; what it holds is then gone. You are {USER}. In another terminal:\n")
-        print(f"export HF_ENDPOINT={hub.url} HF_TOKEN={TOKEN}", flush=True)
+        print(f"export HF_ENDPOINT={hub.url} HF_TOKEN={TOKEN} HF_HUB_DISABLE_XET=1", flush=True)
         threading.Event().wait()
 
 
