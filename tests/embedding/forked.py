@@ -1,7 +1,6 @@
 """Embedding on several processes, for tests: `python -m tests.embedding.forked SCENARIO FOLDER` prints JSON.
 
-Importing torch takes seconds, so one process imports everything and its forks are the workers. They find each other by
-the environment that torchrun would set.
+The workers are forks, see `tests/worlds.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +11,8 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import accelerate  # noqa: F401  # imported before the fork, once for all
@@ -27,47 +24,7 @@ from itl_hf import distributed
 from itl_hf.embedding import FeatureStore, embed
 from itl_hf.embedding.shards import read_shard
 from tests.embedding.fakes import HashEmbedder, Preparing
-
-LIMIT = 60.0
-
-
-def launch(size, call):
-    """Forks `size` workers that run `call(rank)`; their process ids."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [_fork(rank, size, port, call) for rank in range(size)]
-
-
-def _fork(rank, size, port, call):
-    child = os.fork()
-    if child:
-        return child
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
-    try:
-        call(rank)
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-
-
-def wait(children, limit=LIMIT):
-    """Exit codes, `None` for one that did not end in time and had to be killed."""
-    deadline = time.monotonic() + limit
-    codes = {}
-    while len(codes) < len(children):
-        for child in set(children) - set(codes):
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                codes[child] = os.waitstatus_to_exitcode(status)
-            elif time.monotonic() > deadline:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                codes[child] = None
-        time.sleep(0.005)
-    return [codes[child] for child in children]
+from tests.worlds import LIMIT, launch, wait, world
 
 
 def outcomes(size, call, folder):
@@ -89,7 +46,7 @@ def outcomes(size, call, folder):
         (folder / f"{rank}.json").write_text(json.dumps(found))
 
     started = time.monotonic()
-    codes = wait(launch(size, worker))
+    codes = world(size, worker)
     results = []
     for rank, code in enumerate(codes):
         file = folder / f"{rank}.json"
@@ -241,10 +198,10 @@ def kills(folder, streamed=False, wanted=20, seed=0):
         rounds.append((size, len(shards())))
     missing_files = -(-(800 if streamed else 640) // 4) - len(shards())
     begun = len(log.read_text().splitlines())
-    codes = wait(launch(2, work(0, directory)))
+    codes = world(2, work(0, directory))
     again = len(log.read_text().splitlines()) - begun
     undisturbed = folder / "undisturbed"
-    codes += wait(launch(1, work(0, undisturbed)))
+    codes += world(1, work(0, undisturbed))
     names = sorted(path.name for path in undisturbed.iterdir())
     return {
         "kills": killed,

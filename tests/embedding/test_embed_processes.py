@@ -1,22 +1,15 @@
 """Embedding on several processes: the same store as on one, and what happens when one of them fails."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from itl_hf.embedding import FeatureStore
-
-ROOT = Path(__file__).parents[2]
+from tests.worlds import script
 
 
 def scenario(name, folder):
-    command = [sys.executable, "-m", "tests.embedding.forked", name, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(script("tests.embedding.forked", name, folder).stdout)
 
 
 @pytest.fixture(scope="module")

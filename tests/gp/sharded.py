@@ -1,7 +1,9 @@
-"""Run by test_sharded.py under torchrun: every process selects from one memory map, and the first writes the picks."""
+"""Run once by test_sharded.py: the same selections by one, two, three and five processes, each from one memory
+map, and by three of which one fails."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -12,9 +14,17 @@ import torch.distributed as dist
 
 from itl_hf import select_rows, select_rows_per_target
 from itl_hf.gp import pool as pool_module
-from itl_hf.gp import speculate
-from itl_hf.gp.kernels import RBF
+from itl_hf.gp import speculate, theory
+from itl_hf.gp.kernels import RBF, Linear
+from itl_hf.gp.objectives import Setting
+from itl_hf.gp.pool import Pool
+from itl_hf.gp.preparation import Standardization
+from itl_hf.gp.speculate import speculative_greedy
+from itl_hf.gp.targeted import OBJECTIVES
+from tests.gp.kernels import KERNELS
+from tests.worlds import world
 
+SIZES = (1, 2, 3, 5)
 CASES = {
     "itl": {},
     "linear": {"kernel": "linear", "standardize": "scale", "noise_std": 0.3},
@@ -25,42 +35,89 @@ CASES = {
     "tiny noise": {"kernel": "linear", "noise_std": 1e-4},
     "cosine": {"acquisition": "cosine"},
     "random": {"acquisition": "random", "seed": 3},
-    "known": {"already_selected": [5, 700, 31]},
+    "known": {"already_selected": [5, 280, 31]},
     "replace": {"replace": True},
 }
+DRAWN = list(itertools.islice(zip(itertools.cycle(OBJECTIVES), itertools.cycle(KERNELS), strict=True), 14))
 
 
-def main(folder: Path, block_rows: int) -> None:
-    torch.set_num_threads(1)
-    pool_module.BLOCK_ROWS = block_rows
+def large(folder):
+    """Every way to ask, of 400 rows in blocks of 120, which are four: five processes leave one without any."""
+    pool_module.BLOCK_ROWS = 120
     speculate.FEWEST_CANDIDATES, speculate.FIRST_PICKS = 32, 8
     pool, targets = np.load(folder / "pool.npy", mmap_mode="r"), np.load(folder / "targets.npy")
-    picks = {}
-    for name, options in CASES.items():
-        result = select_rows(pool, targets, 60, **options)
-        picks[name] = {"indices": result.indices.tolist(), "gains": result.gains.tolist()}
+    found = {name: select_rows(pool, targets, 16, **options) for name, options in CASES.items()}
     # Four targets: the fifth process has none.
-    each = select_rows_per_target(pool, targets[:4], 20, num_candidates=100)
-    picks["per target"] = {"indices": each.indices.tolist(), "gains": each.gains.tolist()}
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        size = dist.get_world_size() if dist.is_initialized() else 1
-        (folder / f"picks-{size}.json").write_text(json.dumps(picks), encoding="utf-8")
+    found["per target"] = select_rows_per_target(pool, targets[:4], 6, num_candidates=60)
+    return {
+        name: {"indices": result.indices.tolist(), "gains": result.gains.tolist()} for name, result in found.items()
+    }
 
 
-def fail(folder: Path) -> None:
+def drawn():
+    """Problems that are drawn: sizes, blocks, duplicates, noise. Every objective and kernel comes twice."""
+    speculate.FEWEST_CANDIDATES, speculate.FIRST_PICKS = 8, 3
+    rng, found = np.random.default_rng(0), {}
+    for objective, kernel in DRAWN:
+        rows, dimension, pool_module.BLOCK_ROWS = rng.integers((8, 2, 10), (60, 12, 30)).tolist()
+        features = rng.normal(size=(rows, dimension))
+        features[rng.integers(0, rows, rows // 4)] = features[rng.integers(0, rows, rows // 4)]
+        pool = Pool(torch.tensor(features), Standardization("scale"))
+        targets = pool.preparation(torch.tensor(rng.normal(size=(3, dimension))))
+        noise_std = float(10 ** rng.uniform(-1.5, 1))
+        process = OBJECTIVES[objective](Setting(KERNELS[kernel], targets, noise_std, noise_std))
+        picked = speculative_greedy(pool, process, min(rows // 2, 6))
+        found[f"{objective}, {kernel}"] = {
+            "indices": picked.indices,
+            "gains": [float(gain) for gain in picked.gains],
+            "problem": [rows, dimension, pool.block_rows, noise_std],
+        }
+    return found
+
+
+def limits():
+    """What the pool can teach, exactly and by its landmarks: 40 rows in three blocks."""
+    pool_module.BLOCK_ROWS = 16
+    generator = torch.Generator().manual_seed(0)
+    features, targets = (torch.randn(count, 6, generator=generator, dtype=torch.float64) for count in (40, 4))
+    found = {}
+    for name, kernel in {"linear": Linear(), "rbf": RBF(0.4)}.items():
+        for most in (1000, 20):
+            pool = Pool(features, Standardization("scale", unit=True))
+            setting = Setting(kernel, pool.preparation(targets), 1.0, 1.0)
+            one = theory.pool_limits(pool, setting, include=[5], most_rows=most, most_landmarks=most)
+            parts = [one.irreducible, one.whole_pool, one.reach, torch.tensor([one.rows, one.usual_reach])]
+            found[f"{name}, {most}"] = torch.cat([part.flatten() for part in parts]).tolist()
+    return found
+
+
+def fail(folder):
     """One process meets a bad row in its part of the pool; all must end."""
+    pool_module.BLOCK_ROWS = 64
     pool = np.load(folder / "pool.npy").copy()
     pool[-1, 0] = np.nan
-    pool_module.BLOCK_ROWS = 64
     select_rows(pool, np.load(folder / "targets.npy"), 10)
 
 
-if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    try:
-        if sys.argv[2] == "fail":
-            fail(Path(sys.argv[1]))
-        else:
-            main(Path(sys.argv[1]), int(sys.argv[2]))
-    finally:
+def main(folder: Path) -> None:
+    def work(rank):
+        dist.init_process_group("gloo")
+        found = {"picks": {**large(folder), **drawn()}, "limits": limits()}
+        (folder / f"{dist.get_world_size()}-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
         dist.destroy_process_group()
+
+    def failing(rank):
+        dist.init_process_group("gloo")
+        try:
+            fail(folder)
+        except Exception as error:
+            (folder / f"failed-{rank}.txt").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+            raise SystemExit(1) from None
+
+    codes = {str(size): world(size, work) for size in SIZES}
+    print(json.dumps({**codes, "failing": world(3, failing)}))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

@@ -10,7 +10,6 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from itl_hf import distributed
 from itl_hf.gp import pool as pool_module
 from itl_hf.gp import pool_limits, theory
 from itl_hf.gp.greedy import plain_greedy
@@ -299,37 +298,3 @@ BAD = {
 def test_bad_numbers_are_refused_in_plain_words(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def _of_one_process(rank, size, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
-    pool_module.BLOCK_ROWS = 16
-    for most in (1000, 20):
-        found = _limits_of_both_paths(most)
-        torch.save(found, f"{folder}/{rank}-{most}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def _limits_of_both_paths(most):
-    kernels = [Linear(), RBF(0.4)]
-    found = [
-        theory.pool_limits(*make(40, 6, kernel=kernel), include=[5], most_rows=most, most_landmarks=most)
-        for kernel in kernels
-    ]
-    return [
-        [part.irreducible, part.whole_pool, part.reach, torch.tensor([part.rows, part.usual_reach])] for part in found
-    ]
-
-
-def test_processes_that_share_the_pool_find_the_same_limits(tmp_path, monkeypatch):
-    size = 4  # for three blocks: one process holds nothing
-    torch.multiprocessing.spawn(_of_one_process, (size, str(tmp_path)), nprocs=size)
-    monkeypatch.setattr(pool_module, "BLOCK_ROWS", 16)
-    assert distributed.world_size() == 1
-    for most in (1000, 20):
-        alone = _limits_of_both_paths(most)
-        for rank in range(size):
-            for mine, theirs in zip(alone, torch.load(tmp_path / f"{rank}-{most}.pt"), strict=True):
-                for one, other in zip(mine, theirs, strict=True):
-                    np.testing.assert_allclose(one, other, atol=1e-9)
