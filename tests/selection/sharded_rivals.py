@@ -1,4 +1,4 @@
-"""Run by test_baselines.py under torchrun: every process asks every rival, and the first writes the picks."""
+"""Run once by test_baselines.py: three processes ask every rival, and each writes the picks that it found."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from itl_hf import select_rows
 from itl_hf.gp import pool as pool_module
 from itl_hf.selection.baselines import farthest
 from tests.selection.rivals import NAMES, TEXTUAL, problem, texts_of
+from tests.worlds import world
 
 #: 200 rows are four blocks: three processes share them unevenly.
 BLOCK_ROWS = 60
+PROCESSES = 3
 
 
 def picks():
@@ -32,17 +34,17 @@ def picks():
 
 
 def main(folder: Path) -> None:
-    torch.set_num_threads(1)
     pool_module.BLOCK_ROWS = BLOCK_ROWS
     farthest.MOST_SINGLE = 64  # another way through the passes than one process takes, to the same picks
-    found = picks()
-    if dist.get_rank() == 0:
-        (folder / f"picks-{dist.get_world_size()}.json").write_text(json.dumps(found), encoding="utf-8")
+
+    def work(rank):
+        dist.init_process_group("gloo")
+        (folder / f"{rank}.json").write_text(json.dumps(picks()), encoding="utf-8")
+        dist.destroy_process_group()
+
+    assert world(PROCESSES, work) == [0] * PROCESSES
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    try:
-        main(Path(sys.argv[1]))
-    finally:
-        dist.destroy_process_group()
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,8 +14,8 @@ from itl_hf.selection.baselines import BADGE, BM25, DSIR, LESS, InformationDensi
 from tests.oracle import gaussian_process as oracle
 from tests.selection import sharded_rivals
 from tests.selection.rivals import NAMES, TEXTUAL, problem, texts_of
+from tests.worlds import script
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DRAWING = ("random", "length_matched_random", "badge", "k_means", "dsir")
 
 each = pytest.mark.parametrize("name", NAMES)
@@ -203,23 +200,11 @@ def test_bm25_without_its_library_says_what_to_install(monkeypatch):
 
 def test_picks_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
     monkeypatch.setattr("itl_hf.gp.pool.BLOCK_ROWS", sharded_rivals.BLOCK_ROWS)
-    alone, together = sharded_rivals.picks(), rivals_on(3, tmp_path)
+    alone = sharded_rivals.picks()
     assert len(alone) == 2 * len(NAMES)
-    for name, picked in alone.items():
-        assert picked["indices"] == together[name]["indices"], name
-        np.testing.assert_allclose(picked["gains"], together[name]["gains"], rtol=1e-6, atol=1e-9)
-
-
-def rivals_on(processes, folder):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
-    result = subprocess.run(
-        [*command, sharded_rivals.__file__, str(folder)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=240,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    return json.loads((folder / f"picks-{processes}.json").read_text(encoding="utf-8"))
+    script("tests.selection.sharded_rivals", tmp_path)
+    for rank in range(sharded_rivals.PROCESSES):
+        together = json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8"))
+        for name, picked in alone.items():
+            assert picked["indices"] == together[name]["indices"], name
+            np.testing.assert_allclose(picked["gains"], together[name]["gains"], rtol=1e-6, atol=1e-9, err_msg=name)

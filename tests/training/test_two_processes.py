@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,21 +10,14 @@ pytest.importorskip("trl")
 
 from itl_hf.training import SelectionSampler
 from tests.training import tiny
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.worlds import script
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """What each process saw, by scenario: a list of two."""
     directory = tmp_path_factory.mktemp("two-processes")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "tests.training.two_processes", str(directory)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    script("tests.training.two_processes", directory)
     ranks = [json.loads((directory / f"rank-{rank}.json").read_text()) for rank in range(2)]
     assert [one.pop("processes") for one in ranks] == [2, 2]
     return {name: [one[name] for one in ranks] for name in ranks[0]}

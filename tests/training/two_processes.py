@@ -1,7 +1,4 @@
-"""Run by torchrun from test_two_processes.py: every scenario once whole and once resumed in mid-epoch, on each process.
-
-torchrun --nproc_per_node 2 -m tests.training.two_processes DIRECTORY
-"""
+"""Run once by test_two_processes.py: every scenario once whole and once resumed in mid-epoch, on two processes."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ import trl
 from itl_hf import Selector
 from itl_hf.training import attach, picks_of
 from tests.training import tiny
+from tests.worlds import world
 
 SAVED = 4  # with 12 picks, 2 processes and batches of 2: the first of three steps of epoch 1
 
@@ -87,11 +85,14 @@ def run(name, directory):
 
 
 def main(directory):
-    torch.set_num_threads(1)
-    outcome = {name: run(name, directory / name.replace(" ", "-")) for name in SCENARIOS}
-    outcome["processes"] = dist.get_world_size()
-    (directory / f"rank-{dist.get_rank()}.json").write_text(json.dumps(outcome))
+    def work(rank):
+        outcome = {name: run(name, directory / name.replace(" ", "-")) for name in SCENARIOS}
+        outcome["processes"] = dist.get_world_size()
+        (directory / f"rank-{rank}.json").write_text(json.dumps(outcome))
+
+    assert world(2, work) == [0, 0]
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     main(Path(sys.argv[1]))
