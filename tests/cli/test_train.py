@@ -6,8 +6,6 @@ import dataclasses
 import functools
 import gc
 import json
-import os
-import subprocess
 import sys
 import weakref
 
@@ -24,6 +22,7 @@ from itl_hf.cli.picking import SelectionArguments, parse
 from itl_hf.embedding.hidden_states import HiddenStates
 from itl_hf.training import picks_of
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
+from tests.worlds import script
 
 trl = pytest.importorskip("trl")
 
@@ -324,31 +323,25 @@ def test_all_of_our_arguments_have_help_and_no_namesake_in_trl():
     assert all(one.metadata.get("help") for one in ours)
 
 
-def torchrun(path, *flags):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "itl_hf", "train", "--config", str(path), *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment, check=False)
-
-
-@pytest.mark.parametrize("way", ["num_examples", pytest.param("examples_per_round", marks=pytest.mark.slow)])
-def test_two_processes(config, tmp_path, way):
-    changes = {way: 8, "num_train_epochs": 2, "save_strategy": "epoch", "ddp_find_unused_parameters": False}
-    path = config(() if way == "num_examples" else ("num_examples",), **changes)
-    ended = torchrun(path)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    together = tmp_path / "out-put"
-    state = json.loads((together / "checkpoint-4" / "trainer_state.json").read_text())
-    assert state["global_step"] == 4  # 2 epochs of 8 picks in steps of 2 x 2
-    alone = trained(path, "--output_dir", str(tmp_path / "alone"))
-    assert alone.state.global_step == 8
-    picked = state["stateful_callbacks"]["ItlSelectionCallback"]["selection"]
-    if way == "num_examples":
-        both = [Selection.load(folder / "selection").indices for folder in (together, tmp_path / "alone")]
-        np.testing.assert_array_equal(*both)
-        assert picked["num_picks"] == 8
-    else:  # the first round sees the untrained model, later ones another history of steps
-        assert picked["rounds"][0]["picks"] == picks_of(alone)[0].tolist()
+def test_two_processes(config, tmp_path):
+    paths = {}
+    for way in ("num_examples", "examples_per_round"):
+        changes = {way: 8, "num_train_epochs": 2, "save_strategy": "epoch", "ddp_find_unused_parameters": False}
+        left_out = () if way == "num_examples" else ("num_examples",)
+        paths[way] = config(left_out, **changes, output_dir=str(tmp_path / way)).rename(tmp_path / f"{way}.yaml")
+    script("tests.cli.train_on_two", *paths.values())
+    for way, path in paths.items():
+        state = json.loads((tmp_path / way / "checkpoint-4" / "trainer_state.json").read_text())
+        assert state["global_step"] == 4  # 2 epochs of 8 picks in steps of 2 x 2
+        alone = trained(path, "--output_dir", str(tmp_path / "alone" / way))
+        assert alone.state.global_step == 8
+        picked = state["stateful_callbacks"]["ItlSelectionCallback"]["selection"]
+        if way == "num_examples":
+            both = [Selection.load(folder / way / "selection").indices for folder in (tmp_path, tmp_path / "alone")]
+            np.testing.assert_array_equal(*both)
+            assert picked["num_picks"] == 8
+        else:  # the first round sees the untrained model, later ones another history of steps
+            assert picked["rounds"][0]["picks"] == picks_of(alone)[0].tolist()
 
 
 def test_any_embedder_and_its_options(config, files, tmp_path, seen):
