@@ -35,7 +35,7 @@ quality: $(READY)
 	$(BIN)/lint-imports
 
 test: quality
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
