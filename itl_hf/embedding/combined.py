@@ -51,8 +51,10 @@ class Combined:
         ValueError: fewer than two parts, or weights that are not one positive number for each.
 
     Example:
-        >>> both = Combined([HiddenStates(model), Gradients(model)], weights=[1, 2])  # doctest: +SKIP
-        >>> Selector(both).select(pool, targets, 100)  # doctest: +SKIP
+        >>> from itl_hf import Gradients, HiddenStates, Selector
+        >>> both = Combined([HiddenStates(model), Gradients(model)], weights=[1, 2])
+        >>> len(Selector(both).select(pool, targets, 4))
+        4
     """
 
     def __init__(

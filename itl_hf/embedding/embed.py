@@ -112,8 +112,10 @@ def embed(
 
     Example:
         >>> from itl_hf import HiddenStates
-        >>> embedder = HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")  # doctest: +SKIP
-        >>> features = embed(dataset, embedder, "features/pool")  # doctest: +SKIP
+        >>> embedder = HiddenStates(model)  # such as "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> features = embed(pool, embedder, "features/pool")
+        >>> features.shape == (len(pool), embedder.dimension)
+        True
     """
     if shard_rows < 1:
         raise ValueError(f"shard_rows must be at least 1, got {shard_rows}.")

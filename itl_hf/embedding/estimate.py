@@ -101,8 +101,9 @@ def estimate(
         ValueError: a row that cannot be read, or a directory that holds other work.
 
     Example:
-        >>> estimate(dataset, HiddenStates(model)).seconds  # doctest: +SKIP
-        312.4
+        >>> from itl_hf import HiddenStates
+        >>> estimate(pool, HiddenStates(model)).missing_rows == len(pool)
+        True
     """
     keys = row_keys(dataset, embedder) if keys is None else keys
     rows, index = text_columns(dataset), keys.index()

@@ -94,9 +94,10 @@ class HiddenStates:
         ImportError: `load_in_4bit` without bitsandbytes.
 
     Example:
-        >>> embedder = HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")  # doctest: +SKIP
-        >>> embedder.embed([{"prompt": "What is 2 + 2?"}]).shape  # doctest: +SKIP
-        torch.Size([1, 576])
+        >>> embedder = HiddenStates(model)  # such as "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> features = embedder.embed([{"prompt": "What is 2 + 2?"}])
+        >>> features.shape == (1, embedder.dimension)
+        True
     """
 
     def __init__(

@@ -49,8 +49,8 @@ class LanguageModel:
         TypeError: `tokenizer` is something else.
 
     Example:
-        >>> reader = LanguageModel(load_model("HuggingFaceTB/SmolLM2-135M-Instruct"))  # doctest: +SKIP
-        >>> input_ids, attention_mask = reader.pad(reader.tokens([{"prompt": "What is 2 + 2?"}]))  # doctest: +SKIP
+        >>> reader = LanguageModel(load_model(model))
+        >>> input_ids, attention_mask = reader.pad(reader.tokens([{"prompt": "What is 2 + 2?"}]))
     """
 
     def __init__(

@@ -103,7 +103,8 @@ class FeatureStore(StoredShards):
             ValueError: it is unfinished; the message says how many shards are missing.
 
         Example:
-            >>> FeatureStore.open("features/pool").statistics().mean  # doctest: +SKIP
+            >>> FeatureStore.open("features/pool").features().shape == (len(pool), 32)
+            True
         """
         path = Path(directory)
         if not (path / NAME).exists():

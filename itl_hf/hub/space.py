@@ -60,7 +60,9 @@ def write_space(
         importlib.metadata.PackageNotFoundError: neither Gradio nor this package is installed.
 
     Example:
-        >>> write_space(Selection.load("selected"), "space")  # doctest: +SKIP
+        >>> from itl_hf import Selection
+        >>> write_space(Selection.load("selected"), "space").name
+        'space'
     """
     target = Path(directory)
     if target.exists() and any(target.iterdir()):

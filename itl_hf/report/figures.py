@@ -40,7 +40,7 @@ def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = F
         `matplotlib.figure.Figure`
 
     Example:
-        >>> map_figure(selection.layout).savefig("map.png", dpi=200)  # doctest: +SKIP
+        >>> map_figure(selection.layout).savefig("map.png", dpi=200)
     """
     figure, axes = _axes((4.2, 4.7) if narrow else (7.2, 5.4))
     drawn = len(layout.pool)

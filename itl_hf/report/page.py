@@ -76,7 +76,8 @@ def write_report(
 
     Example:
         >>> from itl_hf import Selection
-        >>> write_report(Selection.load("selected"), "report.html")  # doctest: +SKIP
+        >>> write_report(Selection.load("selected"), "report.html").name
+        'report.html'
     """
     if max_picks < 0:
         raise ValueError(f"max_picks must be 0 or more, got {max_picks}")

@@ -99,6 +99,11 @@ class ITL:
 class VTL(ITL):
     """Variance-based transductive learning: the row that removes most of the targets' total variance; SIFT when there
     is one target.
+
+    Example:
+        >>> from itl_hf import VTL, select_rows
+        >>> select_rows([[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0]], 1, acquisition=VTL(noise_std=1.0)).indices
+        array([1])
     """
 
     name: str = "vtl"

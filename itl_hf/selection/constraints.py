@@ -27,6 +27,12 @@ class StopWhen:
 
     Raises:
         `ValueError`: neither is given, or one is out of range.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> rows = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]
+        >>> len(select_rows(rows, [[1.0, 0.0]], 3, kernel="linear", stop_when=StopWhen(variance_left=0.9)))
+        1
     """
 
     gain: float | None = None

@@ -39,7 +39,7 @@ def notices(selection: Selection) -> list[Notice]:
     """All that there is to say, the gravest first; empty where all is well.
 
     Example:
-        >>> [notice.text for notice in notices(selection)]  # doctest: +SKIP
+        >>> texts = [notice.text for notice in notices(selection)]
     """
     screening = Screening.from_record(selection.record)
     found = [] if screening is None else [*_contamination(screening), *_duplicates(screening)]

@@ -43,6 +43,12 @@ class PerTargetSelection:
             variance, for ITL nats.
         target_variance (`np.ndarray`): (m, n + 1) float64, posterior variance of f at the target after 0..n picks.
         record (`dict`): what was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
+
+    Example:
+        >>> from itl_hf import select_rows_per_target
+        >>> rows = [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]]
+        >>> select_rows_per_target(rows, [[1.0, 0.0], [0.0, 1.0]], 2).indices.shape
+        (2, 2)
     """
 
     indices: np.ndarray

@@ -50,6 +50,12 @@ class RowSelection:
         record (`dict`): what was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
         pool (`Pool`): the rows as they were prepared.
         setting (`Setting`): the Gaussian process that was used.
+
+    Example:
+        >>> from itl_hf import select_rows
+        >>> picked = select_rows([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]], [[1.0, 0.0]], 2)
+        >>> picked.indices.shape, picked.target_variance.shape
+        ((2,), (3, 1))
     """
 
     indices: np.ndarray

@@ -82,8 +82,8 @@ class Screening:
         num_duplicates (`int`): the same of duplicates.
 
     Example:
-        >>> selection.screening.targets_among_picks  # doctest: +SKIP
-        [3, 17]
+        >>> selection.screening.targets_among_picks
+        []
     """
 
     copies: tuple[Copy, ...] = ()

@@ -66,9 +66,12 @@ class Selection:
             saved.
 
     Example:
-        >>> selection = Selector(HiddenStates(model)).select(pool, targets, num_examples=96)  # doctest: +SKIP
-        >>> selection.save("selected")  # doctest: +SKIP
-        >>> Selection.load("selected").indices  # doctest: +SKIP
+        >>> from itl_hf import HiddenStates, Selector
+        >>> selection = Selector(HiddenStates(model)).select(pool, targets, num_examples=6)
+        >>> selection.save("selected").name
+        'selected'
+        >>> bool((Selection.load("selected").indices == selection.indices).all())
+        True
     """
 
     dataset: Dataset
@@ -149,7 +152,9 @@ class Selection:
         """What became of each target, and which of them this pool cannot teach, with their text; print it for a table.
 
         Example:
-            >>> print(Selection.load("selected").diagnose())  # doctest: +SKIP
+            >>> diagnosis = Selection.load("selected").diagnose()
+            >>> len(diagnosis.targets) == len(targets)
+            True
         """
         return diagnose(self)
 
@@ -159,7 +164,8 @@ class Selection:
         an earlier version made the selection, which did not look.
 
         Example:
-            >>> Selection.load("selected").screening.contaminated_rows  # doctest: +SKIP
+            >>> Selection.load("selected").screening.contaminated_rows
+            []
         """
         return Screening.from_record(self.record)
 

@@ -58,8 +58,11 @@ class Selector:
             one call.
 
     Example:
-        >>> selector = Selector(HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct"), store="features")  # doctest: +SKIP
-        >>> selection = selector.select(pool, ["What is the capital of France?"], num_examples=100)  # doctest: +SKIP
+        >>> from itl_hf import HiddenStates
+        >>> selector = Selector(HiddenStates(model), store="features")
+        >>> selection = selector.select(pool, ["How much is 30 + 12?"], num_examples=6)
+        >>> selection.dataset.column_names[-5:]
+        ['pool_index', 'itl_rank', 'itl_gain', 'itl_nearest_target', 'itl_similarity']
     """
 
     def __init__(

