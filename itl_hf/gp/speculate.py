@@ -33,7 +33,9 @@ from itl_hf.gp.pool import Pool
 from itl_hf.gp.verify import Passes, Suspects
 
 FEWEST_PICKS, FIRST_PICKS, MOST_PICKS = 8, 16, 64
-FEWEST_CANDIDATES, CANDIDATE_BYTES = 512, 8 * 2**20
+FEWEST_CANDIDATES, MOST_CANDIDATES = 512, 8192
+#: What a core's cache holds, and the share of the pool (one in so many rows) that is still little beside a pass.
+CANDIDATE_BYTES, CANDIDATE_SHARE = 8 * 2**20, 64
 
 
 class Search:
@@ -126,11 +128,11 @@ class Search:
 
     def _adapt(self, stands: int, steps: int) -> None:
         """How many candidates the next run has: too few cut runs short, and every one makes each step dearer, much
-        more so when they outgrow the cache.
+        more so when they outgrow the cache. Where a pass costs far more than that, they may.
         """
-        wider = min(2 * self.breadth, CANDIDATE_BYTES // (8 * self.pool.dimension))
+        most = max(CANDIDATE_BYTES // (8 * self.pool.dimension), self.pool.num_rows // CANDIDATE_SHARE)
         if 4 * stands < 3 * steps:
-            self.breadth = max(self.breadth, wider)
+            self.breadth = max(self.breadth, min(2 * self.breadth, most, MOST_CANDIDATES))
 
     def _speculate(
         self, candidates: Candidates, steps: int, expected: Sequence[int] = (), gone: Sequence[int] = ()
