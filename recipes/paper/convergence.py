@@ -26,8 +26,8 @@ import torch
 from itl_hf import select_rows
 from itl_hf.gp.theory import pool_limits
 from recipes.paper.few_shot import RESULTS, embedded, made_up
-from recipes.paper.tables import write_csv
 from recipes.paper.wordnet import FOLDER
+from recipes.tables import write_csv
 
 POOL_TOPICS = ("animal", "plant", "food", "body", "substance", "artifact")
 FOREIGN_TOPICS = ("time", "possession", "communication", "act", "cognition", "quantity")

@@ -28,8 +28,8 @@ from tqdm.auto import tqdm
 from itl_hf import SentenceEncoder, embed, select_rows
 from recipes.benchmarks.pools import minilm
 from recipes.paper.few_shot_task import Head, Sizes, Task, draw_task
-from recipes.paper.tables import write_csv
 from recipes.paper.wordnet import FOLDER, TOPICS, definitions
+from recipes.tables import write_csv
 
 BATCH, ROUNDS = 10, 20
 #: Labels that may be of interest: every second topic for choices, the others for the published table.

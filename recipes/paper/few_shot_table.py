@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.paper.tables import read_csv, write_csv
+from recipes.tables import read_csv, write_csv
 
 #: Labelled rows that the table has columns for, where there are so many.
 BUDGETS = (20, 50, 100, 150, 200)

@@ -24,7 +24,7 @@ from itl_hf import RowSelection, select_rows
 from itl_hf.gp.kernels import RBF
 from itl_hf.gp.theory import pool_limits
 from itl_hf.selection.rows import target_variance
-from recipes.paper.tables import write_csv
+from recipes.tables import write_csv
 
 RESULTS = Path(__file__).parent / "results"
 SIZE, STEP = 7.0, 0.25

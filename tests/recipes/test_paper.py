@@ -12,8 +12,8 @@ from itl_hf import select_rows
 from recipes.paper import convergence, few_shot, rbf
 from recipes.paper.few_shot_table import curves, table
 from recipes.paper.few_shot_task import Head, Sizes, draw_task
-from recipes.paper.tables import read_csv
 from recipes.paper.wordnet import TOPICS, definitions
+from recipes.tables import read_csv
 
 LABELS = list(TOPICS.values())
 SMALL = Sizes(rare=8, common=12, targets=3, test=10, wanted=2)

@@ -6,7 +6,6 @@ time. `collect` joins them to the CSV files, which are what is committed and wha
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from recipes.benchmarks.fine_tuning.cells import Cell, Job, Record
+from recipes.tables import read_csv, write_csv
 
 KINDS = ("cells", "tasks")
 #: Text even where it looks like a number: a hash such as 12e68321 would be read as infinity.
@@ -59,7 +59,8 @@ class Results:
             merged = {tuple(str(record[name]) for name in _identity(kind)): record for record in whole}
             self.records[kind] = [merged[place] for place in sorted(merged)]
             if merged:
-                _write(self._csv(kind), self.records[kind])
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_csv(self._csv(kind), self.records[kind], digits=5)
         return self.records
 
     def _csv(self, kind: str) -> Path:
@@ -79,10 +80,8 @@ def _identity(kind: str) -> list[str]:
 def _read(path: Path, key: str) -> list[Record]:
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     records: list[Record] = [
-        {name: text if name in TEXT else _number(text) for name, text in row.items()} for row in rows
+        {name: text if name in TEXT else _number(text) for name, text in row.items()} for row in read_csv(path)
     ]
     others = sorted({str(record["key"]) for record in records} - {key})
     if others:
@@ -92,17 +91,3 @@ def _read(path: Path, key: str) -> list[Record]:
 
 def _number(text: str) -> float | None:
     return float(text) if text else None
-
-
-def _write(path: Path, records: Sequence[Record]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}")
-    with open(draft, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _short(value) for name, value in record.items()} for record in records)
-    os.replace(draft, path)
-
-
-def _short(value: object) -> object:
-    return f"{value:.5g}" if isinstance(value, float) else value

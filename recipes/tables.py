@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows of equal columns; numbers to four digits."""
-    beside = path.with_suffix(".part")
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], digits: int = 4) -> None:
+    """Writes rows of equal columns, real numbers to so many digits."""
+    beside = path.with_suffix(f".{os.getpid()}")
     with open(beside, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: _short(value) for key, value in row.items()} for row in rows)
+        writer.writerows({key: _short(value, digits) for key, value in row.items()} for row in rows)
     os.replace(beside, path)
 
 
@@ -25,5 +25,5 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _short(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value
+def _short(value: Any, digits: int) -> Any:
+    return f"{value:.{digits}g}" if isinstance(value, float) else value
