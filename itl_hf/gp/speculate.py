@@ -69,7 +69,6 @@ class Search:
         self.passes = Passes(pool, objective, limits, self.room, MOST_PICKS)
         self.passes.free[list(exclude)] = False
         self.indices: list[int] = []
-        self.gains: list[float] = []
         self.length, self.breadth = FIRST_PICKS, FEWEST_CANDIDATES
         self.candidates: Candidates | None = None
 
@@ -221,8 +220,6 @@ class Search:
             self.limits.take(number)
         self.passes.free[chosen] = self.replace
         self.indices += chosen
-        gains = self.objective.gain(torch.tensor(run.scores[:stands], dtype=torch.float64))
-        self.gains += distributed.from_first(gains).tolist()
         candidates.state = run.states[stands]  # the rows carry on from the picks that stand
         if self.objective.remembers:
             candidates.memory.length = self.objective.count
