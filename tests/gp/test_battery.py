@@ -17,8 +17,12 @@ from itl_hf.gp.pool import Pool
 from itl_hf.gp.preparation import Standardization
 from itl_hf.gp.speculate import speculative_greedy
 from itl_hf.gp.targeted import OBJECTIVES
+from itl_hf.selection.baselines.nearest import Density
 from tests.gp.kernels import KERNELS
 from tests.oracle import objectives as oracle
+
+#: Also those of rivals, which go through the same search.
+SEARCHED = OBJECTIVES | {Density.name: lambda gp: Density(gp, beta=1.0)}
 
 
 def make(seed, rows, dimension, targets, duplicates=0):
@@ -64,7 +68,7 @@ def test_plain_greedy_equals_brute_force(objective, kernel, noise_std, ratio):
     np.testing.assert_allclose(picked.gains, gains, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", SEARCHED)
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("noise_std", "column_bytes"), [(1e-4, 2**20), (0.1, 2**20), (1.0, 0), (10.0, 2**20)])
 def test_speculation_equals_the_plain_form(objective, kernel, noise_std, column_bytes, monkeypatch):
@@ -72,12 +76,12 @@ def test_speculation_equals_the_plain_form(objective, kernel, noise_std, column_
     monkeypatch.setattr(verify, "COLUMN_BYTES", column_bytes)  # with 0, what does not stand is computed again
     pool, targets = make(2, rows=150, dimension=12, targets=5, duplicates=60)
     prepared, gp = setting(pool, targets, KERNELS[kernel], noise_std, noise_std)
-    plain = plain_greedy(prepared, OBJECTIVES[objective](gp), 40)
-    fast = speculative_greedy(prepared, OBJECTIVES[objective](gp), 40)
+    plain = plain_greedy(prepared, SEARCHED[objective](gp), 40)
+    fast = speculative_greedy(prepared, SEARCHED[objective](gp), 40)
     if objective == "ctl" and noise_std == 1e-4:
         return  # correlations of rows that are known but for rounding: gaps do not exceed it
     assert fast.indices == plain.indices
-    rounding = OBJECTIVES[objective](gp).rounding(float(KERNELS[kernel].diagonal(prepared.rows(range(150))).max()))
+    rounding = SEARCHED[objective](gp).rounding(float(KERNELS[kernel].diagonal(prepared.rows(range(150))).max()))
     np.testing.assert_allclose(fast.gains, plain.gains, rtol=1e-6, atol=1e-9 + rounding)
 
 
@@ -134,12 +138,12 @@ def test_rows_that_carry_covariances_give_the_same_picks(objective, noise_std, c
     assert picks[0] == picks[1]
 
 
-@pytest.mark.parametrize("objective", ["itl", "vtl", "undirected"])
+@pytest.mark.parametrize("objective", ["itl", "vtl", "undirected", "information_density"])
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_the_bound_of_a_stretch_is_above_every_score_in_it(objective, kernel):
     pool, targets = make(6, rows=80, dimension=12, targets=4)
     prepared, gp = setting(pool, targets, KERNELS[kernel], 0.3, 0.3)
-    rows, process = prepared.rows(range(80)), OBJECTIVES[objective](gp)
+    rows, process = prepared.rows(range(80)), SEARCHED[objective](gp)
     numbers, memory = process.begin(rows)
     for row in rows[:10]:
         process.observe(row)
@@ -153,3 +157,4 @@ def test_the_bound_of_a_stretch_is_above_every_score_in_it(objective, kernel):
         for step in steps:
             assert bool((process.score(path[:, step], 0) <= bounds[stretch] + 1e-9).all())
     torch.testing.assert_close(after[:, -1], path[:, -1])
+    torch.testing.assert_close(process.advance(numbers, columns, picks), path[:, -1])

@@ -123,10 +123,10 @@ class Density(Undirected):
         similarity = unit(rows) @ self.towards.to(rows.dtype)
         return torch.stack([self.posteriors[0].prior_variance(rows), similarity.clamp_min(0) ** self.beta])
 
-    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
-        """The variance falls by the squared projections."""
-        variance = torch.sub(numbers[0], columns.square().sum((0, 1)), alpha=sign)
-        return torch.stack([variance, numbers[1]])
+    def falls(self, columns: Tensor, picks: Picks) -> Tensor:
+        """The variance falls by the squared projections, the weight by nothing."""
+        falls = columns.square()
+        return torch.cat([falls, torch.zeros_like(falls)])
 
     def score(self, numbers: Tensor, count: int) -> Tensor:
         """Their product."""
