@@ -178,13 +178,14 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
     from accelerate.utils import release_memory
 
     from itl_hf import distributed
+    from itl_hf.selection.files import FACTS
     from itl_hf.selection.selection import Selection
 
     if picking.selection is not None:
         return Selection.load(picking.selection)
     folder = Path(str(training.output_dir)) / "selection"
     settings = {**picking.decisive(), "model": model.model_name_or_path, **_pool_settings(data)}
-    if training.resume_from_checkpoint and (folder / "selection.json").exists():
+    if training.resume_from_checkpoint and (folder / FACTS).exists():
         earlier = Selection.load(folder)
         if earlier.record.get("arguments") == settings:
             return earlier

@@ -4,11 +4,10 @@ Plain greedy reads the whole pool for every pick. Here, for a block of b picks:
 
 1. *Speculate.* Among the M rows with the largest gains, run b exact greedy steps in float64.
 2. *Verify.* One pass over the pool, in float32 where the noise allows: a matrix product gives every row's numbers at
-each of the b
-   steps, and so an upper bound of its score. A row whose bound reaches the speculated pick's score is *suspect*.
+   each of the b steps, and so an upper bound of its score. A row whose bound reaches the speculated pick's score is
+   *suspect*.
 3. *Commit.* With suspects, the steps are run again among candidates and suspects together; no other row can have won
-any step up to
-   and including the first whose pick changes, so those picks stand. Without suspects all b stand.
+   any step up to and including the first whose pick changes, so those picks stand. Without suspects all b stand.
 
 The picks are those of plain greedy in float64, whatever b, M, the precision of the pass, and the number of processes:
 these change only how often the pool is read. A float32 pass that cannot tell rows apart (tiny noise) is given up for a

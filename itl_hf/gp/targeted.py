@@ -1,9 +1,8 @@
 """Objectives that follow each target: VTL, mean-marginal ITL, CTL; and all objectives by name.
 
 Sources: Seo et al., "Gaussian Process Regression: Active Data Selection and Test Point Rejection" (2000) for VTL;
-Huebotter et al.,
-"Efficiently Learning at Test-Time: Active Fine-Tuning of LLMs" (SIFT, ICLR 2025), which is VTL with one target;
-Huebotter et al., "Transductive Active Learning" (2024), appendix, for the mean-marginal form and CTL.
+Huebotter et al., "Efficiently Learning at Test-Time: Active Fine-Tuning of LLMs" (SIFT, ICLR 2025), which is VTL with
+one target; Huebotter et al., "Transductive Active Learning" (2024), appendix, for the mean-marginal form and CTL.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from itl_hf.hub.card import Published, method
 from itl_hf.hub.contents import picked_features, write_contents
 from itl_hf.hub.patience import ask
+from itl_hf.selection.files import FACTS
 
 if TYPE_CHECKING:
     from itl_hf.selection.selection import Selection
@@ -134,7 +135,7 @@ def _open(api: HfApi, repo_id: str, private: bool | None, revision: str | None) 
             f"{repo_id} exists and is public: make it private in its settings first, or choose another name"
         )
     names = [file.rfilename for file in info.siblings or []]
-    if "selection.json" not in names and set(names) - set(HARMLESS):
+    if FACTS not in names and set(names) - set(HARMLESS):
         raise FileExistsError(
             f"{repo_id} exists and holds no selection but {len(names)} other files; choose another name or empty it"
         )

@@ -13,7 +13,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
 from itl_hf.hub.patience import ask
-from itl_hf.selection.files import FILES
+from itl_hf.selection.files import FACTS, FILES
 from itl_hf.selection.selection import COLUMNS, Selection
 
 #: Marks rows that stand for target prompts which were not published.
@@ -27,8 +27,8 @@ def restore(repo_id: str, revision: str | None = None, token: str | bool | None 
     folder = _download(repo_id, revision, token)
     where = f"{repo_id}" + (f" at {revision}" if revision else "")
     missing = [name for name in FILES if not (folder / name).exists()]
-    if "selection.json" in missing:
-        raise FileNotFoundError(f"{where} holds no selection (no selection.json); load_dataset opens other datasets")
+    if FACTS in missing:
+        raise FileNotFoundError(f"{where} holds no selection (no {FACTS}); load_dataset opens other datasets")
     if missing:
         raise FileNotFoundError(f"{where} holds only a part of a selection: {', '.join(missing)} is missing")
     try:

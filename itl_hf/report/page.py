@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from itl_hf.report import sections
-from itl_hf.report.sections import METHODS as METHODS
 from itl_hf.report.svg import figures
-from itl_hf.report.text import visible as visible
-from itl_hf.selection.coverage import GROUP_COLUMNS as GROUP_COLUMNS
+from itl_hf.report.text import visible
 from itl_hf.selection.diagnosis import diagnose
 
 if TYPE_CHECKING:

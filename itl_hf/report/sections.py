@@ -22,7 +22,24 @@ if TYPE_CHECKING:
 
     from itl_hf.selection.selection import Selection
 
-METHODS = {"itl": "ITL", "vtl": "VTL", "ctl": "CTL", "cosine": "cosine similarity", "random": "random draw"}
+METHODS = {
+    "itl": "ITL",
+    "vtl": "VTL",
+    "ctl": "CTL",
+    "mean_marginal_itl": "mean-marginal ITL",
+    "cosine": "cosine similarity",
+    "max_similarity": "maximum similarity",
+    "round_robin": "round-robin (RDS+)",
+    "random": "random draw",
+    "length_matched_random": "random draw of matched lengths",
+    "information_density": "information density",
+    "badge": "BADGE",
+    "k_center": "k-center",
+    "k_means": "k-means",
+    "less": "LESS",
+    "dsir": "DSIR",
+    "bm25": "BM25",
+}
 HEADS = {
     "contamination": "Targets in the pool",
     "duplicates": "Copies among the picks",

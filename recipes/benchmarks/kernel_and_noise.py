@@ -14,7 +14,6 @@ yardstick, no method sees them.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from itl_hf.selection.defaults import AUTO_STANDARDIZATION, auto_noise_std
 from recipes.benchmarks.greedy import kernel_itl, linear_itl, nearest_rows
 from recipes.benchmarks.kernel_and_noise_table import publish
 from recipes.benchmarks.pools import TARGET_SETS, FeatureName, Features, Labelled, PoolName, Texts
+from recipes.tables import write_csv
 
 SIZES = (16, 48, 96, 256, 512)
 LINEAR_VARIANCES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -79,7 +79,7 @@ def measure_features(name: FeatureName, texts: Texts, work: Path, cells: Path) -
                     for who, method, setting, picks, sizes in tqdm(run(pool, targets), desc=path.stem, unit="run")
                     for size in sizes
                 ]
-                write(path, found)
+                write_csv(path, found)
 
 
 def yardsticks(picks: np.ndarray, pool: Labelled, targets: str) -> dict[str, float]:
@@ -182,18 +182,6 @@ BLOCKS: dict[str, Callable[[Labelled, dict[str, np.ndarray]], Iterator[Picks]]] 
     **{f"linear-{how}": linear(how) for how in PREPARATIONS},
     "shipped": shipped,
 }
-
-
-def write(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """A CSV file, whole or not at all."""
-    beside = path.with_suffix(".part")
-    with open(beside, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(
-            {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
-        )
-    os.replace(beside, path)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,11 @@ from tqdm.auto import tqdm
 
 from itl_hf import select_rows
 from itl_hf.selection.defaults import AUTO_STANDARDIZATION
-from recipes.benchmarks.kernel_and_noise import prepare, write, yardsticks
+from recipes.benchmarks.kernel_and_noise import prepare, yardsticks
 from recipes.benchmarks.layers_states import Kind, ModelName, SmallTexts, States, kinds
 from recipes.benchmarks.layers_table import publish
 from recipes.benchmarks.pools import TARGET_SETS, Labelled
+from recipes.tables import write_csv
 
 SIZES = (16, 48, 96)
 TOPIC_SIZES = (8, 16)
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for name, measure in {"tasks": measure_tasks, "topics": measure_topics}.items():
                     path = cells / f"{'.'.join(map(str, kind.row.values()))}.{name}.csv"
                     if not path.exists():
-                        write(path, [{**kind.row, **row} for row in measure(kind, states)])
+                        write_csv(path, [{**kind.row, **row} for row in measure(kind, states)])
     publish(sorted(cells.glob("*.csv")), RESULTS)
 
 

@@ -50,17 +50,18 @@ class Results:
         os.replace(draft, path)
 
     def collect(self) -> dict[str, list[Record]]:
-        """Writes the CSV files with all that is there, in order, and returns their records."""
+        """Writes the CSV files with all that is there, in order, and returns what they say."""
         finished = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.work.glob("*.json"))]
         for kind in KINDS:
             there = [*self.records[kind], *(record for job in finished for record in job[kind])]
             # Through `Cell`, so that a number has the same type whether it comes from a CSV file or from this run.
             whole = [record | vars(Cell.of(record)) | {"key": self.key} for record in there]
             merged = {tuple(str(record[name]) for name in _identity(kind)): record for record in whole}
-            self.records[kind] = [merged[place] for place in sorted(merged)]
             if merged:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                write_csv(self._csv(kind), self.records[kind], digits=5)
+                write_csv(self._csv(kind), [merged[place] for place in sorted(merged)], digits=5)
+            # Read back: what is published says the same whether a run wrote it or the committed files are all there is.
+            self.records[kind] = _read(self._csv(kind), self.key)
         return self.records
 
     def _csv(self, kind: str) -> Path:

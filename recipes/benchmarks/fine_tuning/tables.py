@@ -11,6 +11,7 @@ from recipes.benchmarks.fine_tuning.cells import WITHOUT_FEATURES, Record
 from recipes.benchmarks.fine_tuning.config import UNTUNED
 
 REFERENCE = "itl"
+DEFAULT_FEATURES = "hidden-states"
 Pair = tuple[str, float]  # set of targets, seed
 HEAD = """# Fine-tuning on what each method picked
 
@@ -32,6 +33,8 @@ def page(records: Mapping[str, Sequence[Record]]) -> str:
             mine = [cell for cell in cells if _belongs(cell, features, picks)]
             if any(cell["features"] == features for cell in mine):
                 parts.append(_section(features, picks, mine))
+    for picks in sorted({float(cell["picks"]) for cell in cells if cell["picks"]}):
+        parts += _across_features(picks, [cell for cell in cells if cell["picks"] == picks])
     return "\n".join(parts)
 
 
@@ -49,6 +52,36 @@ def _section(features: str, picks: float, cells: Sequence[Record]) -> str:
         lines += [_by_set(cells)]
     lines += [_yardsticks(cells)]
     return "\n".join(line for line in lines if line)
+
+
+def _across_features(picks: float, cells: Sequence[Record]) -> list[str]:
+    """What the same method does with other features than hidden states, on the cells that both have."""
+    kinds = sorted({str(cell["features"]) for cell in cells if cell["loss"] is not None} - {WITHOUT_FEATURES})
+    if len(kinds) < 2:
+        return []
+    first = DEFAULT_FEATURES if DEFAULT_FEATURES in kinds else kinds[0]
+    found = {kind: values([cell for cell in cells if cell["features"] == kind], "loss") for kind in kinds}
+    variants = list(found[first])
+    rows = [
+        f"\n## Features, {picks:g} picks\n\nHeld-out loss; in brackets the difference to the same method on {first}:\n"
+    ]
+    rows += [f"| method | features | {' | '.join(variants)} |", "|---" * (len(variants) + 2) + "|"]
+    for kind in kinds:
+        for method in sorted({name for variant in variants for name in found[kind].get(variant, {})}):
+            if kind != first:
+                pairs = [
+                    (found[kind].get(name, {}).get(method, {}), found[first][name].get(method, {})) for name in variants
+                ]
+                rows.append(f"| {_bold(method)} | {kind} | {' | '.join(_against(*pair) for pair in pairs)} |")
+    return ["\n".join(rows)]
+
+
+def _against(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> str:
+    lead = difference(mine, other)
+    if lead is None:
+        return ""
+    mean = statistics.fmean(mine[pair] for pair in set(mine) & set(other))
+    return f"{mean:.3f} ({lead[0]:+.3f}{'' if lead[1] is None else f' ± {lead[1]:.3f}'})"
 
 
 def values(cells: Sequence[Record], column: str) -> dict[str, dict[str, dict[Pair, float]]]:
