@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--smoke", action="store_true", help="made-up features, under outputs/")
     options = parser.parse_args(arguments)
+    from recipes.figures import save_svg
     from recipes.paper.convergence_figure import convergence_figure
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = course(*embedded(options.wordnet, options.work))
     options.results.mkdir(parents=True, exist_ok=True)
     write_csv(options.results / "convergence.csv", table(found))
-    convergence_figure(found).savefig(options.results / "convergence.svg")
+    save_svg(convergence_figure(found), options.results / "convergence.svg")
 
 
 def course(

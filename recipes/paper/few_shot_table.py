@@ -32,6 +32,7 @@ Curves = Mapping[str, np.ndarray]
 
 def publish(paths: Sequence[Path], folder: Path, name: str) -> None:
     """Gathers the cells into `name.csv`, `.md` and `.svg` in a folder."""
+    from recipes.figures import save_svg
     from recipes.paper.few_shot_figure import few_shot_figure
 
     rows = [row for path in paths for row in read_csv(path)]
@@ -40,7 +41,7 @@ def publish(paths: Sequence[Path], folder: Path, name: str) -> None:
     beside = folder / f"{name}.part"
     beside.write_text(table(rows), encoding="utf-8")
     os.replace(beside, folder / f"{name}.md")
-    few_shot_figure(*curves(rows, "relevant", "accuracy")).savefig(folder / f"{name}.svg")
+    save_svg(few_shot_figure(*curves(rows, "relevant", "accuracy")), folder / f"{name}.svg")
 
 
 def curves(rows: Sequence[Mapping[str, str]], *quantities: str) -> tuple[np.ndarray, list[Curves]]:

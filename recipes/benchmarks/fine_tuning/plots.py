@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from recipes.benchmarks.fine_tuning.cells import WITHOUT_FEATURES, Record
 from recipes.benchmarks.fine_tuning.config import UNTUNED
 from recipes.benchmarks.fine_tuning.tables import REFERENCE, difference, values
+from recipes.figures import save_svg
 
 COLORS: tuple[str, ...] = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777", "#994455")
 COLORS += ("#225555", "#e69f00", "#0072b2", "#d55e00", "#7fb800", "#b08bbb", "#5c4033")
@@ -36,9 +37,7 @@ def draw(cells: Sequence[Record], path: Path) -> list[Path]:
 
 
 def _save(figure: Figure, path: Path, name: str) -> Path:
-    target = path.with_name(f"{path.name}_{name}.svg")
-    figure.savefig(target, bbox_inches="tight", metadata={"Date": None, "Creator": None})
-    return target
+    return save_svg(figure, path.with_name(f"{path.name}_{name}.svg"), bbox_inches="tight")
 
 
 def _loss_figure(cells: Sequence[Record]) -> Figure:
