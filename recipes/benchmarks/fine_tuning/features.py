@@ -11,6 +11,7 @@ import numpy as np
 from itl_hf import Gradients, HiddenStates, SentenceEncoder
 from itl_hf.embedding import embed
 from recipes.benchmarks.fine_tuning.rows import BenchmarkRows
+from recipes.benchmarks.fine_tuning.variants import REPEATING
 from recipes.benchmarks.pools import minilm
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def features(
         variants (`Sequence[str]`): which pools are asked for; rows that none of them has are left out from the end.
     """
     parts = ["bank", "pool"]
-    if {"near-duplicates", "noise"} & set(variants):
+    if {*REPEATING, "noise"} & set(variants):
         parts.append("copies")
     if "noise" in variants:
         parts.append("garbage")

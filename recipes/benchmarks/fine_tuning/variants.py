@@ -12,11 +12,18 @@ import numpy as np
 from recipes.benchmarks.bigbench import Row
 from recipes.benchmarks.fine_tuning.rows import BenchmarkRows
 
-VariantName = Literal["as-is", "near-duplicates", "mixture", "few", "relatives", "noise"]
+VariantName = Literal[
+    "as-is", "near-duplicates", "mixture", "few", "relatives", "noise", "handful", "handful-near-duplicates"
+]
 VARIANTS: tuple[str, ...] = get_args(VariantName)
 #: Pools that are the same for every set of targets: picks that look at no target can be shared.
 SHARED_POOLS = {"as-is": "pool", "mixture": "pool", "near-duplicates": "pool and copies", "noise": "pool and garbage"}
-EQUAL, UNEQUAL = (11, 11, 11, 11), (24, 12, 6, 3)
+SHARED_POOLS |= {"handful": "pool", "handful-near-duplicates": "pool and copies"}
+#: Pools that hold the edited copies.
+REPEATING = frozenset({"near-duplicates", "handful-near-duplicates"})
+#: Targets of a set's four tasks.
+EQUAL, UNEQUAL, HANDFUL = (11, 11, 11, 11), (24, 12, 6, 3), (2, 2, 2, 2)
+COUNTS = {"mixture": UNEQUAL, "handful": HANDFUL, "handful-near-duplicates": HANDFUL}
 FEW = 20
 WRONG_SHARE = 0.2
 
@@ -28,7 +35,8 @@ class Variant:
     Args:
         name (`str`): `"as-is"`; `"near-duplicates"`: some rows repeated 5 to 20 times with small edits; `"mixture"`: as
             it is, targets in shares of 24/12/6/3; `"few"`: at most 20 rows of each target task; `"relatives"`: none,
-            only other tasks; `"noise"`: a fifth of the answers are another row's, and rows of shuffled words.
+            only other tasks; `"noise"`: a fifth of the answers are another row's, and rows of shuffled words;
+            `"handful"`: as it is, two targets a task; `"handful-near-duplicates"`: those with the copies.
         numbers (`np.ndarray`): (N,) which of `BenchmarkRows.everything` are in the pool.
         shares (`dict[str, int]`): targets of each task.
         answers (`dict[int, str]`): completions that differ from the rows' own, by row of `everything`.
@@ -54,7 +62,7 @@ def variant(rows: BenchmarkRows, name: str, targets: str) -> Variant:
     if name not in VARIANTS or targets not in rows.sets:
         raise ValueError(f"no variant {name!r} for {targets!r}; known: {', '.join(VARIANTS)}; {', '.join(rows.sets)}")
     tasks = rows.sets[targets]
-    counts = UNEQUAL if name == "mixture" else EQUAL
+    counts = COUNTS.get(name, EQUAL)
     shares = {task: counts[place % len(counts)] for place, task in enumerate(tasks)}
     answers = _wrong(rows) if name == "noise" else {}
     return Variant(name, _numbers(rows, name, tasks), shares, answers)
@@ -63,7 +71,7 @@ def variant(rows: BenchmarkRows, name: str, targets: str) -> Variant:
 def _numbers(rows: BenchmarkRows, name: str, tasks: Sequence[str]) -> np.ndarray:
     base, copies, garbage = (len(part) for part in (rows.pool, rows.copies, rows.garbage))
     pool = np.arange(base)
-    if name == "near-duplicates":
+    if name in REPEATING:
         return np.arange(base + copies)
     if name == "noise":
         return np.concatenate([pool, base + copies + np.arange(garbage)])

@@ -42,11 +42,12 @@ def test_variants(bench_rows, name):
     pool = variant(bench_rows, name, "one")
     tasks = np.array(bench_rows.everything["task"])[pool.numbers]
     copies = (pool.numbers != bench_rows.originals[pool.numbers]).sum()
-    assert copies == (len(bench_rows.copies) if name == "near-duplicates" else 0)
+    assert copies == (len(bench_rows.copies) if "near-duplicates" in name else 0)
     assert (tasks == "garbage").sum() == (SIZES.garbage if name == "noise" else 0)
     relevant = np.isin(tasks, SETS["one"]).sum()
     assert relevant == {"relatives": 0, "few": min(2 * FEW, 24)}.get(name, 24 + copies_of(bench_rows, pool, "one"))
-    assert list(pool.shares.values()) == ([24, 12] if name == "mixture" else [11, 11])
+    shares = {"mixture": [24, 12], "handful": [2, 2], "handful-near-duplicates": [2, 2]}
+    assert list(pool.shares.values()) == shares.get(name, [11, 11])
     assert bool(pool.answers) == (name == "noise")
 
 
