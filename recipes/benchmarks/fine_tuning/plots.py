@@ -18,6 +18,7 @@ from recipes.figures import save_svg
 COLORS: tuple[str, ...] = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777", "#994455")
 COLORS += ("#225555", "#e69f00", "#0072b2", "#d55e00", "#7fb800", "#b08bbb", "#5c4033")
 MARKERS = "osD^vP*Xhp"
+PANELS_IN_A_ROW = 3
 
 
 def draw(cells: Sequence[Record], path: Path) -> list[Path]:
@@ -46,8 +47,7 @@ def _loss_figure(cells: Sequence[Record]) -> Figure:
     variants = list(dict.fromkeys(str(cell["variant"]) for cell in cells))
     losses = values(cells, "loss")
     order = _worst_first([losses[name] for name in variants])
-    figure = Figure(figsize=(3.6 * len(variants) + 1, 1.8 + 0.3 * len(order)))
-    axes = figure.subplots(1, len(variants), sharey=len(budgets) == 1, squeeze=False)[0]
+    figure, axes = _panels(len(variants), 1.8 + 0.3 * len(order), sharey=len(budgets) == 1)
     for name, axis in zip(variants, axes, strict=True):
         axis.set_title(name, fontsize=11)
         if len(budgets) == 1:
@@ -58,6 +58,17 @@ def _loss_figure(cells: Sequence[Record]) -> Figure:
     if len(budgets) > 1:
         axes[-1].legend(frameon=False, fontsize=8)
     return figure
+
+
+def _panels(count: int, height: float, sharey: bool) -> tuple[Figure, list[Axes]]:
+    """A figure with so many axes, three in a row."""
+    columns = min(count, PANELS_IN_A_ROW)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(3.6 * columns + 1, rows * height), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=sharey, squeeze=False).flatten().tolist()
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
 
 
 Losses = Mapping[str, Mapping[tuple[str, float], float]]
@@ -106,8 +117,7 @@ def _picks_figure(cells: Sequence[Record]) -> Figure:
     variants = list(dict.fromkeys(str(cell["variant"]) for cell in cells))
     names = sorted({str(cell["method"]) for cell in cells} - {UNTUNED})
     colors = _colors(names)
-    figure = Figure(figsize=(3.4 * len(variants) + 2, 3.6))
-    axes = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
+    figure, axes = _panels(len(variants), 3.6, sharey=True)
     for variant, axis in zip(variants, axes, strict=True):
         for place, name in enumerate(names):
             mine = [cell for cell in cells if cell["variant"] == variant and cell["method"] == name]
@@ -119,12 +129,13 @@ def _picks_figure(cells: Sequence[Record]) -> Figure:
         axis.set_xlim(-0.03, 1.03)
         axis.set_ylim(-0.03, 1.03)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("overlap with a fair set, copies once", fontsize=9)
+    for axis in axes[::PANELS_IN_A_ROW]:
+        axis.set_ylabel("overlap with a fair set, copies once", fontsize=9)
     shapes = [
         Line2D([], [], linestyle="", marker=MARKERS[place % len(MARKERS)], color=colors[name], label=name)
         for place, name in enumerate(names)
     ]
-    figure.legend(handles=shapes, loc="center left", bbox_to_anchor=(0.92, 0.5), frameon=False, fontsize=8)
+    figure.legend(handles=shapes, loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 
