@@ -35,7 +35,7 @@ def page(records: Mapping[str, Sequence[Record]]) -> str:
                 parts.append(_section(features, picks, mine))
     for picks in sorted({float(cell["picks"]) for cell in cells if cell["picks"]}):
         parts += _across_features(picks, [cell for cell in cells if cell["picks"] == picks])
-    return "\n".join(parts)
+    return "\n".join(parts) + "\n"
 
 
 def _belongs(cell: Record, features: str, picks: float) -> bool:
