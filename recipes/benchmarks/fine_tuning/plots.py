@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from recipes.benchmarks.fine_tuning.cells import WITHOUT_FEATURES, Record
 from recipes.benchmarks.fine_tuning.config import UNTUNED
-from recipes.benchmarks.fine_tuning.tables import REFERENCE, difference, values
+from recipes.benchmarks.fine_tuning.tables import REFERENCE, difference, shown, values
 from recipes.figures import save_svg
 
 COLORS: tuple[str, ...] = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777", "#994455")
@@ -44,8 +44,8 @@ def _save(figure: Figure, path: Path, name: str) -> Path:
 def _loss_figure(cells: Sequence[Record]) -> Figure:
     """One budget: the difference to ITL of every method. Several: the loss against picks."""
     budgets = sorted({float(cell["picks"]) for cell in cells if cell["picks"]})
-    variants = list(dict.fromkeys(str(cell["variant"]) for cell in cells))
     losses = values(cells, "loss")
+    variants = shown(losses)
     order = _worst_first([losses[name] for name in variants])
     figure, axes = _panels(len(variants), 1.8 + 0.3 * len(order), sharey=len(budgets) == 1)
     for name, axis in zip(variants, axes, strict=True):
@@ -114,7 +114,7 @@ def _curves(axis: Axes, cells: Sequence[Record], budgets: Sequence[float]) -> No
 
 def _picks_figure(cells: Sequence[Record]) -> Figure:
     """Relevance against diversity."""
-    variants = list(dict.fromkeys(str(cell["variant"]) for cell in cells))
+    variants = shown(values(cells, "score"))
     names = sorted({str(cell["method"]) for cell in cells} - {UNTUNED})
     colors = _colors(names)
     figure, axes = _panels(len(variants), 3.6, sharey=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from recipes.benchmarks.fine_tuning.cells import WITHOUT_FEATURES, Record
 from recipes.benchmarks.fine_tuning.config import UNTUNED
+from recipes.benchmarks.fine_tuning.variants import VARIANTS
 
 REFERENCE = "itl"
 DEFAULT_FEATURES = "hidden-states"
@@ -61,7 +62,8 @@ def _across_features(picks: float, cells: Sequence[Record]) -> list[str]:
         return []
     first = DEFAULT_FEATURES if DEFAULT_FEATURES in kinds else kinds[0]
     found = {kind: values([cell for cell in cells if cell["features"] == kind], "loss") for kind in kinds}
-    variants = list(found[first])
+    others = {name for kind in kinds if kind != first for name in found[kind]}
+    variants = [name for name in shown(found[first]) if name in others]
     rows = [
         f"\n## Features, {picks:g} picks\n\nHeld-out loss; in brackets the difference to the same method on {first}:\n"
     ]
@@ -97,6 +99,12 @@ def values(cells: Sequence[Record], column: str) -> dict[str, dict[str, dict[Pai
     return found
 
 
+def shown(found: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Variants worth a column, in their own order: those on which ITL has been run, if it has been on any."""
+    order = [name for name in VARIANTS if name in found]
+    return [name for name in order if REFERENCE in found[name]] or order
+
+
 def difference(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> tuple[float, float | None] | None:
     """Mean of mine - other over the pairs both have, averaged over seeds, and its standard error over sets."""
     by_set: dict[str, list[float]] = defaultdict(list)
@@ -111,7 +119,7 @@ def difference(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> tuple
 
 def _losses(title: str, column: str, cells: Sequence[Record], only: Sequence[str] | None = None) -> str:
     found = values(cells, column)
-    variants = [name for name in found if only is None or name in only]
+    variants = [name for name in shown(found) if only is None or name in only]
     if not variants:
         return ""
     names = {method for name in variants for method in found[name]}
@@ -149,7 +157,8 @@ def _by_set(cells: Sequence[Record]) -> str:
     """Loss by set and variant, mean over seeds, of the methods that people would use."""
     found = values(cells, "loss")
     parts = []
-    for name, methods in found.items():
+    for name in shown(found):
+        methods = found[name]
         sets = list(dict.fromkeys(pair[0] for pairs in methods.values() for pair in pairs))
         parts += [f"\nBy set, {name}:\n", f"| method | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
         for method, pairs in methods.items():

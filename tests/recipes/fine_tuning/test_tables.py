@@ -19,6 +19,13 @@ def test_features_are_compared_on_the_cells_that_both_have():
     assert "| **itl** | minilm | 2.800 (+0.300 ± 0.200) |" in text
 
 
+def test_pools_that_itl_has_not_seen_have_no_column():
+    cells = [cell("hidden-states", "a", 2.0), cell("hidden-states", "a", 2.5, method="random")]
+    other = cell("hidden-states", "a", 2.5, method="random") | {"variant": "few"}
+    assert "| method | as-is | cells |" in page({"cells": [*cells, other], "tasks": []})
+    assert "| method | few | cells |" in page({"cells": [other], "tasks": []})
+
+
 def test_one_kind_of_features_is_compared_with_nothing():
     assert "## Features" not in page({"cells": [cell("hidden-states", "a", 2.0)], "tasks": []})
 
