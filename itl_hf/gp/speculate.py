@@ -74,13 +74,17 @@ class Search:
     def run(self) -> Picked:
         """Speculates and verifies until all picks stand, nothing is open any more, or it is enough."""
         enough: int | None = None
+        gains: list[float] = []
         while len(self.indices) < self.limits.num_examples and enough is None:
             before = len(self.indices)
             if not self._round():
                 break
             if self.stop is not None and len(self.indices) > before:
-                enough = self.stop(self.objective, self._final_gains())
-        return Picked(self.indices[:enough], self._final_gains()[:enough], self.passes.count)
+                gains = self._final_gains()
+                enough = self.stop(self.objective, gains)
+        if self.stop is None:
+            gains = self._final_gains()
+        return Picked(self.indices[:enough], gains[:enough], self.passes.count)
 
     def _final_gains(self) -> list[float]:
         if not self.indices:

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from recipes.tables import read_csv
+
 Row = dict[str, str]
 Key = tuple[str, str]  # method, setting
 
@@ -42,8 +44,7 @@ def publish(blocks: Iterable[Path], directory: Path) -> None:
     """Writes `kernel_and_noise.csv` and `kernel_and_noise.md` from all blocks of cells."""
     rows: list[Row] = []
     for path in blocks:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows += csv.DictReader(file)
+        rows += read_csv(path)
     if not rows:
         raise FileNotFoundError("no cells have been measured yet: run without --publish first")
     directory.mkdir(parents=True, exist_ok=True)

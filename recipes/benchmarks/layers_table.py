@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from recipes.tables import read_csv
+
 Key = tuple[str, ...]  # model, span, pooling, skip, targets, layer
 Scores = Mapping[str, Mapping[str, float]]  # by measure, by what it was measured on
 
@@ -74,11 +76,10 @@ def collected(cells: Iterable[Path]) -> dict[Key, Scores]:
     """All kinds that are measured whole; a selection's score is its mean over numbers of picks."""
     found: dict[Key, dict[str, dict[str, list[float]]]] = {}
     for path in cells:
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                measured = found.setdefault(tuple(row[name] for name in KEY), defaultdict(lambda: defaultdict(list)))
-                of = row["of"].rpartition(" ")[0] if row["measure"] in ("selection", "topics") else row["of"]
-                measured[row["measure"]][of].append(float(row["value"]))
+        for row in read_csv(path):
+            measured = found.setdefault(tuple(row[name] for name in KEY), defaultdict(lambda: defaultdict(list)))
+            of = row["of"].rpartition(" ")[0] if row["measure"] in ("selection", "topics") else row["of"]
+            measured[row["measure"]][of].append(float(row["value"]))
     means = {
         key: {name: {of: statistics.fmean(values) for of, values in part.items()} for name, part in scores.items()}
         for key, scores in found.items()

@@ -62,28 +62,21 @@ def _across_features(picks: float, cells: Sequence[Record]) -> list[str]:
         return []
     first = DEFAULT_FEATURES if DEFAULT_FEATURES in kinds else kinds[0]
     found = {kind: values([cell for cell in cells if cell["features"] == kind], "loss") for kind in kinds}
-    others = {name for kind in kinds if kind != first for name in found[kind]}
-    variants = [name for name in shown(found[first]) if name in others]
+    base, others = found.pop(first), found
+    variants = [name for name in shown(base) if any(name in other for other in others.values())]
     rows = [
         f"\n## Features, {picks:g} picks\n\nHeld-out loss; in brackets the difference to the same method on {first}:\n"
     ]
     rows += [f"| method | features | {' | '.join(variants)} |", "|---" * (len(variants) + 2) + "|"]
-    for kind in kinds:
-        for method in sorted({name for variant in variants for name in found[kind].get(variant, {})}):
-            if kind != first:
-                pairs = [
-                    (found[kind].get(name, {}).get(method, {}), found[first][name].get(method, {})) for name in variants
-                ]
-                rows.append(f"| {_bold(method)} | {kind} | {' | '.join(_against(*pair) for pair in pairs)} |")
+    for kind, other in others.items():
+        for method in sorted({method for name in variants for method in other.get(name, {})}):
+            said = [_on_both(other.get(name, {}).get(method, {}), base[name].get(method, {})) for name in variants]
+            rows.append(f"| {_bold(method)} | {kind} | {' | '.join(said)} |")
     return ["\n".join(rows)]
 
 
-def _against(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> str:
-    lead = difference(mine, other)
-    if lead is None:
-        return ""
-    mean = statistics.fmean(mine[pair] for pair in set(mine) & set(other))
-    return f"{mean:.3f} ({lead[0]:+.3f}{'' if lead[1] is None else f' ± {lead[1]:.3f}'})"
+def _on_both(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> str:
+    return _with_lead({pair: mine[pair] for pair in mine if pair in other}, other)
 
 
 def values(cells: Sequence[Record], column: str) -> dict[str, dict[str, dict[Pair, float]]]:
@@ -140,13 +133,15 @@ def _mean_over(found: Mapping[str, Mapping[str, Mapping[Pair, float]]], variants
 
 
 def _said(mine: Mapping[Pair, float] | None, reference: Mapping[Pair, float] | None, method: str) -> str:
+    return _with_lead(mine or {}, {} if method == REFERENCE else reference or {})
+
+
+def _with_lead(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> str:
+    """The mean, and in brackets the difference to what there is to compare it with."""
     if not mine:
         return ""
-    text = f"{statistics.fmean(mine.values()):.3f}"
-    lead = difference(mine, reference or {})
-    if method == REFERENCE or lead is None:
-        return text
-    return f"{text} ({lead[0]:+.3f}{'' if lead[1] is None else f' ± {lead[1]:.3f}'})"
+    lead, mean = difference(mine, other), f"{statistics.fmean(mine.values()):.3f}"
+    return mean if lead is None else f"{mean} ({lead[0]:+.3f}{'' if lead[1] is None else f' ± {lead[1]:.3f}'})"
 
 
 def _bold(method: str) -> str:

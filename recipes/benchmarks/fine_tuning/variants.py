@@ -17,10 +17,16 @@ VariantName = Literal[
 ]
 VARIANTS: tuple[str, ...] = get_args(VariantName)
 #: Pools that are the same for every set of targets: picks that look at no target can be shared.
-SHARED_POOLS = {"as-is": "pool", "mixture": "pool", "near-duplicates": "pool and copies", "noise": "pool and garbage"}
-SHARED_POOLS |= {"handful": "pool", "handful-near-duplicates": "pool and copies"}
+SHARED_POOLS = {
+    "as-is": "pool",
+    "mixture": "pool",
+    "handful": "pool",
+    "near-duplicates": "pool and copies",
+    "handful-near-duplicates": "pool and copies",
+    "noise": "pool and garbage",
+}
 #: Pools that hold the edited copies.
-REPEATING = frozenset({"near-duplicates", "handful-near-duplicates"})
+REPEATING = frozenset(name for name, pool in SHARED_POOLS.items() if pool == "pool and copies")
 #: Targets of a set's four tasks.
 EQUAL, UNEQUAL, HANDFUL = (11, 11, 11, 11), (24, 12, 6, 3), (2, 2, 2, 2)
 COUNTS = {"mixture": UNEQUAL, "handful": HANDFUL, "handful-near-duplicates": HANDFUL}
