@@ -12,6 +12,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
+from itl_hf.embedding.files import DamagedError
 from itl_hf.hub.patience import ask
 from itl_hf.selection.files import FACTS, FILES
 from itl_hf.selection.selection import COLUMNS, Selection
@@ -33,7 +34,7 @@ def restore(repo_id: str, revision: str | None = None, token: str | bool | None 
         raise FileNotFoundError(f"{where} holds only a part of a selection: {', '.join(missing)} is missing")
     try:
         selection = Selection.load(folder)
-    except (KeyError, TypeError, pa.ArrowException, SafetensorError) as error:
+    except (DamagedError, KeyError, TypeError, pa.ArrowException, SafetensorError) as error:
         raise ValueError(f"{where} holds a damaged selection: {type(error).__name__}: {error}") from error
     selection = replace(
         selection,

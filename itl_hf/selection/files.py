@@ -4,6 +4,7 @@ and safetensors for the arrays. No format of our own and no pickle; written whol
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 
+from itl_hf.embedding.files import DamagedError
+
 FORMAT_VERSION = 1
 FACTS, NUMBERS = "selection.json", "arrays.safetensors"
 ROWS, TARGETS = "data/train-00000-of-00001.parquet", "targets.parquet"
@@ -29,7 +32,10 @@ ARRAYS = ("indices", "gains", "target_variance", "irreducible", "whole_pool", "r
 def write(
     target: Path, dataset: Dataset, targets: Dataset, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
 ) -> Path:
-    """Writes the folder, whole or not at all; a selection that is there is replaced.
+    """Writes the four files of a selection; those of a selection that is there are replaced, other files stay.
+
+    A new folder appears whole or not at all. In a folder that exists each file is replaced whole, `selection.json`
+    last; it holds the checksums of the others, so that a replacement that was interrupted is found when it is read.
 
     Raises:
         FileExistsError: the folder holds something that is not a selection.
@@ -37,16 +43,23 @@ def write(
     if target.exists() and any(target.iterdir()) and not (target / FACTS).exists():
         raise FileExistsError(f"{target} exists and holds no selection; choose another folder or empty it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    exists = target.exists()
+    # Within a folder that exists: it may be a link to another disk, over which files cannot be renamed.
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target if exists else target.parent))
     try:
         (draft / ROWS).parent.mkdir()
         write_parquet(dataset, draft / ROWS)
         write_parquet(targets, draft / TARGETS)
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, draft / NUMBERS)
-        text = json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2, ensure_ascii=False)
+        checksums = {name: _sha256(draft / name) for name in (NUMBERS, ROWS, TARGETS)}
+        header = {"format_version": FORMAT_VERSION, "sha256": checksums}
+        text = json.dumps({**header, **facts}, indent=2, ensure_ascii=False)
         (draft / FACTS).write_text(f"{text}\n", encoding="utf-8")
         draft.chmod(0o755)
-        _swap(draft, target)
+        if exists:
+            _replace_files(draft, target)
+        else:
+            os.rename(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target
@@ -58,6 +71,7 @@ def read(source: Path) -> tuple[Dataset, Dataset, dict[str, np.ndarray], dict[st
     Raises:
         FileNotFoundError: the folder holds no selection.
         ValueError: it was written by a newer version of this package.
+        DamagedError: a file is not the one that was written; a `ValueError`.
     """
     if not (source / FACTS).exists():
         raise FileNotFoundError(f"{source} holds no selection (no {FACTS})")
@@ -66,6 +80,12 @@ def read(source: Path) -> tuple[Dataset, Dataset, dict[str, np.ndarray], dict[st
         raise ValueError(
             f"{source} was written by a newer itl_hf (format {facts['format_version']}): upgrade to read it"
         )
+    for name, checksum in facts.get("sha256", {}).items():
+        if _sha256(source / name) != checksum:
+            raise DamagedError(
+                f"{source / name} is damaged or belongs to another selection: its checksum differs from the one in "
+                f"{FACTS}. Select again with the same arguments"
+            )
     return _read_parquet(source / ROWS), _read_parquet(source / TARGETS), load_file(source / NUMBERS), facts
 
 
@@ -80,14 +100,13 @@ def _read_parquet(path: Path) -> Dataset:
     return Dataset(pq.read_table(path))
 
 
-def _swap(draft: Path, target: Path) -> None:
-    """Puts the finished folder in place; a folder cannot be renamed over a full one, so the old one steps aside
-    first.
-    """
-    if not target.exists():
-        os.rename(draft, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    os.rename(target, old / "selection")
-    os.rename(draft, target)
-    shutil.rmtree(old, ignore_errors=True)
+def _replace_files(draft: Path, target: Path) -> None:
+    """Moves the finished files over those in `target`; the file that names the others' checksums comes last."""
+    (target / ROWS).parent.mkdir(exist_ok=True)
+    for name in (NUMBERS, ROWS, TARGETS, FACTS):
+        os.replace(draft / name, target / name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

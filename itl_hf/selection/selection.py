@@ -100,7 +100,7 @@ class Selection:
         )
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Writes the selection into a folder, whole or not at all; an earlier selection there is replaced.
+        """Writes the selection into a folder. An earlier selection there is replaced; all other files are kept.
 
         Args:
             directory (`str` or `PathLike`): the folder.
@@ -119,7 +119,7 @@ class Selection:
 
         Raises:
             `FileNotFoundError`: the folder holds no selection.
-            `ValueError`: it was written by a newer version of this package.
+            `ValueError`: it was written by a newer version of this package, or a file is damaged.
         """
         dataset, targets, arrays, facts = files.read(Path(directory))
         places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}

@@ -94,6 +94,34 @@ def test_saved_and_loaded_it_is_the_same(selection, tmp_path):
     assert sorted(path.name for path in folder.parent.iterdir()) == ["selected"]
 
 
+def test_saving_over_a_selection_keeps_every_other_file(selection, tmp_path, monkeypatch):
+    folder = selection.save(tmp_path / "selected")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("ref")
+    (folder / "data" / "mine.txt").write_text("mine")
+    Selector(CharacterCounts()).select(POOL, TARGETS, 3).save(folder)
+    (tmp_path / "link").symlink_to(folder)
+    selection.save(tmp_path / "link")
+    monkeypatch.chdir(folder)
+    selection.save(".")
+    assert (folder / ".git" / "HEAD").read_text() == "ref"
+    assert (folder / "data" / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in folder.iterdir()} == {
+        *(".git", "data", "arrays.safetensors", "selection.json", "targets.parquet")
+    }
+    assert (Selection.load(folder).indices == selection.indices).all()
+
+
+@pytest.mark.parametrize("name", ["arrays.safetensors", "targets.parquet", "data/train-00000-of-00001.parquet"])
+def test_files_of_two_selections_are_not_read_as_one(selection, name, tmp_path):
+    folder = selection.save(tmp_path / "selected")
+    other = Selector(CharacterCounts()).select(POOL, TARGETS[:1], 3).save(tmp_path / "other")
+    (folder / name).write_bytes((other / name).read_bytes())
+    with pytest.raises(ValueError, match="checksum differs"):
+        Selection.load(folder)
+
+
 def test_plain_datasets_opens_a_saved_selection(selection, tmp_path):
     selection.save(tmp_path / "selected")
     opened = datasets.load_dataset(str(tmp_path / "selected"), split="train", cache_dir=str(tmp_path / "cache"))
