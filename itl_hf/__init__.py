@@ -16,21 +16,21 @@ _HOMES = {
     "Random": "itl_hf.selection.acquisitions",
     "StopWhen": "itl_hf.selection.constraints",
     "VTL": "itl_hf.selection.acquisitions",
-    "select_rows": "itl_hf.selection.rows",
+    "select_rows": "itl_hf.selection.select_rows",
     "select_rows_per_target": "itl_hf.selection.per_target",
     "PerTargetSelection": "itl_hf.selection.per_target",
-    "RowSelection": "itl_hf.selection.rows",
+    "RowSelection": "itl_hf.selection.select_rows",
     "Selector": "itl_hf.selection.selector",
-    "Selection": "itl_hf.selection.selection",
-    "Combined": "itl_hf.embedding.combined",
-    "Gradients": "itl_hf.embedding.gradients",
-    "HiddenStates": "itl_hf.embedding.hidden_states",
-    "SentenceEncoder": "itl_hf.embedding.sentence_encoder",
+    "Selection": "itl_hf.selection.result.selection",
+    "Combined": "itl_hf.embedding.embedders.combined",
+    "Gradients": "itl_hf.embedding.embedders.gradients",
+    "HiddenStates": "itl_hf.embedding.embedders.hidden_states",
+    "SentenceEncoder": "itl_hf.embedding.embedders.sentence_encoder",
     "embed": "itl_hf.embedding.embed",
-    "FeatureStore": "itl_hf.embedding.store",
-    "SelectionTrainerMixin": "itl_hf.training.mixin",
+    "FeatureStore": "itl_hf.embedding.store.feature_store",
+    "SelectionTrainerMixin": "itl_hf.training.trainer_mixin",
     "SelectionSampler": "itl_hf.training.sampler",
-    "attach": "itl_hf.training.trainer",
+    "attach": "itl_hf.training.attach_trainer",
 }
 __all__ = [
     "ITL",
@@ -56,21 +56,21 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from itl_hf.embedding.combined import Combined
     from itl_hf.embedding.embed import embed
-    from itl_hf.embedding.gradients import Gradients
-    from itl_hf.embedding.hidden_states import HiddenStates
-    from itl_hf.embedding.sentence_encoder import SentenceEncoder
-    from itl_hf.embedding.store import FeatureStore
+    from itl_hf.embedding.embedders.combined import Combined
+    from itl_hf.embedding.embedders.gradients import Gradients
+    from itl_hf.embedding.embedders.hidden_states import HiddenStates
+    from itl_hf.embedding.embedders.sentence_encoder import SentenceEncoder
+    from itl_hf.embedding.store.feature_store import FeatureStore
     from itl_hf.selection.acquisitions import ITL, VTL, Cosine, Random
     from itl_hf.selection.constraints import StopWhen
     from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target
-    from itl_hf.selection.rows import RowSelection, select_rows
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
+    from itl_hf.selection.select_rows import RowSelection, select_rows
     from itl_hf.selection.selector import Selector
-    from itl_hf.training.mixin import SelectionTrainerMixin
+    from itl_hf.training.attach_trainer import attach
     from itl_hf.training.sampler import SelectionSampler
-    from itl_hf.training.trainer import attach
+    from itl_hf.training.trainer_mixin import SelectionTrainerMixin
 
 
 def __getattr__(name: str) -> Any:

@@ -63,7 +63,7 @@ class Fault:
 
 
 @dataclass
-class Request:
+class SelectionRequest:
     method: str
     path: str
     headers: dict[str, str]
@@ -85,7 +85,7 @@ class HubServer(ThreadingHTTPServer):
         self.repos: dict[tuple[str, str], Repo] = {}
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
-        self.requests: list[Request] = []
+        self.requests: list[SelectionRequest] = []
 
     def dataset(self, name: str) -> Repo:
         return self.repos["datasets", name]
@@ -146,7 +146,7 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(length // 2)
             return self.cut()
         self.body = self.rfile.read(length)
-        request = Request(
+        request = SelectionRequest(
             self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, self.body
         )
         with self.server.lock:

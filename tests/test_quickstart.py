@@ -91,7 +91,7 @@ def test_the_adapter_loads_and_changes_the_model(finished: Path, model: Path) ->
 
 def test_what_it_leaves_can_be_explored_and_selected_from_again(finished: Path) -> None:
     pytest.importorskip("gradio")
-    from itl_hf.cli.rows import load_rows
+    from itl_hf.cli.load_rows import load_rows
     from itl_hf.report import explorer
     from itl_hf.report.explorer.reselect import select_again
 

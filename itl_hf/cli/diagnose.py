@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.load_selection import SelectionArgument, saved_selection
 from itl_hf.cli.output import Outcome
-from itl_hf.cli.saved import SelectionArgument, saved_selection
 
 if TYPE_CHECKING:
-    from itl_hf.selection.diagnosis import Diagnosis
+    from itl_hf.selection.diagnosis.diagnosis import Diagnosis
 
 
 def diagnose(

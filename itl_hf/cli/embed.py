@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from itl_hf.cli import models
+from itl_hf.cli import embedder_options as models
 from itl_hf.cli.config import ConfigOption
-from itl_hf.cli.models import EmbedderName
+from itl_hf.cli.embedder_options import EmbedderName
 from itl_hf.cli.output import Outcome, peak_memory
 
 if TYPE_CHECKING:
-    from itl_hf.embedding.store import FeatureStore
+    from itl_hf.embedding.store.feature_store import FeatureStore
 
 
 def embed(
@@ -59,11 +59,11 @@ def embed(
     name = _one_name(data, dataset_name)
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
-    from itl_hf.cli.rows import load_rows
+    from itl_hf.cli.load_rows import load_rows
     from itl_hf.embedding.embed import embed as embed_dataset
-    from itl_hf.embedding.layout import feature_directory
-    from itl_hf.embedding.rows import row_keys
-    from itl_hf.embedding.store import FeatureStore
+    from itl_hf.embedding.row_keys import row_keys
+    from itl_hf.embedding.store.feature_store import FeatureStore
+    from itl_hf.embedding.store.paths import feature_directory
 
     rows = load_rows(name, dataset_train_split, dataset_config)
     built = models.build_embedder(embedder, model_name_or_path, settings)
@@ -95,7 +95,7 @@ def _one_name(data: str | None, dataset_name: str | None) -> str:
 
 
 def _is_finished(directory: Path) -> bool:
-    from itl_hf.embedding.store import FeatureStore
+    from itl_hf.embedding.store.feature_store import FeatureStore
 
     try:
         FeatureStore.open(directory)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.load_selection import SelectionArgument, saved_selection
 from itl_hf.cli.output import Outcome
-from itl_hf.cli.saved import SelectionArgument, saved_selection
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -83,6 +83,6 @@ def explore(
 
 
 def _rows(name: str | None, split: str, config: str | None) -> Dataset | None:
-    from itl_hf.cli.rows import load_rows
+    from itl_hf.cli.load_rows import load_rows
 
     return None if name is None else load_rows(name, split, config)

@@ -46,7 +46,7 @@ def push(
     Target prompts stay at home unless --include_targets is given. See all of it before: --preview folder.
     """
     # Heavy imports wait until the command runs, so that --help is quick.
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
     loaded = Selection.load(selection)
     if preview is not None:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.load_selection import SelectionArgument, saved_selection
 from itl_hf.cli.output import Outcome
-from itl_hf.cli.saved import SelectionArgument, saved_selection
 
 
 def report(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from itl_hf.cli import models
+from itl_hf.cli import embedder_options as models
 from itl_hf.cli.config import ConfigOption
-from itl_hf.cli.models import EmbedderName
+from itl_hf.cli.embedder_options import EmbedderName
 from itl_hf.cli.output import Outcome, peak_memory
 
 if TYPE_CHECKING:
     from itl_hf.selection.constraints import StopWhen
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
 
 def noise(text: str) -> float | str:
@@ -127,7 +127,7 @@ def select(
     limits = _limits(token_budget, costs, groups, group_shares)
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
-    from itl_hf.cli.rows import load_rows
+    from itl_hf.cli.load_rows import load_rows
     from itl_hf.selection.selector import Selector
 
     if report is not None:

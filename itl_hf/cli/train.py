@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from itl_hf.cli.output import Outcome, speaking
-from itl_hf.cli.picking import SelectionArguments, parse
+from itl_hf.cli.selection_arguments import SelectionArguments, parse
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, SFTTrainer
 
-    from itl_hf.embedding.embedder import Embedder
-    from itl_hf.selection.selection import Selection
+    from itl_hf.embedding.embedders.base import Embedder
+    from itl_hf.selection.result.selection import Selection
 
 #: `train` reads its own arguments: typer must hand over everything as it stands.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -137,12 +137,12 @@ class _Data:
         return self._split(self.script.dataset_train_split)
 
     def targets(self) -> Dataset:
-        from itl_hf.cli.rows import load_rows
+        from itl_hf.cli.load_rows import load_rows
 
         return load_rows(str(self.picking.targets), self.picking.targets_split, self.picking.targets_config)
 
     def held_out(self) -> Dataset:
-        from itl_hf.cli.rows import load_rows
+        from itl_hf.cli.load_rows import load_rows
 
         if self.picking.eval_dataset_name is not None:
             return load_rows(self.picking.eval_dataset_name, self.script.dataset_test_split)
@@ -151,7 +151,7 @@ class _Data:
         return self._split(self.script.dataset_test_split)
 
     def _split(self, split: str) -> Dataset:
-        from itl_hf.cli.rows import load_rows
+        from itl_hf.cli.load_rows import load_rows
 
         if self.mixture is None or not self.mixture.datasets:
             return load_rows(str(self.script.dataset_name), split, self.script.dataset_config)
@@ -178,8 +178,8 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
     from accelerate.utils import release_memory
 
     from itl_hf import distributed
-    from itl_hf.selection.files import FACTS
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.files import FACTS
+    from itl_hf.selection.result.selection import Selection
 
     if picking.selection is not None:
         return Selection.load(picking.selection)
@@ -222,7 +222,7 @@ def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConf
 
 def _attach_picks(trainer: SFTTrainer, selection: Selection, order: str) -> None:
     """Puts the picks in order, those that the trainer kept."""
-    from itl_hf.training.trainer import attach
+    from itl_hf.training.attach_trainer import attach
 
     if trainer.args.packing:  # whole packs of picks are what it trains on, in an order of its own
         return
@@ -244,8 +244,8 @@ def _in_rounds(
     picking: SelectionArguments, data: _Data, held_out: Dataset | None, training: SFTConfig, model: ModelConfig
 ) -> SFTTrainer:
     """A trainer that selects before each epoch with the model as it is."""
-    from itl_hf.training.checks import ID_COLUMN
-    from itl_hf.training.trainer import attach
+    from itl_hf.training.attach_trainer import attach
+    from itl_hf.training.pick_positions import ID_COLUMN
 
     pool, targets = data.pool(), data.targets()
     # The trainer may drop rows while it prepares them; the numbers say which are left.

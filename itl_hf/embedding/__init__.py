@@ -1,12 +1,12 @@
 """Text -> feature rows: embedders, the store that keeps their work, and the driver that joins them."""
 
-from itl_hf.embedding.batching import token_batches
 from itl_hf.embedding.embed import embed
-from itl_hf.embedding.embedder import Embedded, Embedder
-from itl_hf.embedding.hidden_states import HiddenStates
-from itl_hf.embedding.rows import RowKeys, row_keys, rows_fingerprint
-from itl_hf.embedding.store import FeatureStore
-from itl_hf.embedding.stored_features import StoredFeatures
+from itl_hf.embedding.embedders.base import Embedded, Embedder
+from itl_hf.embedding.embedders.batching import token_batches
+from itl_hf.embedding.embedders.hidden_states import HiddenStates
+from itl_hf.embedding.row_keys import RowKeys, row_keys, rows_fingerprint
+from itl_hf.embedding.store.feature_store import FeatureStore
+from itl_hf.embedding.store.stored_features import StoredFeatures
 
 __all__ = [
     "Embedded",

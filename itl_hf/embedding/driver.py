@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itl_hf.embedding.files import only_writer, remove_temporary
 from itl_hf.embedding.progress import Progress
-from itl_hf.embedding.rows import RowKeys, read_keys, read_rows
-from itl_hf.embedding.store import FeatureStore
-from itl_hf.embedding.stored_features import StoredFeatures
+from itl_hf.embedding.row_keys import RowKeys, read_keys, read_rows
+from itl_hf.embedding.store.atomic_files import only_writer, remove_temporary
+from itl_hf.embedding.store.feature_store import FeatureStore
+from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.embedding.stream import StreamReader
 from itl_hf.embedding.work import Made, Task, run
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
     from itl_hf.distributed import Processes
-    from itl_hf.embedding.embedder import Embedder, Fingerprint
+    from itl_hf.embedding.embedders.base import Embedder, Fingerprint
 
 
 @dataclass(frozen=True)

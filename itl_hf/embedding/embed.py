@@ -10,14 +10,14 @@ import numpy as np
 
 from itl_hf.distributed import Processes
 from itl_hf.embedding.driver import Settings, in_memory, into_store, stream_into_store
-from itl_hf.embedding.manifest import DTYPES
-from itl_hf.embedding.rows import RowKeys, row_keys, rows_fingerprint, text_columns
-from itl_hf.embedding.stored_features import StoredFeatures
+from itl_hf.embedding.row_keys import RowKeys, row_keys, rows_fingerprint, text_columns
+from itl_hf.embedding.store.manifest import DTYPES
+from itl_hf.embedding.store.stored_features import StoredFeatures
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-    from itl_hf.embedding.embedder import Embedder, Fingerprint
+    from itl_hf.embedding.embedders.base import Embedder, Fingerprint
 
 __all__ = ["embed", "row_keys", "rows_fingerprint"]
 

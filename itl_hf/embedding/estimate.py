@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from itl_hf.embedding.batching import token_batches
-from itl_hf.embedding.embedder import Embedded
-from itl_hf.embedding.manifest import NAME
-from itl_hf.embedding.rows import RowKeys, read_rows, row_keys, text_columns
-from itl_hf.embedding.store import FeatureStore
+from itl_hf.embedding.embedders.base import Embedded
+from itl_hf.embedding.embedders.batching import token_batches
+from itl_hf.embedding.row_keys import RowKeys, read_rows, row_keys, text_columns
+from itl_hf.embedding.store.feature_store import FeatureStore
+from itl_hf.embedding.store.manifest import NAME
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from itl_hf.embedding.embedder import Embedder, Fingerprint
+    from itl_hf.embedding.embedders.base import Embedder, Fingerprint
     from itl_hf.text import Row
 
 SHARD_ROWS = 512

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itl_hf.embedding.rows import RowKeys, keys_of
+from itl_hf.embedding.row_keys import RowKeys, keys_of
 from itl_hf.embedding.work import Task
 from itl_hf.text import TEXT_COLUMNS, Row, row_format
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-    from itl_hf.embedding.embedder import Embedder
-    from itl_hf.embedding.store import FeatureStore
+    from itl_hf.embedding.embedders.base import Embedder
+    from itl_hf.embedding.store.feature_store import FeatureStore
 
 
 class StreamReader:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itl_hf.embedding.embedder import Embedded
-from itl_hf.embedding.memory import give_back
+from itl_hf.embedding.embedders.base import Embedded
+from itl_hf.embedding.free_memory import give_back
 from itl_hf.embedding.prefetch import ahead
 from itl_hf.text import Row
 
 if TYPE_CHECKING:
     from itl_hf.distributed import Processes
-    from itl_hf.embedding.embedder import Embedder
+    from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.embedding.progress import Progress
 
 

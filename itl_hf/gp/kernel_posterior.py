@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itl_hf.gp.growing import Growing
+from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Kernel
-from itl_hf.gp.posterior import Frame, check_noise_std
+from itl_hf.gp.posterior import CholeskyBlock, check_noise_std
 
 
 class KernelPosterior:
@@ -29,8 +29,8 @@ class KernelPosterior:
         self.kernel = kernel
         self.noise_variance = check_noise_std(noise_std) ** 2
         like = torch.zeros(0, device=device)
-        self._observed = Growing(0, like)  # (count, d)
-        self._factor = Growing(0, like)  # (count, r + count): projections on all before, then the pivot
+        self._observed = GrowableTensor(0, like)  # (count, d)
+        self._factor = GrowableTensor(0, like)  # (count, r + count): projections on all before, then the pivot
         self._given_rows, self._given_weights = torch.zeros(0, 0), torch.zeros(0, 0)
 
     @classmethod
@@ -62,13 +62,15 @@ class KernelPosterior:
             return rows.new_zeros(0, len(rows))
         return self._given_weights.to(rows.dtype) @ self.kernel.cross(self._given_rows.to(rows.dtype), rows)
 
-    def frame(self, first: int, last: int) -> Frame:
+    def frame(self, first: int, last: int) -> CholeskyBlock:
         """See `Posterior`."""
         start, end = self._given + first, self._given + last
         factor = self._factor[first:last]
-        return Frame(self._observed[first:last].clone(), factor[:, :start].clone(), factor[:, start:end].clone())
+        return CholeskyBlock(
+            self._observed[first:last].clone(), factor[:, :start].clone(), factor[:, start:end].clone()
+        )
 
-    def project(self, rows: Tensor, known: Tensor, frame: Frame, cross: Tensor | None = None) -> Tensor:
+    def project(self, rows: Tensor, known: Tensor, frame: CholeskyBlock, cross: Tensor | None = None) -> Tensor:
         """See `Posterior`."""
         if cross is None:
             cross = self.kernel.cross(frame.rows, rows)  # (b, B)

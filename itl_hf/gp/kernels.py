@@ -1,7 +1,7 @@
 """Kernels over prepared feature rows: k(X, Y) and its diagonal.
 
 The linear kernel has finite features and takes the weight-space path; every other kernel runs through its values alone.
-What a kernel needs done to raw features beforehand is `itl_hf.gp.preparation`.
+What a kernel needs done to raw features beforehand is `itl_hf.gp.standardization`.
 
 Sources: Rasmussen & Williams, "Gaussian Processes for Machine Learning" (2006), chapter 4.
 """

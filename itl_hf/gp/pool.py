@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from itl_hf import distributed
-from itl_hf.gp import preparation
+from itl_hf.gp import standardization as preparation
 from itl_hf.gp.nystroem import FeatureMap
-from itl_hf.gp.preparation import Moments, Preparation, Standardization
+from itl_hf.gp.standardization import Moments, Preparation, Standardization
 
 BLOCK_ROWS = 8192
 #: A GPU spends more time starting small operations than doing them.

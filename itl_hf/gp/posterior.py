@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from itl_hf.gp.growing import Growing
+from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Linear
 
 
@@ -34,7 +34,7 @@ def check_noise_std(noise_std: float) -> float:
 
 
 @dataclass(frozen=True)
-class Frame:
+class CholeskyBlock:
     """What it takes to compute some consecutive projections of any row; stays valid when the posterior forgets them.
 
     Args:
@@ -48,9 +48,9 @@ class Frame:
     earlier: Tensor
     factor: Tensor
 
-    def to(self, dtype: torch.dtype) -> Frame:
+    def to(self, dtype: torch.dtype) -> CholeskyBlock:
         """The same in another precision."""
-        return Frame(self.rows.to(dtype), self.earlier.to(dtype), self.factor.to(dtype))
+        return CholeskyBlock(self.rows.to(dtype), self.earlier.to(dtype), self.factor.to(dtype))
 
 
 class Posterior(Protocol):
@@ -71,16 +71,16 @@ class Posterior(Protocol):
     def begin(self, rows: Tensor) -> Tensor:
         """Projections on the values that were given at the start, (B, d) -> (r, B)."""
 
-    def frame(self, first: int, last: int) -> Frame:
+    def frame(self, first: int, last: int) -> CholeskyBlock:
         """Observations `first` to `last` (exclusive), for `project`."""
 
-    def project(self, rows: Tensor, known: Tensor, frame: Frame, cross: Tensor | None = None) -> Tensor:
+    def project(self, rows: Tensor, known: Tensor, frame: CholeskyBlock, cross: Tensor | None = None) -> Tensor:
         """New projections of each row, (B, d) -> (b, B).
 
         Args:
             rows (`Tensor`): (B, d).
             known (`Tensor`): (j, B), the rows' projections before `frame`; ignored by a linear posterior.
-            frame (`Frame`): which observations.
+            frame (`CholeskyBlock`): which observations.
             cross (`Tensor`, *optional*): (b, B), kernel between `frame.rows` and `rows`, if it is known already.
         """
 
@@ -120,7 +120,7 @@ class LinearPosterior:
 
     def __init__(self, dimension: int, noise_std: float, device: torch.device | None = None) -> None:
         self.noise_variance = check_noise_std(noise_std) ** 2
-        self._directions = Growing(dimension, torch.zeros(0, device=device))
+        self._directions = GrowableTensor(dimension, torch.zeros(0, device=device))
         self._given = 0
 
     @classmethod
@@ -165,12 +165,12 @@ class LinearPosterior:
         """See `Posterior`."""
         return (rows @ self.given_directions.to(rows.dtype).T).T
 
-    def frame(self, first: int, last: int) -> Frame:
+    def frame(self, first: int, last: int) -> CholeskyBlock:
         """See `Posterior`."""
         rows = self._directions[self._given + first : self._given + last].clone()
-        return Frame(rows, rows[:, :0], rows[:0, :0])
+        return CholeskyBlock(rows, rows[:, :0], rows[:0, :0])
 
-    def project(self, rows: Tensor, known: Tensor, frame: Frame, cross: Tensor | None = None) -> Tensor:
+    def project(self, rows: Tensor, known: Tensor, frame: CholeskyBlock, cross: Tensor | None = None) -> Tensor:
         """See `Posterior`."""
         return frame.rows @ rows.T
 

@@ -1,7 +1,7 @@
 """What the theory says about one selection: how far the picks got towards what the pool can teach, and how sure one may
 be.
 
-`itl_hf.gp.pool_limits` has the floor that the targets' variance falls towards.
+`itl_hf.gp.attainable` has the floor that the targets' variance falls towards.
 
 Sources: Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024), for the floor and the fall
 towards it; Abbasi-Yadkori, Pal & Szepesvari, "Improved Algorithms for Linear Stochastic Bandits" (2011), theorem 2, for
@@ -17,36 +17,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itl_hf.gp.attainable import AttainableVariance, attainable_variance
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel, gram_matrix
-from itl_hf.gp.objectives import Setting
 from itl_hf.gp.pool import Pool
-from itl_hf.gp.pool_limits import PoolLimits, pool_limits
 from itl_hf.gp.posterior import check_noise_std
 
 __all__ = [
     "Convergence",
-    "PoolLimits",
     "confidence_factor",
     "convergence",
     "information_gain",
-    "pool_limits",
     "posterior_mean",
 ]
 
 
-def information_gain(picks: Tensor, setting: Setting) -> Tensor:
+def information_gain(picks: Tensor, gp: GaussianProcess) -> Tensor:
     """What the answers to the first 0..n picks say about the whole function: gamma_n = 1/2 log det(I + K / noise^2).
 
     By the chain rule it is the sum of 1/2 log(1 + variance / noise^2), variance taken just before each pick.
 
     Args:
         picks (`Tensor`): (n, d) prepared rows in the order picked.
-        setting (`Setting`): kernel and noise.
+        gp (`GaussianProcess`): kernel and noise.
 
     Returns:
         `Tensor`: (n + 1,) float64, in nats.
     """
-    return _observe(picks, setting)[0]
+    return _observe(picks, gp)[0]
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,12 @@ class Convergence:
     Args:
         target_variance (`Tensor`): (n + 1, m) float64, variance of f at each target after 0..n picks.
         information (`Tensor`): (n + 1,) float64, `information_gain` in nats; rows known before count too.
-        limits (`PoolLimits`): the floors that `target_variance` falls towards.
+        limits (`AttainableVariance`): the floors that `target_variance` falls towards.
     """
 
     target_variance: Tensor
     information: Tensor
-    limits: PoolLimits
+    limits: AttainableVariance
 
     @property
     def total(self) -> Tensor:
@@ -82,25 +80,25 @@ class Convergence:
 def convergence(
     pool: Pool,
     picks: Sequence[int],
-    setting: Setting,
+    gp: GaussianProcess,
     *,
     known: Tensor | None = None,
-    limits: PoolLimits | None = None,
+    limits: AttainableVariance | None = None,
 ) -> Convergence:
     """Follows the targets' variance pick by pick, down to its floor.
 
     Args:
         pool (`Pool`): the pool.
         picks (`Sequence[int]`): row numbers in the order picked.
-        setting (`Setting`): kernel, targets and noise.
+        gp (`GaussianProcess`): kernel, targets and noise.
         known (`Tensor`, *optional*): (h, d) prepared rows that were trained on before.
-        limits (`PoolLimits`, *optional*): from `pool_limits`; measured here when left out.
+        limits (`AttainableVariance`, *optional*): from `attainable_variance`; measured here when left out.
     """
     if limits is None:
-        limits = pool_limits(pool, setting, include=picks, known=known)
-    before = setting.targets.new_zeros(0, pool.dimension) if known is None else known.double()
+        limits = attainable_variance(pool, gp, include=picks, known=known)
+    before = gp.targets.new_zeros(0, pool.dimension) if known is None else known.double()
     rows = torch.cat([before, pool.rows(list(picks))])  # (h + n, d)
-    information, projections = _observe(rows, setting)
+    information, projections = _observe(rows, gp)
     removed = torch.cat([torch.zeros_like(limits.prior)[None], projections.square().cumsum(0)])  # (h + n + 1, m)
     variance = (limits.prior - removed).clamp_min(0)
     return Convergence(variance[len(before) :], information[len(before) :], limits)
@@ -165,13 +163,13 @@ def confidence_factor(information: Tensor, norm_bound: float, delta: float = 0.0
     return norm_bound + noise_ratio * (2 * (information + math.log(1 / delta))).sqrt()
 
 
-def _observe(rows: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
+def _observe(rows: Tensor, gp: GaussianProcess) -> tuple[Tensor, Tensor]:
     """Information after 0..n of the rows, (n + 1,), and the targets' projections on each of them, (n, m)."""
     rows = rows.double()
-    posterior = setting.posterior()
+    posterior = gp.posterior()
     for row in rows:
         posterior.observe(row)
     earlier = posterior.projections(rows).square().triu(1)  # (n, n): column i holds those on the rows before i
-    variance = (setting.kernel.diagonal(rows) - earlier.sum(0)).clamp_min(0)
+    variance = (gp.kernel.diagonal(rows) - earlier.sum(0)).clamp_min(0)
     gains = torch.log1p(variance / posterior.noise_variance) / 2
-    return torch.cat([gains.new_zeros(1), gains]).cumsum(0), posterior.projections(setting.targets)
+    return torch.cat([gains.new_zeros(1), gains]).cumsum(0), posterior.projections(gp.targets)

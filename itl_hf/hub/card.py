@@ -16,14 +16,14 @@ from huggingface_hub import DatasetCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from itl_hf.hub.escape import Safe, code, escape, finalize, number
-from itl_hf.hub.recipe import program
+from itl_hf.hub.reproduce import program
 from itl_hf.hub.restore import VARIANCE_COLUMN
 from itl_hf.report.sections import METHODS
-from itl_hf.selection.diagnosis import WORDS, Diagnosis
+from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
 from itl_hf.text import plain_text
 
 if TYPE_CHECKING:
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
 TAGS = ("itl-hf", "data-selection", "transductive-active-learning")
 SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))

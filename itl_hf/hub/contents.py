@@ -16,15 +16,15 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, List, Value
 
-from itl_hf.embedding.layout import feature_directory
-from itl_hf.embedding.store import FeatureStore
+from itl_hf.embedding.store.feature_store import FeatureStore
+from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.hub.card import Published, write_card
 from itl_hf.hub.restore import VARIANCE_COLUMN, WITHHELD
 from itl_hf.report.figures import map_figure, variance_figure
-from itl_hf.selection.files import write_parquet
+from itl_hf.selection.result.files import write_parquet
 
 if TYPE_CHECKING:
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
 FEATURES_FILE = "features/train-00000-of-00001.parquet"
 DOTS_PER_INCH = 160

@@ -18,11 +18,11 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from itl_hf.hub.card import Published, method
 from itl_hf.hub.contents import picked_features, write_contents
-from itl_hf.hub.patience import ask
-from itl_hf.selection.files import FACTS
+from itl_hf.hub.retry import ask
+from itl_hf.selection.result.files import FACTS
 
 if TYPE_CHECKING:
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
 Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
 

@@ -12,10 +12,10 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
-from itl_hf.embedding.files import DamagedError
-from itl_hf.hub.patience import ask
-from itl_hf.selection.files import FACTS, FILES
-from itl_hf.selection.selection import COLUMNS, Selection
+from itl_hf.embedding.store.atomic_files import DamagedError
+from itl_hf.hub.retry import ask
+from itl_hf.selection.result.files import FACTS, FILES
+from itl_hf.selection.result.selection import COLUMNS, Selection
 
 #: Marks rows that stand for target prompts which were not published.
 WITHHELD = "itl_withheld"

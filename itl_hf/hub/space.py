@@ -23,7 +23,7 @@ from itl_hf.hub.contents import public_selection
 from itl_hf.hub.escape import escape
 
 if TYPE_CHECKING:
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
 _APP = '''"""Click through the selection beside this file."""
 

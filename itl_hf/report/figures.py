@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 if TYPE_CHECKING:
-    from itl_hf.selection.selection import Layout
+    from itl_hf.selection.result.selection import Layout
 
 # Odd values on purpose: no colour of the data equals one of these, so replacing them in an SVG hits nothing else.
 INK, FAINT, GRID, PAPER = "#1b1f25", "#66707b", "#dde1e6", "#fefefe"
@@ -31,7 +31,7 @@ def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = F
     """The map: the pool as faint points, targets as crosses, picks coloured by rank.
 
     Args:
-        layout (`Layout`): coordinates, see `itl_hf.selection.selection.Layout`.
+        layout (`Layout`): coordinates, see `itl_hf.selection.result.selection.Layout`.
         pool_size (`int`, *optional*): rows of the pool, for the legend where the map shows a sample of them.
         narrow (`bool`, *optional*, defaults to `False`): for a phone or a column of a paper: letters are larger in
             proportion.

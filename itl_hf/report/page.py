@@ -18,10 +18,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from itl_hf.report import sections
 from itl_hf.report.svg import figures
 from itl_hf.report.text import visible
-from itl_hf.selection.diagnosis import diagnose
+from itl_hf.selection.diagnosis.diagnosis import diagnose
 
 if TYPE_CHECKING:
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
 #: Targets that are listed with their text.
 MAX_TARGETS = 500

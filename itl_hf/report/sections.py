@@ -12,15 +12,15 @@ import numpy as np
 from itl_hf.report.figures import variance_left
 from itl_hf.report.svg import sparkline
 from itl_hf.report.text import texts
-from itl_hf.selection.coverage import group_column
-from itl_hf.selection.diagnosis import WORDS, Diagnosis
-from itl_hf.selection.notices import Notice
-from itl_hf.selection.screening import Screening
+from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
+from itl_hf.selection.diagnosis.notices import Notice
+from itl_hf.selection.result.coverage import group_column
+from itl_hf.selection.screening.screening import Screening
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
 METHODS = {
     "itl": "ITL",

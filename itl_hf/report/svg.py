@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from itl_hf.report.figures import FAINT, GRID, INK, PAPER, gain_figure, map_figure, variance_figure, variance_left
 
 if TYPE_CHECKING:
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
 THEME = {INK: "var(--ink)", FAINT: "var(--faint)", GRID: "var(--line)", PAPER: "var(--paper)"}
 #: A small curve is as wide as a word: more points than this would lie on each other.

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from itl_hf.gp import targeted
-from itl_hf.gp.greedy import Picked
-from itl_hf.gp.objectives import Objective, Setting
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
-from itl_hf.gp.speculate import speculative_greedy
+from itl_hf.objectives.base import Objective
+from itl_hf.objectives.registry import OBJECTIVES
+from itl_hf.search.greedy import GreedyPicks
+from itl_hf.search.speculative import speculative_greedy
 from itl_hf.selection.baselines import (
     BADGE,
     BM25,
@@ -33,7 +34,7 @@ from itl_hf.selection.baselines import (
     Random,
     RoundRobin,
 )
-from itl_hf.selection.request import Acquisition, Noise, Request, reads
+from itl_hf.selection.protocol import Acquisition, Noise, SelectionRequest, reads
 
 __all__ = [
     "ACQUISITIONS",
@@ -45,7 +46,7 @@ __all__ = [
     "MeanMarginalITL",
     "Noise",
     "Random",
-    "Request",
+    "SelectionRequest",
     "Undirected",
     "check_noise",
     "describe",
@@ -78,9 +79,9 @@ class ITL:
     target_noise_std: float | None = None
     name: str = "itl"
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Exact greedy maximisation of the objective of this name."""
-        objective: Objective = targeted.OBJECTIVES[self.name](setting)
+        objective: Objective = OBJECTIVES[self.name](gp)
         for row in request.known:
             objective.observe(row)
         return speculative_greedy(

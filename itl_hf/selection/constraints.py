@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itl_hf.gp.limits import Limits
-from itl_hf.gp.objectives import Objective, Setting
+from itl_hf.gp.gaussian_process import GaussianProcess
+from itl_hf.objectives.base import Objective
+from itl_hf.search.availability import AvailabilityTracker
 
 Shares = Mapping[Any, tuple[float, float]] | float
 
@@ -46,11 +47,13 @@ class StopWhen:
         if self.variance_left is not None and not 0 < self.variance_left < 1:
             raise ValueError(f"StopWhen(variance_left=...) must be between 0 and 1, got {self.variance_left}")
 
-    def rule(self, setting: Setting, irreducible: Tensor, known: int) -> Callable[[Objective, list[float]], int | None]:
+    def rule(
+        self, gp: GaussianProcess, irreducible: Tensor, known: int
+    ) -> Callable[[Objective, list[float]], int | None]:
         """For `speculative_greedy`: how many of the picks so far to keep if that is enough.
 
         Args:
-            setting (`Setting`): the Gaussian process.
+            gp (`GaussianProcess`): the Gaussian process.
             irreducible (`Tensor`): (m,) variance of each target that no pick can remove.
             known (`int`): observations that came before the first pick.
         """
@@ -61,8 +64,8 @@ class StopWhen:
             if self.gain is not None:
                 ends += [place for place, gain in enumerate(gains) if gain < self.gain][:1]
             if self.variance_left is not None:
-                removed = objective.posteriors[0].projections(setting.targets).square().sum(1)  # (known + n,)
-                left = setting.kernel.diagonal(setting.targets).sum() - removed.cumsum(0) - floor
+                removed = objective.posteriors[0].projections(gp.targets).square().sum(1)  # (known + n,)
+                left = gp.kernel.diagonal(gp.targets).sum() - removed.cumsum(0) - floor
                 start = left[known - 1] if known else left[0] + removed[0]
                 reached = (left[known:] <= self.variance_left * start).nonzero()
                 ends += [int(reached[0]) + 1] if len(reached) else []
@@ -78,7 +81,7 @@ def resolve_limits(
     budget: float | None,
     groups: Sequence[Any] | np.ndarray | None,
     shares: Shares | None,
-) -> Limits:
+) -> AvailabilityTracker:
     """The engine's limits from row costs and group labels.
 
     Args:
@@ -103,7 +106,7 @@ def resolve_limits(
             raise ValueError(f"token_budget must be positive, got {budget}")
     if groups is not None and shares is not None:
         limits |= _groups(groups, shares, num_examples, num_rows)
-    return Limits(num_examples, **limits)
+    return AvailabilityTracker(num_examples, **limits)
 
 
 def _costs(costs: Sequence[float] | np.ndarray, num_rows: int) -> Tensor:

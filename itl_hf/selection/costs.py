@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itl_hf.embedding.rows import read_rows, text_columns
+from itl_hf.embedding.row_keys import read_rows, text_columns
 from itl_hf.text import RowTokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from itl_hf.embedding.embedder import Embedder
+    from itl_hf.embedding.embedders.base import Embedder
 
 _READ_ROWS = 1_024
 

@@ -29,10 +29,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import RBF, Cosine, Kernel, Laplace, resolve_kernel
 from itl_hf.gp.noise import effective_rank, picks_per_direction
-from itl_hf.gp.objectives import Setting
-from itl_hf.gp.preparation import Standardization
+from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.acquisitions import Acquisition
 
 #: What `kernel="auto"` stands for.
@@ -53,7 +53,9 @@ class Model:
     standardize: Standardization | None
     chosen: str
 
-    def setting(self, acquisition: Acquisition, targets: Tensor, num_examples: int) -> tuple[Setting, dict[str, Any]]:
+    def gp(
+        self, acquisition: Acquisition, targets: Tensor, num_examples: int
+    ) -> tuple[GaussianProcess, dict[str, Any]]:
         """The Gaussian process with its noise, and for the record how the noise was found.
 
         Args:
@@ -66,8 +68,8 @@ class Model:
         else:
             noise_std, rule = auto_noise_std(self.kernel, targets, num_examples)
         given = acquisition.target_noise_std
-        setting = Setting(self.kernel, targets, noise_std, noise_std if given is None else float(given))
-        return setting, {"rule": rule, "effective_rank": effective_rank(targets, self.kernel)}
+        gp = GaussianProcess(self.kernel, targets, noise_std, noise_std if given is None else float(given))
+        return gp, {"rule": rule, "effective_rank": effective_rank(targets, self.kernel)}
 
     def describe(self) -> dict[str, Any]:
         """For the record, JSON types."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itl_hf.embedding.estimate import Estimate, estimate
-from itl_hf.embedding.layout import feature_directory
+from itl_hf.embedding.store.paths import feature_directory
+from itl_hf.gp.attainable import attainable_variance
 from itl_hf.gp.pool import CACHE_BYTES
-from itl_hf.gp.theory import pool_limits
-from itl_hf.selection.layout import principal_layout
-from itl_hf.selection.rows import select_rows
+from itl_hf.selection.result.layout import principal_layout
+from itl_hf.selection.select_rows import select_rows
 from itl_hf.text import as_dataset, as_targets
 
 if TYPE_CHECKING:
@@ -93,6 +93,6 @@ def _picking(selector: Selector, rows: int, targets: int, dimension: int, num_ex
     # ITL whatever was asked for: rivals that read texts or losses have none of made-up rows, and none is much slower.
     picked = select_rows(features, near.astype(np.float32), num_examples, kernel=selector.kernel)
     numbers = picked.indices.tolist()
-    pool_limits(picked.pool, picked.setting, include=numbers)
-    principal_layout(picked.pool, picked.setting.targets, numbers)
+    attainable_variance(picked.pool, picked.gp, include=numbers)
+    principal_layout(picked.pool, picked.gp.targets, numbers)
     return (time.perf_counter() - started) * rows / height

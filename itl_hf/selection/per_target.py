@@ -17,17 +17,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from itl_hf import distributed
-from itl_hf.gp.nearest import PoolRows, nearest
-from itl_hf.gp.objectives import Setting
-from itl_hf.gp.per_target import Request, greedy_per_target
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool, share
-from itl_hf.gp.preparation import Standardization
-from itl_hf.gp.speculate import speculative_greedy
-from itl_hf.gp.targeted import VTL
+from itl_hf.gp.standardization import Standardization
+from itl_hf.objectives.vtl import VTL
+from itl_hf.search.nearest_rows import PoolRows, nearest
+from itl_hf.search.per_target import PerTargetRequest, greedy_per_target
+from itl_hf.search.speculative import speculative_greedy
 from itl_hf.selection.acquisitions import ITL, Acquisition, Noise, check_noise, resolve_acquisition
 from itl_hf.selection.defaults import resolve_model
-from itl_hf.selection.rows import KernelLike, check_count, make_record, warn_zero_rows
-from itl_hf.selection.sources import Features, as_rows, check_widths, finite
+from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
+from itl_hf.selection.select_rows import KernelLike, check_count, make_record, warn_zero_rows
 
 #: A pool of more rows than this, all of them candidates, is read block by block for each target instead.
 MOST_WHOLE = 8192
@@ -119,30 +119,30 @@ def select_rows_per_target(
     warn_zero_rows(prepared)
     anchors = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
     # One noise for all: the rule asks for the targets' effective rank, and that of a single one is 1.
-    setting, rule = model.setting(chosen, anchors[:1], num_examples)
+    gp, rule = model.gp(chosen, anchors[:1], num_examples)
     with tqdm(total=len(anchors), desc=f"selecting ({chosen.name})", unit="target", disable=not progress) as bar:
-        indices, removed = _pick(prepared, anchors, setting, (num_examples, breadth, replace), bar)
-    prior = setting.kernel.diagonal(anchors)  # (m,)
+        indices, removed = _pick(prepared, anchors, gp, (num_examples, breadth, replace), bar)
+    prior = gp.kernel.diagonal(anchors)  # (m,)
     variance = torch.cat([prior[:, None], removed.neg()], dim=1).cumsum(1).clamp_min_(0)  # (m, n + 1)
-    record = make_record(chosen, model, setting, rule, prepared, replace)
+    record = make_record(chosen, model, gp, rule, prepared, replace)
     return PerTargetSelection(
         indices=indices.cpu().numpy(),
-        gains=_gains(chosen, removed, variance, setting).cpu().numpy(),
+        gains=_gains(chosen, removed, variance, gp).cpu().numpy(),
         target_variance=variance.cpu().numpy(),
         record=record | {"target_rows": len(anchors), "num_candidates": breadth},
     )
 
 
 def _pick(
-    pool: Pool, anchors: Tensor, setting: Setting, sizes: tuple[int, int, bool], bar: tqdm[Any]
+    pool: Pool, anchors: Tensor, gp: GaussianProcess, sizes: tuple[int, int, bool], bar: tqdm[Any]
 ) -> tuple[Tensor, Tensor]:
     """Row numbers, and by how much each pick lowers its target's variance, (m, n) both."""
     num_examples, breadth, replace = sizes
-    kernel, noise_variance = setting.kernel, setting.noise_std**2
+    kernel, noise_variance = gp.kernel, gp.noise_std**2
     if breadth == pool.num_rows > MOST_WHOLE:
         indices, gains = [], []
         for anchor in anchors:
-            alone = Setting(kernel, anchor[None], setting.noise_std, setting.target_noise_std)
+            alone = GaussianProcess(kernel, anchor[None], gp.noise_std, gp.target_noise_std)
             picked = speculative_greedy(pool, VTL(alone), num_examples, replace=replace)
             indices.append(picked.indices)
             gains.append(picked.gains)
@@ -150,7 +150,7 @@ def _pick(
         return torch.tensor(indices), torch.tensor(gains, dtype=torch.float64)
     rows = PoolRows(pool)
     candidates = nearest(rows, anchors, kernel, noise_variance, breadth)
-    request = Request(kernel, noise_variance, num_examples, replace)
+    request = PerTargetRequest(kernel, noise_variance, num_examples, replace)
     # Each process looks at its part of the pool for all targets, then picks for its part of the targets.
     mine = share(len(anchors), distributed.rank(), distributed.world_size())
     bar.reset(total=mine.stop - mine.start)
@@ -158,11 +158,11 @@ def _pick(
     return distributed.gather_rows(result.indices), distributed.gather_rows(result.gains)
 
 
-def _gains(acquisition: Acquisition, removed: Tensor, variance: Tensor, setting: Setting) -> Tensor:
+def _gains(acquisition: Acquisition, removed: Tensor, variance: Tensor, gp: GaussianProcess) -> Tensor:
     """The gains in the acquisition's own unit, (m, n): for ITL 1/2 log of the ratio of the target's noisy variances."""
     if acquisition.name == "vtl":
         return removed
-    before = variance[:, :-1] + setting.target_noise_std**2
+    before = variance[:, :-1] + gp.target_noise_std**2
     # A share of 1 would be an exact answer about an exact target.
     share = (removed / before.clamp_min(torch.finfo(before.dtype).tiny)).clamp_max(1 - 1e-15)
     return -0.5 * torch.log1p(-share)

@@ -13,21 +13,21 @@ from typing import Any, TypeAlias
 from datasets import Dataset, DatasetDict
 
 from itl_hf.embedding.embed import embed
-from itl_hf.embedding.embedder import Embedder, Fingerprint
-from itl_hf.embedding.layout import feature_directory
+from itl_hf.embedding.embedders.base import Embedder, Fingerprint
 from itl_hf.embedding.progress import bars_wanted
-from itl_hf.embedding.rows import RowKeys, row_keys
-from itl_hf.gp.preparation import Standardization
+from itl_hf.embedding.row_keys import RowKeys, row_keys
+from itl_hf.embedding.store.paths import feature_directory
+from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resolve_acquisition
-from itl_hf.selection.assemble import Material, assemble, versions
 from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
 from itl_hf.selection.costs import token_costs
 from itl_hf.selection.defaults import resolve_model
-from itl_hf.selection.request import texts_for
-from itl_hf.selection.rows import KernelLike, RowSelection, check_count, select_rows
-from itl_hf.selection.selection import COLUMNS, Selection
-from itl_hf.selection.sources import Features
-from itl_hf.selection.umap_layout import LayoutName, check_layout
+from itl_hf.selection.feature_arrays import Features
+from itl_hf.selection.protocol import texts_for
+from itl_hf.selection.result.assemble import SelectionInputs, assemble, versions
+from itl_hf.selection.result.selection import COLUMNS, Selection
+from itl_hf.selection.result.umap_layout import LayoutName, check_layout
+from itl_hf.selection.select_rows import KernelLike, RowSelection, check_count, select_rows
 from itl_hf.text import Row, as_dataset, as_targets, plain_text, row_format
 
 Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
@@ -170,7 +170,7 @@ class Selector:
 
     def _pick(
         self,
-        material: Material,
+        material: SelectionInputs,
         num_examples: int,
         acquisition: Acquisition,
         replace: bool,
@@ -192,7 +192,7 @@ class Selector:
         )
 
     def _extend(
-        self, material: Material, rows: RowSelection, replace: bool, known: list[int], num_examples: int
+        self, material: SelectionInputs, rows: RowSelection, replace: bool, known: list[int], num_examples: int
     ) -> Selection:
         """The same selection with further picks; the noise stays what it was."""
         noise = {name: rows.record[name] for name in ("noise_std", "target_noise_std")}
@@ -208,7 +208,7 @@ class Selector:
         target_work = self._work(targets, "targets", target_embedder)
         return self._work(pool, "pool", pool_embedder), target_work
 
-    def _embed_both(self, pool: Dataset, targets: Dataset) -> Material:
+    def _embed_both(self, pool: Dataset, targets: Dataset) -> SelectionInputs:
         pool_work, target_work = self.works(pool, targets)
         if target_work.embedder.dimension != pool_work.embedder.dimension:
             raise ValueError(
@@ -224,7 +224,7 @@ class Selector:
             "targets_fingerprint": target_work.keys.hash,
             "versions": versions(),
         }
-        return Material(pool, targets, pool_features, target_features, provenance, self.layout)
+        return SelectionInputs(pool, targets, pool_features, target_features, provenance, self.layout)
 
     def _embedders(self, targets: Dataset) -> tuple[Embedder, Embedder]:
         """Those of the pool and of the targets; one may choose by what the targets hold."""

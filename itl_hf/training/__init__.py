@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "SelectionSampler": "itl_hf.training.sampler",
-    "SelectionTrainerMixin": "itl_hf.training.mixin",
-    "attach": "itl_hf.training.trainer",
-    "picks_of": "itl_hf.training.trainer",
+    "SelectionTrainerMixin": "itl_hf.training.trainer_mixin",
+    "attach": "itl_hf.training.attach_trainer",
+    "picks_of": "itl_hf.training.attach_trainer",
 }
 __all__ = ["SelectionSampler", "SelectionTrainerMixin", "attach", "picks_of"]
 
 if TYPE_CHECKING:
-    from itl_hf.training.mixin import SelectionTrainerMixin
+    from itl_hf.training.attach_trainer import attach, picks_of
     from itl_hf.training.sampler import SelectionSampler
-    from itl_hf.training.trainer import attach, picks_of
+    from itl_hf.training.trainer_mixin import SelectionTrainerMixin
 
 
 def __getattr__(name: str) -> Any:

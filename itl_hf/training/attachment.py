@@ -14,7 +14,7 @@ from torch.utils.data import BatchSampler
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from itl_hf.training.checks import INSTEAD
+from itl_hf.training.pick_positions import INSTEAD
 from itl_hf.training.sampler import SelectionSampler
 
 if TYPE_CHECKING:

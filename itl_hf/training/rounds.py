@@ -27,8 +27,8 @@ from itl_hf import distributed
 from itl_hf.embedding.embed import rows_fingerprint
 from itl_hf.selection.acquisitions import describe
 from itl_hf.training.attachment import Attachment
+from itl_hf.training.preserve_state import preserve_training_state, shares_weights
 from itl_hf.training.sampler import Order, SelectionSampler, digest, nearest_targets_of
-from itl_hf.training.undisturbed import shares_weights, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer, TrainerState
 
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
     from itl_hf.selection.selector import Selector
 
 
@@ -176,7 +176,7 @@ class ActiveRounds(Attachment):
         timed = copy.copy(self.selector)
         timed.embedder = clock
         model: Any = self.trainer.model
-        with undisturbed(model, [self.sampler.seed, number]):
+        with preserve_training_state(model, [self.sampler.seed, number]):
             selection = timed.select(
                 pool,
                 self.options.targets,

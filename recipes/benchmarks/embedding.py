@@ -25,7 +25,7 @@ from transformers import AutoTokenizer
 
 from itl_hf import Gradients, HiddenStates, SentenceEncoder
 from itl_hf.embedding import embed, token_batches
-from itl_hf.embedding.gradients.embedder import Prepared
+from itl_hf.embedding.embedders.gradients.embedder import Prepared
 from itl_hf.text import Tokens, plain_text
 from recipes.benchmarks.parts import run
 from recipes.benchmarks.pools import Texts, minilm

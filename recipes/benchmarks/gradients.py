@@ -28,10 +28,10 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from itl_hf.embedding.batching import token_batches
-from itl_hf.embedding.gradients import Gradients
-from itl_hf.embedding.gradients.embedder import LabelKind
-from itl_hf.embedding.gradients.hooks import frozen
+from itl_hf.embedding.embedders.batching import token_batches
+from itl_hf.embedding.embedders.gradients import Gradients
+from itl_hf.embedding.embedders.gradients.embedder import LabelKind
+from itl_hf.embedding.embedders.gradients.hooks import frozen
 from itl_hf.text import Row, plain_text, training_features
 from recipes.benchmarks.parts import run
 from recipes.offline import reasoning_pool, smollm2
@@ -248,9 +248,9 @@ MEASURE = """
 import sys, torch
 from transformers import LlamaConfig, LlamaForCausalLM
 torch.set_num_threads(1)
-from itl_hf.embedding.gradients import Gradients
+from itl_hf.embedding.embedders.gradients import Gradients
 from itl_hf.text import Tokens
-from itl_hf.embedding.gradients.embedder import Prepared
+from itl_hf.embedding.embedders.gradients.embedder import Prepared
 from recipes.benchmarks.gradients import tokenizer
 def kept(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024

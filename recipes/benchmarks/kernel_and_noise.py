@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from itl_hf import select_rows
 from itl_hf.gp.kernels import RBF, Linear
 from itl_hf.gp.pool import Pool
-from itl_hf.gp.preparation import Standardization
+from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.defaults import AUTO_STANDARDIZATION, auto_noise_std
 from recipes.benchmarks.greedy import kernel_itl, linear_itl, nearest_rows
 from recipes.benchmarks.kernel_and_noise_table import publish

@@ -18,9 +18,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from itl_hf.embedding import token_batches
-from itl_hf.embedding.backbone import Backbone
-from itl_hf.embedding.language_model import LanguageModel, load_model
-from itl_hf.embedding.pooling import Pooling, pool, span_positions
+from itl_hf.embedding.embedders.backbone import Backbone
+from itl_hf.embedding.embedders.language_model import LanguageModel, load_model
+from itl_hf.embedding.embedders.pooling import Pooling, pool, span_positions
 from itl_hf.text import Span, Tokens, plain_text
 from recipes.benchmarks.pools import Texts
 from recipes.offline import reasoning_pool, smollm2

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 from itl_hf.gp.kernels import Linear
-from itl_hf.gp.nearest import PoolRows, nearest
-from itl_hf.gp.per_target import Request, greedy_per_target
 from itl_hf.gp.pool import Pool
+from itl_hf.search.nearest_rows import PoolRows, nearest
+from itl_hf.search.per_target import PerTargetRequest, greedy_per_target
 from itl_hf.selection.per_target import select_rows_per_target
 
 RESULTS = Path(__file__).parent / "results" / "per_target.json"
@@ -132,7 +132,7 @@ def parts(pool: torch.Tensor, targets: torch.Tensor, noise_variance: float, cloc
     rows, anchors = PoolRows(Pool(pool)), targets.double()
     search = functools.partial(nearest, rows, anchors, Linear(), noise_variance, CANDIDATES)
     candidates = clock("itl_hf_candidates", len(targets), search)
-    request = Request(Linear(), noise_variance, PICKS, replace=True)
+    request = PerTargetRequest(Linear(), noise_variance, PICKS, replace=True)
     pick = functools.partial(greedy_per_target, rows, candidates, anchors, request)
     return int(clock("itl_hf_picks", len(targets), pick).redone)
 

@@ -23,7 +23,7 @@ from itl_hf.embedding import embed
 from recipes.offline import reasoning_pool, reasoning_rows, smollm2
 
 if TYPE_CHECKING:
-    from itl_hf.embedding.embedder import Embedder
+    from itl_hf.embedding.embedders.base import Embedder
 
 PoolName = Literal["as-is", "near-duplicates"]
 FeatureName = Literal["smollm2-mean", "smollm2-last", "minilm"]

@@ -19,8 +19,8 @@ import numpy as np
 from datasets import Dataset
 
 from itl_hf import embed
-from itl_hf.selection.overlap import NEAR, runs
-from itl_hf.selection.screening import SAMPLE_ROWS, Copy, screen
+from itl_hf.selection.screening.overlap import NEAR, runs
+from itl_hf.selection.screening.screening import SAMPLE_ROWS, Copy, screen
 from recipes.benchmarks.parts import run
 from recipes.benchmarks.pools import embedder
 from recipes.offline import reasoning_pool

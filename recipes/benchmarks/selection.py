@@ -24,11 +24,12 @@ import numpy as np
 import torch
 
 from itl_hf import select_rows
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import RBF, Kernel, Linear
-from itl_hf.gp.objectives import ITL, Setting
 from itl_hf.gp.pool import Pool
-from itl_hf.gp.preparation import Standardization
-from itl_hf.gp.speculate import speculative_greedy
+from itl_hf.gp.standardization import Standardization
+from itl_hf.objectives.itl import ITL
+from itl_hf.search.speculative import speculative_greedy
 from recipes.benchmarks.parts import run
 
 RESULTS = Path(__file__).parent / "results" / "selection.json"
@@ -149,7 +150,7 @@ def plain() -> dict[str, Any]:
     """Against plain greedy on the same prepared float32 rows, and against the floor of matrix products."""
     rows, targets = clustered(60_000, 1024, 32)
     pool = Pool(rows, Standardization("dimensions", unit=True))
-    gp = Setting(Linear(), pool.preparation(targets), 3.0, 3.0)
+    gp = GaussianProcess(Linear(), pool.preparation(targets), 3.0, 3.0)
     for _ in pool.blocks(torch.float32):  # both find their rows prepared
         pass
     spent, found = in_turns(
@@ -181,7 +182,7 @@ def kernels() -> dict[str, Any]:
     found: dict[str, Any] = {"rows": 100_000, "dimension": 384, "picks": 256}
     choices: dict[str, tuple[Kernel, float]] = {"linear": (Linear(), 3.0), "rbf": (RBF(0.4), 1.0)}
     for name, (kernel, noise_std) in choices.items():
-        gp = Setting(kernel, pool.preparation(targets), noise_std, noise_std)
+        gp = GaussianProcess(kernel, pool.preparation(targets), noise_std, noise_std)
         spent, picked = seconds(lambda gp=gp: speculative_greedy(pool, ITL(gp), 256))  # type: ignore[misc]
         found[name] = {"s": spent, "passes": picked.passes}
     found["rbf_to_linear"] = found["rbf"]["s"] / found["linear"]["s"]

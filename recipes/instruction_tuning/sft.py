@@ -19,8 +19,8 @@ from datasets import Dataset
 from trl import ModelConfig, SFTTrainer, get_peft_config
 
 from itl_hf import Selection, attach
-from itl_hf.cli.picking import SelectionArguments, parse
-from itl_hf.cli.rows import load_rows
+from itl_hf.cli.load_rows import load_rows
+from itl_hf.cli.selection_arguments import SelectionArguments, parse
 from recipes.offline_files import ensure
 
 

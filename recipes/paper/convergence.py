@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from itl_hf import select_rows
-from itl_hf.gp.theory import pool_limits
+from itl_hf.gp.attainable import attainable_variance
 from recipes.paper.few_shot import RESULTS, embedded, made_up
 from recipes.paper.wordnet import FOLDER
 from recipes.tables import write_csv
@@ -99,7 +99,7 @@ def course(
         select_rows(features[pool], features[wanted], picks, acquisition=name, noise_std=NOISE_STD)
         for name in ("itl", "random")
     )
-    limits = pool_limits(picked.pool, picked.setting)
+    limits = attainable_variance(picked.pool, picked.gp)
     foreign = np.repeat([False, True], [targets * len(POOL_TOPICS), targets * len(FOREIGN_TOPICS)])
     return Course(picked.target_variance, drawn.target_variance, limits.irreducible.numpy(), foreign)
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from itl_hf import RowSelection, select_rows
+from itl_hf.gp.attainable import attainable_variance
 from itl_hf.gp.kernels import RBF
-from itl_hf.gp.theory import pool_limits
-from itl_hf.selection.rows import target_variance
+from itl_hf.selection.select_rows import target_variance
 from recipes.tables import write_csv
 
 RESULTS = Path(__file__).parent / "results"
@@ -101,9 +101,9 @@ def select(scene: Scene, method: str, seed: int | None = None) -> RowSelection:
 
 def variance_everywhere(selection: RowSelection) -> np.ndarray:
     """(G, G) variance of f on a grid over the whole plane, after all picks."""
-    setting = dataclasses.replace(selection.setting, targets=torch.from_numpy(EVERYWHERE.points()))
+    gp = dataclasses.replace(selection.gp, targets=torch.from_numpy(EVERYWHERE.points()))
     picks = selection.pool.rows(selection.indices.tolist())
-    left = target_variance(picks, setting, picks[:0])[-1].numpy()  # (G * G,)
+    left = target_variance(picks, gp, picks[:0])[-1].numpy()  # (G * G,)
     side = round(len(left) ** 0.5)
     return left.reshape(side, side)
 
@@ -119,7 +119,7 @@ def mean_variance(scene: Scene, method: str) -> np.ndarray:
 def floor(scene: Scene) -> float:
     """Mean irreducible variance over A: all of S answered, without noise."""
     selection = select(scene, "itl")
-    return float(pool_limits(selection.pool, selection.setting).irreducible.mean())
+    return float(attainable_variance(selection.pool, selection.gp).irreducible.mean())
 
 
 def measured(scene: Scene) -> list[dict[str, object]]:

@@ -27,9 +27,9 @@ from tqdm.auto import tqdm
 from transformers import HfArgumentParser
 
 from itl_hf import HiddenStates, embed, select_rows_per_target
-from itl_hf.cli.rows import load_rows
+from itl_hf.cli.load_rows import load_rows
 from itl_hf.embedding.embed import rows_fingerprint
-from itl_hf.embedding.layout import feature_directory
+from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.text import plain_text
 from recipes.offline import MODEL_DIRECTORY
 from recipes.offline_files import HELD_OUT, SMALL_POOL, ensure

@@ -9,10 +9,10 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from itl_hf.cli import models
+from itl_hf.cli import embedder_options as models
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.embedder_options import EmbedderName
 from itl_hf.cli.main import app
-from itl_hf.cli.models import EmbedderName
 
 
 def read(text, tmp_path, *flags):

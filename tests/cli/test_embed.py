@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from itl_hf import HiddenStates, Selection, Selector
-from itl_hf.cli import models
-from itl_hf.cli.models import EmbedderName
-from itl_hf.cli.rows import load_rows
+from itl_hf.cli import embedder_options as models
+from itl_hf.cli.embedder_options import EmbedderName
+from itl_hf.cli.load_rows import load_rows
 from itl_hf.embedding import FeatureStore
-from itl_hf.embedding.layout import feature_directory
-from itl_hf.embedding.rows import rows_fingerprint
+from itl_hf.embedding.row_keys import rows_fingerprint
+from itl_hf.embedding.store.paths import feature_directory
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 
 

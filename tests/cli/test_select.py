@@ -9,8 +9,8 @@ import warnings
 import pytest
 
 from itl_hf import HiddenStates, Selection, Selector
+from itl_hf.cli.load_rows import load_rows
 from itl_hf.cli.main import main, plain_warning
-from itl_hf.cli.rows import load_rows
 
 
 def test_the_config_file_sets_options_and_flags_override_them(files, run):

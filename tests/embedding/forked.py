@@ -22,7 +22,7 @@ import torch
 
 from itl_hf import distributed
 from itl_hf.embedding import FeatureStore, embed
-from itl_hf.embedding.shards import read_shard
+from itl_hf.embedding.store.shards import read_shard
 from tests.embedding.fakes import HashEmbedder, Preparing
 from tests.worlds import LIMIT, launch, wait, world
 

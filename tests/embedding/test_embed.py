@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from itl_hf.embedding import FeatureStore, HiddenStates, embed, row_keys, rows_fingerprint
-from itl_hf.embedding.files import only_writer
-from itl_hf.embedding.shards import write_shard
+from itl_hf.embedding.store.atomic_files import only_writer
+from itl_hf.embedding.store.shards import write_shard
 from tests.embedding.fakes import CountingTokens, HashEmbedder
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 
@@ -232,7 +232,7 @@ def test_a_full_disk_then_room_again(tmp_path, monkeypatch):
         write_shard(path, shard)
 
     with monkeypatch.context() as patch:
-        patch.setattr("itl_hf.embedding.store.write_shard", until_full)
+        patch.setattr("itl_hf.embedding.store.feature_store.write_shard", until_full)
         with pytest.raises(OSError, match="no room left"):
             embed(texts(), HashEmbedder(), tmp_path, shard_rows=10)
     again = HashEmbedder()

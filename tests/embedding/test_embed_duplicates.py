@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itl_hf.embedding import FeatureStore, HiddenStates, RowKeys, embed, row_keys
-from itl_hf.embedding.rows import keys_of
+from itl_hf.embedding.row_keys import keys_of
 from tests.embedding.fakes import HashEmbedder, Preparing
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from itl_hf.embedding import FeatureStore, embed
-from itl_hf.embedding.files import only_writer
+from itl_hf.embedding.store.atomic_files import only_writer
 from tests.embedding.fakes import CountingTokens, HashEmbedder, Preparing
 
 ROWS = 23

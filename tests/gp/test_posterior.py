@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf.gp import preparation
+from itl_hf.gp import standardization as preparation
 from itl_hf.gp.noise import effective_rank, picks_per_direction
 from itl_hf.gp.posterior import LinearPosterior as Posterior
 from tests.oracle import gaussian_process as oracle

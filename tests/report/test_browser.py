@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from itl_hf.report import write_report
-from itl_hf.selection.screening import Copy, Screening
+from itl_hf.selection.screening.screening import Copy, Screening
 from tests.report.standin import selection
 from tests.report.test_page import HOSTILE
 

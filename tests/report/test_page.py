@@ -17,7 +17,7 @@ from markupsafe import Markup
 import itl_hf.report.svg as svg
 import itl_hf.report.text as text_of
 from itl_hf.report import Table, page, write_report
-from itl_hf.selection.screening import Copy, Duplicate, Screening
+from itl_hf.selection.screening.screening import Copy, Duplicate, Screening
 from tests.report.standin import StandInSelection, selection
 
 HOSTILE = [

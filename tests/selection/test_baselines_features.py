@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from itl_hf import select_rows
-from itl_hf.gp.objectives import Setting
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.baselines import BADGE, LESS, InformationDensity, KMeans, LengthMatchedRandom
 from itl_hf.selection.baselines.diverse import race
@@ -72,7 +72,7 @@ def test_information_density_is_entropy_times_similarity(seed, beta):
 
 
 def test_information_density_is_exact_where_a_pass_speculates(monkeypatch):
-    monkeypatch.setattr("itl_hf.gp.speculate.FEWEST_CANDIDATES", 16)
+    monkeypatch.setattr("itl_hf.search.speculative.FEWEST_CANDIDATES", 16)
     for seed in SEEDS:
         test_information_density_is_entropy_times_similarity(seed, 1.0)
 
@@ -219,7 +219,7 @@ def test_the_setting_of_the_density_keeps_its_bounds():
     from itl_hf.gp.kernels import Linear
     from itl_hf.selection.baselines.nearest import Density
 
-    density = Density(Setting(Linear(), torch.eye(3).double(), 0.5, 0.5), 1.0)
+    density = Density(GaussianProcess(Linear(), torch.eye(3).double(), 0.5, 0.5), 1.0)
     numbers = torch.rand(2, 200, generator=torch.Generator().manual_seed(0)).double()
     slack = torch.full((2, 200), 0.05).double()
     for sign in (1, -1):

@@ -8,10 +8,10 @@ import torch
 
 from itl_hf import StopWhen, select_rows
 from itl_hf.gp import pool as pool_module
-from itl_hf.gp import speculate
+from itl_hf.search import speculative as speculate
 from tests.oracle import gaussian_process as gp
 from tests.oracle import objectives as oracle
-from tests.selection.test_rows import problem
+from tests.selection.test_select_rows import problem
 
 LINEAR = {"kernel": "linear", "noise_std": 0.7}
 

@@ -12,7 +12,7 @@ from itl_hf import ITL, select_rows
 from itl_hf.gp.kernels import RBF
 from itl_hf.selection import per_target
 from itl_hf.selection.per_target import select_rows_per_target
-from tests.selection.test_rows import problem
+from tests.selection.test_select_rows import problem
 
 
 def one_by_one(pool, targets, num_examples, **options):

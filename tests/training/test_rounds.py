@@ -118,7 +118,7 @@ def test_selecting_leaves_no_trace_in_training(tmp_path, changes):
 
 @pytest.mark.parametrize("changes", [{}, {"bf16": True, "gradient_checkpointing": True}], ids=["plain", "mixed"])
 def test_gradients_of_the_live_adapters_leave_no_trace_either(tmp_path, changes):
-    gradients = pytest.importorskip("itl_hf.embedding.gradients")
+    gradients = pytest.importorskip("itl_hf.embedding.embedders.gradients")
     trainer = tiny.trainer(tmp_path, dataset=tiny.pool(text=True), **changes)
     embedder = gradients.Gradients(trainer.model, tokenizer=tiny.tokenizer(), labels="predicted", dimension=64, rank=16)
     options = {"targets": tiny.TARGETS, "examples_per_round": PER_ROUND}

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itl_hf.report.explorer.rows import group_column, text_of
+from itl_hf.report.explorer.row_table import group_column, text_of
 
 if TYPE_CHECKING:
-    from itl_hf.selection.selection import Layout, Selection
+    from itl_hf.selection.result.selection import Layout, Selection
 
 
 @dataclass(frozen=True)

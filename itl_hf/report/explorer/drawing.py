@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.report.explorer.comparison import Comparison, places_on_map
-from itl_hf.report.explorer.rows import excerpt, text_of
+from itl_hf.report.explorer.row_table import excerpt, text_of
 from itl_hf.report.figures import variance_left
 from itl_hf.report.text import visible
 
 if TYPE_CHECKING:
-    from itl_hf.report.explorer.explored import Explored
+    from itl_hf.report.explorer.explorer_data import ExplorerData
     from itl_hf.report.explorer.session import Session
-    from itl_hf.selection.selection import Layout, Selection
+    from itl_hf.selection.result.selection import Layout, Selection
 
 STEPS = 65_535
 TIP_CHARACTERS = 100
 
 
-def points(explored: Explored) -> dict[str, Any]:
+def points(explored: ExplorerData) -> dict[str, Any]:
     """The pool and the targets, which stay as they are.
 
     Returns:
@@ -50,7 +50,7 @@ def points(explored: Explored) -> dict[str, Any]:
 
 
 def marks(
-    explored: Explored,
+    explored: ExplorerData,
     session: Session,
     *,
     kept: list[int],
@@ -62,7 +62,7 @@ def marks(
     """What is drawn above the points.
 
     Args:
-        explored (`Explored`): what is looked at.
+        explored (`ExplorerData`): what is looked at.
         session (`Session`): where the visitor is.
         kept (`list[int]`): picks that pass the filters; the others are faint.
         near (`list[int]`): picks nearest to the chosen target.

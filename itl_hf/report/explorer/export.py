@@ -8,21 +8,21 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itl_hf.report.explorer.rows import matching
-from itl_hf.selection.files import write_parquet
+from itl_hf.report.explorer.row_table import matching
+from itl_hf.selection.result.files import write_parquet
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from itl_hf.report.explorer.explored import Explored
+    from itl_hf.report.explorer.explorer_data import ExplorerData
     from itl_hf.report.explorer.session import Session
 
 
-def write_files(explored: Explored, session: Session, folder: Path) -> tuple[list[Path], str]:
+def write_files(explored: ExplorerData, session: Session, folder: Path) -> tuple[list[Path], str]:
     """Writes `picks.jsonl`, `picks.parquet` and, if no pick waits to be dropped, `selection.zip`.
 
     Args:
-        explored (`Explored`): what is looked at.
+        explored (`ExplorerData`): what is looked at.
         session (`Session`): picks that are dropped or do not pass the filters are left out of the first two.
         folder (`Path`): where; a new folder is made in it.
 
@@ -47,7 +47,7 @@ def write_files(explored: Explored, session: Session, folder: Path) -> tuple[lis
     return files, f"{words} selection.zip holds all {total:,} picks, for Selection.load and itl-hf explore."
 
 
-def kept_picks(explored: Explored, session: Session) -> Dataset:
+def kept_picks(explored: ExplorerData, session: Session) -> Dataset:
     """The picks on show without those that were dropped or do not pass the filters, in the order picked."""
     now = session.now(explored)
     rows = now.indices.tolist()

@@ -19,13 +19,13 @@ import gradio as gr
 
 from itl_hf.report.explorer import drawing
 from itl_hf.report.explorer.export import write_files
-from itl_hf.report.explorer.rows import group_column, group_names
+from itl_hf.report.explorer.row_table import group_column, group_names
 from itl_hf.report.explorer.session import Filters, Session, act, choose_target, reselect, set_filters
 from itl_hf.report.explorer.view import View, summary, target_names, view
 from itl_hf.report.text import visible
 
 if TYPE_CHECKING:
-    from itl_hf.report.explorer.explored import Explored
+    from itl_hf.report.explorer.explorer_data import ExplorerData
 
 State = tuple[Session, View]
 
@@ -34,11 +34,11 @@ _STATIC = Path(__file__).parent / "static"
 MODES = {"rank": "by rank", "other": "compared with {}", "before": "what dropping changed"}
 
 
-def build(explored: Explored, folder: Path) -> Any:
+def build(explored: ExplorerData, folder: Path) -> Any:
     """The page, ready to be launched.
 
     Args:
-        explored (`Explored`): what it shows, see `gather`.
+        explored (`ExplorerData`): what it shows, see `gather`.
         folder (`Path`): where exported files go.
 
     Returns:
@@ -52,11 +52,11 @@ def build(explored: Explored, folder: Path) -> Any:
     return page
 
 
-def serve(explored: Explored, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> Any:
+def serve(explored: ExplorerData, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> Any:
     """Starts serving the page and returns at once; it is served until `.close()` or the end of the process.
 
     Args:
-        explored (`Explored`): what to show, see `gather`.
+        explored (`ExplorerData`): what to show, see `gather`.
         host (`str`, *optional*, defaults to `"127.0.0.1"`): this machine only; `"0.0.0.0"` lets others in, without any
             password.
         port (`int`, *optional*): a free one from 7860 on if left out.
@@ -96,7 +96,7 @@ def look() -> dict[str, Any]:
 class _Page:
     """Components and what connects them."""
 
-    def __init__(self, explored: Explored, folder: Path) -> None:
+    def __init__(self, explored: ExplorerData, folder: Path) -> None:
         self.explored, self.folder = explored, folder
         self.first = view(explored, Session())
 

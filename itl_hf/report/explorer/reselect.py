@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.gp.kernels import RBF, Kernel, Laplace
-from itl_hf.gp.preparation import Standardization
+from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.acquisitions import ACQUISITIONS, Acquisition
 from itl_hf.selection.constraints import StopWhen
-from itl_hf.selection.request import texts_for
-from itl_hf.selection.rows import RowSelection, select_rows
+from itl_hf.selection.protocol import texts_for
+from itl_hf.selection.select_rows import RowSelection, select_rows
 
 if TYPE_CHECKING:
-    from itl_hf.report.explorer.explored import Explored
-    from itl_hf.selection.selection import Selection
+    from itl_hf.report.explorer.explorer_data import ExplorerData
+    from itl_hf.selection.result.selection import Selection
 
 #: Label of dropped rows among the groups; no source is called so.
 DROPPED = "\x00dropped"
@@ -30,11 +30,11 @@ DROPPED = "\x00dropped"
 FIT_ROWS = 4096
 
 
-def select_again(explored: Explored, dropped: Collection[int], num_examples: int | None = None) -> Selection:
+def select_again(explored: ExplorerData, dropped: Collection[int], num_examples: int | None = None) -> Selection:
     """The selection that the same settings make of the pool without some rows.
 
     Args:
-        explored (`Explored`): with pool and features.
+        explored (`ExplorerData`): with pool and features.
         dropped (`Collection[int]`): row numbers of the pool; rows of equal text are dropped with them.
         num_examples (`int`, *optional*): rows to pick; as many as before if left out.
 
@@ -108,7 +108,7 @@ def recorded_standardization(record: Mapping[str, Any]) -> bool | Standardizatio
     return False if name == "none" else Standardization.parse(name)
 
 
-def _closed(explored: Explored, dropped: Collection[int]) -> np.ndarray:
+def _closed(explored: ExplorerData, dropped: Collection[int]) -> np.ndarray:
     """Which rows may not be picked, (N,) bool."""
     numbers = np.asarray(sorted(dropped), dtype=np.int64)
     if explored.equal is not None:
@@ -118,7 +118,7 @@ def _closed(explored: Explored, dropped: Collection[int]) -> np.ndarray:
     return closed
 
 
-def _limits(explored: Explored, closed: np.ndarray) -> dict[str, Any]:
+def _limits(explored: ExplorerData, closed: np.ndarray) -> dict[str, Any]:
     """Limits on record, and a share of none for the dropped rows."""
     asked, pool = dict(explored.selection.record.get("limits") or {}), explored.pool
     assert pool is not None
@@ -138,9 +138,9 @@ def _limits(explored: Explored, closed: np.ndarray) -> dict[str, Any]:
     return asked
 
 
-def _assembled(explored: Explored, rows: RowSelection, closed: np.ndarray) -> Selection:
+def _assembled(explored: ExplorerData, rows: RowSelection, closed: np.ndarray) -> Selection:
     """A selection on the map of the first one."""
-    from itl_hf.selection.assemble import picked_rows
+    from itl_hf.selection.result.assemble import picked_rows
 
     before, pool = explored.selection, explored.pool
     assert pool is not None

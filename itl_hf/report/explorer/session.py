@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from itl_hf.report.explorer.reselect import select_again
 
 if TYPE_CHECKING:
-    from itl_hf.report.explorer.explored import Explored
-    from itl_hf.selection.selection import Selection
+    from itl_hf.report.explorer.explorer_data import ExplorerData
+    from itl_hf.selection.result.selection import Selection
 
 #: What a point on the map is: a pick by its place in the order, a target by its number, a row of the pool by its own,
 #: or a pick that only the other selection has.
@@ -60,16 +60,16 @@ class Session:
     mode: Mode = "rank"
     trouble: str = ""
 
-    def now(self, explored: Explored) -> Selection:
+    def now(self, explored: ExplorerData) -> Selection:
         """The selection on show."""
         return explored.selection if self.again is None else self.again
 
 
-def act(explored: Explored, session: Session, wish: Mapping[str, Any]) -> Session:
+def act(explored: ExplorerData, session: Session, wish: Mapping[str, Any]) -> Session:
     """The session after a click in the page.
 
     Args:
-        explored (`Explored`): what is looked at.
+        explored (`ExplorerData`): what is looked at.
         session (`Session`): before the click.
         wish (`Mapping`): `do` (`show`, `target`, `drop`, `restore`, `page`) with `kind` and `number`. It comes from a
             browser, so numbers out of range are ignored.
@@ -90,7 +90,7 @@ def act(explored: Explored, session: Session, wish: Mapping[str, Any]) -> Sessio
     return replace(session, page=max(0, number)) if what == "page" else session
 
 
-def choose_target(explored: Explored, session: Session, number: int | None) -> Session:
+def choose_target(explored: ExplorerData, session: Session, number: int | None) -> Session:
     """With another target, or none."""
     known = number is not None and 0 <= number < len(explored.selection.targets)
     return replace(session, target=number if known else None, trouble="")
@@ -101,7 +101,7 @@ def set_filters(session: Session, filters: Filters) -> Session:
     return replace(session, filters=filters, page=0, trouble="")
 
 
-def reselect(explored: Explored, session: Session, num_examples: int | None = None) -> Session:
+def reselect(explored: ExplorerData, session: Session, num_examples: int | None = None) -> Session:
     """With picks from the pool without the dropped rows; what stood in the way is said in `trouble`."""
     count = len(explored.selection) if num_examples is None else int(num_examples)
     if not session.dropped and count == len(explored.selection) and not explored.obstacle:
@@ -122,7 +122,7 @@ def reselect(explored: Explored, session: Session, num_examples: int | None = No
     )
 
 
-def _count(explored: Explored, session: Session, kind: str) -> int:
+def _count(explored: ExplorerData, session: Session, kind: str) -> int:
     counts = {
         "pick": len(session.now(explored)),
         "target": len(explored.selection.targets),

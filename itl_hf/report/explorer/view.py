@@ -11,16 +11,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from itl_hf.report.explorer import drawing
 from itl_hf.report.explorer.comparison import Comparison, compare, counts
-from itl_hf.report.explorer.nearest import nearest_picks
-from itl_hf.report.explorer.rows import cut, excerpt, group_column, matching, text_of
+from itl_hf.report.explorer.nearest_picks import nearest_picks
+from itl_hf.report.explorer.row_table import cut, excerpt, group_column, matching, text_of
 from itl_hf.report.sections import METHODS
 from itl_hf.report.text import visible
-from itl_hf.selection.diagnosis import WORDS, diagnose
+from itl_hf.selection.diagnosis.diagnosis import WORDS, diagnose
 
 if TYPE_CHECKING:
-    from itl_hf.report.explorer.explored import Explored
+    from itl_hf.report.explorer.explorer_data import ExplorerData
     from itl_hf.report.explorer.session import Session
-    from itl_hf.selection.selection import Selection
+    from itl_hf.selection.result.selection import Selection
 
 PAGE_ROWS = 20
 #: Rows of each column of a comparison.
@@ -60,7 +60,7 @@ class View:
     compared: str
 
 
-def view(explored: Explored, session: Session) -> View:
+def view(explored: ExplorerData, session: Session) -> View:
     """The page's changing parts for a session."""
     now = session.now(explored)
     kept = matching(now, session.filters)
@@ -81,14 +81,14 @@ def view(explored: Explored, session: Session) -> View:
     )
 
 
-def counterpart(explored: Explored, session: Session) -> Selection | None:
+def counterpart(explored: ExplorerData, session: Session) -> Selection | None:
     """What the selection on show is compared with."""
     if session.mode == "before":
         return explored.selection if session.again is not None else None
     return explored.other if session.mode == "other" else None
 
 
-def summary(explored: Explored) -> str:
+def summary(explored: ExplorerData) -> str:
     """HTML: what was selected from what, in a sentence and a few numbers."""
     selection = explored.selection
     name = str(selection.record.get("acquisition", "?"))
@@ -105,12 +105,12 @@ def summary(explored: Explored) -> str:
     )
 
 
-def target_names(explored: Explored) -> list[str]:
+def target_names(explored: ExplorerData) -> list[str]:
     """A line for each target, to choose from."""
     return [visible(f"{number}: {excerpt(text_of(row)[0])}") for number, row in enumerate(explored.selection.targets)]
 
 
-def _card(explored: Explored, session: Session) -> str:
+def _card(explored: ExplorerData, session: Session) -> str:
     card: dict[str, Any] | None = None
     if session.point is not None:
         kind, number = session.point
@@ -123,7 +123,7 @@ def _card(explored: Explored, session: Session) -> str:
     return _templates.get_template("card.html").render(card=card, dropped=session.dropped)
 
 
-def _pick_card(explored: Explored, session: Session, place: int) -> dict[str, Any]:
+def _pick_card(explored: ExplorerData, session: Session, place: int) -> dict[str, Any]:
     now = session.now(explored)
     return _texts(now.dataset[place]) | {
         "title": f"Pick {place + 1:,}",
@@ -133,7 +133,7 @@ def _pick_card(explored: Explored, session: Session, place: int) -> dict[str, An
     }
 
 
-def _pool_card(explored: Explored, session: Session, number: int) -> dict[str, Any]:
+def _pool_card(explored: ExplorerData, session: Session, number: int) -> dict[str, Any]:
     ranks = np.flatnonzero(session.now(explored).indices == number)
     if len(ranks):
         return _pick_card(explored, session, int(ranks[0]))
@@ -143,7 +143,7 @@ def _pool_card(explored: Explored, session: Session, number: int) -> dict[str, A
     return texts | {"title": f"Row {number:,} of the pool", "facts": ["not picked"], "nearest": None, "row": number}
 
 
-def _target_card(explored: Explored, session: Session, number: int) -> dict[str, Any]:
+def _target_card(explored: ExplorerData, session: Session, number: int) -> dict[str, Any]:
     facts = ["target"]
     return _texts(explored.selection.targets[number]) | {
         "title": f"Target {number}",
@@ -153,7 +153,7 @@ def _target_card(explored: Explored, session: Session, number: int) -> dict[str,
     }
 
 
-def _other_card(explored: Explored, session: Session, place: int) -> dict[str, Any]:
+def _other_card(explored: ExplorerData, session: Session, place: int) -> dict[str, Any]:
     second = counterpart(explored, session)
     if second is None or place >= len(second):
         return {"title": "Gone", "facts": [], "prompt": "", "completion": "", "note": "", "nearest": None, "row": None}
@@ -178,7 +178,7 @@ def _texts(row: Any) -> dict[str, Any]:
     return {"prompt": cut(prompt), "completion": cut(completion), "note": "" if prompt else "This row has no text."}
 
 
-def _target(explored: Explored, session: Session, near: list[tuple[int, float]]) -> str:
+def _target(explored: ExplorerData, session: Session, near: list[tuple[int, float]]) -> str:
     now = session.now(explored)
     chosen: dict[str, Any] | None = None
     if session.target is not None:
@@ -211,7 +211,7 @@ def _line(selection: Selection, place: int) -> dict[str, Any]:
     }
 
 
-def _picks(explored: Explored, session: Session, kept: list[int]) -> str:
+def _picks(explored: ExplorerData, session: Session, kept: list[int]) -> str:
     now = session.now(explored)
     pages = max(1, -(-len(kept) // PAGE_ROWS))
     page = min(session.page, pages - 1)
@@ -230,7 +230,7 @@ def _picks(explored: Explored, session: Session, kept: list[int]) -> str:
     )
 
 
-def _dropped(explored: Explored, session: Session) -> str:
+def _dropped(explored: ExplorerData, session: Session) -> str:
     return _templates.get_template("dropped.html").render(
         rows=sorted(session.dropped),
         pending=session.dropped != session.applied,
@@ -251,7 +251,7 @@ def _change(before: Selection, after: Selection) -> dict[str, Any]:
     }
 
 
-def _compared(explored: Explored, session: Session, second: Selection | None, matched: Comparison | None) -> str:
+def _compared(explored: ExplorerData, session: Session, second: Selection | None, matched: Comparison | None) -> str:
     if second is None or matched is None:
         return _templates.get_template("compared.html").render(matched=None, has_other=explored.other is not None)
     now = session.now(explored)
@@ -268,7 +268,7 @@ def _compared(explored: Explored, session: Session, second: Selection | None, ma
     )
 
 
-def _names(explored: Explored, session: Session) -> tuple[str, str]:
+def _names(explored: ExplorerData, session: Session) -> tuple[str, str]:
     """What the selection on show and its counterpart are called."""
     first = explored.name if session.again is None else "the new selection"
     return first, "the first selection" if session.mode == "before" else explored.other_name

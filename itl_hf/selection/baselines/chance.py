@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itl_hf.gp.greedy import Picked
-from itl_hf.gp.objectives import Setting
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
-from itl_hf.selection.request import (
+from itl_hf.search.greedy import GreedyPicks
+from itl_hf.selection.protocol import (
     Acquisition,
     Noise,
     Reads,
-    Request,
+    SelectionRequest,
     again,
     check_whole,
     in_order,
@@ -53,16 +53,16 @@ class Random:
     def __post_init__(self) -> None:
         check_whole("seed", self.seed, 0)
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """A seeded permutation's first rows; its own generator, so nothing else is disturbed."""
         generator = torch.Generator().manual_seed(self.seed)
         if request.replace:
-            return measured(self._with_replacement(pool.num_rows, request, generator), pool, setting, request)
+            return measured(self._with_replacement(pool.num_rows, request, generator), pool, gp, request)
         # All rows are drawn, and those known before left out: a selection continued is one longer selection.
         drawn = torch.randperm(pool.num_rows, generator=generator)
-        return picked(drawn[request.open_rows(pool.num_rows)[drawn]], pool, setting, request)
+        return picked(drawn[request.open_rows(pool.num_rows)[drawn]], pool, gp, request)
 
-    def _with_replacement(self, num_rows: int, request: Request, generator: torch.Generator) -> list[int]:
+    def _with_replacement(self, num_rows: int, request: SelectionRequest, generator: torch.Generator) -> list[int]:
         limits, picks = request.limits, list[int]()
         while len(picks) < limits.num_examples:
             rows = torch.arange(num_rows)
@@ -146,10 +146,10 @@ class LengthMatchedRandom:
         """Texts or costs, unless the lengths are given."""
         return "features" if self.lengths is not None and self.like != "targets" else "lengths"
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """For each reference, a random row of its stratum."""
         lengths, of_targets = self._lengths(pool.num_rows, request)
-        references = of_targets if self.like == "targets" else lengths[self._references(pool, setting, request)]
+        references = of_targets if self.like == "targets" else lengths[self._references(pool, gp, request)]
         edges = torch.from_numpy(np.quantile(lengths.numpy(), np.linspace(0, 1, self.strata + 1)[1:-1]))
         strata, wanted = torch.bucketize(lengths, edges), torch.bucketize(references, edges).tolist()
         drawn = torch.randperm(pool.num_rows, generator=torch.Generator().manual_seed(self.seed))
@@ -157,9 +157,9 @@ class LengthMatchedRandom:
         of_row = strata[drawn]
         queues = [drawn[of_row == stratum].tolist()[::-1] for stratum in range(self.strata)]
         first = len(set(request.exclude)) if isinstance(self.like, tuple) else 0
-        return measured(again(_matched(queues, wanted, request, first), request), pool, setting, request)
+        return measured(again(_matched(queues, wanted, request, first), request), pool, gp, request)
 
-    def _references(self, pool: Pool, setting: Setting, request: Request) -> list[int]:
+    def _references(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> list[int]:
         from itl_hf.selection.acquisitions import resolve_acquisition
 
         if isinstance(self.like, tuple):
@@ -170,9 +170,9 @@ class LengthMatchedRandom:
         chosen = resolve_acquisition(self.like)
         # The limits count what is picked; the reference must not use up those of the control.
         alone = dataclasses.replace(request, limits=copy.deepcopy(request.limits), on_picks=None, stop=None)
-        return chosen.pick(pool, setting, alone).indices
+        return chosen.pick(pool, gp, alone).indices
 
-    def _lengths(self, num_rows: int, request: Request) -> tuple[Tensor, Tensor]:
+    def _lengths(self, num_rows: int, request: SelectionRequest) -> tuple[Tensor, Tensor]:
         """Of the pool's rows and of the targets, (N,), (m,) float64."""
         if self.like == "targets":
             if request.texts is None:
@@ -191,7 +191,7 @@ class LengthMatchedRandom:
         return _words(request.texts.both("whole")[0]), none
 
 
-def _matched(queues: list[list[int]], wanted: list[int], request: Request, first: int) -> list[int]:
+def _matched(queues: list[list[int]], wanted: list[int], request: SelectionRequest, first: int) -> list[int]:
     """Takes rows from the ends of the queues, each pick from the queue wanted or the nearest that is not empty."""
     picks: list[int] = []
     while len(picks) < request.limits.num_examples:

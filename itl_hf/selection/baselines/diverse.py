@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from itl_hf import distributed
-from itl_hf.gp.greedy import Picked
-from itl_hf.gp.limits import Limits
-from itl_hf.gp.objectives import Setting
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
+from itl_hf.search.availability import AvailabilityTracker
+from itl_hf.search.greedy import GreedyPicks
 from itl_hf.selection.baselines.farthest import traverse
 from itl_hf.selection.baselines.ranking import NearestRows, pool_scores, turns, without_rounding
-from itl_hf.selection.request import Noise, Reads, Request, again, check_choice, check_whole, measured
+from itl_hf.selection.protocol import Noise, Reads, SelectionRequest, again, check_choice, check_whole, measured
 
 FeatureUse = Literal["raw", "prepared"]
 
@@ -45,7 +45,7 @@ class KCenter:
     target_noise_std: float | None = None
     name: str = "k_center"
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Farthest-first traversal."""
 
         def first(open_rows: Tensor) -> int:
@@ -54,7 +54,7 @@ class KCenter:
             return int(without_rounding(distance, largest(pool)).masked_fill(~open_rows, torch.inf).argmin())
 
         picks = traverse(pool, request, request.known, first, lambda _: None)
-        return measured(again(picks, request), pool, setting, request)
+        return measured(again(picks, request), pool, gp, request)
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ class BADGE:
         """What distances are between."""
         return "raw features" if self.features == "raw" else "features"
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """k-means++ seeding, each draw the winner of a race of exponential times with rates D(x)^2."""
         rows, known = pool, request.known
         if self.features == "raw":
             if request.raw is None:
-                raise ValueError("badge reads features as they were given: Request.raw must hold them")
+                raise ValueError("badge reads features as they were given: SelectionRequest.raw must hold them")
             rows, known = Pool(pool.source), request.raw.known.to(pool.device).double()
 
         def first(open_rows: Tensor) -> int:
@@ -112,7 +112,7 @@ class BADGE:
             return int(race(self.seed, 0, pool.num_rows).masked_fill(~equal, 0).argmax())
 
         picks = traverse(rows, request, known, first, lambda centres: race(self.seed, centres, pool.num_rows))
-        return measured(again(picks, request), pool, setting, request)
+        return measured(again(picks, request), pool, gp, request)
 
 
 def race(seed: int, draw: int, num_rows: int) -> Tensor:
@@ -154,18 +154,20 @@ class KMeans:
         check_whole("max_iterations", self.max_iterations, 0)
         check_whole("seed", self.seed, 0)
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Clusters, then one row of each."""
         count = min(request.limits.num_examples, pool.num_rows)
         centres, sizes = self.cluster(pool, count)
         centres = centres[sizes.sort(descending=True, stable=True).indices]
         scale = largest(pool)
         nearest = NearestRows(pool, lambda rows, part: -squared(rows, part, scale).T, centres, request.exclude)
-        return measured(again(turns(nearest, count, pool.num_rows, request), request), pool, setting, request)
+        return measured(again(turns(nearest, count, pool.num_rows, request), request), pool, gp, request)
 
     def cluster(self, pool: Pool, count: int) -> tuple[Tensor, Tensor]:
         """Centres (count, d) and sizes (count,) of the clusters."""
-        anything = Request(Limits(count), False, known=torch.zeros(0, pool.dimension, dtype=torch.float64))
+        anything = SelectionRequest(
+            AvailabilityTracker(count), False, known=torch.zeros(0, pool.dimension, dtype=torch.float64)
+        )
         draw = functools.partial(race, self.seed, num_rows=pool.num_rows)
         centres = pool.rows(traverse(pool, anything, anything.known, lambda _: int(draw(0).argmax()), draw))
         scale = largest(pool)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp.pool import Pool
-from itl_hf.selection.request import Request, open_among
+from itl_hf.selection.protocol import SelectionRequest, open_among
 
 #: Rows brought up to date at a time.
 AT_ONCE = 256
@@ -92,7 +92,7 @@ class Distances:
 
 def traverse(
     pool: Pool,
-    request: Request,
+    request: SelectionRequest,
     known: Tensor,
     first: Callable[[Tensor], int],
     weights: Callable[[int], Tensor | None],
@@ -103,7 +103,7 @@ def traverse(
 
     Args:
         pool (`Pool`): the rows.
-        request (`Request`): what is asked.
+        request (`SelectionRequest`): what is asked.
         known (`Tensor`): (h, d) centres to begin with.
         first (`Callable`): (N,) bool, open rows -> the first pick where there is no centre.
         weights (`Callable`): number of centres so far -> (N,) positive weights, or `None` for equal ones.

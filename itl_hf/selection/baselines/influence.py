@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from itl_hf.gp.greedy import Picked
-from itl_hf.gp.objectives import Setting
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
+from itl_hf.search.greedy import GreedyPicks
 from itl_hf.selection.baselines.ranking import pool_scores, ranked, unit, without_rounding
-from itl_hf.selection.request import Noise, Reads, Request, picked
+from itl_hf.selection.protocol import Noise, Reads, SelectionRequest, picked
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,17 @@ class LESS:
         if self.subtasks is not None:
             object.__setattr__(self, "subtasks", tuple(self.subtasks))
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """The best rows by a fixed score; ties go to the lowest row number."""
         if request.raw is None:
-            raise ValueError("less reads features as they were given: Request.raw must hold them")
+            raise ValueError("less reads features as they were given: SelectionRequest.raw must hold them")
         anchors = self._anchors(request.raw.targets.to(pool.device).double())  # (subtasks, d)
 
         def score(rows: Tensor) -> Tensor:
             return (self._unit_by_checkpoint(rows) @ anchors.T).amax(1)
 
         scores = without_rounding(pool_scores(Pool(pool.source), score), sum(self.learning_rates))
-        return picked(ranked(scores, request.exclude), pool, setting, request)
+        return picked(ranked(scores, request.exclude), pool, gp, request)
 
     def _anchors(self, targets: Tensor) -> Tensor:
         """Mean over each subtask of unit features weighed by learning rates, (m, d) -> (subtasks, d)."""

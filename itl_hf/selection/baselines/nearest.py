@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itl_hf.gp.greedy import Picked
-from itl_hf.gp.objectives import Memory, Picks, Setting, Undirected
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
-from itl_hf.gp.speculate import speculative_greedy
+from itl_hf.objectives.base import Memory, Picks
+from itl_hf.objectives.undirected import Undirected
+from itl_hf.search.greedy import GreedyPicks
+from itl_hf.search.speculative import speculative_greedy
 from itl_hf.selection.baselines.ranking import NearestRows, pool_scores, ranked, turns, unit, without_rounding
-from itl_hf.selection.request import Noise, Request, again, measured, picked
+from itl_hf.selection.protocol import Noise, SelectionRequest, again, measured, picked
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class Cosine:
     target_noise_std: float | None = None
     name: str = "cosine"
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """The best rows by a fixed score; ties go to the lowest row number."""
-        towards = unit(setting.targets).mean(0)  # (d,), its product with a unit row is the mean cosine
+        towards = unit(gp.targets).mean(0)  # (d,), its product with a unit row is the mean cosine
         scores = pool_scores(pool, lambda rows: unit(rows) @ towards)  # (N,)
-        return picked(ranked(without_rounding(scores), request.exclude), pool, setting, request)
+        return picked(ranked(without_rounding(scores), request.exclude), pool, gp, request)
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ class MaxSimilarity:
     target_noise_std: float | None = None
     name: str = "max_similarity"
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """The best rows by a fixed score; ties go to the lowest row number."""
-        targets = unit(setting.targets)
+        targets = unit(gp.targets)
         scores = pool_scores(pool, lambda rows: (unit(rows) @ targets.T).amax(1))  # (N,)
-        return picked(ranked(without_rounding(scores), request.exclude), pool, setting, request)
+        return picked(ranked(without_rounding(scores), request.exclude), pool, gp, request)
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,11 @@ class RoundRobin:
     target_noise_std: float | None = None
     name: str = "round_robin"
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Turns over exact lists of the nearest rows."""
-        nearest = NearestRows(pool, _cosines, unit(setting.targets), request.exclude)
-        picks = turns(nearest, len(setting.targets), pool.num_rows, request, first=len(set(request.exclude)))
-        return measured(again(picks, request), pool, setting, request)
+        nearest = NearestRows(pool, _cosines, unit(gp.targets), request.exclude)
+        picks = turns(nearest, len(gp.targets), pool.num_rows, request, first=len(set(request.exclude)))
+        return measured(again(picks, request), pool, gp, request)
 
 
 def _cosines(rows: Tensor, anchors: Tensor) -> Tensor:
@@ -114,9 +116,9 @@ class Density(Undirected):
 
     name = "information_density"
 
-    def __init__(self, setting: Setting, beta: float) -> None:
-        super().__init__(setting)
-        self.towards, self.beta = unit(setting.targets).mean(0), beta
+    def __init__(self, gp: GaussianProcess, beta: float) -> None:
+        super().__init__(gp)
+        self.towards, self.beta = unit(gp.targets).mean(0), beta
 
     def start(self, rows: Tensor, given: Memory) -> Tensor:
         """Variance and weight, (2, B)."""
@@ -177,9 +179,9 @@ class InformationDensity:
         if not number or not 0 <= self.beta < math.inf:
             raise ValueError(f"beta must be 0 or positive and finite, got {self.beta!r}")
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Exact greedy maximisation."""
-        objective = Density(setting, self.beta)
+        objective = Density(gp, self.beta)
         for row in request.known:
             objective.observe(row)
         found = speculative_greedy(
@@ -191,4 +193,4 @@ class InformationDensity:
             exclude=request.exclude,
             on_picks=request.on_picks,
         )
-        return measured(found.indices, pool, setting, request)
+        return measured(found.indices, pool, gp, request)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp.pool import Pool
-from itl_hf.selection.request import Request, in_order, is_open
+from itl_hf.selection.protocol import SelectionRequest, in_order, is_open
 
 #: Anchors whose similarities to a block of the pool are held at a time.
 ANCHORS_AT_ONCE = 128
@@ -89,7 +89,7 @@ def _best(scores: Tensor, numbers: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return scores.gather(1, order), numbers.gather(1, order)
 
 
-def turns(lists: Lists, anchors: int, num_rows: int, request: Request, first: int = 0) -> list[int]:
+def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, first: int = 0) -> list[int]:
     """Each anchor in turn takes the best of its rows that nobody has taken and the limits leave open.
 
     Who has no row left passes; when nobody has, the rows that are left follow by number.
@@ -98,7 +98,7 @@ def turns(lists: Lists, anchors: int, num_rows: int, request: Request, first: in
         lists (`Callable`): depth -> lists of row numbers, each a beginning of the same list at a greater depth.
         anchors (`int`): m.
         num_rows (`int`): N.
-        request (`Request`): what is asked.
+        request (`SelectionRequest`): what is asked.
         first (`int`): whose turn it is first, modulo m.
     """
     limits, taken = request.limits, set(request.exclude)

@@ -22,14 +22,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from itl_hf import distributed
-from itl_hf.gp.greedy import Picked
-from itl_hf.gp.objectives import Setting
+from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
+from itl_hf.search.greedy import GreedyPicks
 from itl_hf.selection.baselines.ranking import Lists, ranked, turns
-from itl_hf.selection.request import (
+from itl_hf.selection.protocol import (
     Noise,
     Reads,
-    Request,
+    SelectionRequest,
     Texts,
     TextSpan,
     again,
@@ -91,7 +91,7 @@ class DSIR:
             check_whole(name, getattr(self, name), least)
         check_choice("span", self.span, TextSpan)
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """The largest log weight + noise; rows that are too short come last, in the same order."""
         texts, targets = _texts(self.name, request).both(self.span)
         keys, words = self.log_weights(pool, texts, targets, request.progress)
@@ -99,7 +99,7 @@ class DSIR:
             keys = keys + gumbel(self.seed, pool.num_rows)
         order = ranked(keys, request.exclude)
         short = words[order] < self.min_words
-        return picked(torch.cat([order[~short], order[short]]), pool, setting, request)
+        return picked(torch.cat([order[~short], order[short]]), pool, gp, request)
 
     def log_weights(
         self, pool: Pool, texts: list[str], targets: list[str], progress: bool = False
@@ -192,14 +192,14 @@ class BM25:
         """The library's version."""
         return {"bm25s": version("bm25s")}
 
-    def pick(self, pool: Pool, setting: Setting, request: Request) -> Picked:
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Turns over lists of matching rows."""
         texts, targets = _texts(self.name, request).both(self.span)
         matches = self.matches(texts, targets, request)
         picks = turns(matches, len(targets), pool.num_rows, request, first=len(set(request.exclude)))
-        return measured(again(picks, request), pool, setting, request)
+        return measured(again(picks, request), pool, gp, request)
 
-    def matches(self, texts: list[str], targets: list[str], request: Request) -> Lists:
+    def matches(self, texts: list[str], targets: list[str], request: SelectionRequest) -> Lists:
         """For a depth, the rows that match each target best and share a word with it."""
         bm25s = importlib.import_module("bm25s")
         words, queries = (
@@ -221,7 +221,7 @@ class BM25:
         return lambda depth: [best(query, depth) for query in queries]
 
 
-def _texts(name: str, request: Request) -> Texts:
+def _texts(name: str, request: SelectionRequest) -> Texts:
     if request.texts is None:
         raise ValueError(f"{name} reads texts: give texts= and target_texts=")
     return request.texts

@@ -15,7 +15,7 @@ from recipes.benchmarks.fine_tuning.variants import REPEATING
 from recipes.benchmarks.pools import minilm
 
 if TYPE_CHECKING:
-    from itl_hf.embedding.embedder import Embedder
+    from itl_hf.embedding.embedders.base import Embedder
 
 
 def embedder(name: str, model: str) -> Embedder:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from itl_hf.report.explorer import Explored, gather
+from itl_hf.report.explorer import ExplorerData, gather
 from tests.report.explorer.made import Made, make
 
 
@@ -22,13 +22,13 @@ def rival(tmp_path_factory) -> Made:
 
 
 @pytest.fixture(scope="session")
-def explored(made, rival) -> Explored:
+def explored(made, rival) -> ExplorerData:
     return gather(
         made.selection, name="mine", compare=rival.selection, compare_name="cosine", pool=made.pool, store=made.store
     )
 
 
 @pytest.fixture(scope="session")
-def bare(made) -> Explored:
+def bare(made) -> ExplorerData:
     """A saved selection and nothing else."""
     return gather(dataclasses.replace(made.selection, features=None, more=None))

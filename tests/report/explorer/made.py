@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from itl_hf.embedding.layout import feature_directory
-from itl_hf.embedding.rows import row_keys
-from itl_hf.embedding.store import FeatureStore
-from itl_hf.selection.assemble import Material, assemble
-from itl_hf.selection.rows import select_rows
-from itl_hf.selection.selection import Selection
+from itl_hf.embedding.row_keys import row_keys
+from itl_hf.embedding.store.feature_store import FeatureStore
+from itl_hf.embedding.store.paths import feature_directory
+from itl_hf.selection.result.assemble import SelectionInputs, assemble
+from itl_hf.selection.result.selection import Selection
+from itl_hf.selection.select_rows import select_rows
 
 KINDS = ("sums", "poems", "letters", "recipes", "dates", "maps", "chess", "songs")
 FINGERPRINT = {"embedder": "made", "model": "made/by-hand", "span": "prompt"}
@@ -82,5 +82,5 @@ def make(
     }
     columns = {name: pool[limits[name]][:] for name in ("costs", "groups") if limits and name in limits}
     picked = select_rows(features, anchors, picks, **{**(limits or {}), **columns}, **options)
-    selection = assemble(picked, Material(pool, goal, features, anchors, provenance), None)
+    selection = assemble(picked, SelectionInputs(pool, goal, features, anchors, provenance), None)
     return Made(selection, pool, goal, features, anchors, folder / "store")

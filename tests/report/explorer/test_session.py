@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from itl_hf.report.explorer.rows import matching
+from itl_hf.report.explorer.row_table import matching
 from itl_hf.report.explorer.session import Filters, Session, act, choose_target, reselect, set_filters
 
 

@@ -12,10 +12,10 @@ import pytest
 from datasets import Dataset
 
 from itl_hf.report.explorer import drawing, gather
-from itl_hf.report.explorer.nearest import nearest_picks
+from itl_hf.report.explorer.nearest_picks import nearest_picks
 from itl_hf.report.explorer.session import Filters, Session, act, reselect
 from itl_hf.report.explorer.view import NO_TEXT, summary, target_names, view
-from itl_hf.selection.rows import correlation, select_rows
+from itl_hf.selection.select_rows import correlation, select_rows
 from tests.report.explorer.made import make
 from tests.report.test_page import HOSTILE, Page
 
@@ -55,7 +55,7 @@ def test_cards(explored, made, bare):
 
 def test_a_target_shows_its_nearest_picks_by_the_kernel(explored, made):
     rows = select_rows(made.pool_features, made.target_features, 30)
-    wanted = np.argsort(-correlation(rows.pool.rows(rows.indices.tolist()), rows.setting)[:, 2].numpy())[:8]
+    wanted = np.argsort(-correlation(rows.pool.rows(rows.indices.tolist()), rows.gp)[:, 2].numpy())[:8]
     assert [place for place, _ in nearest_picks(explored, made.selection, 2)] == wanted.tolist()
     text = Page(shown(explored, target=2).target).text
     assert "Nearest picks" in text

@@ -1,0 +1,1 @@
+"""Embedders: classes that turn rows of text into feature rows."""

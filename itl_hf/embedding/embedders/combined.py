@@ -1,0 +1,197 @@
+r"""Several views of a row as one: a weighted sum of kernels, written as features.
+
+Each part's features are divided by their norm, row by row, and multiplied by the square root of the part's weight; then
+they stand side by side. So the linear kernel of the rows is exactly
+
+    k(x, y) = sum_i w_i cos_i(x, y),    cos_i(x, y) = <f_i(x), f_i(y)> / (|f_i(x)| |f_i(y)|),
+
+and k(x, x) = sum_i w_i. Unit norm, and not a scale measured on the pool, because it brings hidden states of norm 50 and
+gradients of norm 0.01 to the same size without knowing the pool: a row's features depend on that row alone, and can be
+stored before the pool is complete. The price is that the parts' own norms no longer count. With `unit_norm=False` the
+features stay as they are and k(x, y) = sum_i w_i <f_i(x), f_i(y)>.
+
+Selection prepares the whole row, and by default gives every column the same variance, which would count a part by its
+number of columns. `preparation` says how to do that part by part and keep the weights; `Selector` asks for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from itl_hf.embedding.embedders.base import Embedded, Embedder
+from itl_hf.gp.standardization import Standardization
+from itl_hf.text import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from itl_hf.embedding.embedders.base import Fingerprint
+
+
+class Combined:
+    """Features of several embedders side by side, scaled so that their kernels add up: k = sum_i w_i k_i.
+
+    Args:
+        parts (`Sequence[Embedder]`):
+            Two or more, such as `[HiddenStates(model), Gradients(model)]`. They may share a model; each makes its own
+            pass over it.
+        weights (`Sequence[float]`, *optional*):
+            A positive weight for each part. Defaults to 1 for all.
+        unit_norm (`bool`, *optional*, defaults to `True`):
+            Whether each part's rows are scaled to norm 1, so that its kernel is the cosine. A row of zeros (a gradient
+            without labels) stays zero. `False` takes the features as they are, and the weights have to bring them to a
+            common scale.
+
+    Raises:
+        ValueError: fewer than two parts, or weights that are not one positive number for each.
+
+    Example:
+        >>> from itl_hf import Gradients, HiddenStates, Selector
+        >>> both = Combined([HiddenStates(model), Gradients(model)], weights=[1, 2])
+        >>> len(Selector(both).select(pool, targets, 4))
+        4
+    """
+
+    def __init__(
+        self, parts: Sequence[Embedder], weights: Sequence[float] | None = None, *, unit_norm: bool = True
+    ) -> None:
+        self.parts = list(parts)
+        if len(self.parts) < 2:
+            raise ValueError(f"Combined needs two or more embedders, got {len(self.parts)}.")
+        self.weights = [1.0] * len(self.parts) if weights is None else [float(weight) for weight in weights]
+        if len(self.weights) != len(self.parts):
+            raise ValueError(f"{len(self.parts)} embedders need as many weights, got {len(self.weights)}.")
+        for number, weight in enumerate(self.weights):
+            if not 0 < weight < math.inf:
+                raise ValueError(f"weights must be positive and finite, got {weight} for part {number}.")
+        self.unit_norm = unit_norm
+
+    @property
+    def dimension(self) -> int:
+        """The parts' dimensions together."""
+        return sum(part.dimension for part in self.parts)
+
+    @property
+    def preparation(self) -> Standardization:
+        """What selection does to the features unless told otherwise: each part as by itself, then its weight."""
+        parts = tuple((part.dimension, weight) for part, weight in zip(self.parts, self.weights, strict=True))
+        return Standardization("dimensions", unit=True, parts=parts)
+
+    def for_targets(self, targets: Sequence[Row]) -> Combined:
+        """The embedder for pool and targets, given the targets: every part's own choice."""
+        parts = [part.for_targets(targets) if hasattr(part, "for_targets") else part for part in self.parts]
+        return Combined(parts, self.weights, unit_norm=self.unit_norm)
+
+    @property
+    def storage_dtype(self) -> str:
+        """`"float16"` if that is enough for every part."""
+        kinds = {getattr(part, "storage_dtype", "float32") for part in self.parts}
+        return "float16" if kinds == {"float16"} else "float32"
+
+    def fingerprint(self) -> Fingerprint:
+        """Those of the parts, each entry with `part0.`, `part1.`, ... before its name, and how they are combined."""
+        flat: Fingerprint = {"embedder": "combined", "parts": len(self.parts), "unit_norm": self.unit_norm}
+        for number, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True)):
+            flat[f"part{number}.weight"] = weight
+            flat |= {f"part{number}.{name}": value for name, value in part.fingerprint().items()}
+        return flat
+
+    def check(self, rows: Sequence[Row], first_row: int = 0) -> None:
+        """Raise for rows that any part would refuse, without running a model."""
+        for part in self.parts:
+            check = getattr(part, "check", None)
+            if check is not None:
+                check(rows, first_row)
+
+    def embed(self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None) -> Tensor:
+        """Features of `rows`, in their order.
+
+        Args:
+            rows (`Sequence[Row]`):
+                Rows as `itl_hf.text.row_format` describes them.
+            first_row (`int`, *optional*, defaults to 0):
+                Number of `rows[0]` in its dataset, for error messages.
+            on_rows (`Callable[[int], None]`, *optional*):
+                Called with k each time k more rows are done by the last part. Whoever passes it also calls
+                `report_truncation` at the end; without it a truncation is reported at once.
+
+        Returns:
+            `Tensor`: shape (len(rows), dimension), float32, on the CPU, part by part.
+
+        Raises:
+            ValueError: a row that one of the parts cannot read.
+        """
+        features = self.embed_prepared(self.prepare(rows, first_row), on_rows=on_rows).features
+        if on_rows is None:
+            self.report_truncation()
+        return features
+
+    def prepare(self, rows: Sequence[Row], first_row: int = 0) -> list[Prepared]:
+        """What each part can do for the next rows without its model; of a part that cannot, the rows themselves."""
+        return [Prepared.of(part, rows, first_row) for part in self.parts]
+
+    def embed_prepared(self, prepared: list[Prepared], *, on_rows: Callable[[int], None] | None = None) -> Embedded:
+        """As `embed`, from what `prepare` returned.
+
+        Columns: `tokens` of the first part that has it; of each part `part0.norm` and so on, before scaling, and
+        whatever else it gives under such a name.
+        """
+        features: list[Tensor] = []
+        columns: dict[str, Tensor] = {}
+        last = len(self.parts) - 1
+        for number, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True)):
+            # Rows are done when all parts are: only the last moves the progress bar.
+            embedded = prepared[number].embed(part, on_rows if number == last else _nobody)
+            norms = embedded.features.norm(dim=1)  # (B,)
+            scaled = embedded.features * math.sqrt(weight)  # (B, d_i)
+            features.append(scaled / norms.where(norms > 0, 1.0)[:, None] if self.unit_norm else scaled)
+            named = {"norm": norms} | embedded.columns
+            if "tokens" in named:
+                columns.setdefault("tokens", named.pop("tokens"))
+            columns |= {f"part{number}.{name}": values for name, values in named.items()}
+        return Embedded(torch.cat(features, 1), columns)
+
+    def report_truncation(self) -> None:
+        """Has each part warn about the rows it cut."""
+        for part in self.parts:
+            report = getattr(part, "report_truncation", None)
+            if report is not None:
+                report()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows on their way through one part.
+
+    Args:
+        ready (`Any`): what the part's `prepare` gave, or the rows if it has none.
+        first_row (`int`): number of the first row in its dataset.
+        split (`bool`): whether the part has `prepare` and `embed_prepared`.
+    """
+
+    ready: Any
+    first_row: int
+    split: bool
+
+    @classmethod
+    def of(cls, part: Any, rows: Sequence[Row], first_row: int) -> Prepared:
+        """The rows, prepared as far as the part can."""
+        split = hasattr(part, "prepare") and hasattr(part, "embed_prepared")
+        return cls(part.prepare(rows, first_row) if split else rows, first_row, split)
+
+    def embed(self, part: Any, on_rows: Callable[[int], None] | None) -> Embedded:
+        """The part's features with its columns."""
+        if self.split:
+            embedded = part.embed_prepared(self.ready, on_rows=on_rows)
+        else:
+            embedded = part.embed(self.ready, first_row=self.first_row, on_rows=on_rows)
+        return embedded if isinstance(embedded, Embedded) else Embedded(embedded)
+
+
+def _nobody(_count: int) -> None:
+    """Keeps a part from reporting truncations by itself, which it does where nobody follows."""

@@ -1,0 +1,206 @@
+"""Gradients as Adam sees them: entries that are always large count less.
+
+An example's influence on a target under Adam is <g(target), Gamma(example)>, where Gamma is the update that Adam would
+make for that example alone (Xia et al. 2024, LESS, arXiv:2402.04333, section 3.1):
+
+    Gamma = m' / (sqrt(v') + eps),  m' = (b1 m + (1 - b1) g) / (1 - b1^t),  v' = (b2 v + (1 - b2) g^2) / (1 - b2^t)
+
+with the moments m and v of the optimizer, entry by entry, t counting the step that is being made. Two uses of it:
+
+- `kind="kernel"`: g / sqrt(sqrt(v_hat) + eps) for pool and targets alike, v_hat = v / (1 - b2^steps). The inner product
+  is then that influence with the momentum m and the example's own part of v' left out, and it is a kernel.
+- `kind="update"`: Gamma itself, for the pool alone; targets keep plain gradients. As published, but not symmetric, and
+  b1 m is one vector common to all rows: centre the features, or rank by inner product as LESS does.
+
+Dividing entry by entry needs the whole gradient matrix. That is cheap on LoRA layers and exact there. On other layers v
+is replaced by its row and column means, v_ij ~ r_i c_j / mean(r), as Adafactor keeps it (Shazeer and Stern 2018,
+arXiv:1804.04235, section 3): the scaling is then a factor on either side and costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from transformers.pytorch_utils import Conv1D
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from itl_hf.embedding.embedders.gradients.layers import Layer
+
+Kind = Literal["kernel", "update"]
+_PEFT = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A scaling of rows and columns: shapes (d_in,) and (d_out,), float32."""
+
+    inputs: Tensor
+    outputs: Tensor
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A rescaling entry by entry.
+
+    Args:
+        kind (`"kernel"` or `"update"`): see the module's text.
+        second (`Tensor`): v, shape (d_out, d_in).
+        first (`Tensor`, *optional*): m, for `"update"`.
+        step (`int`): steps that the optimizer has made.
+        betas (`tuple[float, float]`): b1 and b2.
+        eps (`float`): Adam's.
+    """
+
+    kind: Kind
+    second: Tensor
+    first: Tensor | None
+    step: int
+    betas: tuple[float, float]
+    eps: float
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """(B, d_out, d_in), rescaled."""
+        second = self.second.to(gradient)
+        if self.first is None:
+            corrected = second / (1 - self.betas[1] ** self.step)
+            return gradient / (corrected.sqrt() + self.eps).sqrt()
+        decay, decay_second = self.betas
+        moved = decay * self.first.to(gradient) + (1 - decay) * gradient
+        spread = decay_second * second + (1 - decay_second) * gradient.square()
+        spread = spread / (1 - decay_second ** (self.step + 1))
+        return moved / (1 - decay ** (self.step + 1)) / (spread.sqrt() + self.eps)
+
+
+class AdamPreconditioner:
+    """Rescales the gradients of each layer by an optimizer's state.
+
+    Args:
+        state (`Mapping[str, Mapping[str, Tensor]]`):
+            For each weight, by its name in the model, what the optimizer keeps: `exp_avg_sq`, for `"update"` also
+            `exp_avg`, and `step`; or Adafactor's `exp_avg_sq_row` and `exp_avg_sq_col`.
+        kind (`"kernel"` or `"update"`, *optional*, defaults to `"kernel"`):
+            See the module's text. `"update"` is for LoRA layers alone.
+        betas (`tuple[float, float]`, *optional*, defaults to `(0.9, 0.999)`):
+            Adam's.
+        eps (`float`, *optional*, defaults to 1e-8):
+            Adam's.
+
+    Raises:
+        ValueError: an unknown kind; later, a hooked layer without state.
+
+    Example:
+        >>> adam = AdamPreconditioner.from_optimizer(trainer.optimizer, model)  # doctest: +SKIP
+        >>> embedder = Gradients(model, adam=adam)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, Mapping[str, Any]],
+        *,
+        kind: Kind = "kernel",
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {get_args(Kind)}, got {kind!r}.")
+        self.state = {name.removeprefix(_PEFT): dict(values) for name, values in state.items()}
+        self.kind: Kind = kind
+        self.betas = betas
+        self.eps = eps
+        self._kept: dict[str, Exact | Factors] = {}
+
+    @classmethod
+    def from_optimizer(
+        cls, optimizer: torch.optim.Optimizer, model: nn.Module, *, kind: Kind = "kernel"
+    ) -> AdamPreconditioner:
+        """From an optimizer of the model's parameters that has made steps, with its own betas and eps.
+
+        Args:
+            optimizer (`torch.optim.Optimizer`):
+                Adam, AdamW or another with `exp_avg_sq`. For a checkpoint: build it as in training and
+                `load_state_dict`.
+            model (`nn.Module`):
+                Whose parameters it optimizes.
+            kind (`"kernel"` or `"update"`, *optional*, defaults to `"kernel"`):
+                See the module's text.
+
+        Raises:
+            ValueError: no state for any of the model's parameters.
+        """
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        state = {names[id(p)]: dict(values) for p, values in optimizer.state.items() if id(p) in names}
+        if not state:
+            raise ValueError("the optimizer keeps nothing about this model's parameters: it has made no step yet.")
+        group = optimizer.param_groups[0]
+        betas = tuple(group.get("betas", (0.9, 0.999)))
+        eps = group.get("eps", 1e-8)
+        return cls(state, kind=kind, betas=betas, eps=eps if isinstance(eps, float) else 1e-8)
+
+    def rescaling(self, layer: Layer) -> Exact | Factors:
+        """What to do with the gradients of a layer.
+
+        Raises:
+            ValueError: the state does not hold what it takes.
+        """
+        if layer.name not in self._kept:
+            self._kept[layer.name] = self._exact(layer) if layer.adapter else self._factors(layer)
+        return self._kept[layer.name]
+
+    def fingerprint(self, layers: Sequence[Layer]) -> str:
+        """Hash of everything that rescales `layers`."""
+        digest = hashlib.sha256(f"{self.kind} {self.betas} {self.eps}".encode())
+        for layer in layers:
+            for key, value in sorted(self._of(layer).items()):
+                values = torch.as_tensor(value).detach().float().cpu().contiguous()
+                digest.update(f"{layer.name} {key}".encode() + values.numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def _exact(self, layer: Layer) -> Exact:
+        state = self._of(layer)
+        needed = ("exp_avg_sq",) if self.kind == "kernel" else ("exp_avg_sq", "exp_avg")
+        missing = [key for key in needed if key not in state]
+        if missing:
+            raise ValueError(f"the optimizer's state of {layer.name}.weight has no {missing}: it is not Adam's.")
+        first = state["exp_avg"] if self.kind == "update" else None
+        return Exact(self.kind, state["exp_avg_sq"], first, self._steps(layer), self.betas, self.eps)
+
+    def _factors(self, layer: Layer) -> Factors:
+        if self.kind == "update":
+            raise ValueError(
+                f"{layer.name} is not a LoRA layer: its update would need the whole gradient of every row. Use "
+                "kind='kernel', or name LoRA layers with modules=."
+            )
+        state = self._of(layer)
+        if "exp_avg_sq_row" in state:
+            rows, columns, steps = state["exp_avg_sq_row"], state["exp_avg_sq_col"], None
+        elif "exp_avg_sq" in state and state["exp_avg_sq"].ndim == 2:
+            second = state["exp_avg_sq"].float()
+            rows, columns, steps = second.mean(1), second.mean(0), self._steps(layer)
+        else:
+            raise ValueError(f"the optimizer's state of {layer.name}.weight has no second moments.")
+        # Adafactor's decay has no bias to correct.
+        correction = 1.0 if steps is None else 1 - self.betas[1] ** steps
+        rows, columns = rows.float() / correction, columns.float() / correction
+        if isinstance(layer.module, Conv1D):  # its weight is (d_in, d_out)
+            rows, columns = columns, rows
+        mean = rows.mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+        outputs, inputs = (((part / mean).sqrt() + self.eps**0.5).rsqrt() for part in (rows, columns))
+        return Factors(inputs, outputs)
+
+    def _steps(self, layer: Layer) -> int:
+        return max(1, int(self._of(layer).get("step", 10**9)))  # without a count: long trained, nothing to correct
+
+    def _of(self, layer: Layer) -> dict[str, Any]:
+        name = f"{layer.name}.weight"
+        if name not in self.state:
+            raise ValueError(
+                f"the optimizer keeps nothing about {name}, whose gradient is to be rescaled. Limit modules= to the "
+                "layers that were trained."
+            )
+        return self.state[name]

@@ -1,0 +1,140 @@
+"""Gradient matrices -> one small vector for each row, with inner products kept in expectation.
+
+The gradient of a linear layer is a sum of outer products over positions, G = sum_t g_t a_t'. Both sides are projected
+before the product is taken, so that G itself never exists: C = P_out G P_in', a Kronecker projection of vec(G).
+The cores C of all layers are then added up, under signs of each layer's own, and a CountSketch takes the sum to
+`dimension` numbers: e = S sum_l (r_l c_l' * C_l) = sum_l S_l vec(C_l). The signs make the S_l independent enough for
+E<e, e'> = sum_l <G_l, G_l'>: an unbiased estimate of the empirical NTK, from features whose kernel is therefore PSD.
+
+The projections have orthonormal rows (up to scale) with random signs, which loses less than Gaussian ones once their
+rank is not small beside the layer's width; a side no wider than its rank is not projected at all. One orthonormal basis
+serves all sides of one width, the signs differ: memory does not grow with the number of layers. What is lost is noise:
+about 1 / sqrt(dimension) in the inner product of unit vectors, and some more from the projections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from itl_hf.embedding.embedders.gradients.layers import Layer
+
+#: Goes into fingerprints: raised whenever equal seeds would no longer give equal matrices.
+VERSION = 1
+
+
+class KroneckerSketch:
+    """Random matrices that depend on the seed, the layer's name and its shape, and on nothing else.
+
+    Drawn on the CPU, so that processes and devices agree. Modules of one `group` (q, k and v of an attention, say)
+    share the projection of their inputs, which then has to be computed once.
+
+    Args:
+        dimension (`int`):
+            Numbers in a feature row, D.
+        rank (`int`):
+            Most numbers that the output side of a layer is projected to, k_out. The input side gets a quarter of it:
+            measured, noise on that side matters less (recipes/benchmarks/gradients.py, part `quality`).
+        seed (`int`):
+            Another seed gives an independent sketch.
+
+    Example:
+        >>> sketch = KroneckerSketch(dimension=64, rank=8, seed=0)
+        >>> sketch.fold(torch.ones(2, 8, 2)).shape
+        torch.Size([2, 64])
+    """
+
+    def __init__(self, dimension: int, rank: int, seed: int) -> None:
+        for name, value in (("dimension", dimension), ("rank", rank)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        self.dimension = dimension
+        self.rank = rank
+        self._ranks = {"inputs": max(1, rank // 4), "outputs": rank}
+        self.seed = seed
+        self._kept: dict[tuple[object, ...], Tensor] = {}
+
+    def inputs(self, layer: Layer, values: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Project what enters a layer: (..., d_in) to (..., k_in), without the layer's own signs.
+
+        Args:
+            layer (`Layer`): whose `group` and width say which projection.
+            values (`Tensor`): shape (..., d_in).
+            scale (`Tensor`, *optional*): shape (d_in,), multiplied in first.
+        """
+        return self._project("inputs", layer.group, values, scale)
+
+    def outputs(self, layer: Layer, values: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Project the gradient of what leaves a layer: (..., d_out) to (..., k_out), signs r of the layer included."""
+        projected = self._project("outputs", layer.key, values, scale)
+        return projected * self._signs("rows", layer.key, projected)
+
+    def columns(self, layer: Layer, projected: Tensor) -> Tensor:
+        """The layer's signs c on projected inputs, (..., k_in)."""
+        return projected * self._signs("columns", layer.key, projected)
+
+    def fold(self, core: Tensor) -> Tensor:
+        """CountSketch of a sum of cores.
+
+        Its buckets are balanced: each gets the same number of entries, which collide less than independent ones.
+
+        Args:
+            core (`Tensor`): shape (B, k_out, k_in).
+
+        Returns:
+            `Tensor`: shape (B, D).
+        """
+        rows, size = len(core), core[0].numel()
+        loads = -(-size // self.dimension)  # entries in a bucket
+        name = f"{tuple(core.shape[1:])}"
+        padded = torch.nn.functional.pad(core.flatten(1), (0, loads * self.dimension - size))
+        signed = padded * self._signs("fold", name, padded)
+        order = self._keep(("order", name, core.device), lambda: self._order(name, padded.shape[1]).to(core.device))
+        return signed[:, order].view(rows, loads, self.dimension).sum(1)
+
+    def _order(self, name: str, size: int) -> Tensor:
+        return torch.randperm(size, generator=self._generator("order", name, size))
+
+    def _project(self, side: str, name: str, values: Tensor, scale: Tensor | None) -> Tensor:
+        width = values.shape[-1]
+        if width <= self._ranks[side]:
+            return values if scale is None else values * scale
+        basis = self._keep((side, width, values.dtype, values.device), lambda: self._basis(side, width).to(values))
+        signs = self._signs(side, name, values)
+        # Made anew each time: cheap beside the product, while keeping it would take memory for every layer.
+        matrix = basis * (signs if scale is None else signs * scale)  # (k, d)
+        return values @ matrix.T
+
+    def _basis(self, side: str, width: int) -> Tensor:
+        """(k, d) float64 with rows of length sqrt(d / k) at right angles."""
+        rank = self._ranks[side]
+        normal = torch.randn(width, rank, generator=self._generator(side, "", width), dtype=torch.float64)
+        columns, triangle = torch.linalg.qr(normal)
+        # Signs that make the decomposition unique, whatever LAPACK computed it.
+        scale = (width / rank) ** 0.5
+        basis: Tensor = (scale * columns * triangle.diagonal().sign()).T.contiguous()
+        return basis
+
+    def _signs(self, role: str, name: str, like: Tensor) -> Tensor:
+        width = like.shape[-1]
+
+        def drawn() -> Tensor:
+            generator = self._generator(f"signs of {role}", name, width)
+            return (2 * torch.randint(2, (width,), generator=generator) - 1).to(like)  # (width,)
+
+        return self._keep(("signs", role, name, width, like.dtype, like.device), drawn)
+
+    def _keep(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def _generator(self, role: str, name: str, width: int) -> torch.Generator:
+        text = f"{self.seed} {self.rank} {role} {name} {width}"
+        return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))

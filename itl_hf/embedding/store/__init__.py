@@ -1,0 +1,1 @@
+"""The feature store: feature rows on disk in checksummed shards."""

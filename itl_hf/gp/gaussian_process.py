@@ -1,0 +1,45 @@
+"""The Gaussian process of a selection: kernel, targets, noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from itl_hf.gp.kernel_posterior import KernelPosterior
+from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.posterior import LinearPosterior, Posterior
+
+
+@dataclass(frozen=True)
+class GaussianProcess:
+    """The Gaussian process and its targets.
+
+    Args:
+        kernel (`Kernel`): covariance function on prepared features.
+        targets (`Tensor`): (m, d) prepared target rows A, float64.
+        noise_std (`float`): noise of the picks' answers. Positive.
+        target_noise_std (`float`): noise of the targets' values; 0 stands for exact values.
+    """
+
+    kernel: Kernel
+    targets: Tensor
+    noise_std: float
+    target_noise_std: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.target_noise_std) and self.target_noise_std >= 0):
+            raise ValueError(f"target_noise_std must be 0 or a positive finite number, got {self.target_noise_std}")
+
+    def posterior(self) -> Posterior:
+        """Nothing observed yet."""
+        if self.kernel.linear:
+            return LinearPosterior(self.targets.shape[1], self.noise_std, self.targets.device)
+        return KernelPosterior(self.kernel, self.noise_std, self.targets.device)
+
+    def posterior_given_targets(self) -> Posterior:
+        """The targets' values observed, nothing else."""
+        if self.kernel.linear:
+            return LinearPosterior.given_values(self.targets, self.target_noise_std, self.noise_std)
+        return KernelPosterior.given_values(self.kernel, self.targets, self.target_noise_std, self.noise_std)

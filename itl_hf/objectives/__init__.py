@@ -1,0 +1,1 @@
+"""What is maximised: one file for each objective, with its formula and source."""

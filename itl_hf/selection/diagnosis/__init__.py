@@ -1,0 +1,1 @@
+"""What a selection reached for each target, and what to know before training on it."""

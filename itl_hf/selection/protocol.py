@@ -1,0 +1,274 @@
+"""What an acquisition is asked for and what it must answer: the protocol of ITL and of the rivals it is compared with.
+
+Acquisitions without a Gaussian process of their own end in `picked`: it keeps to the limits' order, goes round again
+where rows may come back, and measures the picks by the information they give about the targets, so that the gains of
+all acquisitions can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from itl_hf.embedding.row_keys import text_columns
+from itl_hf.gp.gaussian_process import GaussianProcess
+from itl_hf.gp.pool import Pool
+from itl_hf.objectives.base import Objective
+from itl_hf.objectives.itl import ITL
+from itl_hf.search.availability import AvailabilityTracker
+from itl_hf.search.candidates import ProjectionCache
+from itl_hf.search.greedy import GreedyPicks
+from itl_hf.text import plain_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Noise = float | Literal["auto"]
+TextSpan = Literal["auto", "prompt", "whole"]
+#: What an acquisition looks at. `"lengths"` are numbers, costs, or what texts say.
+Reads = Literal["features", "raw features", "texts", "lengths"]
+Text = str | tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The rows as text, for acquisitions that read words.
+
+    Args:
+        pool (`list[tuple[str, str]]`): N pairs (prompt, completion), `""` where there is none.
+        targets (`list[tuple[str, str]]`): m pairs.
+    """
+
+    pool: list[tuple[str, str]]
+    targets: list[tuple[str, str]]
+
+    def both(self, span: TextSpan) -> tuple[list[str], list[str]]:
+        """Texts of pool and targets. `"auto"` reads completions if all targets have one: then and only then are both
+        sides the same kind of text.
+        """
+        whole = span == "whole" or (span == "auto" and all(completion for _, completion in self.targets))
+        pool, targets = ([_joined(pair, whole) for pair in side] for side in (self.pool, self.targets))
+        return pool, targets
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Features as they were given, for acquisitions that centring and scaling would falsify.
+
+    Args:
+        targets (`Tensor`): (m, d).
+        known (`Tensor`): (h, d), the rows of `SelectionRequest.known`.
+    """
+
+    targets: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True)
+class SelectionRequest:
+    """What is asked of an acquisition.
+
+    Args:
+        limits (`AvailabilityTracker`): how many rows to pick, and what they may not exceed.
+        replace (`bool`): whether a row may be picked again.
+        known (`Tensor`): (h, d) prepared rows that were trained on before; the posterior starts from them.
+        exclude (`Sequence[int]`): pool rows that may not be picked.
+        on_picks (`Callable`, *optional*): called with the number of further picks, for a progress bar.
+        stop (`Callable`, *optional*): called with the objective and the gains so far; how many picks to keep if that is
+            enough, else `None`.
+        texts (`Texts`, *optional*): the rows as text, where somebody gave them.
+        raw (`Raw`, *optional*): features as they were given.
+        progress (`bool`): whether to show progress bars.
+    """
+
+    limits: AvailabilityTracker
+    replace: bool
+    known: Tensor
+    exclude: Sequence[int] = ()
+    on_picks: Callable[[int], object] | None = None
+    stop: Callable[[Objective, list[float]], int | None] | None = None
+    texts: Texts | None = None
+    raw: Raw | None = None
+    progress: bool = False
+
+    def open_rows(self, num_rows: int) -> Tensor:
+        """Which rows are not excluded, (N,) bool."""
+        free = torch.ones(num_rows, dtype=torch.bool)
+        free[list(self.exclude)] = False
+        return free
+
+
+@runtime_checkable
+class Acquisition(Protocol):
+    """A way to choose rows. `name` is how users ask for it; the noises are as in `ITL`.
+
+    One that reads more than prepared features says so in a class attribute `reads` (`Reads`); what it used beyond its
+    arguments (the version of a library, say) it may return from a method `used() -> dict`, for the record.
+    """
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def noise_std(self) -> Noise:
+        """See `ITL`."""
+
+    @property
+    def target_noise_std(self) -> float | None:
+        """See `ITL`."""
+
+    def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
+        """Row numbers in the order picked, and the gain of each."""
+
+
+def reads(acquisition: Acquisition) -> Reads:
+    """What the acquisition looks at."""
+    found: Reads = getattr(acquisition, "reads", "features")
+    return found
+
+
+def resolve_texts(
+    acquisition: Acquisition,
+    texts: Sequence[Text] | None,
+    target_texts: Sequence[Text] | None,
+    sizes: tuple[int, int],
+    has_costs: bool,
+) -> Texts | None:
+    """The texts that were given, checked.
+
+    Args:
+        acquisition (`Acquisition`): may need them.
+        texts (`Sequence`, *optional*): of the pool's rows: strings, or pairs (prompt, completion).
+        target_texts (`Sequence`, *optional*): of the targets.
+        sizes (`tuple[int, int]`): N, m.
+        has_costs (`bool`): whether rows have costs, which can stand for lengths.
+
+    Raises:
+        `ValueError`: there are none and the acquisition needs them, one without the other, or lengths that differ.
+    """
+    if texts is None and target_texts is None:
+        wanted = reads(acquisition)
+        if wanted == "texts" or (wanted == "lengths" and not has_costs):
+            other = ", or costs= and token_budget=, or lengths= on the acquisition" if wanted == "lengths" else ""
+            raise ValueError(
+                f"acquisition {acquisition.name!r} reads {wanted}: give texts= and target_texts={other}. "
+                "Selector gives the texts by itself."
+            )
+        return None
+    if texts is None or target_texts is None:
+        raise ValueError("give texts and target_texts together")
+    for name, given, size in (("texts", texts, sizes[0]), ("target_texts", target_texts, sizes[1])):
+        if isinstance(given, str) or len(given) != size:
+            raise ValueError(f"{name} must hold one text for each of {size} rows, got {len(given)}")
+    return Texts(_pairs(texts, "texts"), _pairs(target_texts, "target_texts"))
+
+
+def texts_for(acquisition: Acquisition, pool: Dataset, targets: Dataset) -> dict[str, Any]:
+    """`texts` and `target_texts` of `select_rows` from datasets, if the acquisition reads them."""
+    if reads(acquisition) not in ("texts", "lengths"):
+        return {}
+    sides = {"texts": pool, "target_texts": targets}
+    return {name: [plain_text(row) for row in text_columns(side)] for name, side in sides.items()}
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raises `ValueError` unless an argument is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """Raises `ValueError` unless an argument is one of a `Literal`'s values."""
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {get_args(choices)}, got {value!r}")
+
+
+def in_order(rows: Tensor, limits: AvailabilityTracker, picks: Sequence[int] = ()) -> list[int]:
+    """`picks` and the first rows of an order that the limits leave open, (N,) -> n row numbers."""
+    found = list(picks)
+    if not limits.bind:
+        return found + rows[: limits.num_examples - len(found)].tolist()
+    for start in range(0, len(rows), 4096):
+        part = rows[start : start + 4096]
+        while len(part) and len(found) < limits.num_examples:
+            part = part[open_among(part, limits)]
+            before = len(found)
+            for row in part.tolist():  # until one no longer fits; then all that do not are dropped
+                if len(found) == limits.num_examples or not is_open(row, limits):
+                    break
+                limits.take(row)
+                found.append(row)
+            part = part[len(found) - before :]
+    return found
+
+
+def open_among(rows: Tensor, limits: AvailabilityTracker) -> Tensor:
+    """Which of these rows the limits leave open, (B,) row numbers -> (B,) bool."""
+    found = limits.mask(limits.opening(), rows) if limits.bind else None
+    return torch.ones(len(rows), dtype=torch.bool) if found is None else found
+
+
+def is_open(row: int, limits: AvailabilityTracker) -> bool:
+    """Whether the limits leave this row open."""
+    return not limits.bind or bool(open_among(torch.tensor([row]), limits))
+
+
+def picked(order: Tensor | Sequence[int], pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
+    """The first open rows of an order, (N,), as picks with their gains.
+
+    Where rows may come back (`replace`) they do so after all of the order: a fixed order has no reason to repeat a row
+    before it has run out of others.
+    """
+    rows = torch.as_tensor(order, dtype=torch.int64)
+    return measured(again(in_order(rows, request.limits), request), pool, gp, request)
+
+
+def again(picks: list[int], request: SelectionRequest) -> list[int]:
+    """The picks, and where rows may come back the same once more and again until there are enough."""
+    once = torch.tensor(picks, dtype=torch.int64)
+    before = 0
+    while request.replace and before < len(picks) < request.limits.num_examples:
+        before = len(picks)
+        picks = in_order(once, request.limits, picks)
+    return picks
+
+
+def measured(indices: list[int], pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
+    """Picks that were made without a Gaussian process, with what each tells about the targets, given those before it,
+    in nats; ended where `SelectionRequest.stop` says so.
+    """
+    objective, rows = ITL(gp), pool.rows(indices)
+    for row in request.known:
+        objective.observe(row)
+    state, start = objective.begin(rows)
+    memory = ProjectionCache(start, len(objective.posteriors), len(request.known) + len(indices))
+    gains: list[float] = []
+    told = 0
+    for place, row in enumerate(rows):
+        if objective.count > told:
+            picks = objective.picks(told, objective.count)
+            columns = objective.columns(rows, memory.views(), picks)
+            state, told = objective.advance(state, columns, picks), objective.count
+            memory.append(columns)
+        gains.append(float(objective.gain(objective.score(state[:, place : place + 1], told))))
+        objective.observe(row)
+    enough = request.stop(objective, gains) if request.stop is not None and gains else None
+    return GreedyPicks(indices[:enough], gains[:enough])
+
+
+def _joined(pair: tuple[str, str], whole: bool) -> str:
+    prompt, completion = pair
+    return f"{prompt}\n{completion}" if whole and completion else prompt
+
+
+def _pairs(texts: Sequence[Text], name: str) -> list[tuple[str, str]]:
+    pairs = [(text, "") if isinstance(text, str) else text for text in texts]
+    for row, pair in enumerate(pairs):
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise ValueError(f"{name}: row {row} must be a string or a pair (prompt, completion), got {pair!r:.80}")
+    return [(prompt, completion) for prompt, completion in pairs]

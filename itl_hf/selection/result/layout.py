@@ -1,0 +1,58 @@
+"""The map of a selection: where pool, targets and picks lie, on the pool's first two principal components."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itl_hf.gp.pool import Pool, spaced_rows
+from itl_hf.selection.result.selection import Layout
+
+#: Rows that the axes are fitted on, and rows that are drawn: these cost two numbers each.
+SAMPLE_ROWS = 20_000
+SHOWN_ROWS = 50_000
+CHUNK_ROWS = 8_192
+
+
+def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
+    """Projects an evenly spaced sample of the pool, the targets and the picks onto two axes.
+
+    Args:
+        pool (`Pool`): prepared pool rows.
+        targets (`Tensor`): (m, d) prepared target rows.
+        picks (`list[int]`): picked row numbers.
+    """
+    sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS))  # (S, d)
+    centre = sample.mean(0)
+    axes, explained = _axes(sample - centre)
+    del sample
+    numbers = list(spaced_rows(pool.num_rows, SHOWN_ROWS))
+
+    def project(rows: Tensor) -> np.ndarray:
+        return ((rows - centre) @ axes).numpy().astype(np.float32)  # (B, 2)
+
+    chunks = [numbers[first : first + CHUNK_ROWS] for first in range(0, len(numbers), CHUNK_ROWS)]
+    return Layout(
+        np.concatenate([project(pool.rows(chunk)) for chunk in chunks]),
+        np.asarray(numbers, dtype=np.int64),
+        project(targets),
+        project(pool.rows(picks)),
+        explained.numpy().astype(np.float32),
+    )
+
+
+def _axes(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """First two principal directions (d, 2) and their shares of variance (2,); signs fixed so that the map never
+    flips.
+    """
+    total = centred.square().sum().clamp_min(torch.finfo(centred.dtype).tiny)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, scale, axes = torch.svd_lowrank(centred, q=min(8, *centred.shape), niter=4)
+    padded = torch.nn.functional.pad(axes, (0, max(0, 2 - axes.shape[1])))[
+        :, :2
+    ]  # one-dimensional features still get a flat map
+    signs = padded.gather(0, padded.abs().argmax(0, keepdim=True)).sign()
+    shares = torch.nn.functional.pad(scale.square() / total, (0, max(0, 2 - len(scale))))[:2]
+    return padded * torch.where(signs == 0, 1.0, signs), shares

@@ -1,0 +1,277 @@
+"""The result of a selection: the picked rows, why each was picked, and everything needed to make it again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from datasets import Dataset
+
+from itl_hf.selection.diagnosis.diagnosis import Diagnosis, diagnose
+from itl_hf.selection.result import files
+from itl_hf.selection.screening.screening import Screening
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+COLUMNS = ("pool_index", "itl_rank", "itl_gain", "itl_nearest_target", "itl_similarity")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Two-dimensional picture of pool, targets and picks: the pool's first two principal components, or UMAP.
+
+    Args:
+        pool (`np.ndarray`): (P, 2) float32, a sample of the pool.
+        pool_rows (`np.ndarray`): (P,) int64, the row numbers of that sample.
+        targets (`np.ndarray`): (m, 2) float32.
+        picks (`np.ndarray`): (n, 2) float32.
+        explained (`np.ndarray`): (2,) float32, share of the pool's variance along each axis; zeros under UMAP.
+        method (`str`): `"pca"` or `"umap"`.
+    """
+
+    pool: np.ndarray
+    pool_rows: np.ndarray
+    targets: np.ndarray
+    picks: np.ndarray
+    explained: np.ndarray
+    method: str = "pca"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows picked from a pool for the targets of a task.
+
+    Args:
+        dataset (`datasets.Dataset`): the picked rows in the order picked, the pool's columns and `pool_index`,
+            `itl_rank` (from 0), `itl_gain` (nats), `itl_nearest_target` (row number in `targets`), `itl_similarity`
+            (prior correlation with that target under the kernel).
+        targets (`datasets.Dataset`): the target rows as given.
+        indices (`np.ndarray`): (n,) int64, row numbers in the pool in the order picked.
+        gains (`np.ndarray`): (n,) float64, information about the targets that each pick added.
+        target_variance (`np.ndarray`): (n + 1, m) float64, how unsure the model is about each target after 0..n picks.
+        irreducible (`np.ndarray`): (m,) float64, the part of each target's variance that no row of the pool can remove.
+        whole_pool (`np.ndarray`): (m,) float64, what picking every row of the pool once would leave, with this noise.
+        reach (`np.ndarray`): (m,) float64, largest prior correlation of each target with any row of the pool.
+        pool_size (`int`): rows of the pool.
+        record (`dict`): provenance as JSON types: acquisition, kernel, noise and its rule, embedder, fingerprints,
+            versions.
+        layout (`Layout`): the map of pool, targets and picks.
+        more (`Callable`, *optional*): makes `extend` possible while pool and features are at hand; not saved.
+        features (`np.ndarray`, *optional*): (n, d) feature rows of the picks as embedded, while they are at hand; not
+            saved.
+
+    Example:
+        >>> from itl_hf import HiddenStates, Selector
+        >>> selection = Selector(HiddenStates(model)).select(pool, targets, num_examples=6)
+        >>> selection.save("selected").name
+        'selected'
+        >>> bool((Selection.load("selected").indices == selection.indices).all())
+        True
+    """
+
+    dataset: Dataset
+    targets: Dataset
+    indices: np.ndarray
+    gains: np.ndarray
+    target_variance: np.ndarray
+    irreducible: np.ndarray
+    whole_pool: np.ndarray
+    reach: np.ndarray
+    pool_size: int
+    record: dict[str, Any]
+    layout: Layout
+    more: Callable[[int], Selection] | None = field(default=None, repr=False, compare=False)
+    features: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __repr__(self) -> str:
+        name, noise = self.record.get("acquisition", "?"), self.record.get("noise_std", float("nan"))
+        left = self.target_variance[-1].sum() / max(self.target_variance[0].sum(), 1e-300)
+        return (
+            f"Selection({len(self)} of {self.pool_size} rows by {name} for {len(self.targets)} targets, "
+            f"noise_std={noise:.3g}, target variance left {left:.0%})"
+        )
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Writes the selection into a folder. An earlier selection there is replaced; all other files are kept.
+
+        Args:
+            directory (`str` or `PathLike`): the folder.
+
+        Raises:
+            `FileExistsError`: the folder holds something that is not a selection.
+        """
+        facts = {"pool_size": self.pool_size, "record": self.record, "layout": self.layout.method}
+        arrays = {name: getattr(self, name) for name in files.ARRAYS}
+        arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
+        return files.write(Path(directory), self.dataset, self.targets, arrays, facts)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> Selection:
+        """Reads a selection that `save` wrote.
+
+        Raises:
+            `FileNotFoundError`: the folder holds no selection.
+            `ValueError`: it was written by a newer version of this package, or a file is damaged.
+        """
+        dataset, targets, arrays, facts = files.read(Path(directory))
+        places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}
+        return cls(
+            dataset=dataset,
+            targets=targets,
+            layout=Layout(**places, method=facts.get("layout", "pca")),
+            pool_size=facts["pool_size"],
+            record=facts["record"],
+            **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
+        )
+
+    def extend(self, num_examples: int) -> Selection:
+        """A selection with `num_examples` further picks, the same as one longer selection with this one's noise.
+
+        Args:
+            num_examples (`int`): further rows to pick.
+
+        Raises:
+            `ValueError`: the selection was loaded from disk, or made under a budget, group shares or `stop_when`.
+        """
+        if self.more is None:
+            raise ValueError(
+                "this selection was loaded from disk or made under limits, so it cannot be extended; select again with "
+                "a larger num_examples, or from the same pool with already_selected=selection.indices"
+            )
+        return self.more(num_examples)
+
+    def diagnose(self) -> Diagnosis:
+        """What became of each target, and which of them this pool cannot teach, with their text; print it for a table.
+
+        Example:
+            >>> diagnosis = Selection.load("selected").diagnose()
+            >>> len(diagnosis.targets) == len(targets)
+            True
+        """
+        return diagnose(self)
+
+    @property
+    def screening(self) -> Screening | None:
+        """Targets whose text is in the pool or among the picks, and picks that are copies of each other; `None` where
+        an earlier version made the selection, which did not look.
+
+        Example:
+            >>> Selection.load("selected").screening.contaminated_rows
+            []
+        """
+        return Screening.from_record(self.record)
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Writes one self-contained HTML page about the selection; see `itl_hf.report.page.write_report`.
+
+        Args:
+            path (`str` or `PathLike`): the file to write.
+            **options: passed on, for example `title`.
+
+        Raises:
+            `ImportError`: the extra `report` is not installed.
+        """
+        from itl_hf.report.page import write_report
+
+        return write_report(self, path, **options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        include_features: bool = False,
+        include_targets: bool = False,
+        store: str | os.PathLike[str] | None = None,
+        base_dataset: str | None = None,
+        license: str | None = None,
+        commit_message: str | None = None,
+    ) -> CommitInfo:
+        """Publishes the picked rows as a dataset on the Hub, in one commit, with a card that explains them.
+
+        The rows get the column `itl_variance_left` beside rank, gain, nearest target and similarity. The card says what
+        was selected from what and how, shows the map and the variance curve, and what the pool cannot teach. A later
+        push replaces an earlier one; what was published stays in the repository's history.
+
+        Args:
+            repo_id (`str`): `user/name`, or a name under your own account; made if it does not exist.
+            private (`bool`, *optional*): visibility of a new repository; `None` is your account's default.
+            revision (`str`, *optional*): branch to publish to, made if it does not exist.
+            token (`str` or `bool`, *optional*): as in `huggingface_hub`; the one you logged in with if left out.
+            include_features (`bool`, *optional*, defaults to `False`): publish the picks' features as well, as the
+                configuration `features`.
+            include_targets (`bool`, *optional*, defaults to `False`): publish the target rows as well, as the
+                configuration `targets`. Otherwise no text of them leaves this machine; their number, their variances
+                and their places on the map do.
+            store (`str` or `PathLike`, *optional*): the folder of `Selector(store=...)`, where features are looked for
+                that are no longer in memory.
+            base_dataset (`str`, *optional*): name of the pool on the Hub, where the record does not know it.
+            license (`str`, *optional*): the pool's licence as an identifier of the Hub; asked of the base dataset if
+                left out.
+            commit_message (`str`, *optional*): made from the numbers if left out.
+
+        Returns:
+            `huggingface_hub.CommitInfo`: `commit_url`, `oid` and more.
+
+        Raises:
+            `ImportError`: the extra `report` is not installed.
+            `ValueError`: no features at hand; `private` for a repository that is public.
+            `FileExistsError`: the repository holds something that is not a selection.
+            `huggingface_hub.errors.HfHubHTTPError`: the Hub refused, for example for a wrong token.
+            `ConnectionError`: the connection broke; push again to complete.
+
+        Example:
+            >>> Selection.load("selected").push_to_hub("me/my-subset", private=True)  # doctest: +SKIP
+        """
+        try:
+            from itl_hf.hub.publish import publish
+        except ModuleNotFoundError as error:
+            raise ImportError('publishing makes pictures and a card: pip install "itl-hf[report]"') from error
+
+        return publish(
+            self,
+            repo_id,
+            private=private,
+            revision=revision,
+            token=token,
+            include_features=include_features,
+            include_targets=include_targets,
+            store=store,
+            base_dataset=base_dataset,
+            license=license,
+            commit_message=commit_message,
+        )
+
+    @classmethod
+    def from_hub(cls, repo_id: str, revision: str | None = None, token: str | bool | None = None) -> Selection:
+        """Reads a selection that `push_to_hub` published: rows, gains, variances, map and record.
+
+        Args:
+            repo_id (`str`): name of the dataset on the Hub.
+            revision (`str`, *optional*): branch, tag or commit.
+            token (`str` or `bool`, *optional*): as in `huggingface_hub`.
+
+        Returns:
+            `Selection`: its `targets` only count the prompts where these were not published; a warning says so.
+
+        Raises:
+            `huggingface_hub.errors.RepositoryNotFoundError`: no such dataset, or none that this token may see.
+            `FileNotFoundError`: the dataset holds no selection.
+            `ValueError`: it is damaged, or was written by a newer version of this package.
+
+        Example:
+            >>> selection = Selection.from_hub("me/my-subset")  # doctest: +SKIP
+        """
+        from itl_hf.hub.restore import restore
+
+        return restore(repo_id, revision, token)

@@ -1,0 +1,58 @@
+"""What is at hand is found, what is not is said."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from itl_hf.report.explorer import gather
+from itl_hf.report.explorer.explorer_data import NO_FEATURES, NO_POOL
+
+
+def test_stored_features_are_found_by_the_record(explored, made):
+    assert explored.obstacle == ""
+    assert (explored.pool_features[:] == made.pool_features).all()
+    assert (explored.target_features[:] == made.target_features).all()
+
+
+def test_what_is_missing_is_said(made, bare):
+    assert bare.obstacle == NO_FEATURES
+    assert gather(made.selection, pool=made.pool).obstacle == NO_FEATURES
+    assert gather(made.selection, store=made.store).obstacle == NO_POOL
+
+
+def test_another_pool_is_refused(made):
+    changed = made.pool.map(lambda row, i: {"prompt": "other"} if i == 7 else row, with_indices=True)
+    with pytest.raises(ValueError, match="--pool holds other rows"):
+        gather(made.selection, pool=changed)
+    with pytest.raises(ValueError, match="--pool holds other rows"):
+        gather(made.selection, pool=made.pool.select(range(50)))
+
+
+def test_a_store_of_other_work_is_refused(made, tmp_path):
+    with pytest.raises(ValueError, match="holds no features of this selection's pool"):
+        gather(made.selection, pool=made.pool, store=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"already_selected": 3}, "only counts them"),
+        ({"kernel": "callable"}, "does not hold all of its kernel"),
+        ({"standardize": "dimensions (3 dimensions weigh 0.5)"}, "weighted sum"),
+        ({"acquisition": "mine"}, "'mine' is not one of this package"),
+        ({"limits": {"costs": None, "token_budget": 5}}, "given as numbers"),
+    ],
+)
+def test_records_that_do_not_say_enough_switch_it_off(made, record, reason):
+    selection = dataclasses.replace(made.selection, record=made.selection.record | record)
+    assert reason in gather(selection, pool=made.pool, store=made.store).obstacle
+
+
+def test_equal_rows_are_known(made):
+    pool = made.pool.select([*range(119), 3])
+    record = {key: value for key, value in made.selection.record.items() if key != "pool_fingerprint"}
+    explored = gather(dataclasses.replace(made.selection, record=record), pool=pool)
+    assert explored.equal[119] == explored.equal[3]
+    assert len(set(explored.equal.tolist())) == 119

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import functools
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from itl_hf.training.preserve_state import preserve_training_state, shares_weights
+
+
+def model():
+    return nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.Sequential(nn.Linear(3, 2)))
+
+
+def draws():
+    return random.random(), float(np.random.random()), torch.rand(3).tolist()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_everything_is_put_back(fails):
+    net = model()
+    net[2].eval()  # a part frozen by the user stays as it was
+    net[0].weight.requires_grad_(False)
+    net[0].bias.grad = torch.ones(3)
+    kept = net[0].register_forward_hook(lambda *_: None)
+    calls = []
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+
+    def meddle():
+        net.eval()
+        kept.remove()
+        net.register_forward_pre_hook(lambda *_: calls.append(1))
+        net.requires_grad_(True)
+        net[0].bias.grad = None
+        net(torch.randn(1, 3)).sum().backward()
+        draws()
+        if fails:
+            raise RuntimeError("on the way")
+
+    try:
+        with preserve_training_state(net, [0]):
+            meddle()
+    except RuntimeError:
+        assert fails
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    assert after == states
+    assert [module.training for module in net.modules()] == [True, True, True, False, False]
+    assert [parameter.requires_grad for parameter in net.parameters()] == [False, True, True, True]
+    assert net[0].bias.grad.tolist() == [1, 1, 1]
+    assert [parameter.grad is None for parameter in net.parameters()] == [True, False, True, True]
+    assert len(net[0]._forward_hooks) == 1
+    net(torch.zeros(1, 3))
+    assert calls == [1]  # the one from inside
+
+
+def test_the_random_states_inside_come_from_the_seed_alone():
+    net, found = model(), []
+    for outside, seed in ((1, [4, 2]), (2, [4, 2]), (2, [4, 3])):
+        torch.manual_seed(outside)
+        with preserve_training_state(net, seed):
+            found.append(draws())
+    assert found[0] == found[1] != found[2]
+
+
+class Holder:
+    def __init__(self, thing):
+        self.inner = thing
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Holder,
+        lambda net: Holder({"deep": [Holder(net)]}),
+        lambda net: Holder(net[2]),  # a part is enough: the hidden states of a model are read without its head
+        lambda net: Holder(functools.partial(print, net)),
+        lambda net: Holder(net.forward),
+    ],
+    ids=["attribute", "nested", "part", "partial", "method"],
+)
+def test_a_shared_model_is_found(wrap):
+    net = model()
+    assert shares_weights(wrap(net), net) is True
+    assert shares_weights(wrap(model()), net) is False
+
+
+def test_no_model_at_all():
+    assert shares_weights(Holder([1, "two", None]), model()) is None
