@@ -125,7 +125,7 @@ def smollm2(directory: str | Path = MODEL_DIRECTORY) -> Path:
         `Path`: the directory, for `from_pretrained`.
 
     Raises:
-        FileNotFoundError: if there is no model yet and the package or its weights are missing; says what to install.
+        `FileNotFoundError`: If there is no model yet and the package or its weights are missing; says what to install.
     """
     directory = Path(directory)
     if directory.is_dir():
@@ -199,12 +199,15 @@ def reasoning_rows(counts: Mapping[str, int], seed: int, exclude: Collection[str
     """Rows of the given reasoning-gym tasks, distinct from each other and from `exclude`.
 
     Args:
-        counts (`Mapping[str, int]`): how many rows of which task of `REASONING_TASKS`.
-        seed (`int`): another seed gives other rows; distinctness is only promised through `exclude`.
-        exclude (`Collection[str]`, *optional*): prompts that must not come out again.
+        counts (`Mapping[str, int]`):
+            How many rows of which task of `REASONING_TASKS`.
+        seed (`int`):
+            Another seed gives other rows; distinctness is only promised through `exclude`.
+        exclude (`Collection[str]`, *optional*):
+            Prompts that must not come out again.
 
     Raises:
-        RuntimeError: if a generator cannot deliver that many distinct short rows.
+        `RuntimeError`: If a generator cannot deliver that many distinct short rows.
     """
     import reasoning_gym
 
@@ -237,7 +240,8 @@ def conversation_rows(rows_per_topic: int) -> list[Row]:
     """The first two turns of everyday conversations (package `chatterbot-corpus`, BSD), one task a topic.
 
     Args:
-        rows_per_topic (`int`): at most so many of each topic, in the corpus' order.
+        rows_per_topic (`int`):
+            At most so many of each topic, in the corpus' order.
     """
     spec = importlib.util.find_spec("chatterbot_corpus")
     if spec is None or not spec.submodule_search_locations:

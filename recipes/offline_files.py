@@ -32,7 +32,7 @@ def ensure(*names: str | os.PathLike[str] | None) -> None:
     """Makes those of the named files that are ours and not there yet; on several processes each makes whole files.
 
     Raises:
-        ValueError: a part of the pool with more rows than the pool.
+        `ValueError`: A part of the pool with more rows than the pool.
     """
     wanted = {Path(name) for name in names if name is not None}
     if MODEL_DIRECTORY in wanted:

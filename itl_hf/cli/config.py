@@ -17,7 +17,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
     by commas on the command line.
 
     Raises:
-        `typer.BadParameter`: no such file, no mapping in it, a key that the command does not have or that stands there
+        `typer.BadParameter`: No such file, no mapping in it, a key that the command does not have or that stands there
             twice, or a value that is no number, text or list of them.
     """
     if path is None or context.resilient_parsing:

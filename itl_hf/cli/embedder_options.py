@@ -136,12 +136,15 @@ def build_embedder(kind: EmbedderName, model: Any, settings: dict[str, Any]) -> 
     """The embedder that a command asks for.
 
     Args:
-        kind (`EmbedderName`): which class.
-        model (`str` or `PreTrainedModel`, *optional*): Hub id, folder, or a live model.
-        settings (`dict`): what `given` returned.
+        kind (`EmbedderName`):
+            Which class.
+        model (`str` or `PreTrainedModel`, *optional*):
+            Hub id, folder, or a live model.
+        settings (`dict`):
+            What `given` returned.
 
     Raises:
-        ValueError: an option that this embedder does not have, or one that it refuses.
+        `ValueError`: An option that this embedder does not have, or one that it refuses.
     """
     made: Any = _class(kind)
     known = inspect.signature(made).parameters
@@ -187,7 +190,7 @@ def layer_number(text: str) -> int | float:
     """`22` is the layer of that index, `0.75` a share of the depth.
 
     Raises:
-        ValueError: neither.
+        `ValueError`: Neither.
     """
     try:
         return float(text) if "." in text else int(text)

@@ -14,14 +14,17 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
     """The rows that `name` stands for.
 
     Args:
-        name (`str`): a file (.jsonl, .json, .csv, .tsv, .parquet, .txt with one text a line), a folder that
-            `datasets` reads or wrote, or a Hub dataset.
-        split (`str`, *optional*, defaults to `"train"`): split of a folder or Hub dataset.
-        config (`str`, *optional*): configuration (subset) of a Hub dataset.
+        name (`str`):
+            A file (.jsonl, .json, .csv, .tsv, .parquet, .txt with one text a line), a folder that `datasets` reads or
+            wrote, or a Hub dataset.
+        split (`str`, *optional*, defaults to `"train"`):
+            Split of a folder or Hub dataset.
+        config (`str`, *optional*):
+            Configuration (subset) of a Hub dataset.
 
     Raises:
-        `ValueError`: a file of a kind that is not known or that cannot be read, or a split that is not there.
-        `FileNotFoundError`: something that looks like a file and is not there.
+        `ValueError`: A file of a kind that is not known or that cannot be read, or a split that is not there.
+        `FileNotFoundError`: Something that looks like a file and is not there.
     """
     path = Path(name)
     if path.is_file():

@@ -22,7 +22,7 @@ def saved_selection(name: str) -> Selection:
     """The selection in that folder, or in that dataset on the Hub where there is no such folder.
 
     Raises:
-        FileNotFoundError: neither.
+        `FileNotFoundError`: Neither.
     """
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf.selection.result.selection import Selection

@@ -47,9 +47,12 @@ class Outcome:
     """What a command did.
 
     Args:
-        text (`str`): for people.
-        facts (`dict`): for machines, JSON types.
-        afterwards (callable, *optional*): runs when both were said: a server that goes on until it is stopped.
+        text (`str`):
+            For people.
+        facts (`dict`):
+            For machines, JSON types.
+        afterwards (callable, *optional*):
+            Runs when both were said: a server that goes on until it is stopped.
     """
 
     text: str

@@ -40,7 +40,7 @@ class SelectionArguments:
     """What to train on; the pool is TRL's `dataset_name`.
 
     Raises:
-        ValueError: a value of the wrong kind.
+        `ValueError`: A value of the wrong kind.
     """
 
     targets: str | None = _option(None, "The task's prompts: a file, a folder or a Hub dataset.")
@@ -105,7 +105,8 @@ class SelectionArguments:
         """Raises `ValueError` for arguments that contradict each other.
 
         Args:
-            packing (`bool`, *optional*, defaults to `False`): whether the trainer merges rows.
+            packing (`bool`, *optional*, defaults to `False`):
+                Whether the trainer merges rows.
         """
         from itl_hf.training.sampler import Order
 
@@ -137,11 +138,13 @@ class SelectionArguments:
         """The embedder that was asked for.
 
         Args:
-            model (`str` or `PreTrainedModel`): Hub id, folder, or the model in training.
-            **more: further arguments of the embedder's class; those that are `None` or `False` are left out.
+            model (`str` or `PreTrainedModel`):
+                Hub id, folder, or the model in training.
+            **more:
+                Further arguments of the embedder's class; those that are `None` or `False` are left out.
 
         Raises:
-            ValueError: an option that this embedder does not have, or no such embedder.
+            `ValueError`: An option that this embedder does not have, or no such embedder.
         """
         from itl_hf.cli import embedder_options as models
 
@@ -155,10 +158,11 @@ class SelectionArguments:
         """What picks, with these settings and this embedder.
 
         Args:
-            embedder (`Embedder`): such as `arguments.build_embedder(model)`.
+            embedder (`Embedder`):
+                Such as `arguments.build_embedder(model)`.
 
         Raises:
-            ValueError: an acquisition or kernel that does not exist, or a noise that is no number.
+            `ValueError`: An acquisition or kernel that does not exist, or a noise that is no number.
         """
         from itl_hf.selection.acquisitions import ACQUISITIONS
         from itl_hf.selection.selector import Selector
@@ -184,15 +188,16 @@ def parse(arguments: list[str]) -> tuple[Any, ...]:
     """Flags and `--config` as our arguments and TRL's.
 
     Args:
-        arguments (`list[str]`): the command line behind the command's name.
+        arguments (`list[str]`):
+            The command line behind the command's name.
 
     Returns:
         `tuple`: `SelectionArguments`, `ScriptArguments`, `SFTConfig`, `ModelConfig`, `DatasetMixtureConfig`.
 
     Raises:
-        ValueError: an option that does not exist, on the command line or in the file, or an unreadable file.
-        ImportError: TRL is not installed.
-        SystemExit: a value of the wrong kind (after a line about it), or `--help`.
+        `ValueError`: An option that does not exist, on the command line or in the file, or an unreadable file.
+        `ImportError`: TRL is not installed.
+        `SystemExit`: A value of the wrong kind (after a line about it), or `--help`.
     """
     try:
         from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser

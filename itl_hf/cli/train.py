@@ -86,17 +86,22 @@ def run(
     """Selects, trains, saves.
 
     Args:
-        picking (`SelectionArguments`): what to train on.
-        script (`trl.ScriptArguments`): the pool.
-        training (`trl.SFTConfig`): how to train.
-        model (`trl.ModelConfig`): what to train.
-        mixture (`trl.DatasetMixtureConfig`, *optional*): a pool of several datasets instead.
+        picking (`SelectionArguments`):
+            What to train on.
+        script (`trl.ScriptArguments`):
+            The pool.
+        training (`trl.SFTConfig`):
+            How to train.
+        model (`trl.ModelConfig`):
+            What to train.
+        mixture (`trl.DatasetMixtureConfig`, *optional*):
+            A pool of several datasets instead.
 
     Returns:
         `SFTTrainer`: after training.
 
     Raises:
-        ValueError: arguments that are missing or contradict each other; before any work is done.
+        `ValueError`: Arguments that are missing or contradict each other; before any work is done.
     """
     data = _Data(picking, script, mixture)
     _check(picking, training, model, data)

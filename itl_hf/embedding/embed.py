@@ -97,18 +97,18 @@ def embed(
             What `embedder.fingerprint()` gives, if it is known: that reads all weights of a model.
         rows_hash (`str` or `RowKeys`, *optional*):
             What `rows_fingerprint(dataset, embedder)` or `row_keys(dataset, embedder)` gave: rows are then not checked
-            again. With `RowKeys` they are not read again either; with the hash alone they are, unless a store
-            knows already which rows are equal.
+            again. With `RowKeys` they are not read again either; with the hash alone they are, unless a store knows
+            already which rows are equal.
 
     Returns:
         `np.ndarray` or, with a directory, `StoredFeatures`: shape (N, d), rows in the dataset's order.
 
     Raises:
-        ValueError: a row without text or with features that are not finite, no column with text, or a directory that
+        `ValueError`: A row without text or with features that are not finite, no column with text, or a directory that.
         holds other work.
-        TypeError: another kind of dataset, or a stream without a directory.
-        OSError: the disk is full (what was saved is kept), or another run is embedding into the directory.
-        OtherProcessFailed: another process failed; a `RuntimeError`.
+        `TypeError`: Another kind of dataset, or a stream without a directory.
+        `OSError`: The disk is full (what was saved is kept), or another run is embedding into the directory.
+        `OtherProcessFailed`: Another process failed; a `RuntimeError`.
 
     Example:
         >>> from itl_hf import HiddenStates

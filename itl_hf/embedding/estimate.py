@@ -46,16 +46,26 @@ class Estimate:
     """What is left to do, and what it will take. Errors are half of a 95% interval, as a share.
 
     Args:
-        rows (`int`): rows of the dataset.
-        distinct_rows (`int`): rows that differ in their text: each is embedded once.
-        missing_rows (`int`): of these, those that the store does not hold yet.
-        tokens (`int`, *optional*): tokens of the missing rows; `None` where the embedder does not count them.
-        tokens_error (`float`): 0 where every row was counted.
-        seconds (`float`): time that embedding them takes on one process.
-        seconds_error (`float`): from the spread of the batches that were timed.
-        disk_bytes (`int`): what the finished store takes.
-        features_bytes (`int`): what the features take in memory, where there is no store.
-        timed_rows (`int`): rows that were embedded to find out.
+        rows (`int`):
+            Rows of the dataset.
+        distinct_rows (`int`):
+            Rows that differ in their text: each is embedded once.
+        missing_rows (`int`):
+            Of these, those that the store does not hold yet.
+        tokens (`int`, *optional*):
+            Tokens of the missing rows; `None` where the embedder does not count them.
+        tokens_error (`float`):
+            0 where every row was counted.
+        seconds (`float`):
+            Time that embedding them takes on one process.
+        seconds_error (`float`):
+            From the spread of the batches that were timed.
+        disk_bytes (`int`):
+            What the finished store takes.
+        features_bytes (`int`):
+            What the features take in memory, where there is no store.
+        timed_rows (`int`):
+            Rows that were embedded to find out.
     """
 
     rows: int
@@ -91,14 +101,19 @@ def estimate(
     """Estimates `embed(dataset, embedder, directory)`.
 
     Args:
-        dataset (`Dataset`): rows as `itl_hf.text.row_format` describes them.
-        embedder (`Embedder`): runs on a few hundred rows.
-        directory (`Path`, *optional*): the store's folder; it is only looked at.
-        fingerprint (`dict`, *optional*): the embedder's, if it is known.
-        keys (`RowKeys`, *optional*): of the rows, if they are known.
+        dataset (`Dataset`):
+            Rows as `itl_hf.text.row_format` describes them.
+        embedder (`Embedder`):
+            Runs on a few hundred rows.
+        directory (`Path`, *optional*):
+            The store's folder; it is only looked at.
+        fingerprint (`dict`, *optional*):
+            The embedder's, if it is known.
+        keys (`RowKeys`, *optional*):
+            Of the rows, if they are known.
 
     Raises:
-        ValueError: a row that cannot be read, or a directory that holds other work.
+        `ValueError`: A row that cannot be read, or a directory that holds other work.
 
     Example:
         >>> from itl_hf import HiddenStates

@@ -77,7 +77,7 @@ def row_keys(dataset: Dataset, embedder: Embedder | None = None) -> RowKeys:
             Asked to check each row on the way, if it can.
 
     Raises:
-        ValueError: no column with text, or a row that the embedder cannot read.
+        `ValueError`: No column with text, or a row that the embedder cannot read.
     """
     rows = text_columns(dataset)
     return RowKeys(rows.column_names, read_keys(rows, embedder, 0, len(rows)))
@@ -92,7 +92,7 @@ def text_columns(dataset: Dataset) -> Dataset:
     """The dataset without what is not text.
 
     Raises:
-        ValueError: no column with text.
+        `ValueError`: No column with text.
     """
     row_format(dataset.column_names)
     return dataset.select_columns([name for name in dataset.column_names if name in TEXT_COLUMNS]).with_format(None)

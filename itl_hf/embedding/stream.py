@@ -56,7 +56,7 @@ class StreamReader:
         """Shards to be made, in order.
 
         Raises:
-            ValueError: a row that cannot be read, or rows that are not those of a shard that is there.
+            `ValueError`: A row that cannot be read, or rows that are not those of a shard that is there.
         """
         rank, size = self.share
         source: Iterable[Any] = self.stream.with_format(None)

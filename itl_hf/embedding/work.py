@@ -69,8 +69,8 @@ def run(
     Where the embedder can prepare rows without its model, a thread does so for the next shard.
 
     Raises:
-        ValueError: a row that cannot be embedded, or whose features are not finite.
-        OtherProcessFailed: another process has failed.
+        `ValueError`: A row that cannot be embedded, or whose features are not finite.
+        `OtherProcessFailed`: Another process has failed.
     """
     with contextlib.closing(_prepared(tasks, embedder)) as prepared:
         for task, embed in prepared:

@@ -47,21 +47,31 @@ class AttainableVariance:
     """What a pool can teach about each target, however its rows are picked.
 
     Args:
-        irreducible (`Tensor`): (m,) float64, Var[f(a) | f(S)], answers without noise. No selection, with or without
-            repeated picks, goes below it.
-        whole_pool (`Tensor`): (m,) float64, Var[f(a) | y(S)], every row answered once, with the selection's noise. No
-            selection without repeated picks goes below it.
-        reach (`Tensor`): (m,) float64, largest prior correlation k(x, a) / sqrt(k(x, x) k(a, a)) with any row of the
-            pool. Signed: under a linear kernel an opposite row teaches too, but nobody would call it near.
-        usual_reach (`float`): what `reach` is like for the pool's own rows: 19 in 20 of them have another row that
-            correlates at least so much, by a sample of 128.
-        nearest (`Tensor`): (k, m) int64, numbers of each target's nearest rows by that correlation, nearest first.
-        prior (`Tensor`): (m,) float64, k(a, a).
-        target_rank (`float`): effective number of directions the targets span.
-        pool_rank (`float`): effective number of directions of the rows looked at; where their own matrix is used, of
-            1,024 evenly spaced ones.
-        rows (`int`): rows of the pool that `irreducible` and `whole_pool` are conditioned on.
-        exact (`bool`): whether these are all rows. If not, both are upper bounds; `reach` always looks at every row.
+        irreducible (`Tensor`):
+            (m,) float64, Var[f(a) | f(S)], answers without noise. No selection, with or without repeated picks, goes
+            below it.
+        whole_pool (`Tensor`):
+            (m,) float64, Var[f(a) | y(S)], every row answered once, with the selection's noise. No selection without
+            repeated picks goes below it.
+        reach (`Tensor`):
+            (m,) float64, largest prior correlation k(x, a) / sqrt(k(x, x) k(a, a)) with any row of the pool. Signed:
+            under a linear kernel an opposite row teaches too, but nobody would call it near.
+        usual_reach (`float`):
+            What `reach` is like for the pool's own rows: 19 in 20 of them have another row that correlates at least so
+            much, by a sample of 128.
+        nearest (`Tensor`):
+            (k, m) int64, numbers of each target's nearest rows by that correlation, nearest first.
+        prior (`Tensor`):
+            (m,) float64, k(a, a).
+        target_rank (`float`):
+            Effective number of directions the targets span.
+        pool_rank (`float`):
+            Effective number of directions of the rows looked at; where their own matrix is used, of 1,024 evenly spaced
+            ones.
+        rows (`int`):
+            Rows of the pool that `irreducible` and `whole_pool` are conditioned on.
+        exact (`bool`):
+            Whether these are all rows. If not, both are upper bounds; `reach` always looks at every row.
     """
 
     irreducible: Tensor
@@ -91,14 +101,19 @@ def attainable_variance(
     `include`, each target's nearest rows, and an evenly spaced sample.
 
     Args:
-        pool (`Pool`): the pool.
-        gp (`GaussianProcess`): kernel, targets and noise.
-        include (`Sequence[int]`, *optional*): rows to look at in any case. With the picks among them, the bounds are
-            never above the variance that the picks left.
-        known (`Tensor`, *optional*): (h, d) prepared rows that were trained on before.
-        most_rows (`int`, *optional*, defaults to 20,000): rows to look at under the linear kernel.
-        most_landmarks (`int`, *optional*, defaults to 4,096): the same for other kernels, and for features of more
-            than 2,048 dimensions.
+        pool (`Pool`):
+            The pool.
+        gp (`GaussianProcess`):
+            Kernel, targets and noise.
+        include (`Sequence[int]`, *optional*):
+            Rows to look at in any case. With the picks among them, the bounds are never above the variance that the
+            picks left.
+        known (`Tensor`, *optional*):
+            (h, d) prepared rows that were trained on before.
+        most_rows (`int`, *optional*, defaults to 20,000):
+            Rows to look at under the linear kernel.
+        most_landmarks (`int`, *optional*, defaults to 4,096):
+            The same for other kernels, and for features of more than 2,048 dimensions.
 
     Example:
         >>> import torch

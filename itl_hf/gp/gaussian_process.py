@@ -17,10 +17,14 @@ class GaussianProcess:
     """The Gaussian process and its targets.
 
     Args:
-        kernel (`Kernel`): covariance function on prepared features.
-        targets (`Tensor`): (m, d) prepared target rows A, float64.
-        noise_std (`float`): noise of the picks' answers. Positive.
-        target_noise_std (`float`): noise of the targets' values; 0 stands for exact values.
+        kernel (`Kernel`):
+            Covariance function on prepared features.
+        targets (`Tensor`):
+            (m, d) prepared target rows A, float64.
+        noise_std (`float`):
+            Noise of the picks' answers. Positive.
+        target_noise_std (`float`):
+            Noise of the targets' values; 0 stands for exact values.
     """
 
     kernel: Kernel

@@ -12,8 +12,10 @@ class GrowableTensor:
     Slices are views: they hold until rows are dropped (`count` set back) and others written in their place.
 
     Args:
-        width (`int`): numbers in a row, to begin with.
-        like (`Tensor`): says on which device.
+        width (`int`):
+            Numbers in a row, to begin with.
+        like (`Tensor`):
+            Says on which device.
     """
 
     def __init__(self, width: int, like: Tensor) -> None:

@@ -18,9 +18,12 @@ class KernelPosterior:
     ones.
 
     Args:
-        kernel (`Kernel`): the covariance function.
-        noise_std (`float`): standard deviation of the observation noise. Positive.
-        device (`torch.device`, *optional*): where the observed rows live.
+        kernel (`Kernel`):
+            The covariance function.
+        noise_std (`float`):
+            Standard deviation of the observation noise. Positive.
+        device (`torch.device`, *optional*):
+            Where the observed rows live.
     """
 
     needs_memory = True

@@ -91,8 +91,10 @@ class RBF(_UnitVariance):
     near 0, near-duplicates k near 1.
 
     Args:
-        lengthscale (`float`, *optional*, defaults to 0.4): how fast the correlation falls. Positive.
-        on (`str`, *optional*, defaults to `"cosine"`): `"cosine"` or `"distance"`.
+        lengthscale (`float`, *optional*, defaults to 0.4):
+            How fast the correlation falls. Positive.
+        on (`str`, *optional*, defaults to `"cosine"`):
+            `"cosine"` or `"distance"`.
     """
 
     lengthscale: float = 0.4
@@ -117,8 +119,10 @@ class Laplace(_UnitVariance):
     """k(x, y) = exp(-|x - y| / lengthscale), Euclidean distance, of unit-norm rows with `on="cosine"`.
 
     Args:
-        lengthscale (`float`, *optional*, defaults to 1.0): how fast the correlation falls. Positive.
-        on (`str`, *optional*, defaults to `"cosine"`): `"cosine"` or `"distance"`.
+        lengthscale (`float`, *optional*, defaults to 1.0):
+            How fast the correlation falls. Positive.
+        on (`str`, *optional*, defaults to `"cosine"`):
+            `"cosine"` or `"distance"`.
     """
 
     lengthscale: float = 1.0
@@ -143,8 +147,10 @@ class Sum:
     """k = sum of weight * kernel: f is the sum of independent functions.
 
     Args:
-        kernels (`Sequence[Kernel]`): the terms.
-        weights (`Sequence[float]`, *optional*): one positive number for each term; 1 when left out.
+        kernels (`Sequence[Kernel]`):
+            The terms.
+        weights (`Sequence[float]`, *optional*):
+            One positive number for each term; 1 when left out.
     """
 
     kernels: Sequence[Kernel]
@@ -178,8 +184,10 @@ class Callable_:
     """Any function (X, Y) -> k(X, Y), or a `gpytorch` kernel, as a `Kernel`.
 
     Args:
-        function (`Callable`): takes (B, d) and (C, d), returns (B, C): a tensor, or an object with `to_dense()`.
-        name (`str`, *optional*): what to call it in records.
+        function (`Callable`):
+            Takes (B, d) and (C, d), returns (B, C): a tensor, or an object with `to_dense()`.
+        name (`str`, *optional*):
+            What to call it in records.
     """
 
     linear = False
@@ -215,8 +223,8 @@ def resolve_kernel(kernel: str | Kernel | Callable[[Tensor, Tensor], Any]) -> Ke
     """The kernel of this name, or the object itself, or a function made into one.
 
     Raises:
-        `ValueError`: unknown name.
-        `TypeError`: not a kernel.
+        `ValueError`: Unknown name.
+        `TypeError`: Not a kernel.
     """
     if isinstance(kernel, str):
         if kernel not in KERNELS:

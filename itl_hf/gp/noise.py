@@ -20,8 +20,10 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
     """Number of directions that rows really span: exp of the entropy of the normalised spectrum of their Gram matrix.
 
     Args:
-        rows (`Tensor`): (m, d) prepared rows.
-        kernel (`Kernel`, *optional*): covariance whose matrix of `rows` is meant; linear when left out.
+        rows (`Tensor`):
+            (m, d) prepared rows.
+        kernel (`Kernel`, *optional*):
+            Covariance whose matrix of `rows` is meant; linear when left out.
 
     Source: Roy & Vetterli, "The effective rank" (2007), on the eigenvalues of the Gram matrix.
 
@@ -50,8 +52,11 @@ def picks_per_direction(targets: Tensor, num_examples: int, kernel: Kernel | Non
     ITL turns to rows that are less about the targets.
 
     Args:
-        targets (`Tensor`): (m, d) prepared target rows.
-        num_examples (`int`): picks to make.
-        kernel (`Kernel`, *optional*): covariance in use; linear when left out.
+        targets (`Tensor`):
+            (m, d) prepared target rows.
+        num_examples (`int`):
+            Picks to make.
+        kernel (`Kernel`, *optional*):
+            Covariance in use; linear when left out.
     """
     return math.sqrt(num_examples / effective_rank(targets, kernel))

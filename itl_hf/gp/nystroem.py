@@ -26,9 +26,12 @@ class FeatureMap:
     """phi(x) = weights k(L, x).
 
     Args:
-        kernel (`Kernel`): the kernel that is approximated.
-        landmarks (`Tensor`): (L, d) float64 prepared rows.
-        weights (`Tensor`): (r, L) float64, the inverse square root of K_LL without its null directions.
+        kernel (`Kernel`):
+            The kernel that is approximated.
+        landmarks (`Tensor`):
+            (L, d) float64 prepared rows.
+        weights (`Tensor`):
+            (r, L) float64, the inverse square root of K_LL without its null directions.
 
     Example:
         >>> from itl_hf.gp.kernels import RBF

@@ -32,11 +32,13 @@ class Pool:
     Under `torchrun` every process opens the same source and reads its own blocks of it only.
 
     Args:
-        source: a tensor, NumPy array or memory map of shape (N, d), any float type.
-        standardize (`Standardization`, *optional*): what to do to the features first; nothing when left out.
+        source:
+            A tensor, NumPy array or memory map of shape (N, d), any float type.
+        standardize (`Standardization`, *optional*):
+            What to do to the features first; nothing when left out.
 
     Raises:
-        `ValueError`: a row holds NaN or infinity (the row is named), or all rows are equal.
+        `ValueError`: A row holds NaN or infinity (the row is named), or all rows are equal.
     """
 
     def __init__(self, source: Any, standardize: Standardization | None = None) -> None:

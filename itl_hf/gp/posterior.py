@@ -38,10 +38,12 @@ class CholeskyBlock:
     """What it takes to compute some consecutive projections of any row; stays valid when the posterior forgets them.
 
     Args:
-        rows (`Tensor`): (b, d), directions of a linear posterior, or the observed rows of another.
-        earlier (`Tensor`): (b, j), projections of the observed rows on what was there before; empty for a linear
-            posterior.
-        factor (`Tensor`): (b, b) lower triangular, the new part of the Cholesky factor; empty for a linear posterior.
+        rows (`Tensor`):
+            (b, d), directions of a linear posterior, or the observed rows of another.
+        earlier (`Tensor`):
+            (b, j), projections of the observed rows on what was there before; empty for a linear posterior.
+        factor (`Tensor`):
+            (b, b) lower triangular, the new part of the Cholesky factor; empty for a linear posterior.
     """
 
     rows: Tensor
@@ -78,10 +80,14 @@ class Posterior(Protocol):
         """New projections of each row, (B, d) -> (b, B).
 
         Args:
-            rows (`Tensor`): (B, d).
-            known (`Tensor`): (j, B), the rows' projections before `frame`; ignored by a linear posterior.
-            frame (`CholeskyBlock`): which observations.
-            cross (`Tensor`, *optional*): (b, B), kernel between `frame.rows` and `rows`, if it is known already.
+            rows (`Tensor`):
+                (B, d).
+            known (`Tensor`):
+                (j, B), the rows' projections before `frame`; ignored by a linear posterior.
+            frame (`CholeskyBlock`):
+                Which observations.
+            cross (`Tensor`, *optional*):
+                (b, B), kernel between `frame.rows` and `rows`, if it is known already.
         """
 
     def latest(self, rows: Tensor, known: Tensor) -> Tensor:
@@ -101,9 +107,12 @@ class LinearPosterior:
     """Posterior for the linear kernel: projections are inner products with directions.
 
     Args:
-        dimension (`int`): length d of a feature row.
-        noise_std (`float`): standard deviation of the observation noise, in the units of f. Positive.
-        device (`torch.device`, *optional*): where the directions live.
+        dimension (`int`):
+            Length d of a feature row.
+        noise_std (`float`):
+            Standard deviation of the observation noise, in the units of f. Positive.
+        device (`torch.device`, *optional*):
+            Where the directions live.
 
     Raises:
         `ValueError`: `noise_std` is not a positive finite number.
@@ -128,9 +137,12 @@ class LinearPosterior:
         """The posterior after f was observed at all of `rows`, with a noise of their own, before any other observation.
 
         Args:
-            rows (`Tensor`): (m, d) feature rows.
-            rows_noise_std (`float`): noise of these observations; 0 conditions on f(rows) exactly.
-            noise_std (`float`): noise of the observations that follow.
+            rows (`Tensor`):
+                (m, d) feature rows.
+            rows_noise_std (`float`):
+                Noise of these observations; 0 conditions on f(rows) exactly.
+            noise_std (`float`):
+                Noise of the observations that follow.
         """
         posterior = cls(rows.shape[1], noise_std, rows.device)
         # A'(AA' + r I)^-1 A from the singular values of A: AA' would square the condition number, and for m > d,

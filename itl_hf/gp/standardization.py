@@ -28,14 +28,16 @@ class Standardization:
     """Which map to fit.
 
     Args:
-        mode (`str`): `"scale"`: centre, one factor for mean k(x, x) = 1. `"dimensions"`: each dimension to variance 1 /
-            d. `"whiten"`: the leading principal directions, each to variance 1 / components.
-        components (`int`, *optional*): directions that whitening keeps; 128, or those that carry variance, when left
-            out.
-        unit (`bool`, *optional*, defaults to `False`): scale every row to norm 1 afterwards, so that k(x, x) = 1 for
-            each.
-        parts (`tuple[tuple[int, float], ...]`, *optional*): widths and weights of several feature spaces that stand
-            side by side; with `"dimensions"` each then has its weight's share of the variance, whatever its width.
+        mode (`str`):
+            `"scale"`: centre, one factor for mean k(x, x) = 1. `"dimensions"`: each dimension to variance 1 / d.
+            `"whiten"`: the leading principal directions, each to variance 1 / components.
+        components (`int`, *optional*):
+            Directions that whitening keeps; 128, or those that carry variance, when left out.
+        unit (`bool`, *optional*, defaults to `False`):
+            Scale every row to norm 1 afterwards, so that k(x, x) = 1 for each.
+        parts (`tuple[tuple[int, float], ...]`, *optional*):
+            Widths and weights of several feature spaces that stand side by side; with `"dimensions"` each then has its
+            weight's share of the variance, whatever its width.
     """
 
     mode: Literal["scale", "dimensions", "whiten"]
@@ -48,7 +50,7 @@ class Standardization:
         """From a name: a mode, `-64` for whitening to 64 directions, `-unit` for unit norm, as in `"whiten-64-unit"`.
 
         Raises:
-            `ValueError`: no such name.
+            `ValueError`: No such name.
         """
         mode, *rest = text.split("-")
         unit = rest[-1:] == ["unit"]
@@ -78,9 +80,12 @@ class Moments:
     Source: Chan, Golub & LeVeque (1983), eq. 2.1.
 
     Args:
-        count (`Tensor`): () float64.
-        mean (`Tensor`): (d,) float64.
-        spread (`Tensor`): (d,) float64, centred sums of squares; (d, d) sums of products if asked for.
+        count (`Tensor`):
+            () float64.
+        mean (`Tensor`):
+            (d,) float64.
+        spread (`Tensor`):
+            (d,) float64, centred sums of squares; (d, d) sums of products if asked for.
     """
 
     count: Tensor
@@ -113,9 +118,12 @@ class Preparation:
     unit norm.
 
     Args:
-        mean (`Tensor`): (d,) float64.
-        weights (`Tensor`): () or (d,) factors, or a (d, k) matrix, float64.
-        unit (`bool`): whether rows end with norm 1 (a row equal to the mean stays zero).
+        mean (`Tensor`):
+            (d,) float64.
+        weights (`Tensor`):
+            () or (d,) factors, or a (d, k) matrix, float64.
+        unit (`bool`):
+            Whether rows end with norm 1 (a row equal to the mean stays zero).
     """
 
     mean: Tensor
@@ -160,13 +168,15 @@ def fit(moments: Iterable[Moments], how: Standardization, dimension: int) -> Pre
     """Fits the map on all rows of the pool, over all processes.
 
     Args:
-        moments (`Iterable[Moments]`): those of this process's blocks, in row order; with sums of products for
-            whitening.
-        how (`Standardization`): the kind of map.
-        dimension (`int`): d, needed where a process has no blocks.
+        moments (`Iterable[Moments]`):
+            Those of this process's blocks, in row order; with sums of products for whitening.
+        how (`Standardization`):
+            The kind of map.
+        dimension (`int`):
+            d, needed where a process has no blocks.
 
     Raises:
-        `ValueError`: all rows are equal, so there is nothing to choose between.
+        `ValueError`: All rows are equal, so there is nothing to choose between.
     """
     merged = _merge(moments, dimension, how.full)
     count, mean = merged.count, merged.mean

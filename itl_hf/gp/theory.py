@@ -38,8 +38,10 @@ def information_gain(picks: Tensor, gp: GaussianProcess) -> Tensor:
     By the chain rule it is the sum of 1/2 log(1 + variance / noise^2), variance taken just before each pick.
 
     Args:
-        picks (`Tensor`): (n, d) prepared rows in the order picked.
-        gp (`GaussianProcess`): kernel and noise.
+        picks (`Tensor`):
+            (n, d) prepared rows in the order picked.
+        gp (`GaussianProcess`):
+            Kernel and noise.
 
     Returns:
         `Tensor`: (n + 1,) float64, in nats.
@@ -52,9 +54,12 @@ class Convergence:
     """The course of a selection, ready to plot against 0..n picks.
 
     Args:
-        target_variance (`Tensor`): (n + 1, m) float64, variance of f at each target after 0..n picks.
-        information (`Tensor`): (n + 1,) float64, `information_gain` in nats; rows known before count too.
-        limits (`AttainableVariance`): the floors that `target_variance` falls towards.
+        target_variance (`Tensor`):
+            (n + 1, m) float64, variance of f at each target after 0..n picks.
+        information (`Tensor`):
+            (n + 1,) float64, `information_gain` in nats; rows known before count too.
+        limits (`AttainableVariance`):
+            The floors that `target_variance` falls towards.
     """
 
     target_variance: Tensor
@@ -88,11 +93,16 @@ def convergence(
     """Follows the targets' variance pick by pick, down to its floor.
 
     Args:
-        pool (`Pool`): the pool.
-        picks (`Sequence[int]`): row numbers in the order picked.
-        gp (`GaussianProcess`): kernel, targets and noise.
-        known (`Tensor`, *optional*): (h, d) prepared rows that were trained on before.
-        limits (`AttainableVariance`, *optional*): from `attainable_variance`; measured here when left out.
+        pool (`Pool`):
+            The pool.
+        picks (`Sequence[int]`):
+            Row numbers in the order picked.
+        gp (`GaussianProcess`):
+            Kernel, targets and noise.
+        known (`Tensor`, *optional*):
+            (h, d) prepared rows that were trained on before.
+        limits (`AttainableVariance`, *optional*):
+            From `attainable_variance`; measured here when left out.
     """
     if limits is None:
         limits = attainable_variance(pool, gp, include=picks, known=known)
@@ -108,17 +118,22 @@ def posterior_mean(picks: Tensor, values: Tensor, rows: Tensor, kernel: Kernel, 
     """Mean of f at `rows` once `values` were observed at the picks: mu_n(x) = k(x, D) (K + noise^2 I)^-1 y.
 
     Args:
-        picks (`Tensor`): (n, d) prepared rows.
-        values (`Tensor`): (n,) numbers observed there, or (n, c) for c functions at once.
-        rows (`Tensor`): (B, d) prepared rows to predict at.
-        kernel (`Kernel`): covariance function.
-        noise_std (`float`): noise of the values. Positive.
+        picks (`Tensor`):
+            (n, d) prepared rows.
+        values (`Tensor`):
+            (n,) numbers observed there, or (n, c) for c functions at once.
+        rows (`Tensor`):
+            (B, d) prepared rows to predict at.
+        kernel (`Kernel`):
+            Covariance function.
+        noise_std (`float`):
+            Noise of the values. Positive.
 
     Returns:
         `Tensor`: (B,) or (B, c) float64.
 
     Raises:
-        `ValueError`: not one value for each pick, or a noise that is not positive.
+        `ValueError`: Not one value for each pick, or a noise that is not positive.
 
     Example:
         >>> from itl_hf.gp.kernels import Linear
@@ -146,14 +161,18 @@ def confidence_factor(information: Tensor, norm_bound: float, delta: float = 0.0
     the factor has no unit, and with their form the bound would fail for noises below 1.
 
     Args:
-        information (`Tensor`): gamma_n, from `information_gain`; any shape.
-        norm_bound (`float`): B, 0 or positive.
-        delta (`float`, *optional*, defaults to 0.05): probability that the bound fails somewhere, in (0, 1).
-        noise_ratio (`float`, *optional*, defaults to 1.0): r, standard deviation of the values' real noise (Gaussian
-            or lighter-tailed) over the `noise_std` of the selection, which is a dial and may differ from it.
+        information (`Tensor`):
+            gamma_n, from `information_gain`; any shape.
+        norm_bound (`float`):
+            B, 0 or positive.
+        delta (`float`, *optional*, defaults to 0.05):
+            Probability that the bound fails somewhere, in (0, 1).
+        noise_ratio (`float`, *optional*, defaults to 1.0):
+            r, standard deviation of the values' real noise (Gaussian or lighter-tailed) over the `noise_std` of the
+            selection, which is a dial and may differ from it.
 
     Raises:
-        `ValueError`: a number out of its range.
+        `ValueError`: A number out of its range.
     """
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, got {delta}")

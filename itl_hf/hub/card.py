@@ -37,12 +37,18 @@ class Published:
     """What is published, beside the selection itself.
 
     Args:
-        repo_id (`str`): name on the Hub.
-        revision (`str`, *optional*): branch, where it is not the main one.
-        source (`Mapping`): `dataset`, `config`, `split`, `revision` of the pool, as far as they are known.
-        license (`str` or list of them, *optional*): of the pool, an identifier of the Hub.
-        features (`bool`): whether the picks' features are there.
-        targets (`bool`): whether the target prompts are there.
+        repo_id (`str`):
+            Name on the Hub.
+        revision (`str`, *optional*):
+            Branch, where it is not the main one.
+        source (`Mapping`):
+            `dataset`, `config`, `split`, `revision` of the pool, as far as they are known.
+        license (`str` or list of them, *optional*):
+            Of the pool, an identifier of the Hub.
+        features (`bool`):
+            Whether the picks' features are there.
+        targets (`bool`):
+            Whether the target prompts are there.
     """
 
     repo_id: str

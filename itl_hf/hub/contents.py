@@ -36,10 +36,14 @@ def write_contents(
     """Writes the repository into a folder that is not there yet.
 
     Args:
-        selection (`Selection`): what to publish.
-        directory (`Path`): the folder.
-        published (`Published`): what else is known and asked for.
-        features (`np.ndarray`, *optional*): (n, d), see `picked_features`.
+        selection (`Selection`):
+            What to publish.
+        directory (`Path`):
+            The folder.
+        published (`Published`):
+            What else is known and asked for.
+        features (`np.ndarray`, *optional*):
+            (n, d), see `picked_features`.
     """
     public = public_selection(selection, published.targets)
     public.save(directory)
@@ -61,7 +65,7 @@ def public_selection(selection: Selection, with_targets: bool) -> Selection:
     """The selection as others may see it, with the column of the variance that is left.
 
     Raises:
-        `ValueError`: the dataset has that column already, or targets are asked for that were withheld before.
+        `ValueError`: The dataset has that column already, or targets are asked for that were withheld before.
     """
     if VARIANCE_COLUMN in selection.dataset.column_names:
         raise ValueError(f"the dataset already has the column {VARIANCE_COLUMN}, which publishing adds; rename it")
@@ -104,11 +108,13 @@ def picked_features(selection: Selection, store: str | os.PathLike[str] | None =
     """Feature rows of the picks, (n, d), from memory or from the store that the selector kept them in.
 
     Args:
-        selection (`Selection`): its picks.
-        store (`str` or `PathLike`, *optional*): what `Selector(store=...)` was given.
+        selection (`Selection`):
+            Its picks.
+        store (`str` or `PathLike`, *optional*):
+            What `Selector(store=...)` was given.
 
     Raises:
-        `ValueError`: neither has them.
+        `ValueError`: Neither has them.
     """
     if selection.features is not None:
         return np.asarray(selection.features)
@@ -128,7 +134,7 @@ def features_dataset(selection: Selection, features: np.ndarray) -> Dataset:
     """A table of rank, pool row and feature row.
 
     Raises:
-        `ValueError`: not one feature row for each pick.
+        `ValueError`: Not one feature row for each pick.
     """
     if features.ndim != 2 or len(features) != len(selection):
         raise ValueError(f"features must be ({len(selection)}, d), a row for each pick, got shape {features.shape}")

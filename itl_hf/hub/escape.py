@@ -22,8 +22,10 @@ def escape(text: object, length: int = 300) -> Safe:
     """One line of at most `length` characters in which nothing means anything to Markdown or HTML.
 
     Args:
-        text (`object`): what to show, by its `str`.
-        length (`int`, *optional*, defaults to 300): characters of the text to keep.
+        text (`object`):
+            What to show, by its `str`.
+        length (`int`, *optional*, defaults to 300):
+            Characters of the text to keep.
 
     Example:
         >>> escape("[a](b) <i>")

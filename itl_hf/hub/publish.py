@@ -84,15 +84,21 @@ def preview(
     """Writes what `publish` would publish into a folder, and asks the Hub nothing.
 
     Args:
-        selection (`Selection`): what to publish.
-        directory (`str` or `PathLike`): a folder that is empty or not there yet.
-        repo_id (`str`): name that the card shall give.
-        store (`str` or `PathLike`, *optional*): where features are looked for.
-        base_dataset (`str`, *optional*): see `Selection.push_to_hub`.
-        **options: further fields of `Published`.
+        selection (`Selection`):
+            What to publish.
+        directory (`str` or `PathLike`):
+            A folder that is empty or not there yet.
+        repo_id (`str`):
+            Name that the card shall give.
+        store (`str` or `PathLike`, *optional*):
+            Where features are looked for.
+        base_dataset (`str`, *optional*):
+            See `Selection.push_to_hub`.
+        **options:
+            Further fields of `Published`.
 
     Raises:
-        `FileExistsError`: the folder holds something.
+        `FileExistsError`: The folder holds something.
     """
     folder = Path(directory)
     if folder.exists() and any(folder.iterdir()):

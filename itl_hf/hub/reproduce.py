@@ -23,9 +23,12 @@ def program(selection: Selection, source: Mapping[str, Any], where: str) -> str:
     """Python that selects again and compares.
 
     Args:
-        selection (`Selection`): what was selected; its record is read.
-        source (`Mapping`): `dataset`, `config`, `split`, `revision` of the pool, as far as they are known.
-        where (`str`): arguments that load what is published.
+        selection (`Selection`):
+            What was selected; its record is read.
+        source (`Mapping`):
+            `dataset`, `config`, `split`, `revision` of the pool, as far as they are known.
+        where (`str`):
+            Arguments that load what is published.
     """
     record = selection.record
     embedder_name, embedder = embedder_call(record)

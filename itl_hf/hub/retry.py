@@ -24,12 +24,14 @@ def ask(call: Callable[[], Result], what: str) -> Result:
     """Calls the Hub, patiently where it says "too many requests".
 
     Args:
-        call (`Callable`): what to do; it may be done several times, but never after it succeeded.
-        what (`str`): the same in words, for errors.
+        call (`Callable`):
+            What to do; it may be done several times, but never after it succeeded.
+        what (`str`):
+            The same in words, for errors.
 
     Raises:
-        `HfHubHTTPError`: the Hub refused.
-        `ConnectionError`: the connection broke.
+        `HfHubHTTPError`: The Hub refused.
+        `ConnectionError`: The connection broke.
     """
     waits = iter(WAITS)
     while True:

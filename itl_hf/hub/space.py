@@ -46,18 +46,22 @@ def write_space(
     """Writes the folder, whole or not at all.
 
     Args:
-        selection (`Selection`): what the Space shows. The text of its picks becomes as public as the Space.
-        directory (`str` or `PathLike`): a folder that is empty or not there yet.
-        include_targets (`bool`, *optional*, defaults to `False`): put the target prompts in.
-        title (`str`, *optional*): name of the Space; made from the numbers if left out.
+        selection (`Selection`):
+            What the Space shows. The text of its picks becomes as public as the Space.
+        directory (`str` or `PathLike`):
+            A folder that is empty or not there yet.
+        include_targets (`bool`, *optional*, defaults to `False`):
+            Put the target prompts in.
+        title (`str`, *optional*):
+            Name of the Space; made from the numbers if left out.
 
     Returns:
         `Path`: the folder, for `hf upload --repo-type space user/name folder`.
 
     Raises:
-        FileExistsError: the folder holds something.
-        ValueError: targets are asked for that were withheld before.
-        importlib.metadata.PackageNotFoundError: neither Gradio nor this package is installed.
+        `FileExistsError`: The folder holds something.
+        `ValueError`: Targets are asked for that were withheld before.
+        `importlib.metadata.PackageNotFoundError`: Neither Gradio nor this package is installed.
 
     Example:
         >>> from itl_hf import Selection

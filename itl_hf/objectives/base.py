@@ -32,10 +32,14 @@ class Picks:
     """A run of consecutive picks, for `columns` and `advance`; stays valid when the objective forgets them.
 
     Args:
-        first (`int`): how many picks came before.
-        frames (`list[CholeskyBlock]`): one for each posterior.
-        extra (`list[Tensor]`): what the objective needs besides, float64.
-        anchored (`Anchored`, *optional*): for rows that carry covariances with anchors.
+        first (`int`):
+            How many picks came before.
+        frames (`list[CholeskyBlock]`):
+            One for each posterior.
+        extra (`list[Tensor]`):
+            What the objective needs besides, float64.
+        anchored (`Anchored`, *optional*):
+            For rows that carry covariances with anchors.
     """
 
     first: int
@@ -147,10 +151,14 @@ class Objective:
         For objectives that are `additive`: few operations tell which rows need to be looked at step by step.
 
         Args:
-            numbers (`Tensor`): (k, B), before the first pick.
-            columns (`Tensor`): (q, b, B).
-            picks (`Picks`): of the columns.
-            sums (`Tensor`): (c, b), row i is 1 for all picks up to the end of stretch i, else 0.
+            numbers (`Tensor`):
+                (k, B), before the first pick.
+            columns (`Tensor`):
+                (q, b, B).
+            picks (`Picks`):
+                Of the columns.
+            sums (`Tensor`):
+                (c, b), row i is 1 for all picks up to the end of stretch i, else 0.
 
         Returns:
             (k, c, B) each.

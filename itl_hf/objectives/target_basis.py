@@ -27,9 +27,11 @@ class Anchored:
     """What some consecutive picks mean to rows that carry covariances with r anchors.
 
     Args:
-        falls (`Tensor`): (b, r), the anchors' first columns: a pick lowers a row's covariances by these times its own.
-        weights (`Tensor`, *optional*): (b, b + r), the second column from the first ones and the covariances; `None`
-            where the direction must be multiplied with.
+        falls (`Tensor`):
+            (b, r), the anchors' first columns: a pick lowers a row's covariances by these times its own.
+        weights (`Tensor`, *optional*):
+            (b, b + r), the second column from the first ones and the covariances; `None` where the direction must be
+            multiplied with.
     """
 
     falls: Tensor

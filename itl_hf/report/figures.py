@@ -31,10 +31,12 @@ def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = F
     """The map: the pool as faint points, targets as crosses, picks coloured by rank.
 
     Args:
-        layout (`Layout`): coordinates, see `itl_hf.selection.result.selection.Layout`.
-        pool_size (`int`, *optional*): rows of the pool, for the legend where the map shows a sample of them.
-        narrow (`bool`, *optional*, defaults to `False`): for a phone or a column of a paper: letters are larger in
-            proportion.
+        layout (`Layout`):
+            Coordinates, see `itl_hf.selection.result.selection.Layout`.
+        pool_size (`int`, *optional*):
+            Rows of the pool, for the legend where the map shows a sample of them.
+        narrow (`bool`, *optional*, defaults to `False`):
+            For a phone or a column of a paper: letters are larger in proportion.
 
     Returns:
         `matplotlib.figure.Figure`
@@ -103,9 +105,12 @@ def variance_figure(
     """How unsure the model stays about the targets while rows are picked, as a share of what it was before.
 
     Args:
-        target_variance (`np.ndarray`): (n + 1, m), posterior variance of each target after 0..n picks.
-        irreducible (`np.ndarray`, *optional*): (m,), the part of it that no pick can remove: drawn as a floor.
-        narrow (`bool`, *optional*, defaults to `False`): see `map_figure`.
+        target_variance (`np.ndarray`):
+            (n + 1, m), posterior variance of each target after 0..n picks.
+        irreducible (`np.ndarray`, *optional*):
+            (m,), the part of it that no pick can remove: drawn as a floor.
+        narrow (`bool`, *optional*, defaults to `False`):
+            See `map_figure`.
 
     Returns:
         `matplotlib.figure.Figure`: one thin line a target (10th to 90th percentile instead where there are more than
@@ -139,8 +144,10 @@ def gain_figure(gains: np.ndarray, *, narrow: bool = False) -> Figure:
     """What each pick added.
 
     Args:
-        gains (`np.ndarray`): (n,), nats of information about the targets, in the order picked.
-        narrow (`bool`, *optional*, defaults to `False`): see `map_figure`.
+        gains (`np.ndarray`):
+            (n,), nats of information about the targets, in the order picked.
+        narrow (`bool`, *optional*, defaults to `False`):
+            See `map_figure`.
 
     Returns:
         `matplotlib.figure.Figure`

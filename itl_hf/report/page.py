@@ -32,11 +32,16 @@ class Table:
     """A table for the page.
 
     Args:
-        title (`str`): heading above it.
-        columns (`Sequence[str]`): column heads; the first column names the rows.
-        rows (`Sequence[Sequence[str]]`): cells as they shall be read.
-        note (`str`, *optional*): a sentence below it.
-        highlight (`int`, *optional*): number of a row to set off.
+        title (`str`):
+            Heading above it.
+        columns (`Sequence[str]`):
+            Column heads; the first column names the rows.
+        rows (`Sequence[Sequence[str]]`):
+            Cells as they shall be read.
+        note (`str`, *optional*):
+            A sentence below it.
+        highlight (`int`, *optional*):
+            Number of a row to set off.
 
     Example:
         >>> table = Table("Loss", ["trained on", "loss"], [["ITL", "1.44"], ["random", "1.92"]], highlight=0)
@@ -60,17 +65,22 @@ def write_report(
     """Writes the report of a selection as one self-contained HTML file.
 
     Args:
-        selection (`Selection`): what to report.
-        path (`str` or `PathLike`): the file; it is replaced whole or not at all. Missing folders are made.
-        title (`str`, *optional*): heading; made from the numbers if left out.
-        tables (`Sequence[Table]`, *optional*): more tables, shown after the summary.
-        max_picks (`int`, *optional*, defaults to 200): so many picks, from the first, are listed with their text.
+        selection (`Selection`):
+            What to report.
+        path (`str` or `PathLike`):
+            The file; it is replaced whole or not at all. Missing folders are made.
+        title (`str`, *optional*):
+            Heading; made from the numbers if left out.
+        tables (`Sequence[Table]`, *optional*):
+            More tables, shown after the summary.
+        max_picks (`int`, *optional*, defaults to 200):
+            So many picks, from the first, are listed with their text.
 
     Returns:
         `Path`: the file.
 
     Raises:
-        ValueError: `max_picks` is negative.
+        `ValueError`: `max_picks` is negative.
 
     Example:
         >>> from itl_hf import Selection

@@ -51,9 +51,12 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     """A figure as an SVG element that scales with the page and takes its text and background colours from it.
 
     Args:
-        figure (`Figure`): made with the colours of `itl_hf.report.figures`.
-        name (`str`): unique in the page; ids inside the SVG start with it.
-        description (`str`): what the picture shows, for those who cannot see it.
+        figure (`Figure`):
+            Made with the colours of `itl_hf.report.figures`.
+        name (`str`):
+            Unique in the page; ids inside the SVG start with it.
+        description (`str`):
+            What the picture shows, for those who cannot see it.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "savefig.dpi": 200}):
@@ -76,8 +79,10 @@ def sparkline(left: np.ndarray, floor: float) -> Markup:
     """One target's variance against picks as a curve the size of a word, with its irreducible floor dashed.
 
     Args:
-        left (`np.ndarray`): (n + 1,) shares of the variance before any pick.
-        floor (`float`): the share that no pick can remove.
+        left (`np.ndarray`):
+            (n + 1,) shares of the variance before any pick.
+        floor (`float`):
+            The share that no pick can remove.
     """
     places = np.unique(np.linspace(0, len(left) - 1, min(SPARK_POINTS, len(left))).round().astype(int))
     across = 100 * places / max(1, len(left) - 1)

@@ -19,8 +19,10 @@ class Availability:
     """Which rows are open at one step.
 
     Args:
-        left (`float`): what a row may cost at most.
-        groups (`Tensor`, *optional*): (G,) bool, groups that may still be picked from; `None` for all.
+        left (`float`):
+            What a row may cost at most.
+        groups (`Tensor`, *optional*):
+            (G,) bool, groups that may still be picked from; `None` for all.
     """
 
     left: float
@@ -32,12 +34,18 @@ class AvailabilityTracker:
     """Budget and group shares of one selection, and what is used up so far.
 
     Args:
-        num_examples (`int`): picks to make at most.
-        costs (`Tensor`, *optional*): (N,) float64, cost of each row.
-        budget (`float`, *optional*): total cost of the picks at most.
-        groups (`Tensor`, *optional*): (N,) int64 group number of each row.
-        least (`Tensor`, *optional*): (G,) int64, picks of each group at least.
-        most (`Tensor`, *optional*): (G,) int64, picks of each group at most.
+        num_examples (`int`):
+            Picks to make at most.
+        costs (`Tensor`, *optional*):
+            (N,) float64, cost of each row.
+        budget (`float`, *optional*):
+            Total cost of the picks at most.
+        groups (`Tensor`, *optional*):
+            (N,) int64 group number of each row.
+        least (`Tensor`, *optional*):
+            (G,) int64, picks of each group at least.
+        most (`Tensor`, *optional*):
+            (G,) int64, picks of each group at most.
     """
 
     num_examples: int

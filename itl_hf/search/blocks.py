@@ -35,14 +35,22 @@ class Walk:
     """What every block is asked in one pass: which of its rows might beat a pick of the run.
 
     Args:
-        objective (`Objective`): scores and their bounds.
-        limits (`AvailabilityTracker`): what was open at each step.
-        others (`Tensor`): (N,) bool, rows that may be picked and are no candidates: those are decided elsewhere.
-        picked (`Tensor`): (b,) int64 row numbers of the run's picks.
-        run (`Run`): the speculated picks.
-        base (`int`): picks before the run.
-        error (`Tensor`): (k,), how far each number may be off, relative to its scale.
-        rounding (`float`): how far two exact scores may differ by rounding alone.
+        objective (`Objective`):
+            Scores and their bounds.
+        limits (`AvailabilityTracker`):
+            What was open at each step.
+        others (`Tensor`):
+            (N,) bool, rows that may be picked and are no candidates: those are decided elsewhere.
+        picked (`Tensor`):
+            (b,) int64 row numbers of the run's picks.
+        run (`Run`):
+            The speculated picks.
+        base (`int`):
+            Picks before the run.
+        error (`Tensor`):
+            (k,), how far each number may be off, relative to its scale.
+        rounding (`float`):
+            How far two exact scores may differ by rounding alone.
     """
 
     objective: Objective
@@ -60,13 +68,20 @@ class Block:
     """Rows of the pool with their numbers after the picks they were told of.
 
     Args:
-        start (`int`): number of the first row.
-        state (`Tensor`): (k, B), the objective's numbers.
-        scale (`Tensor`): (s, B), what errors in the numbers are relative to.
-        memory (`ProjectionCache`): what rows remember under a kernel.
-        carried (`Tensor`, *optional*): (r, B), covariances with the objective's anchors.
-        told (`int`): picks that the numbers know of.
-        columns (`Tensor`, *optional*): (q, b, B), those of the last pass, while there is room for them.
+        start (`int`):
+            Number of the first row.
+        state (`Tensor`):
+            (k, B), the objective's numbers.
+        scale (`Tensor`):
+            (s, B), what errors in the numbers are relative to.
+        memory (`ProjectionCache`):
+            What rows remember under a kernel.
+        carried (`Tensor`, *optional*):
+            (r, B), covariances with the objective's anchors.
+        told (`int`):
+            Picks that the numbers know of.
+        columns (`Tensor`, *optional*):
+            (q, b, B), those of the last pass, while there is room for them.
     """
 
     start: int
@@ -119,10 +134,14 @@ class Block:
         """Goes through the picks; finds rows outside the candidates that reach the score of one.
 
         Args:
-            walk (`Walk`): what is asked.
-            rows (`Tensor`): (B, d), the block's rows.
-            picks (`Picks`): may begin before the run, with those the block has yet to hear of.
-            keep (`bool`): whether to keep the columns.
+            walk (`Walk`):
+                What is asked.
+            rows (`Tensor`):
+                (B, d), the block's rows.
+            picks (`Picks`):
+                May begin before the run, with those the block has yet to hear of.
+            keep (`bool`):
+                Whether to keep the columns.
 
         Returns:
             (V, 2) int64, row number and first step reached; and after how many steps the run ends: all of them, or
@@ -174,12 +193,18 @@ class _Ask:
     """The questions of a walk, put to some rows of one block.
 
     Args:
-        walk (`Walk`): what is asked.
-        numbers (`Tensor`): (V,) their row numbers.
-        slack (`Tensor`): (k, V), how far their numbers may be off.
-        state (`Tensor`): (k, V), their numbers before the run.
-        columns (`Tensor`): (q, b, V), what its picks say to them.
-        picks (`Picks`): the run's.
+        walk (`Walk`):
+            What is asked.
+        numbers (`Tensor`):
+            (V,) their row numbers.
+        slack (`Tensor`):
+            (k, V), how far their numbers may be off.
+        state (`Tensor`):
+            (k, V), their numbers before the run.
+        columns (`Tensor`):
+            (q, b, V), what its picks say to them.
+        picks (`Picks`):
+            The run's.
     """
 
     walk: Walk

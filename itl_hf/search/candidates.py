@@ -15,10 +15,12 @@ class ProjectionCache:
     """Projections of a set of rows, with room for further picks.
 
     Args:
-        start (`list[Tensor]`): as `Objective.begin` returns it: one (r, B) tensor for each posterior, then what never
-            grows.
-        posteriors (`int`): how many of them grow.
-        room (`int`): picks there will be room for.
+        start (`list[Tensor]`):
+            As `Objective.begin` returns it: one (r, B) tensor for each posterior, then what never grows.
+        posteriors (`int`):
+            How many of them grow.
+        room (`int`):
+            Picks there will be room for.
     """
 
     def __init__(self, start: Memory, posteriors: int, room: int) -> None:
@@ -57,10 +59,14 @@ class Candidates:
     """Rows with their exact numbers, in ascending order of row number.
 
     Args:
-        numbers (`Tensor`): (M,) int64 row numbers.
-        rows (`Tensor`): (M, d) float64.
-        state (`Tensor`): (k, M) float64, the objective's numbers after the picks committed so far.
-        memory (`ProjectionCache`): projections on those picks.
+        numbers (`Tensor`):
+            (M,) int64 row numbers.
+        rows (`Tensor`):
+            (M, d) float64.
+        state (`Tensor`):
+            (k, M) float64, the objective's numbers after the picks committed so far.
+        memory (`ProjectionCache`):
+            Projections on those picks.
     """
 
     numbers: Tensor
@@ -101,10 +107,14 @@ class Run:
     """A speculated run of picks among candidates.
 
     Args:
-        places (`list[int]`): places of the picks among the candidates.
-        scores (`list[float]`): score of each at its step, exact.
-        states (`list[Tensor]`): the candidates' numbers before each step and after the last, (k, M).
-        openings (`list[Availability]`): what could be picked at each step.
+        places (`list[int]`):
+            Places of the picks among the candidates.
+        scores (`list[float]`):
+            Score of each at its step, exact.
+        states (`list[Tensor]`):
+            The candidates' numbers before each step and after the last, (k, M).
+        openings (`list[Availability]`):
+            What could be picked at each step.
     """
 
     places: list[int] = field(default_factory=list)

@@ -17,8 +17,10 @@ def gains_of(objective: Objective, rows: Tensor) -> Tensor:
     """The gain of each pick at the moment it was made, (n, d) float64 -> (n,).
 
     Args:
-        objective (`Objective`): conditioned on these picks, which are its last ones.
-        rows (`Tensor`): (n, d), the picks in order.
+        objective (`Objective`):
+            Conditioned on these picks, which are its last ones.
+        rows (`Tensor`):
+            (n, d), the picks in order.
     """
     known = objective.count - len(rows)
     gains = [rows.new_zeros(0)]

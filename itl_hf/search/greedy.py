@@ -23,9 +23,12 @@ class GreedyPicks:
     """Rows in the order picked, with the gain of each at the moment it was picked.
 
     Args:
-        indices (`list[int]`): row numbers.
-        gains (`list[float]`): the objective's gains, in its units (nats for ITL).
-        passes (`int`): how often the pool was read.
+        indices (`list[int]`):
+            Row numbers.
+        gains (`list[float]`):
+            The objective's gains, in its units (nats for ITL).
+        passes (`int`):
+            How often the pool was read.
     """
 
     indices: list[int]
@@ -37,10 +40,14 @@ def plain_greedy(pool: Pool, objective: Objective, num_examples: int, *, replace
     """Picks `num_examples` rows, each the best given those before it; `objective` is left conditioned on them.
 
     Args:
-        pool (`Pool`): the rows to pick from.
-        objective (`Objective`): the objective.
-        num_examples (`int`): how many rows to pick.
-        replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
+        pool (`Pool`):
+            The rows to pick from.
+        objective (`Objective`):
+            The objective.
+        num_examples (`int`):
+            How many rows to pick.
+        replace (`bool`, *optional*, defaults to `False`):
+            Whether a row may be picked again.
     """
     rows = torch.cat([block for _, block in pool.blocks()])  # (N, d)
     numbers, memory = objective.begin(rows)

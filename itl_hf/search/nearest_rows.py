@@ -26,7 +26,8 @@ class PoolRows:
     """Prepared pool rows by number, in float32 for bounds and in float64 for decisions.
 
     Args:
-        pool (`Pool`): the rows, of a tensor or memory map, which every process reads for itself.
+        pool (`Pool`):
+            The rows, of a tensor or memory map, which every process reads for itself.
     """
 
     def __init__(self, pool: Pool) -> None:

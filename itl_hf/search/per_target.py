@@ -46,9 +46,12 @@ class PerTargetPicks:
     """Picks of several targets.
 
     Args:
-        indices (`Tensor`): (m, n) row numbers in the order picked.
-        gains (`Tensor`): (m, n) float64, by how much each pick lowers its target's variance.
-        redone (`int`): targets that were done in float64 altogether.
+        indices (`Tensor`):
+            (m, n) row numbers in the order picked.
+        gains (`Tensor`):
+            (m, n) float64, by how much each pick lowers its target's variance.
+        redone (`int`):
+            Targets that were done in float64 altogether.
     """
 
     indices: Tensor
@@ -66,11 +69,16 @@ def greedy_per_target(
     """Exact greedy picks for each target among its candidates.
 
     Args:
-        rows (`PoolRows`): the pool.
-        candidates (`Tensor`): (m, K) row numbers, ascending for each target.
-        targets (`Tensor`): (m, d) prepared target rows, float64.
-        request (`PerTargetRequest`): the rest.
-        on_targets (`Callable`, *optional*): called with the number of further targets that are done.
+        rows (`PoolRows`):
+            The pool.
+        candidates (`Tensor`):
+            (m, K) row numbers, ascending for each target.
+        targets (`Tensor`):
+            (m, d) prepared target rows, float64.
+        request (`PerTargetRequest`):
+            The rest.
+        on_targets (`Callable`, *optional*):
+            Called with the number of further targets that are done.
     """
     breadth, picks = candidates.shape[1], request.num_examples
     size = max(1, GROUP_BYTES // (4 * breadth * (targets.shape[1] + picks) + 8 * FEW * picks**2))
@@ -91,10 +99,14 @@ class _Group:
     """Several targets with K candidates each, taken through their picks together.
 
     Args:
-        rows (`PoolRows`): the pool.
-        numbers (`Tensor`): (B, K) row numbers of the candidates, ascending.
-        targets (`Tensor`): (B, d) float64.
-        request (`PerTargetRequest`): the rest.
+        rows (`PoolRows`):
+            The pool.
+        numbers (`Tensor`):
+            (B, K) row numbers of the candidates, ascending.
+        targets (`Tensor`):
+            (B, d) float64.
+        request (`PerTargetRequest`):
+            The rest.
     """
 
     def __init__(self, rows: PoolRows, numbers: Tensor, targets: Tensor, request: PerTargetRequest) -> None:

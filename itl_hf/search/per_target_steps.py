@@ -26,10 +26,14 @@ class PerTargetRequest:
     """What is asked of each target's selection.
 
     Args:
-        kernel (`Kernel`): covariance function on prepared features.
-        noise_variance (`float`): of the picks' answers. Positive.
-        num_examples (`int`): picks for each target.
-        replace (`bool`): whether a row may be picked again.
+        kernel (`Kernel`):
+            Covariance function on prepared features.
+        noise_variance (`float`):
+            Of the picks' answers. Positive.
+        num_examples (`int`):
+            Picks for each target.
+        replace (`bool`):
+            Whether a row may be picked again.
     """
 
     kernel: Kernel
@@ -43,12 +47,18 @@ class Trace:
     """What the search in float32 notes of B targets at each of n steps.
 
     Args:
-        places (`Tensor`): (B, n) the picks, as places among the candidates.
-        few (`Tensor`): (B, n, FEW) the candidates with the largest bounds.
-        free (`Tensor`): (B, n, FEW) whether these could be picked.
-        rest (`Tensor`): (B, n) the largest bound of all others.
-        answer (`Tensor`): (B, n, FEW) variance of the answers of the few, float32.
-        cross (`Tensor`): (B, n, FEW) covariance of the few with the target, float32.
+        places (`Tensor`):
+            (B, n) the picks, as places among the candidates.
+        few (`Tensor`):
+            (B, n, FEW) the candidates with the largest bounds.
+        free (`Tensor`):
+            (B, n, FEW) whether these could be picked.
+        rest (`Tensor`):
+            (B, n) the largest bound of all others.
+        answer (`Tensor`):
+            (B, n, FEW) variance of the answers of the few, float32.
+        cross (`Tensor`):
+            (B, n, FEW) covariance of the few with the target, float32.
     """
 
     places: Tensor
@@ -63,10 +73,14 @@ def search(rows: Tensor, targets: Tensor, request: PerTargetRequest, error: floa
     """Greedy steps by float32 bounds.
 
     Args:
-        rows (`Tensor`): (B, K, d) float32 candidates.
-        targets (`Tensor`): (B, d) float64.
-        request (`PerTargetRequest`): the rest.
-        error (`float`): how far float32 may be off, relative to prior variances.
+        rows (`Tensor`):
+            (B, K, d) float32 candidates.
+        targets (`Tensor`):
+            (B, d) float64.
+        request (`PerTargetRequest`):
+            The rest.
+        error (`float`):
+            How far float32 may be off, relative to prior variances.
     """
     count, breadth = rows.shape[:2]
     each, noise_variance = torch.arange(count, device=rows.device), request.noise_variance
@@ -107,11 +121,16 @@ class _Exact:
     """Float64 numbers of the few of each step, given the picks before it.
 
     Args:
-        prior (`Tensor`): (B, n, FEW) variance before any pick.
-        target_prior (`Tensor`): (B,).
-        variance (`Tensor`): (B, n, FEW).
-        cross (`Tensor`): (B, n, FEW) covariance with the target.
-        failed (`Tensor`): (B,) whether rounding was larger than the noise.
+        prior (`Tensor`):
+            (B, n, FEW) variance before any pick.
+        target_prior (`Tensor`):
+            (B,).
+        variance (`Tensor`):
+            (B, n, FEW).
+        cross (`Tensor`):
+            (B, n, FEW) covariance with the target.
+        failed (`Tensor`):
+            (B,) whether rounding was larger than the noise.
     """
 
     prior: Tensor

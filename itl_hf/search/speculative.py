@@ -41,14 +41,20 @@ class Search:
     """One selection in progress. `run` returns the picks; `objective` is left conditioned on them.
 
     Args:
-        pool (`Pool`): the rows to pick from.
-        objective (`Objective`): the objective, possibly conditioned already on rows known before.
-        limits (`AvailabilityTracker`): how many picks to make, and what they may not exceed.
-        replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
-        exclude (`Sequence[int]`, *optional*): rows that may not be picked.
-        on_picks (`Callable`, *optional*): called with the number of further picks that stand.
-        stop (`Callable`, *optional*): called with the objective and the gains so far; how many picks to keep if that is
-            enough, else `None`.
+        pool (`Pool`):
+            The rows to pick from.
+        objective (`Objective`):
+            The objective, possibly conditioned already on rows known before.
+        limits (`AvailabilityTracker`):
+            How many picks to make, and what they may not exceed.
+        replace (`bool`, *optional*, defaults to `False`):
+            Whether a row may be picked again.
+        exclude (`Sequence[int]`, *optional*):
+            Rows that may not be picked.
+        on_picks (`Callable`, *optional*):
+            Called with the number of further picks that stand.
+        stop (`Callable`, *optional*):
+            Called with the objective and the gains so far; how many picks to keep if that is enough, else `None`.
     """
 
     def __init__(

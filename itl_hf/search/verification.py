@@ -38,9 +38,12 @@ class Suspects:
     """Rows that might beat a speculated pick.
 
     Args:
-        numbers (`Tensor`): (V,) int64 row numbers, ascending.
-        first (`int`): the first step that one of them reached; the number of steps if there is none.
-        horizon (`int`): steps up to which these are all suspects.
+        numbers (`Tensor`):
+            (V,) int64 row numbers, ascending.
+        first (`int`):
+            The first step that one of them reached; the number of steps if there is none.
+        horizon (`int`):
+            Steps up to which these are all suspects.
     """
 
     numbers: Tensor
@@ -52,11 +55,16 @@ class PoolVerifier:
     """The pool's side of a search.
 
     Args:
-        pool (`Pool`): the rows.
-        objective (`Objective`): shared with the search, which observes and forgets picks.
-        limits (`AvailabilityTracker`): shared likewise.
-        room (`int`): picks that rows with memory need room for.
-        most_picks (`int`): the longest run that will be verified.
+        pool (`Pool`):
+            The rows.
+        objective (`Objective`):
+            Shared with the search, which observes and forgets picks.
+        limits (`AvailabilityTracker`):
+            Shared likewise.
+        room (`int`):
+            Picks that rows with memory need room for.
+        most_picks (`int`):
+            The longest run that will be verified.
     """
 
     def __init__(

@@ -63,11 +63,12 @@ class ITL:
     picked before.
 
     Args:
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): standard deviation of the noise on a row's
-            answer, relative to sqrt(mean k(x, x)) = 1. Small values seek variety, large ones relevance; for the rule
-            see `itl_hf.gp.noise`.
-        target_noise_std (`float`, *optional*): noise on the targets' values; defaults to `noise_std`, which gives
-            I(y(A); y_x). 0 gives I(f(A); y_x), which loses its direction when the targets span the whole feature space.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            Standard deviation of the noise on a row's answer, relative to sqrt(mean k(x, x)) = 1. Small values seek
+            variety, large ones relevance; for the rule see `itl_hf.gp.noise`.
+        target_noise_std (`float`, *optional*):
+            Noise on the targets' values; defaults to `noise_std`, which gives I(y(A); y_x). 0 gives I(f(A); y_x), which
+            loses its direction when the targets span the whole feature space.
 
     Example:
         >>> from itl_hf import ITL
@@ -158,12 +159,13 @@ def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acqui
     """The acquisition of this name with the options given, or the object itself.
 
     Args:
-        acquisition (`str` or `Acquisition`): a name of `ACQUISITIONS`, or an object that says its own options.
-        **options: `noise_std`, `target_noise_std` and what the named class takes; `None` leaves the class's
-            default.
+        acquisition (`str` or `Acquisition`):
+            A name of `ACQUISITIONS`, or an object that says its own options.
+        **options:
+            `noise_std`, `target_noise_std` and what the named class takes; `None` leaves the class's default.
 
     Raises:
-        `ValueError`: unknown name, or options beside an object.
+        `ValueError`: Unknown name, or options beside an object.
     """
     given = {key: value for key, value in options.items() if value is not None}
     if not isinstance(acquisition, str):

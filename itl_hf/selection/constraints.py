@@ -22,12 +22,14 @@ class StopWhen:
     """Stop before `num_examples` picks when there is little left to learn.
 
     Args:
-        gain (`float`, *optional*): stop when a pick's gain falls below this; the pick is not made.
-        variance_left (`float`, *optional*): stop when the targets' total variance has fallen to this share of what it
-            was, the part that the pool cannot teach left aside: between 0 and 1.
+        gain (`float`, *optional*):
+            Stop when a pick's gain falls below this; the pick is not made.
+        variance_left (`float`, *optional*):
+            Stop when the targets' total variance has fallen to this share of what it was, the part that the pool cannot
+            teach left aside: between 0 and 1.
 
     Raises:
-        `ValueError`: neither is given, or one is out of range.
+        `ValueError`: Neither is given, or one is out of range.
 
     Example:
         >>> from itl_hf import select_rows
@@ -53,9 +55,12 @@ class StopWhen:
         """For `speculative_greedy`: how many of the picks so far to keep if that is enough.
 
         Args:
-            gp (`GaussianProcess`): the Gaussian process.
-            irreducible (`Tensor`): (m,) variance of each target that no pick can remove.
-            known (`int`): observations that came before the first pick.
+            gp (`GaussianProcess`):
+                The Gaussian process.
+            irreducible (`Tensor`):
+                (m,) variance of each target that no pick can remove.
+            known (`int`):
+                Observations that came before the first pick.
         """
         floor = float(irreducible.sum())
 
@@ -85,16 +90,22 @@ def resolve_limits(
     """The engine's limits from row costs and group labels.
 
     Args:
-        num_examples (`int`): picks to make at most.
-        num_rows (`int`): N.
-        costs (`Sequence[float]`, *optional*): (N,) cost of each row, such as its tokens.
-        budget (`float`, *optional*): what all picks may cost together; rows that no longer fit are skipped.
-        groups (`Sequence`, *optional*): (N,) label of each row, such as its source.
-        shares (`float` or `Mapping`, *optional*): the largest share of the picks that any group may have, or for some
-            labels a pair (smallest, largest), between 0 and 1.
+        num_examples (`int`):
+            Picks to make at most.
+        num_rows (`int`):
+            N.
+        costs (`Sequence[float]`, *optional*):
+            (N,) cost of each row, such as its tokens.
+        budget (`float`, *optional*):
+            What all picks may cost together; rows that no longer fit are skipped.
+        groups (`Sequence`, *optional*):
+            (N,) label of each row, such as its source.
+        shares (`float` or `Mapping`, *optional*):
+            The largest share of the picks that any group may have, or for some labels a pair (smallest, largest),
+            between 0 and 1.
 
     Raises:
-        `ValueError`: one without the other, lengths that differ, negative costs, labels that do not occur, shares that
+        `ValueError`: One without the other, lengths that differ, negative costs, labels that do not occur, shares that
             cannot be met.
     """
     if (costs is None) != (budget is None) or (groups is None) != (shares is None):

@@ -21,7 +21,7 @@ def token_costs(pool: Dataset, embedder: Embedder) -> np.ndarray:
     """Tokens of each row, prompt and completion, uncut, by the embedder's own tokenizer, (N,) int64.
 
     Raises:
-        ValueError: the embedder has no tokenizer of a language model.
+        `ValueError`: The embedder has no tokenizer of a language model.
     """
     tokenizer = getattr(embedder, "tokenizer", None)
     if tokenizer is None:

@@ -59,9 +59,12 @@ class Model:
         """The Gaussian process with its noise, and for the record how the noise was found.
 
         Args:
-            acquisition (`Acquisition`): says the noise, or leaves it to `auto_noise_std`.
-            targets (`Tensor`): (m, d) prepared target rows.
-            num_examples (`int`): picks to make.
+            acquisition (`Acquisition`):
+                Says the noise, or leaves it to `auto_noise_std`.
+            targets (`Tensor`):
+                (m, d) prepared target rows.
+            num_examples (`int`):
+                Picks to make.
         """
         if acquisition.noise_std != "auto":
             noise_std, rule = float(acquisition.noise_std), "given"
@@ -80,9 +83,12 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
     """The noise standard deviation for `noise_std="auto"`, and the rule in words.
 
     Args:
-        kernel (`Kernel`): covariance in use.
-        targets (`Tensor`): (m, d) prepared target rows.
-        num_examples (`int`): picks to make.
+        kernel (`Kernel`):
+            Covariance in use.
+        targets (`Tensor`):
+            (m, d) prepared target rows.
+        num_examples (`int`):
+            Picks to make.
 
     Example:
         >>> import torch
@@ -107,11 +113,13 @@ def resolve_model(kernel: Any, standardize: bool | str | Standardization) -> Mod
     """Kernel and preparation as asked for, or as chosen here.
 
     Args:
-        kernel (`str`, `Kernel` or `Callable`): `"auto"`, a name, an object or a function.
-        standardize (`bool`, `str` or `Standardization`): `True` for what suits the kernel.
+        kernel (`str`, `Kernel` or `Callable`):
+            `"auto"`, a name, an object or a function.
+        standardize (`bool`, `str` or `Standardization`):
+            `True` for what suits the kernel.
 
     Raises:
-        `ValueError`: unknown names.
+        `ValueError`: Unknown names.
     """
     auto = isinstance(kernel, str) and kernel == "auto"
     resolved = AUTO_KERNEL if auto else resolve_kernel(kernel)

@@ -34,10 +34,14 @@ class SelectionEstimate:
     """What `Selector.select` will take.
 
     Args:
-        pool (`Estimate`): embedding the pool.
-        targets (`Estimate`): embedding the targets.
-        picking_seconds (`float`): picking, and measuring what was picked.
-        features_bytes (`int`): memory for features and what picking keeps of them.
+        pool (`Estimate`):
+            Embedding the pool.
+        targets (`Estimate`):
+            Embedding the targets.
+        picking_seconds (`float`):
+            Picking, and measuring what was picked.
+        features_bytes (`int`):
+            Memory for features and what picking keeps of them.
     """
 
     pool: Estimate
@@ -55,13 +59,17 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
     """Estimates `selector.select(pool, targets, num_examples)`; see `itl_hf.embedding.estimate`.
 
     Args:
-        selector (`Selector`): its embedder runs on a few hundred rows.
-        pool (`Dataset`): rows to pick from.
-        targets (`Dataset`): the task's prompts.
-        num_examples (`int`): rows to pick.
+        selector (`Selector`):
+            Its embedder runs on a few hundred rows.
+        pool (`Dataset`):
+            Rows to pick from.
+        targets (`Dataset`):
+            The task's prompts.
+        num_examples (`int`):
+            Rows to pick.
 
     Raises:
-        ValueError: rows that cannot be read.
+        `ValueError`: Rows that cannot be read.
     """
     pool = as_dataset(pool, "pool")
     targets = as_targets(targets, pool)

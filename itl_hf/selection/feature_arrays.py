@@ -78,7 +78,7 @@ def as_rows(features: Features, name: str) -> Any:
     """The array as it is, or a list turned into one; anything that is no float matrix is refused by name.
 
     Raises:
-        `ValueError`: not two-dimensional, empty, or no floats.
+        `ValueError`: Not two-dimensional, empty, or no floats.
     """
     if isinstance(features, np.ndarray | Tensor):
         rows: Any = features

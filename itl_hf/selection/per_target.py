@@ -38,11 +38,15 @@ class PerTargetSelection:
     """Picked rows of a feature array, for every target its own.
 
     Args:
-        indices (`np.ndarray`): (m, n) int64 row numbers in the order picked.
-        gains (`np.ndarray`): (m, n) float64, the acquisition's gain of each pick: for VTL the fall of the target's
-            variance, for ITL nats.
-        target_variance (`np.ndarray`): (m, n + 1) float64, posterior variance of f at the target after 0..n picks.
-        record (`dict`): what was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
+        indices (`np.ndarray`):
+            (m, n) int64 row numbers in the order picked.
+        gains (`np.ndarray`):
+            (m, n) float64, the acquisition's gain of each pick: for VTL the fall of the target's variance, for ITL
+            nats.
+        target_variance (`np.ndarray`):
+            (m, n + 1) float64, posterior variance of f at the target after 0..n picks.
+        record (`dict`):
+            What was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
 
     Example:
         >>> from itl_hf import select_rows_per_target
@@ -76,26 +80,35 @@ def select_rows_per_target(
     """Picks for each of `targets` the rows of `pool` that tell most about that one.
 
     Args:
-        pool (`np.ndarray` or `torch.Tensor`): (N, d) feature rows of any float type, or a memory map.
-        targets (`np.ndarray` or `torch.Tensor`): (m, d) feature rows of the prompts.
-        num_examples (`int`): rows to pick for each target.
-        acquisition (`str` or `Acquisition`, *optional*, defaults to `"vtl"`): `"vtl"` (alias `"sift"`) or `"itl"`, or
-            an object such as `ITL(noise_std=1.0)`. With one target they make the same picks; their gains differ.
-        kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`): as in `select_rows`.
-        noise_std (`float` or `"auto"`, *optional*): see `ITL`; `"auto"` when left out, by the rule for one target.
-            SIFT's lambda is its square.
-        num_candidates (`int`, *optional*, defaults to 1000): rows to choose from for each target: those with the
-            largest |k(x, a)| / sqrt(k(x, x) + noise variance), which for rows of norm 1 is the absolute inner product.
-            `None` for all rows; a large pool then takes as long for each target as `select_rows`.
-        standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`): as in `select_rows`.
-        replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again for the same target.
-        progress (`bool`, *optional*, defaults to `False`): show a progress bar.
+        pool (`np.ndarray` or `torch.Tensor`):
+            (N, d) feature rows of any float type, or a memory map.
+        targets (`np.ndarray` or `torch.Tensor`):
+            (m, d) feature rows of the prompts.
+        num_examples (`int`):
+            Rows to pick for each target.
+        acquisition (`str` or `Acquisition`, *optional*, defaults to `"vtl"`):
+            `"vtl"` (alias `"sift"`) or `"itl"`, or an object such as `ITL(noise_std=1.0)`. With one target they make
+            the same picks; their gains differ.
+        kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`):
+            As in `select_rows`.
+        noise_std (`float` or `"auto"`, *optional*):
+            See `ITL`; `"auto"` when left out, by the rule for one target. SIFT's lambda is its square.
+        num_candidates (`int`, *optional*, defaults to 1000):
+            Rows to choose from for each target: those with the largest |k(x, a)| / sqrt(k(x, x) + noise variance),
+            which for rows of norm 1 is the absolute inner product. `None` for all rows; a large pool then takes as long
+            for each target as `select_rows`.
+        standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`):
+            As in `select_rows`.
+        replace (`bool`, *optional*, defaults to `False`):
+            Whether a row may be picked again for the same target.
+        progress (`bool`, *optional*, defaults to `False`):
+            Show a progress bar.
 
     Returns:
         `PerTargetSelection`: `.indices`, `.gains`, `.target_variance`, a row for each target.
 
     Raises:
-        `ValueError`: arrays that are empty, not two-dimensional, of different width, or hold NaN (the row is named);
+        `ValueError`: Arrays that are empty, not two-dimensional, of different width, or hold NaN (the row is named);
             more picks than candidates; an acquisition without a form for one target; an unknown name; a negative noise.
 
     Example:

@@ -39,8 +39,10 @@ class Texts:
     """The rows as text, for acquisitions that read words.
 
     Args:
-        pool (`list[tuple[str, str]]`): N pairs (prompt, completion), `""` where there is none.
-        targets (`list[tuple[str, str]]`): m pairs.
+        pool (`list[tuple[str, str]]`):
+            N pairs (prompt, completion), `""` where there is none.
+        targets (`list[tuple[str, str]]`):
+            m pairs.
     """
 
     pool: list[tuple[str, str]]
@@ -60,8 +62,10 @@ class Raw:
     """Features as they were given, for acquisitions that centring and scaling would falsify.
 
     Args:
-        targets (`Tensor`): (m, d).
-        known (`Tensor`): (h, d), the rows of `SelectionRequest.known`.
+        targets (`Tensor`):
+            (m, d).
+        known (`Tensor`):
+            (h, d), the rows of `SelectionRequest.known`.
     """
 
     targets: Tensor
@@ -73,16 +77,24 @@ class SelectionRequest:
     """What is asked of an acquisition.
 
     Args:
-        limits (`AvailabilityTracker`): how many rows to pick, and what they may not exceed.
-        replace (`bool`): whether a row may be picked again.
-        known (`Tensor`): (h, d) prepared rows that were trained on before; the posterior starts from them.
-        exclude (`Sequence[int]`): pool rows that may not be picked.
-        on_picks (`Callable`, *optional*): called with the number of further picks, for a progress bar.
-        stop (`Callable`, *optional*): called with the objective and the gains so far; how many picks to keep if that is
-            enough, else `None`.
-        texts (`Texts`, *optional*): the rows as text, where somebody gave them.
-        raw (`Raw`, *optional*): features as they were given.
-        progress (`bool`): whether to show progress bars.
+        limits (`AvailabilityTracker`):
+            How many rows to pick, and what they may not exceed.
+        replace (`bool`):
+            Whether a row may be picked again.
+        known (`Tensor`):
+            (h, d) prepared rows that were trained on before; the posterior starts from them.
+        exclude (`Sequence[int]`):
+            Pool rows that may not be picked.
+        on_picks (`Callable`, *optional*):
+            Called with the number of further picks, for a progress bar.
+        stop (`Callable`, *optional*):
+            Called with the objective and the gains so far; how many picks to keep if that is enough, else `None`.
+        texts (`Texts`, *optional*):
+            The rows as text, where somebody gave them.
+        raw (`Raw`, *optional*):
+            Features as they were given.
+        progress (`bool`):
+            Whether to show progress bars.
     """
 
     limits: AvailabilityTracker
@@ -142,14 +154,19 @@ def resolve_texts(
     """The texts that were given, checked.
 
     Args:
-        acquisition (`Acquisition`): may need them.
-        texts (`Sequence`, *optional*): of the pool's rows: strings, or pairs (prompt, completion).
-        target_texts (`Sequence`, *optional*): of the targets.
-        sizes (`tuple[int, int]`): N, m.
-        has_costs (`bool`): whether rows have costs, which can stand for lengths.
+        acquisition (`Acquisition`):
+            May need them.
+        texts (`Sequence`, *optional*):
+            Of the pool's rows: strings, or pairs (prompt, completion).
+        target_texts (`Sequence`, *optional*):
+            Of the targets.
+        sizes (`tuple[int, int]`):
+            N, m.
+        has_costs (`bool`):
+            Whether rows have costs, which can stand for lengths.
 
     Raises:
-        `ValueError`: there are none and the acquisition needs them, one without the other, or lengths that differ.
+        `ValueError`: There are none and the acquisition needs them, one without the other, or lengths that differ.
     """
     if texts is None and target_texts is None:
         wanted = reads(acquisition)

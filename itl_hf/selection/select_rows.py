@@ -42,14 +42,21 @@ class RowSelection:
     """Picked rows of a feature array.
 
     Args:
-        indices (`np.ndarray`): (n,) int64 row numbers in the order picked.
-        gains (`np.ndarray`): (n,) float64, the acquisition's gain of each pick; for those without a Gaussian process of
-            their own (`"cosine"`, `"random"`) and for ITL the information it added about the targets, in nats.
-        target_variance (`np.ndarray`): (n + 1, m) float64, posterior variance of f at each target after 0..n picks.
-        similarity (`np.ndarray`): (n, m) float64, prior correlation of each pick with each target under the kernel.
-        record (`dict`): what was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
-        pool (`Pool`): the rows as they were prepared.
-        gp (`GaussianProcess`): the Gaussian process that was used.
+        indices (`np.ndarray`):
+            (n,) int64 row numbers in the order picked.
+        gains (`np.ndarray`):
+            (n,) float64, the acquisition's gain of each pick; for those without a Gaussian process of their own
+            (`"cosine"`, `"random"`) and for ITL the information it added about the targets, in nats.
+        target_variance (`np.ndarray`):
+            (n + 1, m) float64, posterior variance of f at each target after 0..n picks.
+        similarity (`np.ndarray`):
+            (n, m) float64, prior correlation of each pick with each target under the kernel.
+        record (`dict`):
+            What was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
+        pool (`Pool`):
+            The rows as they were prepared.
+        gp (`GaussianProcess`):
+            The Gaussian process that was used.
 
     Example:
         >>> from itl_hf import select_rows
@@ -107,45 +114,61 @@ def select_rows(
     """Picks the rows of `pool` that tell most about `targets`.
 
     Args:
-        pool (`np.ndarray` or `torch.Tensor`): (N, d) feature rows of any float type; a memory map is read block by
-            block, never copied. Under `torchrun` every process passes the same pool and reads its own part.
-        targets (`np.ndarray` or `torch.Tensor`): (m, d) feature rows of the task's prompts.
-        num_examples (`int`): rows to pick.
-        acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`): `"itl"`, `"vtl"` (alias `"sift"`),
-            `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, a rival (`itl_hf.selection.baselines`: `"random"`,
-            `"length_matched_random"`, `"cosine"`, `"max_similarity"`, `"round_robin"`, `"information_density"`,
-            `"badge"`, `"k_center"`, `"k_means"`, `"less"`, `"dsir"`, `"bm25"`), or an object such as
-            `ITL(noise_std=1.0)`.
-        kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`): `"linear"`, `"rbf"`, `"laplace"`,
-            `"cosine"`, an object of `itl_hf.gp.kernels`, or a function (X, Y) -> k(X, Y) such as a `gpytorch` kernel.
-        noise_std (`float` or `"auto"`, *optional*): see `ITL`; `"auto"` when left out.
-        target_noise_std (`float`, *optional*): see `ITL`; equal to `noise_std` when left out.
-        seed (`int`, *optional*): seed of an acquisition that draws, such as `"random"`.
-        replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
-        standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`): what is done to both arrays
-            first, fitted on the pool. `True`: centre, every dimension to the same variance, every row to norm 1.
-            `False`: nothing. Or a name: `"scale"`, `"dimensions"`, `"whiten"`, `"whiten-64"`, each also with `-unit`
-            behind; or an `itl_hf.gp.standardization.Standardization`.
-        already_selected (`Sequence[int]` or features, *optional*): what the model was trained on before: row numbers of
-            the pool (they are not picked again unless `replace`), or (h, d) feature rows.
-        costs (`Sequence[float]`, *optional*): (N,) what each row costs, such as its tokens.
-        token_budget (`float`, *optional*): what all picks may cost together. A row that no longer fits is skipped;
-            among those that fit the objective decides. (Gain per token would fill the budget with the shortest rows.)
-        groups (`Sequence`, *optional*): (N,) a label for each row, such as its source.
-        group_shares (`float` or `Mapping`, *optional*): the largest share of `num_examples` for any group, or
-            for some labels a pair (smallest, largest).
-        stop_when (`StopWhen`, *optional*): stop earlier, when a pick's gain or the variance that is left is small.
-        texts (`Sequence`, *optional*): (N,) the pool's rows as strings, or pairs (prompt, completion), for acquisitions
-            that read words (`"dsir"`, `"bm25"`) or lengths.
-        target_texts (`Sequence`, *optional*): (m,) those of the targets.
-        progress (`bool`, *optional*, defaults to `False`): show a progress bar.
+        pool (`np.ndarray` or `torch.Tensor`):
+            (N, d) feature rows of any float type; a memory map is read block by block, never copied. Under `torchrun`
+            every process passes the same pool and reads its own part.
+        targets (`np.ndarray` or `torch.Tensor`):
+            (m, d) feature rows of the task's prompts.
+        num_examples (`int`):
+            Rows to pick.
+        acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`):
+            `"itl"`, `"vtl"` (alias `"sift"`), `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, a rival
+            (`itl_hf.selection.baselines`: `"random"`, `"length_matched_random"`, `"cosine"`, `"max_similarity"`,
+            `"round_robin"`, `"information_density"`, `"badge"`, `"k_center"`, `"k_means"`, `"less"`, `"dsir"`,
+            `"bm25"`), or an object such as `ITL(noise_std=1.0)`.
+        kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`):
+            `"linear"`, `"rbf"`, `"laplace"`, `"cosine"`, an object of `itl_hf.gp.kernels`, or a function (X, Y) -> k(X,
+            Y) such as a `gpytorch` kernel.
+        noise_std (`float` or `"auto"`, *optional*):
+            See `ITL`; `"auto"` when left out.
+        target_noise_std (`float`, *optional*):
+            See `ITL`; equal to `noise_std` when left out.
+        seed (`int`, *optional*):
+            Seed of an acquisition that draws, such as `"random"`.
+        replace (`bool`, *optional*, defaults to `False`):
+            Whether a row may be picked again.
+        standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`):
+            What is done to both arrays first, fitted on the pool. `True`: centre, every dimension to the same variance,
+            every row to norm 1. `False`: nothing. Or a name: `"scale"`, `"dimensions"`, `"whiten"`, `"whiten-64"`, each
+            also with `-unit` behind; or an `itl_hf.gp.standardization.Standardization`.
+        already_selected (`Sequence[int]` or features, *optional*):
+            What the model was trained on before: row numbers of the pool (they are not picked again unless `replace`),
+            or (h, d) feature rows.
+        costs (`Sequence[float]`, *optional*):
+            (N,) what each row costs, such as its tokens.
+        token_budget (`float`, *optional*):
+            What all picks may cost together. A row that no longer fits is skipped; among those that fit the objective
+            decides. (Gain per token would fill the budget with the shortest rows.)
+        groups (`Sequence`, *optional*):
+            (N,) a label for each row, such as its source.
+        group_shares (`float` or `Mapping`, *optional*):
+            The largest share of `num_examples` for any group, or for some labels a pair (smallest, largest).
+        stop_when (`StopWhen`, *optional*):
+            Stop earlier, when a pick's gain or the variance that is left is small.
+        texts (`Sequence`, *optional*):
+            (N,) the pool's rows as strings, or pairs (prompt, completion), for acquisitions that read words (`"dsir"`,
+            `"bm25"`) or lengths.
+        target_texts (`Sequence`, *optional*):
+            (m,) those of the targets.
+        progress (`bool`, *optional*, defaults to `False`):
+            Show a progress bar.
 
     Returns:
         `RowSelection`: `.indices`, `.gains`, `.target_variance`; fewer than `num_examples` rows where a budget, a share
             or `stop_when` ended it.
 
     Raises:
-        `ValueError`: arrays that are empty, not two-dimensional, of different width, or hold NaN (the row is named);
+        `ValueError`: Arrays that are empty, not two-dimensional, of different width, or hold NaN (the row is named);
             more picks than rows; an unknown name; a negative noise.
 
     Example:

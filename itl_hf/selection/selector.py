@@ -37,25 +37,31 @@ class Selector:
     """Picks the rows of a pool that teach a model most about the targets.
 
     Args:
-        embedder (`Embedder`): turns rows of text into feature rows, for example
-            `HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")`.
-        acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`): `"itl"`, `"cosine"`, `"random"`, any
-            other name that `select_rows` knows, or an object such as `ITL(noise_std=1.0)`.
-        kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`): kernel on the features, see
-            `select_rows`.
-        standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`): preparation of the features,
-            see `select_rows`; `True` is the embedder's own choice where it has one (`Combined` keeps its weights).
-        noise_std (`float` or `"auto"`, *optional*): see `ITL`.
-        target_noise_std (`float`, *optional*): see `ITL`.
-        seed (`int`, *optional*): seed of an acquisition that draws, such as `"random"`.
-        targets_embedder (`Embedder`, *optional*): another embedder for the targets, whose features can be compared with
-            the pool's. Left out, it is `embedder`; gradients of both are then taken on predicted labels where the
-            targets have no completions.
-        layout (`"pca"` or `"umap"`, *optional*, defaults to `"pca"`): the map in reports: principal components, or
-            UMAP, which shows groups that lie on top of each other there (extra `umap`; a minute for 20,000 rows).
-        store (`str` or `PathLike`, *optional*): folder that keeps the features. With it, interrupted embedding
-            continues where it was and the same rows are never embedded twice; without it, features live in memory for
-            one call.
+        embedder (`Embedder`):
+            Turns rows of text into feature rows, for example `HiddenStates("HuggingFaceTB/SmolLM2-135M-Instruct")`.
+        acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`):
+            `"itl"`, `"cosine"`, `"random"`, any other name that `select_rows` knows, or an object such as
+            `ITL(noise_std=1.0)`.
+        kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`):
+            Kernel on the features, see `select_rows`.
+        standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`):
+            Preparation of the features, see `select_rows`; `True` is the embedder's own choice where it has one
+            (`Combined` keeps its weights).
+        noise_std (`float` or `"auto"`, *optional*):
+            See `ITL`.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
+        seed (`int`, *optional*):
+            Seed of an acquisition that draws, such as `"random"`.
+        targets_embedder (`Embedder`, *optional*):
+            Another embedder for the targets, whose features can be compared with the pool's. Left out, it is
+            `embedder`; gradients of both are then taken on predicted labels where the targets have no completions.
+        layout (`"pca"` or `"umap"`, *optional*, defaults to `"pca"`):
+            The map in reports: principal components, or UMAP, which shows groups that lie on top of each other there
+            (extra `umap`; a minute for 20,000 rows).
+        store (`str` or `PathLike`, *optional*):
+            Folder that keeps the features. With it, interrupted embedding continues where it was and the same rows are
+            never embedded twice; without it, features live in memory for one call.
 
     Example:
         >>> from itl_hf import HiddenStates
@@ -110,28 +116,37 @@ class Selector:
         """Embeds both, picks `num_examples` rows of the pool, and returns them with the reasons.
 
         Args:
-            pool (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`): rows to pick from, with the columns
-                `messages`, `prompt` and `completion`, or `text`, as in TRL.
-            targets (same types): the task's prompts; completions are not needed.
-            num_examples (`int`): rows to pick.
-            pool_split (`str`, *optional*): split of a `DatasetDict`.
-            targets_split (`str`, *optional*): split of a `DatasetDict`.
-            replace (`bool`, *optional*, defaults to `False`): whether a row may be picked again.
-            already_selected (`Sequence[int]`, *optional*): rows of the pool that the model was trained on before.
-            costs (`str` or `Sequence[float]`, *optional*): what each row costs: a column of the pool, or the numbers.
-                Left out beside a `token_budget`, it is the row's tokens, completion included, by the embedder's
-                tokenizer.
-            token_budget (`float`, *optional*): what all picks may cost together, see `select_rows`.
-            groups (`str` or `Sequence`, *optional*): each row's group, such as its source: a column of the pool, or the
-                labels.
-            group_shares (`float` or `Mapping`, *optional*): what share of the picks groups may have, see `select_rows`.
-            stop_when (`StopWhen`, *optional*): stop earlier, see `select_rows`.
+            pool (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`):
+                Rows to pick from, with the columns `messages`, `prompt` and `completion`, or `text`, as in TRL.
+            targets (same types):
+                The task's prompts; completions are not needed.
+            num_examples (`int`):
+                Rows to pick.
+            pool_split (`str`, *optional*):
+                Split of a `DatasetDict`.
+            targets_split (`str`, *optional*):
+                Split of a `DatasetDict`.
+            replace (`bool`, *optional*, defaults to `False`):
+                Whether a row may be picked again.
+            already_selected (`Sequence[int]`, *optional*):
+                Rows of the pool that the model was trained on before.
+            costs (`str` or `Sequence[float]`, *optional*):
+                What each row costs: a column of the pool, or the numbers. Left out beside a `token_budget`, it is the
+                row's tokens, completion included, by the embedder's tokenizer.
+            token_budget (`float`, *optional*):
+                What all picks may cost together, see `select_rows`.
+            groups (`str` or `Sequence`, *optional*):
+                Each row's group, such as its source: a column of the pool, or the labels.
+            group_shares (`float` or `Mapping`, *optional*):
+                What share of the picks groups may have, see `select_rows`.
+            stop_when (`StopWhen`, *optional*):
+                Stop earlier, see `select_rows`.
 
         Returns:
             `Selection`
 
         Raises:
-            `ValueError`: bad rows, columns, or numbers; all of it is checked before the model runs.
+            `ValueError`: Bad rows, columns, or numbers; all of it is checked before the model runs.
         """
         pool_data = as_dataset(pool, "pool", pool_split)
         target_data = as_targets(targets, pool_data, targets_split)

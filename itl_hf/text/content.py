@@ -25,7 +25,7 @@ def plain_text(row: Row) -> tuple[str, str]:
     without a completion gives `""` for it.
 
     Raises:
-        ValueError: the row has no text.
+        `ValueError`: The row has no text.
 
     Example:
         >>> plain_text({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]})
@@ -61,7 +61,7 @@ def read(row: Row, number: int | None, with_completion: bool) -> Parts:
     """Validates a row and splits it into prompt and completion; `number` names it in errors.
 
     Raises:
-        ValueError: no text, or content that is not text.
+        `ValueError`: No text, or content that is not text.
     """
     where = "" if number is None else f"row {number}: "
     kind, column = format_of(row), prompt_column(row)

@@ -38,8 +38,8 @@ def as_dataset(
         `Dataset`: at least one row.
 
     Raises:
-        TypeError: `data` is of another kind, or streams (`IterableDataset`).
-        ValueError: no rows, an unknown split, or rows that do not fit into one table.
+        `TypeError`: `data` is of another kind, or streams (`IterableDataset`).
+        `ValueError`: No rows, an unknown split, or rows that do not fit into one table.
 
     Example:
         >>> as_dataset(["What is 2 + 2?"])[0]
@@ -101,7 +101,7 @@ def row_format(column_names: Sequence[str]) -> RowFormat:
             The columns of a dataset, or the keys of a row.
 
     Raises:
-        ValueError: none of the accepted columns is there; the message lists those found.
+        `ValueError`: None of the accepted columns is there; the message lists those found.
 
     Example:
         >>> row_format(["id", "prompt", "completion"])

@@ -80,7 +80,7 @@ class RowTokenizer:
                 Number of `rows[0]` in its dataset, for error messages.
 
         Raises:
-            ValueError: a row without text or with content that is not text; names row, column and remedy.
+            `ValueError`: A row without text or with content that is not text; names row, column and remedy.
         """
         parts = [self._parts(row, number) for number, row in enumerate(rows, first_row)]
         prompts = self._encode([self._render(part, number) for number, part in enumerate(parts, first_row)])

@@ -76,9 +76,9 @@ def attach(
             of sentence-transformers, with any model (PEFT or not). It is changed in place.
         selection ([`Selection`], `Sequence[int]`, `np.ndarray`, `torch.Tensor` or [`Selector`]):
             A selection from the trainer's training dataset, or row numbers of it, shape `(n,)`, best first. Or a
-            selector for active rounds, whose embedder reads the live model:
-            `Selector(HiddenStates(trainer.model, tokenizer=trainer.processing_class))`. Its `store`, if it has one,
-            grows by one set of features with every round.
+            selector for active rounds, whose embedder reads the live model: `Selector(HiddenStates(trainer.model,
+            tokenizer=trainer.processing_class))`. Its `store`, if it has one, grows by one set of features with every
+            round.
         order (`"gain"`, `"shuffled"` or `"interleaved"`, *optional*, defaults to `"gain"`):
             Best first in every epoch, permuted anew for each, or dealt out in turn over the targets; see
             [`SelectionSampler`].
@@ -108,9 +108,9 @@ def attach(
         `transformers.Trainer`: The same trainer.
 
     Raises:
-        ValueError: If the trainer has no training dataset, streams it, packs or shuffles its rows, or holds other rows
-            than the pool the picks were made from; if the pool has too few rows for all rounds.
-        TypeError: If the trainer is not a `transformers.Trainer`, or brings a training order of its own; if arguments
+        `ValueError`: If the trainer has no training dataset, streams it, packs or shuffles its rows, or holds other
+            rows than the pool the picks were made from; if the pool has too few rows for all rounds.
+        `TypeError`: If the trainer is not a `transformers.Trainer`, or brings a training order of its own; if arguments
             of active rounds come without a selector, or a selector without `targets` and `examples_per_round`.
 
     Example:
@@ -157,14 +157,15 @@ def picks_of(trainer: Trainer) -> list[np.ndarray]:
     """What a trainer has been given to train on by `attach`, as row numbers of the pool.
 
     Args:
-        trainer (`transformers.Trainer`): a trainer with something attached.
+        trainer (`transformers.Trainer`):
+            A trainer with something attached.
 
     Returns:
         `list[np.ndarray]`: for active rounds the picks of each round so far, else the one selection; each of shape
         `(n,)`, int64, best first.
 
     Raises:
-        ValueError: nothing is attached.
+        `ValueError`: Nothing is attached.
     """
     attachment = attachment_of(trainer)
     if attachment is None:

@@ -29,10 +29,14 @@ class Attachment:
     """The sampler of one trainer, and what a checkpoint says of it.
 
     Args:
-        trainer (`transformers.Trainer`): the trainer.
-        sampler (`SelectionSampler`): what it trains on.
-        settings (`dict`): JSON values that a resumed run must share.
-        picks (`np.ndarray`, *optional*): shape `(n,)`, the picks as row numbers of the pool.
+        trainer (`transformers.Trainer`):
+            The trainer.
+        sampler (`SelectionSampler`):
+            What it trains on.
+        settings (`dict`):
+            JSON values that a resumed run must share.
+        picks (`np.ndarray`, *optional*):
+            Shape `(n,)`, the picks as row numbers of the pool.
     """
 
     def __init__(
@@ -189,9 +193,12 @@ class SelectionBatchSampler(BatchSampler):
     """Batches of picks for a trainer that asks for batches; passes the epoch on.
 
     Args:
-        sampler (`SelectionSampler`): the picks.
-        batch_size (`int`): rows in a batch.
-        drop_last (`bool`): whether a last, smaller batch is left out.
+        sampler (`SelectionSampler`):
+            The picks.
+        batch_size (`int`):
+            Rows in a batch.
+        drop_last (`bool`):
+            Whether a last, smaller batch is left out.
     """
 
     sampler: SelectionSampler

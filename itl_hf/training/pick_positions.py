@@ -30,8 +30,8 @@ def check_trainer(trainer: Trainer) -> None:
     """Raises unless the trainer lets a sampler decide its training rows.
 
     Raises:
-        ValueError: no training dataset, a stream, or packed rows.
-        TypeError: no `transformers.Trainer`, or one with a training order of its own.
+        `ValueError`: No training dataset, a stream, or packed rows.
+        `TypeError`: No `transformers.Trainer`, or one with a training order of its own.
     """
     from transformers import Trainer
 
@@ -62,15 +62,18 @@ def pick_positions(trainer: Trainer, picks: np.ndarray, selection: Any) -> np.nd
     """Where the picks are in the trainer's dataset.
 
     Args:
-        trainer (`transformers.Trainer`): checked by `check_trainer`.
-        picks (`np.ndarray`): shape `(n,)`, row numbers of the pool.
-        selection ([`Selection`] or row numbers): where they come from; a selection knows more of its pool.
+        trainer (`transformers.Trainer`):
+            Checked by `check_trainer`.
+        picks (`np.ndarray`):
+            Shape `(n,)`, row numbers of the pool.
+        selection ([`Selection`] or row numbers):
+            Where they come from; a selection knows more of its pool.
 
     Returns:
         `np.ndarray`: shape `(n,)`, int64.
 
     Raises:
-        ValueError: the trainer's dataset is not the pool, or a pick is no longer in it.
+        `ValueError`: The trainer's dataset is not the pool, or a pick is no longer in it.
     """
     dataset = trainer.train_dataset
     if not has_ids(dataset) and PICKED_COLUMN in (getattr(dataset, "column_names", None) or ()):
@@ -117,12 +120,15 @@ def check_text(trainer: Trainer, positions: np.ndarray, rows: Any) -> None:
     """Compares the text of rows of the pool with the trainer's, as far as the trainer still has it.
 
     Args:
-        trainer (`transformers.Trainer`): the trainer.
-        positions (`np.ndarray`): shape `(n,)`, where `rows` should be in its dataset; -1 where they are not.
-        rows (`datasets.Dataset`): `n` rows of the pool. Anything else is not compared.
+        trainer (`transformers.Trainer`):
+            The trainer.
+        positions (`np.ndarray`):
+            Shape `(n,)`, where `rows` should be in its dataset; -1 where they are not.
+        rows (`datasets.Dataset`):
+            `n` rows of the pool. Anything else is not compared.
 
     Raises:
-        ValueError: a row has another text there; the row and the column are named.
+        `ValueError`: A row has another text there; the row and the column are named.
     """
     dataset = trainer.train_dataset
     if not (isinstance(dataset, datasets.Dataset) and isinstance(rows, datasets.Dataset)):

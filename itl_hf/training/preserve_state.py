@@ -39,8 +39,10 @@ def preserve_training_state(model: nn.Module, seed: list[int]) -> Iterator[None]
     start from `seed`, so that what is drawn there depends on nothing else.
 
     Args:
-        model (`nn.Module`): the model in training.
-        seed (`list[int]`): any whole numbers of at least 0, the same on every process.
+        model (`nn.Module`):
+            The model in training.
+        seed (`list[int]`):
+            Any whole numbers of at least 0, the same on every process.
 
     Example:
         >>> model = torch.nn.Linear(2, 2).train()
@@ -105,8 +107,10 @@ def shares_weights(embedder: Any, model: nn.Module) -> bool | None:
     """Whether an embedder holds weights of this very model.
 
     Args:
-        embedder (`Embedder`): looked through, attribute by attribute.
-        model (`nn.Module`): the model in training, wrapped or not.
+        embedder (`Embedder`):
+            Looked through, attribute by attribute.
+        model (`nn.Module`):
+            The model in training, wrapped or not.
 
     Returns:
         `bool` or `None`: `None` if the embedder holds no PyTorch model at all that can be found.

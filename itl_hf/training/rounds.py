@@ -45,14 +45,20 @@ class RoundOptions:
     """What is selected in each round.
 
     Args:
-        pool (`Dataset`): the rows as text, `N` of them.
-        targets (`Dataset`): the rows of the task as text.
-        positions (`np.ndarray`): shape `(N,)`, where each row of the pool is in the trainer's dataset; -1 where the
-            trainer dropped it.
-        examples_per_round (`int`): rows to pick.
-        candidates_per_round (`int`, *optional*): rows drawn at random to pick from; all when left out.
-        already_selected (`tuple[int, ...]`): rows of the pool that the model was trained on before.
-        replace (`bool`): whether a row may be picked again.
+        pool (`Dataset`):
+            The rows as text, `N` of them.
+        targets (`Dataset`):
+            The rows of the task as text.
+        positions (`np.ndarray`):
+            Shape `(N,)`, where each row of the pool is in the trainer's dataset; -1 where the trainer dropped it.
+        examples_per_round (`int`):
+            Rows to pick.
+        candidates_per_round (`int`, *optional*):
+            Rows drawn at random to pick from; all when left out.
+        already_selected (`tuple[int, ...]`):
+            Rows of the pool that the model was trained on before.
+        replace (`bool`):
+            Whether a row may be picked again.
     """
 
     pool: Dataset
@@ -73,8 +79,10 @@ class RoundSampler(SelectionSampler):
     """A sampler whose picks are replaced before every epoch; as many each time.
 
     Args:
-        num_examples (`int`): picks of a round.
-        order, seed, multiple_of: see `SelectionSampler`.
+        num_examples (`int`):
+            Picks of a round.
+        order, seed, multiple_of:
+            See `SelectionSampler`.
     """
 
     def __init__(self, num_examples: int, order: Order, seed: int, multiple_of: int) -> None:
@@ -100,10 +108,14 @@ class ActiveRounds(Attachment):
     """Selects before each epoch, and remembers what was selected.
 
     Args:
-        trainer (`transformers.Trainer`): the trainer.
-        sampler (`RoundSampler`): what it trains on.
-        selector (`Selector`): picks the rows; its embedder reads `trainer.model`.
-        options (`RoundOptions`): what is selected in each round.
+        trainer (`transformers.Trainer`):
+            The trainer.
+        sampler (`RoundSampler`):
+            What it trains on.
+        selector (`Selector`):
+            Picks the rows; its embedder reads `trainer.model`.
+        options (`RoundOptions`):
+            What is selected in each round.
     """
 
     sampler: RoundSampler

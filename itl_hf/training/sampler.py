@@ -62,9 +62,9 @@ class SelectionSampler(Sampler[int]):
             are left out of it.
 
     Raises:
-        ValueError: If there are no picks or fewer than `multiple_of`, a row number is negative, `nearest_targets` are
+        `ValueError`: If there are no picks or fewer than `multiple_of`, a row number is negative, `nearest_targets` are
             needed or too few, or `order`, `seed` or `multiple_of` is not one of those allowed.
-        TypeError: If the row numbers are not integers.
+        `TypeError`: If the row numbers are not integers.
 
     Example:
         >>> from torch.utils.data import DataLoader
@@ -163,7 +163,7 @@ class SelectionSampler(Sampler[int]):
                 From [`~SelectionSampler.state_dict`] of a sampler of the same picks, order and seed.
 
         Raises:
-            ValueError: If the state belongs to a sampler with another order, seed, number of picks, or other picks.
+            `ValueError`: If the state belongs to a sampler with another order, seed, number of picks, or other picks.
         """
         mine = self.state_dict()
         differing = [key for key in ("order", "seed", "length", "picks") if state_dict.get(key) != mine[key]]
@@ -189,8 +189,8 @@ def row_numbers(picks: Picks) -> np.ndarray:
         `np.ndarray`: The row numbers, shape `(n,)`, int64.
 
     Raises:
-        ValueError: If there are none, one is negative, or they are not one-dimensional.
-        TypeError: If they are not integers.
+        `ValueError`: If there are none, one is negative, or they are not one-dimensional.
+        `TypeError`: If they are not integers.
     """
     # A tensor is asked first: every tensor has a method called `indices`.
     if isinstance(picks, torch.Tensor):

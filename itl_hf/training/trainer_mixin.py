@@ -23,12 +23,14 @@ class SelectionTrainerMixin:
     `train_dataset` by its name for that.)
 
     Args:
-        *args: the Trainer's own.
+        *args:
+            The Trainer's own.
         selection ([`Selection`], row numbers or [`Selector`], *optional*):
             What `attach` takes as its second argument. Without it the class is the plain Trainer.
         selection_options (`dict`, *optional*):
             Further arguments of `attach`, such as `{"order": "shuffled"}`.
-        **kwargs: the Trainer's own.
+        **kwargs:
+            The Trainer's own.
 
     Example:
         >>> from transformers import Trainer

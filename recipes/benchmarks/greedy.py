@@ -20,10 +20,14 @@ def linear_itl(rows: Tensor, targets: Sequence[Tensor], variances: Sequence[floa
     """ITL with k(x, y) = x.y for several (targets, noise variance) side by side.
 
     Args:
-        rows (`Tensor`): (N, d) prepared pool rows.
-        targets (`Sequence[Tensor]`): R matrices (m, d) of prepared targets.
-        variances (`Sequence[float]`): R noise variances, of picks and targets alike.
-        num_examples (`int`): picks to make.
+        rows (`Tensor`):
+            (N, d) prepared pool rows.
+        targets (`Sequence[Tensor]`):
+            R matrices (m, d) of prepared targets.
+        variances (`Sequence[float]`):
+            R noise variances, of picks and targets alike.
+        num_examples (`int`):
+            Picks to make.
 
     Returns:
         `Tensor`: (R, num_examples) row numbers in the order picked.
@@ -64,11 +68,16 @@ def kernel_itl(pool: Tensor, cross: Tensor, targets: Tensor, variance: float, nu
     """ITL under any kernel with k(x, x) = 1, from its values.
 
     Args:
-        pool (`Tensor`): (N, N) kernel of the pool's rows.
-        cross (`Tensor`): (m, N) kernel of targets and pool rows.
-        targets (`Tensor`): (m, m) kernel of the targets.
-        variance (`float`): noise variance, of picks and targets alike.
-        num_examples (`int`): picks to make.
+        pool (`Tensor`):
+            (N, N) kernel of the pool's rows.
+        cross (`Tensor`):
+            (m, N) kernel of targets and pool rows.
+        targets (`Tensor`):
+            (m, m) kernel of the targets.
+        variance (`float`):
+            Noise variance, of picks and targets alike.
+        num_examples (`int`):
+            Picks to make.
 
     Returns:
         `Tensor`: (num_examples,) row numbers in the order picked.

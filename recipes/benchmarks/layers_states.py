@@ -67,11 +67,16 @@ class Kind:
     """One kind of features.
 
     Args:
-        model (`str`): which model.
-        span (`str`): what is pooled of the pool's rows.
-        parts (`tuple`): (layer, pooling) pairs, side by side.
-        skip (`int`): tokens left out at the start.
-        labelled (`bool`): whether the targets have completions, and are embedded by the same span.
+        model (`str`):
+            Which model.
+        span (`str`):
+            What is pooled of the pool's rows.
+        parts (`tuple`):
+            (layer, pooling) pairs, side by side.
+        skip (`int`):
+            Tokens left out at the start.
+        labelled (`bool`):
+            Whether the targets have completions, and are embedded by the same span.
     """
 
     model: ModelName
@@ -132,9 +137,12 @@ class States:
     too. An encoder reads each text twice, without its completion and with it.
 
     Args:
-        model (`str`): which model.
-        texts (`Texts`): the rows.
-        directory (`Path`): where to keep the states.
+        model (`str`):
+            Which model.
+        texts (`Texts`):
+            The rows.
+        directory (`Path`):
+            Where to keep the states.
     """
 
     def __init__(self, model: ModelName, texts: Texts, directory: Path) -> None:

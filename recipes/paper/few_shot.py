@@ -127,10 +127,13 @@ def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Me
     their noise picks (`tests/recipes/test_few_shot.py`), which is made once.
 
     Args:
-        acquisition (`str`): see `select_rows`.
-        rule_for (`str`, *optional*, defaults to `"batch"`): whether the rule for the noise is told the picks of one
-            round, as `attach` does in active rounds, or those of all (`"budget"`).
-        **options: for `select_rows`.
+        acquisition (`str`):
+            See `select_rows`.
+        rule_for (`str`, *optional*, defaults to `"batch"`):
+            Whether the rule for the noise is told the picks of one round, as `attach` does in active rounds, or those
+            of all (`"budget"`).
+        **options:
+            For `select_rows`.
     """
 
     def begin(task: Task, count: int, seed: int) -> Round:
@@ -182,10 +185,14 @@ def spread(errors: np.ndarray, features: np.ndarray, count: int, generator: np.r
     products e x' of 20 labels and 384 dimensions would be 7,680 numbers a row.
 
     Args:
-        errors (`np.ndarray`): (n, K), what the gradient of a row's logits is.
-        features (`np.ndarray`): (n, d).
-        count (`int`): draws.
-        generator (`np.random.Generator`): draws with it.
+        errors (`np.ndarray`):
+            (n, K), what the gradient of a row's logits is.
+        features (`np.ndarray`):
+            (n, d).
+        count (`int`):
+            Draws.
+        generator (`np.random.Generator`):
+            Draws with it.
     """
     squares = (errors**2).sum(1) * (features**2).sum(1)  # (n,), squared length of each gradient
     # Before anything is learned all are equally long.

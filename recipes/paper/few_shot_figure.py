@@ -20,8 +20,10 @@ def few_shot_figure(sizes: np.ndarray, quantities: Sequence[Curves]) -> Figure:
     """Two panels and one legend.
 
     Args:
-        sizes (`np.ndarray`): (r,) labelled rows after each round.
-        quantities (`Sequence[Curves]`): rows of interest and accuracy, each method (seeds, r).
+        sizes (`np.ndarray`):
+            (r,) labelled rows after each round.
+        quantities (`Sequence[Curves]`):
+            Rows of interest and accuracy, each method (seeds, r).
     """
     relevant, accuracy = quantities
     figure = Figure(figsize=(11.0, 4.6), layout="constrained", facecolor=PAPER)

@@ -25,12 +25,18 @@ class Task:
     """One draw of everything that is not a method.
 
     Args:
-        pool (`np.ndarray`): (N, d) features of the rows whose labels may be asked for.
-        pool_labels (`np.ndarray`): (N,) their labels.
-        targets (`np.ndarray`): (m, d) features of unlabelled examples of the labels of interest.
-        test (`np.ndarray`): (t, d) features of rows to be classified, of the labels of interest.
-        test_labels (`np.ndarray`): (t,) their labels.
-        wanted (`tuple[str, ...]`): the labels of interest.
+        pool (`np.ndarray`):
+            (N, d) features of the rows whose labels may be asked for.
+        pool_labels (`np.ndarray`):
+            (N,) their labels.
+        targets (`np.ndarray`):
+            (m, d) features of unlabelled examples of the labels of interest.
+        test (`np.ndarray`):
+            (t, d) features of rows to be classified, of the labels of interest.
+        test_labels (`np.ndarray`):
+            (t,) their labels.
+        wanted (`tuple[str, ...]`):
+            The labels of interest.
     """
 
     pool: np.ndarray
@@ -46,11 +52,16 @@ class Sizes:
     """How many rows of each label.
 
     Args:
-        rare (`int`): rows of a label of interest in the pool.
-        common (`int`): rows of any other label in the pool.
-        targets (`int`): unlabelled examples of a label of interest.
-        test (`int`): test rows of a label of interest.
-        wanted (`int`): labels of interest.
+        rare (`int`):
+            Rows of a label of interest in the pool.
+        common (`int`):
+            Rows of any other label in the pool.
+        targets (`int`):
+            Unlabelled examples of a label of interest.
+        test (`int`):
+            Test rows of a label of interest.
+        wanted (`int`):
+            Labels of interest.
     """
 
     rare: int = RARE
@@ -64,11 +75,16 @@ def draw_task(features: np.ndarray, labels: np.ndarray, among: Sequence[str], se
     """Draws labels of interest and disjoint pool, targets and test rows.
 
     Args:
-        features (`np.ndarray`): (n, d), norm 1.
-        labels (`np.ndarray`): (n,).
-        among (`Sequence[str]`): labels that may be of interest.
-        seed (`int`): everything drawn follows from it.
-        sizes (`Sizes`): how many rows of what.
+        features (`np.ndarray`):
+            (n, d), norm 1.
+        labels (`np.ndarray`):
+            (n,).
+        among (`Sequence[str]`):
+            Labels that may be of interest.
+        seed (`int`):
+            Everything drawn follows from it.
+        sizes (`Sizes`):
+            How many rows of what.
     """
     generator = np.random.default_rng(seed)
     wanted = tuple(sorted(generator.choice(sorted(among), sizes.wanted, replace=False).tolist()))
@@ -101,7 +117,8 @@ class Head:
     Labels weigh the same however many rows of them were picked: the picks are no sample of what will be asked.
 
     Args:
-        labels (`Sequence[str]`): all labels there are.
+        labels (`Sequence[str]`):
+            All labels there are.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:

@@ -53,10 +53,14 @@ class Scene:
     """Where we may ask, and where we want to know.
 
     Args:
-        name (`str`): for the results.
-        title (`str`): for the figure.
-        sample (`Box`): S.
-        targets (`Box`): A.
+        name (`str`):
+            For the results.
+        title (`str`):
+            For the figure.
+        sample (`Box`):
+            S.
+        targets (`Box`):
+            A.
     """
 
     name: str

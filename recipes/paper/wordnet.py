@@ -46,16 +46,19 @@ def definitions(folder: str | Path = FOLDER, per_topic: int = 700, seed: int = 0
     """Definitions with their topics: no text twice, none that two topics share.
 
     Args:
-        folder (`str` or `Path`, *optional*): WordNet's folder `dict`, with the file `data.noun`.
-        per_topic (`int`, *optional*, defaults to 700): rows drawn of each of the 20 topics.
-        seed (`int`, *optional*, defaults to 0): seed of the draw.
+        folder (`str` or `Path`, *optional*):
+            WordNet's folder `dict`, with the file `data.noun`.
+        per_topic (`int`, *optional*, defaults to 700):
+            Rows drawn of each of the 20 topics.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the draw.
 
     Returns:
         `datasets.Dataset`: columns `text` and `label`, topic by topic.
 
     Raises:
-        FileNotFoundError: no WordNet there; says how to get it.
-        ValueError: fewer than `per_topic` definitions of a topic.
+        `FileNotFoundError`: No WordNet there; says how to get it.
+        `ValueError`: Fewer than `per_topic` definitions of a topic.
     """
     path = Path(folder) / "data.noun"
     if not path.is_file():

@@ -48,9 +48,12 @@ def quickstart_data(rows_per_task: int = 47, heldout_per_task: int = 32, seed: i
     """Builds the three data sets; takes a few seconds.
 
     Args:
-        rows_per_task (`int`, *optional*, defaults to 47): see `recipes.offline.reasoning_pool`.
-        heldout_per_task (`int`, *optional*, defaults to 32): labelled rows of each target task.
-        seed (`int`, *optional*, defaults to 0): seed of the generators.
+        rows_per_task (`int`, *optional*, defaults to 47):
+            See `recipes.offline.reasoning_pool`.
+        heldout_per_task (`int`, *optional*, defaults to 32):
+            Labelled rows of each target task.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the generators.
     """
     pool = reasoning_pool(rows_per_task, seed)
     taken = {messages[0]["content"] for messages in pool["prompt"]}

@@ -29,9 +29,12 @@ class FineTuner:
     """Trains an adapter on a selection and measures it; the same model, budget, seed and schedule for every selection.
 
     Args:
-        settings (`Settings`): model, adapter and training options.
-        pool (`datasets.Dataset`): the rows that selections point into.
-        held_out (`datasets.Dataset`): labelled rows with a column `task`.
+        settings (`Settings`):
+            Model, adapter and training options.
+        pool (`datasets.Dataset`):
+            The rows that selections point into.
+        held_out (`datasets.Dataset`):
+            Labelled rows with a column `task`.
     """
 
     def __init__(self, settings: Settings, pool: Dataset, held_out: Dataset) -> None:

@@ -13,9 +13,11 @@ class Results:
     """Results of each step by name, written as soon as a step is done.
 
     Args:
-        path (`Path`): the JSON file.
-        identity (`dict`): settings and data that the results belong to. A file with another identity is not used, and
-            is replaced by the first step that finishes.
+        path (`Path`):
+            The JSON file.
+        identity (`dict`):
+            Settings and data that the results belong to. A file with another identity is not used, and is replaced by
+            the first step that finishes.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:

@@ -70,13 +70,14 @@ def run(settings: Settings) -> list[dict[str, Any]]:
     """Embeds, picks for all prompts together, then tunes and measures prompt by prompt.
 
     Args:
-        settings (`Settings`): what to run.
+        settings (`Settings`):
+            What to run.
 
     Returns:
         `list[dict]`: for each prompt its text, right answer, `loss_before`, `loss_after`, answer, and picks.
 
     Raises:
-        ValueError: more prompts than there are, or a prompt without a completion to measure by.
+        `ValueError`: More prompts than there are, or a prompt without a completion to measure by.
     """
     ensure(settings.model_name_or_path, settings.dataset_name, settings.prompts)
     pool, prompts = load_rows(settings.dataset_name), _prompts(settings)

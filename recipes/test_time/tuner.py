@@ -25,9 +25,12 @@ class Tuned:
     """What a few steps changed for one prompt.
 
     Args:
-        loss_before (`float`): mean negative log-likelihood of the right answer's tokens, nats, before.
-        loss_after (`float`): the same after.
-        answer (`str`): the tuned model's own, greedy.
+        loss_before (`float`):
+            Mean negative log-likelihood of the right answer's tokens, nats, before.
+        loss_after (`float`):
+            The same after.
+        answer (`str`):
+            The tuned model's own, greedy.
     """
 
     loss_before: float
@@ -39,13 +42,20 @@ class TestTimeTuner:
     """Tunes a LoRA adapter on rows picked for one prompt, measures, and puts it back to its first weights, bit by bit.
 
     Args:
-        model_name_or_path (`str`): Hub id or folder of a causal language model.
-        lora_r (`int`, *optional*, defaults to 8): rank of the adapter, on all linear layers.
-        learning_rate (`float`, *optional*, defaults to 5e-4): of AdamW, whose state begins anew as well.
-        batch_size (`int`, *optional*, defaults to 5): rows in a step.
-        max_length (`int`, *optional*, defaults to 512): tokens of a row.
-        max_new_tokens (`int`, *optional*, defaults to 48): tokens of the answer.
-        seed (`int`, *optional*, defaults to 0): of the adapter's first weights and of dropout.
+        model_name_or_path (`str`):
+            Hub id or folder of a causal language model.
+        lora_r (`int`, *optional*, defaults to 8):
+            Rank of the adapter, on all linear layers.
+        learning_rate (`float`, *optional*, defaults to 5e-4):
+            Of AdamW, whose state begins anew as well.
+        batch_size (`int`, *optional*, defaults to 5):
+            Rows in a step.
+        max_length (`int`, *optional*, defaults to 512):
+            Tokens of a row.
+        max_new_tokens (`int`, *optional*, defaults to 48):
+            Tokens of the answer.
+        seed (`int`, *optional*, defaults to 0):
+            Of the adapter's first weights and of dropout.
     """
 
     __test__ = False  # not a class of tests, whatever its name begins with
@@ -81,11 +91,13 @@ class TestTimeTuner:
         """Loss before and after one pass over the picks, and the answer after; then the adapter is as before.
 
         Args:
-            prompt (`dict`): a row with its completion.
-            picks (`Sequence[dict]`): rows with completions, most informative first.
+            prompt (`dict`):
+                A row with its completion.
+            picks (`Sequence[dict]`):
+                Rows with completions, most informative first.
 
         Raises:
-            ValueError: a row of which nothing is left to predict within `max_length`.
+            `ValueError`: A row of which nothing is left to predict within `max_length`.
         """
         batch, batches = self._batch([prompt]), self._batches(picks)
         before = self._loss(batch)

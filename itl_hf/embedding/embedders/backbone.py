@@ -46,8 +46,8 @@ class Backbone:
             Run the blocks through `torch.compile`. They are put back after each pass.
 
     Raises:
-        TypeError: not a model of transformers, or an adapter of virtual tokens.
-        ValueError: packing or compiling is asked of a model that cannot.
+        `TypeError`: Not a model of transformers, or an adapter of virtual tokens.
+        `ValueError`: Packing or compiling is asked of a model that cannot.
 
     Example:
         >>> backbone = Backbone(model)  # doctest: +SKIP
@@ -94,7 +94,7 @@ class Backbone:
                 and device.
 
         Raises:
-            ValueError: with `packing=True`, the model's attention mixes rows.
+            `ValueError`: With `packing=True`, the model's attention mixes rows.
         """
         with evaluation_mode(self.model):
             if self._early_exit is None:

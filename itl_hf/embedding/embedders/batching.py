@@ -28,7 +28,7 @@ def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
         their order.
 
     Raises:
-        ValueError: `batch_tokens` is below 1.
+        `ValueError`: `batch_tokens` is below 1.
 
     Example:
         >>> token_batches([30, 90, 32], batch_tokens=320)
@@ -55,10 +55,11 @@ class TokenBatches:
     """Runs batches under a token budget, and with half of the budget where memory runs out.
 
     Args:
-        batch_tokens (`int`): most tokens in a batch, padding included.
+        batch_tokens (`int`):
+            Most tokens in a batch, padding included.
 
     Raises:
-        ValueError: `batch_tokens` is below 1.
+        `ValueError`: `batch_tokens` is below 1.
     """
 
     def __init__(self, batch_tokens: int) -> None:
@@ -69,7 +70,7 @@ class TokenBatches:
         """`call` with the indices of each batch, longest rows first; yields the indices and what it returned.
 
         Raises:
-            torch.OutOfMemoryError: memory does not hold even one row.
+            `torch.OutOfMemoryError`: Memory does not hold even one row.
         """
         waiting = token_batches(lengths, self.batch_tokens)
         while waiting:

@@ -48,7 +48,7 @@ class Combined:
             common scale.
 
     Raises:
-        ValueError: fewer than two parts, or weights that are not one positive number for each.
+        `ValueError`: Fewer than two parts, or weights that are not one positive number for each.
 
     Example:
         >>> from itl_hf import Gradients, HiddenStates, Selector
@@ -124,7 +124,7 @@ class Combined:
             `Tensor`: shape (len(rows), dimension), float32, on the CPU, part by part.
 
         Raises:
-            ValueError: a row that one of the parts cannot read.
+            `ValueError`: A row that one of the parts cannot read.
         """
         features = self.embed_prepared(self.prepare(rows, first_row), on_rows=on_rows).features
         if on_rows is None:
@@ -169,9 +169,12 @@ class Prepared:
     """Rows on their way through one part.
 
     Args:
-        ready (`Any`): what the part's `prepare` gave, or the rows if it has none.
-        first_row (`int`): number of the first row in its dataset.
-        split (`bool`): whether the part has `prepare` and `embed_prepared`.
+        ready (`Any`):
+            What the part's `prepare` gave, or the rows if it has none.
+        first_row (`int`):
+            Number of the first row in its dataset.
+        split (`bool`):
+            Whether the part has `prepare` and `embed_prepared`.
     """
 
     ready: Any

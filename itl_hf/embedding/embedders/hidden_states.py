@@ -88,10 +88,10 @@ class HiddenStates:
             Run the blocks through `torch.compile`; takes a minute at the first batches and pays over many rows.
 
     Raises:
-        ValueError: an argument out of range, or a `max_length` beyond the model's context; at the first batch also
+        `ValueError`: An argument out of range, or a `max_length` beyond the model's context; at the first batch also
             where `packing` would mix rows.
-        TypeError: `model` or `tokenizer` is something else.
-        ImportError: `load_in_4bit` without bitsandbytes.
+        `TypeError`: `model` or `tokenizer` is something else.
+        `ImportError`: `load_in_4bit` without bitsandbytes.
 
     Example:
         >>> embedder = HiddenStates(model)  # such as "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -191,7 +191,7 @@ class HiddenStates:
             `Tensor`: shape (len(rows), dimension), float32, on the CPU.
 
         Raises:
-            ValueError: a row without text, or without the span asked for.
+            `ValueError`: A row without text, or without the span asked for.
         """
         features = self.embed_prepared(self.prepare(rows, first_row), on_rows=on_rows).features
         if on_rows is None:

@@ -45,8 +45,8 @@ class LanguageModel:
             Whether code from the model's repository may run.
 
     Raises:
-        ValueError: a `max_length` beyond the model's context, or a tokenizer that is unknown or of another model.
-        TypeError: `tokenizer` is something else.
+        `ValueError`: A `max_length` beyond the model's context, or a tokenizer that is unknown or of another model.
+        `TypeError`: `tokenizer` is something else.
 
     Example:
         >>> reader = LanguageModel(load_model(model))
@@ -90,7 +90,7 @@ class LanguageModel:
         """Token ids of `rows`, in their order; those that were cut are noted for `report_truncation`.
 
         Raises:
-            ValueError: a row without text, or without the span asked for.
+            `ValueError`: A row without text, or without the span asked for.
         """
         tokens = self._rows(rows, first_row)
         self._truncated += [first_row + i for i, row in enumerate(tokens) if row.truncated]
@@ -154,14 +154,19 @@ def load_model(
     """`from_pretrained` of `AutoModel`, or with `head` of `AutoModelForCausalLM`, with errors that say what to do.
 
     Args:
-        name (`str` or `Path`): a Hub id or a folder.
-        head (`bool`, *optional*, defaults to `False`): whether the language-model head is needed.
-        dtype (`str`, *optional*, defaults to `"float32"`): `"float32"`, `"bfloat16"` or `"float16"`.
-        device (`str` or `torch.device`, *optional*): defaults to this process's GPU, else the CPU.
-        options: `revision`, `trust_remote_code` and others of `from_pretrained`.
+        name (`str` or `Path`):
+            A Hub id or a folder.
+        head (`bool`, *optional*, defaults to `False`):
+            Whether the language-model head is needed.
+        dtype (`str`, *optional*, defaults to `"float32"`):
+            `"float32"`, `"bfloat16"` or `"float16"`.
+        device (`str` or `torch.device`, *optional*):
+            Defaults to this process's GPU, else the CPU.
+        options:
+            `revision`, `trust_remote_code` and others of `from_pretrained`.
 
     Raises:
-        ValueError: an unknown `dtype`, or no model of that name.
+        `ValueError`: An unknown `dtype`, or no model of that name.
     """
     kind = transformers.AutoModelForCausalLM if head else transformers.AutoModel
     try:
@@ -178,11 +183,13 @@ def without_peft(model: nn.Module, virtual_tokens: str) -> PreTrainedModel:
     """The transformers model inside a PEFT model, whose adapters live in its layers; others as they are.
 
     Args:
-        model (`PreTrainedModel` or `PeftModel`): a live model.
-        virtual_tokens (`str`): what virtual tokens do here, for the error about an adapter that works through them.
+        model (`PreTrainedModel` or `PeftModel`):
+            A live model.
+        virtual_tokens (`str`):
+            What virtual tokens do here, for the error about an adapter that works through them.
 
     Raises:
-        TypeError: such an adapter, or no model of transformers.
+        `TypeError`: Such an adapter, or no model of transformers.
     """
     if hasattr(model, "get_base_model"):
         if model.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]

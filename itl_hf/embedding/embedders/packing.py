@@ -22,7 +22,7 @@ def check_packing(model: PreTrainedModel) -> None:
     """Raise where a model cannot be told the positions of its tokens.
 
     Raises:
-        ValueError: its `forward` takes no `position_ids`.
+        `ValueError`: Its `forward` takes no `position_ids`.
     """
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise ValueError(f"packing=True needs a model that takes position_ids, which {type(model).__name__} does not.")

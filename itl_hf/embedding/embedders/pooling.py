@@ -27,10 +27,14 @@ class Part:
     """Where one layer under one pooling stands in a feature row.
 
     Args:
-        layer (`int`): index into transformers' `hidden_states`.
-        pooling (`"mean"`, `"last"` or `"weighted_mean"`): how its positions became one row.
-        start (`int`): first column.
-        stop (`int`): column after the last.
+        layer (`int`):
+            Index into transformers' `hidden_states`.
+        pooling (`"mean"`, `"last"` or `"weighted_mean"`):
+            How its positions became one row.
+        start (`int`):
+            First column.
+        stop (`int`):
+            Column after the last.
 
     Example:
         >>> part = Part(22, "mean", 0, 576)
@@ -144,8 +148,8 @@ def resolve_layer(layer: int | float, num_layers: int) -> int:
     A float is a share of the depth, a negative int counts from the end.
 
     Raises:
-        ValueError: out of range.
-        TypeError: neither an int nor a float.
+        `ValueError`: Out of range.
+        `TypeError`: Neither an int nor a float.
 
     Example:
         >>> resolve_layer(0.75, 30), resolve_layer(-1, 30)
@@ -171,8 +175,8 @@ def resolve_layers(layers: int | float | Sequence[int | float], num_layers: int)
     """One layer or several, each as `resolve_layer` reads it, in the order given.
 
     Raises:
-        ValueError: no layer, a layer out of range, or the same one twice.
-        TypeError: neither an int nor a float.
+        `ValueError`: No layer, a layer out of range, or the same one twice.
+        `TypeError`: Neither an int nor a float.
 
     Example:
         >>> resolve_layers([0.25, 0.5, -1], 30)
@@ -191,7 +195,7 @@ def resolve_poolings(pooling: str | Sequence[str]) -> tuple[Pooling, ...]:
     """One pooling or several, checked.
 
     Raises:
-        ValueError: an unknown one, none, or the same one twice.
+        `ValueError`: An unknown one, none, or the same one twice.
 
     Example:
         >>> resolve_poolings(["mean", "last"])

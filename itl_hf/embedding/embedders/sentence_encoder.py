@@ -75,9 +75,9 @@ class SentenceEncoder:
             Whether code from the model's repository may run.
 
     Raises:
-        ImportError: sentence-transformers is not installed.
-        ValueError: no such model or prompt, or an argument out of range.
-        TypeError: `model` is something else.
+        `ImportError`: Sentence-transformers is not installed.
+        `ValueError`: No such model or prompt, or an argument out of range.
+        `TypeError`: `model` is something else.
 
     Example:
         >>> encoder = SentenceEncoder("sentence-transformers/all-MiniLM-L6-v2")  # doctest: +SKIP
@@ -190,7 +190,7 @@ class SentenceEncoder:
             up to rounding.
 
         Raises:
-            ValueError: a row without text, or without the span asked for.
+            `ValueError`: A row without text, or without the span asked for.
         """
         features = self.embed_prepared(self.prepare(rows, first_row), on_rows=on_rows).features
         if on_rows is None:

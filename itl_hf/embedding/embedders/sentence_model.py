@@ -25,12 +25,14 @@ def load_encoder(name: str | Path, **options: Any) -> SentenceTransformer:
     """A model by Hub id or folder.
 
     Args:
-        name (`str` or `Path`): a Hub id or a folder.
-        options: `device`, `revision`, `trust_remote_code` and others of `SentenceTransformer`.
+        name (`str` or `Path`):
+            A Hub id or a folder.
+        options:
+            `device`, `revision`, `trust_remote_code` and others of `SentenceTransformer`.
 
     Raises:
-        ImportError: sentence-transformers is not installed.
-        ValueError: no such model.
+        `ImportError`: Sentence-transformers is not installed.
+        `ValueError`: No such model.
     """
     try:
         return _library()(str(name), **options)
@@ -64,7 +66,7 @@ def resolve_prompt(model: SentenceTransformer, name: str | None) -> str:
     """The text that the model puts before each input: its prompt of this name, else its default, else nothing.
 
     Raises:
-        ValueError: the model has no prompt of this name.
+        `ValueError`: The model has no prompt of this name.
     """
     name = model.default_prompt_name if name is None else name
     if name is None:
@@ -103,7 +105,8 @@ class EncoderIdentity:
     """Hashes of a sentence-transformers model, for the fingerprint of its features.
 
     Args:
-        model (`SentenceTransformer`): may be in training; it is looked at anew at each call.
+        model (`SentenceTransformer`):
+            May be in training; it is looked at anew at each call.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
@@ -128,10 +131,14 @@ class Chunk:
     """Texts of one shard, tokenized together.
 
     Args:
-        places (`list[int]`): where the texts stand among the rows that were prepared.
-        texts (`list[str]`): without the encoder's prompt.
-        lengths (`list[int]`): tokens of each, or a guess where there is no table of them.
-        features (`dict`, *optional*): what the model's tokenizer made of them, padded to the longest.
+        places (`list[int]`):
+            Where the texts stand among the rows that were prepared.
+        texts (`list[str]`):
+            Without the encoder's prompt.
+        lengths (`list[int]`):
+            Tokens of each, or a guess where there is no table of them.
+        features (`dict`, *optional*):
+            What the model's tokenizer made of them, padded to the longest.
     """
 
     places: list[int]

@@ -38,7 +38,7 @@ def write_whole(path: Path, content: bytes | pa.Buffer, *, checksum: bool = True
             stop before them.
 
     Raises:
-        OSError: the disk is full, or cannot be written; nothing is left behind.
+        `OSError`: The disk is full, or cannot be written; nothing is left behind.
     """
     temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
@@ -73,8 +73,8 @@ def read_whole(path: Path, *, verify: bool = True) -> pa.Buffer:
             Whether to read all of it and compare the checksum.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        DamagedError: the file is truncated, or its checksum differs.
+        `FileNotFoundError`: There is no such file.
+        `DamagedError`: The file is truncated, or its checksum differs.
     """
     try:
         with pa.memory_map(str(path)) as file:
@@ -114,7 +114,7 @@ def only_writer(directory: Path) -> Iterator[None]:
     Where the file system knows no locks, nothing is kept out.
 
     Raises:
-        BlockingIOError: another run is at work there.
+        `BlockingIOError`: Another run is at work there.
     """
     try:
         import fcntl

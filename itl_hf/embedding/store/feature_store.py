@@ -55,7 +55,7 @@ class FeatureStore(StoredShards):
             occur. Needed to create a store where equal rows are stored once; a store that exists has its own.
 
     Raises:
-        ValueError: the directory holds features made otherwise (the message says what differs), or other files.
+        `ValueError`: The directory holds features made otherwise (the message says what differs), or other files.
 
     Example:
         >>> import tempfile
@@ -99,8 +99,8 @@ class FeatureStore(StoredShards):
                 What `embed` was given.
 
         Raises:
-            FileNotFoundError: there is no store.
-            ValueError: it is unfinished; the message says how many shards are missing.
+            `FileNotFoundError`: There is no store.
+            `ValueError`: It is unfinished; the message says how many shards are missing.
 
         Example:
             >>> FeatureStore.open("features/pool").features().shape == (len(pool), 32)
@@ -164,7 +164,7 @@ class FeatureStore(StoredShards):
         """Take the word of another process that these shards are intact, which spares reading them once more.
 
         Raises:
-            FileNotFoundError: one is not there.
+            `FileNotFoundError`: One is not there.
         """
         absent = sorted(set(shards) - self.shard_numbers())
         if absent:
@@ -196,8 +196,8 @@ class FeatureStore(StoredShards):
                 For a stream: hash of the rows of this shard.
 
         Raises:
-            ValueError: another shape or dtype, or a column of a reserved name.
-            OSError: the disk is full; what was saved before is intact.
+            `ValueError`: Another shape or dtype, or a column of a reserved name.
+            `OSError`: The disk is full; what was saved before is intact.
         """
         first, end = self.row_range(shard)
         height = min(len(features), end - first) if self.rows is None else end - first
@@ -218,7 +218,7 @@ class FeatureStore(StoredShards):
         """Say how many rows a stream had.
 
         Raises:
-            ValueError: the store holds shards beyond them, or had another number before.
+            `ValueError`: The store holds shards beyond them, or had another number before.
         """
         surplus = sorted(shard for shard in self.shard_numbers() if shard * self.shard_rows >= rows)
         if surplus or self.rows not in (None, rows):

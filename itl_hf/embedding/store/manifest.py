@@ -78,8 +78,8 @@ class Manifest:
         """The manifest in `directory`.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is damaged, or of another version.
+            `FileNotFoundError`: There is none.
+            `ValueError`: It is damaged, or of another version.
         """
         path = directory / NAME
         try:

@@ -51,7 +51,7 @@ class StoredShards:
         """Rows of the dataset.
 
         Raises:
-            ValueError: a stream has not ended, so nobody knows.
+            `ValueError`: A stream has not ended, so nobody knows.
         """
         return self._known(self._manifest.rows)
 
@@ -90,7 +90,7 @@ class StoredShards:
         """Stored row of each row of the dataset, (rows,) int64, memory-mapped; `None` where they are the same.
 
         Raises:
-            ValueError: its file is absent or damaged.
+            `ValueError`: Its file is absent or damaged.
         """
         if not self._manifest.has_index:
             return None
@@ -143,7 +143,7 @@ class StoredShards:
             `np.ndarray`: shape (rows of the shard, dimension).
 
         Raises:
-            ValueError: the shard is absent or damaged.
+            `ValueError`: The shard is absent or damaged.
         """
         return self._read(shard).features
 
@@ -154,7 +154,7 @@ class StoredShards:
             `StoredFeatures`: shape (rows, dimension).
 
         Raises:
-            ValueError: a shard is absent or damaged.
+            `ValueError`: A shard is absent or damaged.
         """
         missing = sorted(set(range(self.num_shards)) - self._intact - self.shard_numbers())
         if missing:
@@ -168,7 +168,7 @@ class StoredShards:
             `np.ndarray`: shape (rows,). `row` is where a row of this text stands first.
 
         Raises:
-            ValueError: there is no such column.
+            `ValueError`: There is no such column.
         """
         parts = []
         for shard in range(self.num_shards):
@@ -187,7 +187,7 @@ class StoredShards:
                 Whether to make the (d, d) matrix of centred products as well, which does take a pass.
 
         Raises:
-            ValueError: a shard is absent or damaged.
+            `ValueError`: A shard is absent or damaged.
         """
         zeros = np.zeros(self.dimension)
         merged = Statistics(0, zeros, zeros)

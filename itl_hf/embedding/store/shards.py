@@ -45,7 +45,7 @@ def write_shard(path: Path, shard: Shard) -> None:
     """Save a shard, whole or not at all.
 
     Raises:
-        OSError: the disk is full, or cannot be written.
+        `OSError`: The disk is full, or cannot be written.
     """
     values = np.ascontiguousarray(shard.features)
     arrays = {FEATURES: pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])}
@@ -62,8 +62,8 @@ def read_shard(path: Path, *, verify: bool = True) -> Shard:
     """A shard, memory-mapped and read-only.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        DamagedError: the file is not what was written.
+        `FileNotFoundError`: There is no such file.
+        `DamagedError`: The file is not what was written.
     """
     content = read_whole(path, verify=verify)
     try:

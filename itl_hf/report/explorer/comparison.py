@@ -20,10 +20,14 @@ class Comparison:
     """Places in the order of picks, from 0.
 
     Args:
-        both (`list[tuple[int, int]]`): the same row in the first and in the second selection, in the first's order.
-        only_first (`list[int]`): rows that the second lacks.
-        only_second (`list[int]`): rows that the first lacks.
-        by_text (`bool`): whether rows were matched by their text, since the pools differ.
+        both (`list[tuple[int, int]]`):
+            The same row in the first and in the second selection, in the first's order.
+        only_first (`list[int]`):
+            Rows that the second lacks.
+        only_second (`list[int]`):
+            Rows that the first lacks.
+        by_text (`bool`):
+            Whether rows were matched by their text, since the pools differ.
     """
 
     both: list[tuple[int, int]]
@@ -42,8 +46,10 @@ def compare(first: Selection, second: Selection) -> Comparison:
     """Matches rows by their number in the pool, or by their text where the pools differ.
 
     Args:
-        first (`Selection`): one.
-        second (`Selection`): the other.
+        first (`Selection`):
+            One.
+        second (`Selection`):
+            The other.
     """
     by_text = not same_pool(first, second)
     keys, others = _keys(first, by_text), _keys(second, by_text)

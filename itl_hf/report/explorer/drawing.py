@@ -62,13 +62,20 @@ def marks(
     """What is drawn above the points.
 
     Args:
-        explored (`ExplorerData`): what is looked at.
-        session (`Session`): where the visitor is.
-        kept (`list[int]`): picks that pass the filters; the others are faint.
-        near (`list[int]`): picks nearest to the chosen target.
-        second (`Selection`, *optional*): what is compared with.
-        matched (`Comparison`, *optional*): with the result.
-        names (`tuple[str, str]`, *optional*): what the legend calls the two.
+        explored (`ExplorerData`):
+            What is looked at.
+        session (`Session`):
+            Where the visitor is.
+        kept (`list[int]`):
+            Picks that pass the filters; the others are faint.
+        near (`list[int]`):
+            Picks nearest to the chosen target.
+        second (`Selection`, *optional*):
+            What is compared with.
+        matched (`Comparison`, *optional*):
+            With the result.
+        names (`tuple[str, str]`, *optional*):
+            What the legend calls the two.
 
     Returns:
         `dict`: `picks` (x, y, row, words, state by rank), `others` (x, y, rank, words: what only the second selection

@@ -33,15 +33,24 @@ class ExplorerData:
     """A selection and its surroundings.
 
     Args:
-        selection (`Selection`): what to look at.
-        name (`str`, *optional*): what to call it.
-        other (`Selection`, *optional*): one to compare it with.
-        other_name (`str`, *optional*): what to call that.
-        pool (`Dataset`, *optional*): the rows that were selected from.
-        equal (`np.ndarray`, *optional*): (N,) number of each row's text; `None` where all differ.
-        pool_features (`Features`, *optional*): (N, d).
-        target_features (`Features`, *optional*): (m, d).
-        obstacle (`str`, *optional*): why one cannot select again, as a sentence; empty if one can.
+        selection (`Selection`):
+            What to look at.
+        name (`str`, *optional*):
+            What to call it.
+        other (`Selection`, *optional*):
+            One to compare it with.
+        other_name (`str`, *optional*):
+            What to call that.
+        pool (`Dataset`, *optional*):
+            The rows that were selected from.
+        equal (`np.ndarray`, *optional*):
+            (N,) number of each row's text; `None` where all differ.
+        pool_features (`Features`, *optional*):
+            (N, d).
+        target_features (`Features`, *optional*):
+            (m, d).
+        obstacle (`str`, *optional*):
+            Why one cannot select again, as a sentence; empty if one can.
     """
 
     selection: Selection
@@ -67,16 +76,21 @@ def gather(
     """Puts a selection together with its pool and features.
 
     Args:
-        selection (`Selection`): what to look at, such as `Selection.load("selected")`.
-        name (`str`, *optional*): what the page calls it.
-        compare (`Selection`, *optional*): one to compare it with.
-        compare_name (`str`, *optional*): what the page calls that.
-        pool (`Dataset`, *optional*): the rows that were selected from: their text can then be read in the page.
-        store (`str` or `PathLike`, *optional*): what `Selector(store=...)` was given: with it and the pool one can drop
-            rows and select again.
+        selection (`Selection`):
+            What to look at, such as `Selection.load("selected")`.
+        name (`str`, *optional*):
+            What the page calls it.
+        compare (`Selection`, *optional*):
+            One to compare it with.
+        compare_name (`str`, *optional*):
+            What the page calls that.
+        pool (`Dataset`, *optional*):
+            The rows that were selected from: their text can then be read in the page.
+        store (`str` or `PathLike`, *optional*):
+            What `Selector(store=...)` was given: with it and the pool one can drop rows and select again.
 
     Raises:
-        ValueError: other rows than those that were selected from, or a store without their features.
+        `ValueError`: Other rows than those that were selected from, or a store without their features.
 
     Example:
         >>> from itl_hf import Selection

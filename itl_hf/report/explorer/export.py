@@ -22,9 +22,12 @@ def write_files(explored: ExplorerData, session: Session, folder: Path) -> tuple
     """Writes `picks.jsonl`, `picks.parquet` and, if no pick waits to be dropped, `selection.zip`.
 
     Args:
-        explored (`ExplorerData`): what is looked at.
-        session (`Session`): picks that are dropped or do not pass the filters are left out of the first two.
-        folder (`Path`): where; a new folder is made in it.
+        explored (`ExplorerData`):
+            What is looked at.
+        session (`Session`):
+            Picks that are dropped or do not pass the filters are left out of the first two.
+        folder (`Path`):
+            Where; a new folder is made in it.
 
     Returns:
         `tuple[list[Path], str]`: the files, and a sentence about them.

@@ -25,11 +25,14 @@ def nearest_picks(explored: ExplorerData, selection: Selection, target: int, mos
     """Picks by their similarity to a target, the most similar first.
 
     Args:
-        explored (`ExplorerData`): with features, all picks are compared; without, only those that have this target as
-            their nearest one.
-        selection (`Selection`): whose picks.
-        target (`int`): number of the target.
-        most (`int`, *optional*, defaults to 8): picks to return.
+        explored (`ExplorerData`):
+            With features, all picks are compared; without, only those that have this target as their nearest one.
+        selection (`Selection`):
+            Whose picks.
+        target (`int`):
+            Number of the target.
+        most (`int`, *optional*, defaults to 8):
+            Picks to return.
 
     Returns:
         `list[tuple[int, float]]`: place in the order of picks, and prior correlation under the kernel.

@@ -38,8 +38,10 @@ def build(explored: ExplorerData, folder: Path) -> Any:
     """The page, ready to be launched.
 
     Args:
-        explored (`ExplorerData`): what it shows, see `gather`.
-        folder (`Path`): where exported files go.
+        explored (`ExplorerData`):
+            What it shows, see `gather`.
+        folder (`Path`):
+            Where exported files go.
 
     Returns:
         `gradio.Blocks`
@@ -56,17 +58,20 @@ def serve(explored: ExplorerData, *, host: str = "127.0.0.1", port: int | None =
     """Starts serving the page and returns at once; it is served until `.close()` or the end of the process.
 
     Args:
-        explored (`ExplorerData`): what to show, see `gather`.
-        host (`str`, *optional*, defaults to `"127.0.0.1"`): this machine only; `"0.0.0.0"` lets others in, without any
-            password.
-        port (`int`, *optional*): a free one from 7860 on if left out.
-        **options: passed on to `gradio.Blocks.launch`, for example `inbrowser=True`.
+        explored (`ExplorerData`):
+            What to show, see `gather`.
+        host (`str`, *optional*, defaults to `"127.0.0.1"`):
+            This machine only; `"0.0.0.0"` lets others in, without any password.
+        port (`int`, *optional*):
+            A free one from 7860 on if left out.
+        **options:
+            Passed on to `gradio.Blocks.launch`, for example `inbrowser=True`.
 
     Returns:
         `gradio.Blocks`: `.local_url` is its address; `.block_thread()` waits for Ctrl-C.
 
     Raises:
-        OSError: the port is taken.
+        `OSError`: The port is taken.
 
     Example:
         >>> serve(gather(Selection.load("selected"))).block_thread()  # doctest: +SKIP

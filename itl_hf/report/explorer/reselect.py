@@ -34,12 +34,15 @@ def select_again(explored: ExplorerData, dropped: Collection[int], num_examples:
     """The selection that the same settings make of the pool without some rows.
 
     Args:
-        explored (`ExplorerData`): with pool and features.
-        dropped (`Collection[int]`): row numbers of the pool; rows of equal text are dropped with them.
-        num_examples (`int`, *optional*): rows to pick; as many as before if left out.
+        explored (`ExplorerData`):
+            With pool and features.
+        dropped (`Collection[int]`):
+            Row numbers of the pool; rows of equal text are dropped with them.
+        num_examples (`int`, *optional*):
+            Rows to pick; as many as before if left out.
 
     Raises:
-        ValueError: pool or features are not at hand, the record does not say enough, or too few rows are left.
+        `ValueError`: Pool or features are not at hand, the record does not say enough, or too few rows are left.
     """
     selection, pool = explored.selection, explored.pool
     if explored.obstacle or pool is None or explored.pool_features is None or explored.target_features is None:

@@ -24,9 +24,12 @@ class Filters:
     """Which picks to list.
 
     Args:
-        text (`str`): what prompt or completion must contain, whatever the case of letters.
-        groups (`tuple[str, ...]`): values of the source column to keep; all if empty.
-        gain (`float`): least gain as a share of the largest, 0 to 1.
+        text (`str`):
+            What prompt or completion must contain, whatever the case of letters.
+        groups (`tuple[str, ...]`):
+            Values of the source column to keep; all if empty.
+        gain (`float`):
+            Least gain as a share of the largest, 0 to 1.
     """
 
     text: str = ""
@@ -39,15 +42,24 @@ class Session:
     """Where a visitor is.
 
     Args:
-        dropped (`frozenset[int]`): rows of the pool that shall not be picked.
-        applied (`frozenset[int]`): those that `again` was made without.
-        again (`Selection`, *optional*): what was selected without them.
-        filters (`Filters`): see there.
-        page (`int`): page of the list of picks, from 0.
-        target (`int`, *optional*): the target that was chosen.
-        point (`tuple`, *optional*): kind and number of what was clicked last.
-        mode (`str`): `"rank"`, `"other"` (compare with the other selection) or `"before"` (with the first one).
-        trouble (`str`): why the last wish was not granted, as a sentence.
+        dropped (`frozenset[int]`):
+            Rows of the pool that shall not be picked.
+        applied (`frozenset[int]`):
+            Those that `again` was made without.
+        again (`Selection`, *optional*):
+            What was selected without them.
+        filters (`Filters`):
+            See there.
+        page (`int`):
+            Page of the list of picks, from 0.
+        target (`int`, *optional*):
+            The target that was chosen.
+        point (`tuple`, *optional*):
+            Kind and number of what was clicked last.
+        mode (`str`):
+            `"rank"`, `"other"` (compare with the other selection) or `"before"` (with the first one).
+        trouble (`str`):
+            Why the last wish was not granted, as a sentence.
     """
 
     dropped: frozenset[int] = frozenset()
@@ -69,10 +81,13 @@ def act(explored: ExplorerData, session: Session, wish: Mapping[str, Any]) -> Se
     """The session after a click in the page.
 
     Args:
-        explored (`ExplorerData`): what is looked at.
-        session (`Session`): before the click.
-        wish (`Mapping`): `do` (`show`, `target`, `drop`, `restore`, `page`) with `kind` and `number`. It comes from a
-            browser, so numbers out of range are ignored.
+        explored (`ExplorerData`):
+            What is looked at.
+        session (`Session`):
+            Before the click.
+        wish (`Mapping`):
+            `do` (`show`, `target`, `drop`, `restore`, `page`) with `kind` and `number`. It comes from a browser, so
+            numbers out of range are ignored.
     """
     session = replace(session, trouble="")
     number = wish.get("number")

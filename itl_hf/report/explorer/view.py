@@ -42,13 +42,20 @@ class View:
     """Everything on the page that a click may change.
 
     Args:
-        marks (`str`): JSON, what is drawn above the pool's points on the map.
-        curve (`str`): JSON, the variance curve.
-        card (`str`): HTML, the row that was clicked.
-        target (`str`): HTML, the target that was chosen and its nearest picks.
-        picks (`str`): HTML, a page of the list of picks.
-        dropped (`str`): HTML, dropped rows and what became of them.
-        compared (`str`): HTML, the comparison.
+        marks (`str`):
+            JSON, what is drawn above the pool's points on the map.
+        curve (`str`):
+            JSON, the variance curve.
+        card (`str`):
+            HTML, the row that was clicked.
+        target (`str`):
+            HTML, the target that was chosen and its nearest picks.
+        picks (`str`):
+            HTML, a page of the list of picks.
+        dropped (`str`):
+            HTML, dropped rows and what became of them.
+        compared (`str`):
+            HTML, the comparison.
     """
 
     marks: str

@@ -35,9 +35,12 @@ class Random:
     """Rows drawn uniformly without replacement: what most people do, and the floor that every method must beat.
 
     Args:
-        seed (`int`, *optional*, defaults to 0): seed of the draw.
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the draw.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -88,15 +91,20 @@ class LengthMatchedRandom:
     A row's length is what `lengths` says; else its cost, where rows have costs; else its words, prompt and completion.
 
     Args:
-        like (`str`, `Acquisition` or `Sequence[int]`, *optional*, defaults to `"itl"`): the references: picks of an
-            acquisition, by name or as an object, which is run on the same request first; or row numbers of a selection
-            at hand, in its order; or `"targets"`, whose texts then give the lengths: words of prompts and completions
-            if all targets have one, else of prompts alone, of targets and pool alike.
-        lengths (`Sequence[float]`, *optional*): (N,) the length of each row, such as its tokens.
-        strata (`int`, *optional*, defaults to 20): how many strata.
-        seed (`int`, *optional*, defaults to 0): seed of the draw.
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; also that of the reference.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        like (`str`, `Acquisition` or `Sequence[int]`, *optional*, defaults to `"itl"`):
+            The references: picks of an acquisition, by name or as an object, which is run on the same request first; or
+            row numbers of a selection at hand, in its order; or `"targets"`, whose texts then give the lengths: words
+            of prompts and completions if all targets have one, else of prompts alone, of targets and pool alike.
+        lengths (`Sequence[float]`, *optional*):
+            (N,) the length of each row, such as its tokens.
+        strata (`int`, *optional*, defaults to 20):
+            How many strata.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the draw.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; also that of the reference.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     A continued selection matches the lengths of a reference that is continued from these picks, not from its own.
 

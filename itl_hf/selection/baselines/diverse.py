@@ -31,8 +31,10 @@ class KCenter:
     centres; without any, the first is the row nearest to the pool's mean (the paper starts from labelled rows).
 
     Args:
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -69,11 +71,14 @@ class BADGE:
     before count as drawn.
 
     Args:
-        features (`"raw"` or `"prepared"`, *optional*, defaults to `"raw"`): as the embedder gave them, or after
-            `standardize`.
-        seed (`int`, *optional*, defaults to 0): seed of the draws.
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        features (`"raw"` or `"prepared"`, *optional*, defaults to `"raw"`):
+            As the embedder gave them, or after `standardize`.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the draws.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -132,10 +137,14 @@ class KMeans:
     continued selection is a new clustering, not a longer one.
 
     Args:
-        max_iterations (`int`, *optional*, defaults to 25): Lloyd's iterations at most.
-        seed (`int`, *optional*, defaults to 0): seed of the first centres.
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        max_iterations (`int`, *optional*, defaults to 25):
+            Lloyd's iterations at most.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the first centres.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Example:
         >>> from itl_hf import select_rows

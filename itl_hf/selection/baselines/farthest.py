@@ -31,8 +31,10 @@ class Distances:
     """Squared distance of each row to the nearest centre, or an upper bound of it.
 
     Args:
-        pool (`Pool`): the rows.
-        centres (`Tensor`): (c, d) float64, at least one.
+        pool (`Pool`):
+            The rows.
+        centres (`Tensor`):
+            (c, d) float64, at least one.
     """
 
     def __init__(self, pool: Pool, centres: Tensor) -> None:
@@ -102,11 +104,16 @@ def traverse(
     When all rows that are open equal a centre, the weights alone decide, or the row number.
 
     Args:
-        pool (`Pool`): the rows.
-        request (`SelectionRequest`): what is asked.
-        known (`Tensor`): (h, d) centres to begin with.
-        first (`Callable`): (N,) bool, open rows -> the first pick where there is no centre.
-        weights (`Callable`): number of centres so far -> (N,) positive weights, or `None` for equal ones.
+        pool (`Pool`):
+            The rows.
+        request (`SelectionRequest`):
+            What is asked.
+        known (`Tensor`):
+            (h, d) centres to begin with.
+        first (`Callable`):
+            (N,) bool, open rows -> the first pick where there is no centre.
+        weights (`Callable`):
+            Number of centres so far -> (N,) positive weights, or `None` for equal ones.
     """
     limits, picks, distances = request.limits, list[int](), None
     free, everything = request.open_rows(pool.num_rows), torch.arange(pool.num_rows)

@@ -30,11 +30,14 @@ class LESS:
     it.
 
     Args:
-        subtasks (`Sequence`, *optional*): (m,) a label for each target; left out, each is a subtask of its own.
-        learning_rates (`Sequence[float]`, *optional*, defaults to `(1.0,)`): of the checkpoints whose features stand
-            side by side in a row, in equal widths.
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        subtasks (`Sequence`, *optional*):
+            (m,) a label for each target; left out, each is a subtask of its own.
+        learning_rates (`Sequence[float]`, *optional*, defaults to `(1.0,)`):
+            Of the checkpoints whose features stand side by side in a row, in equal widths.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Example:
         >>> from itl_hf import select_rows

@@ -26,8 +26,10 @@ class Cosine:
     Source: the baseline "CosineSimilarity" of Huebotter et al., "Active Few-Shot Fine-Tuning" (2024).
 
     Args:
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -55,8 +57,10 @@ class MaxSimilarity:
     formula on gradients that are neither centred nor scaled.
 
     Args:
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -86,8 +90,10 @@ class RoundRobin:
     is.
 
     Args:
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -158,9 +164,12 @@ class InformationDensity:
     after each batch. A negative mean similarity counts as 0. Exact greedy, in the same few passes as ITL.
 
     Args:
-        beta (`float`, *optional*, defaults to 1.0): how much the similarity weighs; 0 is `undirected`.
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`.
-        target_noise_std (`float`, *optional*): see `ITL`; for measuring gains only.
+        beta (`float`, *optional*, defaults to 1.0):
+            How much the similarity weighs; 0 is `undirected`.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`.
+        target_noise_std (`float`, *optional*):
+            See `ITL`; for measuring gains only.
 
     Example:
         >>> from itl_hf import select_rows

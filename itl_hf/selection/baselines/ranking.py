@@ -49,10 +49,14 @@ class NearestRows:
     """For each anchor the most similar rows of the pool, exact: one pass over the pool for each depth asked for.
 
     Args:
-        pool (`Pool`): the rows.
-        similarity (`Callable`): rows (B, d) and some anchors (c, d) -> (c, B), rounded.
-        anchors (`Tensor`): (m, d).
-        exclude (`Sequence[int]`): rows to leave out.
+        pool (`Pool`):
+            The rows.
+        similarity (`Callable`):
+            Rows (B, d) and some anchors (c, d) -> (c, B), rounded.
+        anchors (`Tensor`):
+            (m, d).
+        exclude (`Sequence[int]`):
+            Rows to leave out.
     """
 
     def __init__(
@@ -95,11 +99,16 @@ def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, 
     Who has no row left passes; when nobody has, the rows that are left follow by number.
 
     Args:
-        lists (`Callable`): depth -> lists of row numbers, each a beginning of the same list at a greater depth.
-        anchors (`int`): m.
-        num_rows (`int`): N.
-        request (`SelectionRequest`): what is asked.
-        first (`int`): whose turn it is first, modulo m.
+        lists (`Callable`):
+            Depth -> lists of row numbers, each a beginning of the same list at a greater depth.
+        anchors (`int`):
+            m.
+        num_rows (`int`):
+            N.
+        request (`SelectionRequest`):
+            What is asked.
+        first (`int`):
+            Whose turn it is first, modulo m.
     """
     limits, taken = request.limits, set(request.exclude)
     depth = 8 + 2 * -(-limits.num_examples // anchors)

@@ -57,16 +57,23 @@ class DSIR:
     a row's n-grams, so long rows have extreme ones, as in the paper. Each process counts its part of the pool.
 
     Args:
-        ngrams (`int`, *optional*, defaults to 2): the longest n-grams counted.
-        num_buckets (`int`, *optional*, defaults to 10000): buckets.
-        min_words (`int`, *optional*, defaults to 0): rows with fewer words come after all others. The authors' package
-            says 100, for a pool of web pages; most rows of instructions would fall below that.
-        top_k (`bool`, *optional*, defaults to `False`): whether to take the largest weights without noise.
-        span (`"auto"`, `"prompt"` or `"whole"`, *optional*, defaults to `"auto"`): prompts, or completions with them;
-            by default completions are read if all targets have one.
-        seed (`int`, *optional*, defaults to 0): seed of the noise.
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        ngrams (`int`, *optional*, defaults to 2):
+            The longest n-grams counted.
+        num_buckets (`int`, *optional*, defaults to 10000):
+            Buckets.
+        min_words (`int`, *optional*, defaults to 0):
+            Rows with fewer words come after all others. The authors' package says 100, for a pool of web pages; most
+            rows of instructions would fall below that.
+        top_k (`bool`, *optional*, defaults to `False`):
+            Whether to take the largest weights without noise.
+        span (`"auto"`, `"prompt"` or `"whole"`, *optional*, defaults to `"auto"`):
+            Prompts, or completions with them; by default completions are read if all targets have one.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the noise.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -151,14 +158,18 @@ class BM25:
     process.
 
     Args:
-        k1 (`float`, *optional*, defaults to 1.5): how soon a repeated word stops counting.
-        b (`float`, *optional*, defaults to 0.75): how much long rows are held back, between 0 and 1.
-        stopwords (`str`, *optional*, defaults to `"en"`): language whose commonest words are left out, as `bm25s` knows
-            them; `None` for none.
-        span (`"auto"`, `"prompt"` or `"whole"`, *optional*, defaults to `"auto"`): prompts, or completions with them;
-            by default completions are read if all targets have one.
-        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`): see `ITL`; gains are measured with it.
-        target_noise_std (`float`, *optional*): see `ITL`.
+        k1 (`float`, *optional*, defaults to 1.5):
+            How soon a repeated word stops counting.
+        b (`float`, *optional*, defaults to 0.75):
+            How much long rows are held back, between 0 and 1.
+        stopwords (`str`, *optional*, defaults to `"en"`):
+            Language whose commonest words are left out, as `bm25s` knows them; `None` for none.
+        span (`"auto"`, `"prompt"` or `"whole"`, *optional*, defaults to `"auto"`):
+            Prompts, or completions with them; by default completions are read if all targets have one.
+        noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
+            See `ITL`; gains are measured with it.
+        target_noise_std (`float`, *optional*):
+            See `ITL`.
 
     Raises:
         `ImportError`: `bm25s` is not installed.

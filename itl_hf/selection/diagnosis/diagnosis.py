@@ -49,14 +49,22 @@ class TargetDiagnosis:
     """One target. Shares are of its variance before the first pick.
 
     Args:
-        target (`int`): row number in `Selection.targets`.
-        text (`str`): its prompt, whole.
-        variance (`float`): variance before the first pick.
-        left (`float`): share that the picks left.
-        irreducible (`float`): share that no picks from this pool can remove, whatever their number, without noise.
-        whole_pool (`float`): share that picking every row once would leave, with the selection's noise.
-        reach (`float`): largest prior correlation with any row of the pool, -1 to 1.
-        far_below (`float`, *optional*): the reach under which a target of this pool counts as far.
+        target (`int`):
+            Row number in `Selection.targets`.
+        text (`str`):
+            Its prompt, whole.
+        variance (`float`):
+            Variance before the first pick.
+        left (`float`):
+            Share that the picks left.
+        irreducible (`float`):
+            Share that no picks from this pool can remove, whatever their number, without noise.
+        whole_pool (`float`):
+            Share that picking every row once would leave, with the selection's noise.
+        reach (`float`):
+            Largest prior correlation with any row of the pool, -1 to 1.
+        far_below (`float`, *optional*):
+            The reach under which a target of this pool counts as far.
     """
 
     target: int
@@ -96,13 +104,18 @@ class Diagnosis:
     """What became of each target; `print` it for a table, the targets in trouble first.
 
     Args:
-        targets (`tuple[TargetDiagnosis]`): in the order of `Selection.targets`.
-        picks (`int`): rows picked.
-        pool_size (`int`): rows of the pool.
-        rows_looked_at (`int`): rows that the irreducible and whole-pool shares are measured on. Where these are not all
-            rows, both are upper bounds and `"unteachable"` is a suspicion.
-        notices (`tuple[Notice, ...]`): what else to know before training: targets among the picks, copies, picks past
-            the point where they tell anything.
+        targets (`tuple[TargetDiagnosis]`):
+            In the order of `Selection.targets`.
+        picks (`int`):
+            Rows picked.
+        pool_size (`int`):
+            Rows of the pool.
+        rows_looked_at (`int`):
+            Rows that the irreducible and whole-pool shares are measured on. Where these are not all rows, both are
+            upper bounds and `"unteachable"` is a suspicion.
+        notices (`tuple[Notice, ...]`):
+            What else to know before training: targets among the picks, copies, picks past the point where they tell
+            anything.
     """
 
     targets: tuple[TargetDiagnosis, ...]
@@ -161,7 +174,8 @@ class Diagnosis:
         """Plain text, the targets in trouble first.
 
         Args:
-            rows (`int`, *optional*, defaults to 30): how many targets to show; all when `None`.
+            rows (`int`, *optional*, defaults to 30):
+                How many targets to show; all when `None`.
         """
         order = list(WORDS)
         worst_first = sorted(self.targets, key=lambda target: (order.index(target.verdict), -target.left))

@@ -23,10 +23,14 @@ class Notice:
     """One thing to know.
 
     Args:
-        kind (`str`): `"contamination"`, `"duplicates"`, `"undirected"` or `"negligible"`.
-        text (`str`): one or two sentences, without any text of the data.
-        ranks (`tuple[int, ...]`): picks that it is about, from 0.
-        targets (`tuple[int, ...]`): targets that it is about.
+        kind (`str`):
+            `"contamination"`, `"duplicates"`, `"undirected"` or `"negligible"`.
+        text (`str`):
+            One or two sentences, without any text of the data.
+        ranks (`tuple[int, ...]`):
+            Picks that it is about, from 0.
+        targets (`tuple[int, ...]`):
+            Targets that it is about.
     """
 
     kind: Kind

@@ -27,8 +27,10 @@ def pool_groups(pool: Dataset, preferred: str | None = None) -> dict[str, Any] |
     """How many rows of the pool each group has, as JSON types; `None` for a pool without such a column.
 
     Args:
-        pool (`Dataset`): the rows.
-        preferred (`str`, *optional*): the column, where one was named (`groups=`).
+        pool (`Dataset`):
+            The rows.
+        preferred (`str`, *optional*):
+            The column, where one was named (`groups=`).
 
     Returns:
         `dict`: `column`; `rows`, from each group's name to its count, the largest first, at most `MOST_GROUPS`; and

@@ -38,7 +38,7 @@ def write(
     last; it holds the checksums of the others, so that a replacement that was interrupted is found when it is read.
 
     Raises:
-        FileExistsError: the folder holds something that is not a selection.
+        `FileExistsError`: The folder holds something that is not a selection.
     """
     if target.exists() and any(target.iterdir()) and not (target / FACTS).exists():
         raise FileExistsError(f"{target} exists and holds no selection; choose another folder or empty it")
@@ -69,9 +69,9 @@ def read(source: Path) -> tuple[Dataset, Dataset, dict[str, np.ndarray], dict[st
     """Picked rows, targets, arrays and facts of a folder that `write` wrote.
 
     Raises:
-        FileNotFoundError: the folder holds no selection.
-        ValueError: it was written by a newer version of this package.
-        DamagedError: a file is not the one that was written; a `ValueError`.
+        `FileNotFoundError`: The folder holds no selection.
+        `ValueError`: It was written by a newer version of this package.
+        `DamagedError`: A file is not the one that was written; a `ValueError`.
     """
     if not (source / FACTS).exists():
         raise FileNotFoundError(f"{source} holds no selection (no {FACTS})")

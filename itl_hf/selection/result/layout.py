@@ -19,9 +19,12 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
     """Projects an evenly spaced sample of the pool, the targets and the picks onto two axes.
 
     Args:
-        pool (`Pool`): prepared pool rows.
-        targets (`Tensor`): (m, d) prepared target rows.
-        picks (`list[int]`): picked row numbers.
+        pool (`Pool`):
+            Prepared pool rows.
+        targets (`Tensor`):
+            (m, d) prepared target rows.
+        picks (`list[int]`):
+            Picked row numbers.
     """
     sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS))  # (S, d)
     centre = sample.mean(0)

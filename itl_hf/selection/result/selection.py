@@ -26,12 +26,18 @@ class Layout:
     """Two-dimensional picture of pool, targets and picks: the pool's first two principal components, or UMAP.
 
     Args:
-        pool (`np.ndarray`): (P, 2) float32, a sample of the pool.
-        pool_rows (`np.ndarray`): (P,) int64, the row numbers of that sample.
-        targets (`np.ndarray`): (m, 2) float32.
-        picks (`np.ndarray`): (n, 2) float32.
-        explained (`np.ndarray`): (2,) float32, share of the pool's variance along each axis; zeros under UMAP.
-        method (`str`): `"pca"` or `"umap"`.
+        pool (`np.ndarray`):
+            (P, 2) float32, a sample of the pool.
+        pool_rows (`np.ndarray`):
+            (P,) int64, the row numbers of that sample.
+        targets (`np.ndarray`):
+            (m, 2) float32.
+        picks (`np.ndarray`):
+            (n, 2) float32.
+        explained (`np.ndarray`):
+            (2,) float32, share of the pool's variance along each axis; zeros under UMAP.
+        method (`str`):
+            `"pca"` or `"umap"`.
     """
 
     pool: np.ndarray
@@ -47,23 +53,34 @@ class Selection:
     """Rows picked from a pool for the targets of a task.
 
     Args:
-        dataset (`datasets.Dataset`): the picked rows in the order picked, the pool's columns and `pool_index`,
-            `itl_rank` (from 0), `itl_gain` (nats), `itl_nearest_target` (row number in `targets`), `itl_similarity`
-            (prior correlation with that target under the kernel).
-        targets (`datasets.Dataset`): the target rows as given.
-        indices (`np.ndarray`): (n,) int64, row numbers in the pool in the order picked.
-        gains (`np.ndarray`): (n,) float64, information about the targets that each pick added.
-        target_variance (`np.ndarray`): (n + 1, m) float64, how unsure the model is about each target after 0..n picks.
-        irreducible (`np.ndarray`): (m,) float64, the part of each target's variance that no row of the pool can remove.
-        whole_pool (`np.ndarray`): (m,) float64, what picking every row of the pool once would leave, with this noise.
-        reach (`np.ndarray`): (m,) float64, largest prior correlation of each target with any row of the pool.
-        pool_size (`int`): rows of the pool.
-        record (`dict`): provenance as JSON types: acquisition, kernel, noise and its rule, embedder, fingerprints,
-            versions.
-        layout (`Layout`): the map of pool, targets and picks.
-        more (`Callable`, *optional*): makes `extend` possible while pool and features are at hand; not saved.
-        features (`np.ndarray`, *optional*): (n, d) feature rows of the picks as embedded, while they are at hand; not
-            saved.
+        dataset (`datasets.Dataset`):
+            The picked rows in the order picked, the pool's columns and `pool_index`, `itl_rank` (from 0), `itl_gain`
+            (nats), `itl_nearest_target` (row number in `targets`), `itl_similarity` (prior correlation with that target
+            under the kernel).
+        targets (`datasets.Dataset`):
+            The target rows as given.
+        indices (`np.ndarray`):
+            (n,) int64, row numbers in the pool in the order picked.
+        gains (`np.ndarray`):
+            (n,) float64, information about the targets that each pick added.
+        target_variance (`np.ndarray`):
+            (n + 1, m) float64, how unsure the model is about each target after 0..n picks.
+        irreducible (`np.ndarray`):
+            (m,) float64, the part of each target's variance that no row of the pool can remove.
+        whole_pool (`np.ndarray`):
+            (m,) float64, what picking every row of the pool once would leave, with this noise.
+        reach (`np.ndarray`):
+            (m,) float64, largest prior correlation of each target with any row of the pool.
+        pool_size (`int`):
+            Rows of the pool.
+        record (`dict`):
+            Provenance as JSON types: acquisition, kernel, noise and its rule, embedder, fingerprints, versions.
+        layout (`Layout`):
+            The map of pool, targets and picks.
+        more (`Callable`, *optional*):
+            Makes `extend` possible while pool and features are at hand; not saved.
+        features (`np.ndarray`, *optional*):
+            (n, d) feature rows of the picks as embedded, while they are at hand; not saved.
 
     Example:
         >>> from itl_hf import HiddenStates, Selector
@@ -103,10 +120,11 @@ class Selection:
         """Writes the selection into a folder. An earlier selection there is replaced; all other files are kept.
 
         Args:
-            directory (`str` or `PathLike`): the folder.
+            directory (`str` or `PathLike`):
+                The folder.
 
         Raises:
-            `FileExistsError`: the folder holds something that is not a selection.
+            `FileExistsError`: The folder holds something that is not a selection.
         """
         facts = {"pool_size": self.pool_size, "record": self.record, "layout": self.layout.method}
         arrays = {name: getattr(self, name) for name in files.ARRAYS}
@@ -118,8 +136,8 @@ class Selection:
         """Reads a selection that `save` wrote.
 
         Raises:
-            `FileNotFoundError`: the folder holds no selection.
-            `ValueError`: it was written by a newer version of this package, or a file is damaged.
+            `FileNotFoundError`: The folder holds no selection.
+            `ValueError`: It was written by a newer version of this package, or a file is damaged.
         """
         dataset, targets, arrays, facts = files.read(Path(directory))
         places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}
@@ -136,10 +154,11 @@ class Selection:
         """A selection with `num_examples` further picks, the same as one longer selection with this one's noise.
 
         Args:
-            num_examples (`int`): further rows to pick.
+            num_examples (`int`):
+                Further rows to pick.
 
         Raises:
-            `ValueError`: the selection was loaded from disk, or made under a budget, group shares or `stop_when`.
+            `ValueError`: The selection was loaded from disk, or made under a budget, group shares or `stop_when`.
         """
         if self.more is None:
             raise ValueError(
@@ -173,11 +192,13 @@ class Selection:
         """Writes one self-contained HTML page about the selection; see `itl_hf.report.page.write_report`.
 
         Args:
-            path (`str` or `PathLike`): the file to write.
-            **options: passed on, for example `title`.
+            path (`str` or `PathLike`):
+                The file to write.
+            **options:
+                Passed on, for example `title`.
 
         Raises:
-            `ImportError`: the extra `report` is not installed.
+            `ImportError`: The extra `report` is not installed.
         """
         from itl_hf.report.page import write_report
 
@@ -204,31 +225,37 @@ class Selection:
         push replaces an earlier one; what was published stays in the repository's history.
 
         Args:
-            repo_id (`str`): `user/name`, or a name under your own account; made if it does not exist.
-            private (`bool`, *optional*): visibility of a new repository; `None` is your account's default.
-            revision (`str`, *optional*): branch to publish to, made if it does not exist.
-            token (`str` or `bool`, *optional*): as in `huggingface_hub`; the one you logged in with if left out.
-            include_features (`bool`, *optional*, defaults to `False`): publish the picks' features as well, as the
-                configuration `features`.
-            include_targets (`bool`, *optional*, defaults to `False`): publish the target rows as well, as the
-                configuration `targets`. Otherwise no text of them leaves this machine; their number, their variances
-                and their places on the map do.
-            store (`str` or `PathLike`, *optional*): the folder of `Selector(store=...)`, where features are looked for
-                that are no longer in memory.
-            base_dataset (`str`, *optional*): name of the pool on the Hub, where the record does not know it.
-            license (`str`, *optional*): the pool's licence as an identifier of the Hub; asked of the base dataset if
-                left out.
-            commit_message (`str`, *optional*): made from the numbers if left out.
+            repo_id (`str`):
+                `user/name`, or a name under your own account; made if it does not exist.
+            private (`bool`, *optional*):
+                Visibility of a new repository; `None` is your account's default.
+            revision (`str`, *optional*):
+                Branch to publish to, made if it does not exist.
+            token (`str` or `bool`, *optional*):
+                As in `huggingface_hub`; the one you logged in with if left out.
+            include_features (`bool`, *optional*, defaults to `False`):
+                Publish the picks' features as well, as the configuration `features`.
+            include_targets (`bool`, *optional*, defaults to `False`):
+                Publish the target rows as well, as the configuration `targets`. Otherwise no text of them leaves this
+                machine; their number, their variances and their places on the map do.
+            store (`str` or `PathLike`, *optional*):
+                The folder of `Selector(store=...)`, where features are looked for that are no longer in memory.
+            base_dataset (`str`, *optional*):
+                Name of the pool on the Hub, where the record does not know it.
+            license (`str`, *optional*):
+                The pool's licence as an identifier of the Hub; asked of the base dataset if left out.
+            commit_message (`str`, *optional*):
+                Made from the numbers if left out.
 
         Returns:
             `huggingface_hub.CommitInfo`: `commit_url`, `oid` and more.
 
         Raises:
-            `ImportError`: the extra `report` is not installed.
-            `ValueError`: no features at hand; `private` for a repository that is public.
-            `FileExistsError`: the repository holds something that is not a selection.
-            `huggingface_hub.errors.HfHubHTTPError`: the Hub refused, for example for a wrong token.
-            `ConnectionError`: the connection broke; push again to complete.
+            `ImportError`: The extra `report` is not installed.
+            `ValueError`: No features at hand; `private` for a repository that is public.
+            `FileExistsError`: The repository holds something that is not a selection.
+            `huggingface_hub.errors.HfHubHTTPError`: The Hub refused, for example for a wrong token.
+            `ConnectionError`: The connection broke; push again to complete.
 
         Example:
             >>> Selection.load("selected").push_to_hub("me/my-subset", private=True)  # doctest: +SKIP
@@ -257,17 +284,20 @@ class Selection:
         """Reads a selection that `push_to_hub` published: rows, gains, variances, map and record.
 
         Args:
-            repo_id (`str`): name of the dataset on the Hub.
-            revision (`str`, *optional*): branch, tag or commit.
-            token (`str` or `bool`, *optional*): as in `huggingface_hub`.
+            repo_id (`str`):
+                Name of the dataset on the Hub.
+            revision (`str`, *optional*):
+                Branch, tag or commit.
+            token (`str` or `bool`, *optional*):
+                As in `huggingface_hub`.
 
         Returns:
             `Selection`: its `targets` only count the prompts where these were not published; a warning says so.
 
         Raises:
-            `huggingface_hub.errors.RepositoryNotFoundError`: no such dataset, or none that this token may see.
-            `FileNotFoundError`: the dataset holds no selection.
-            `ValueError`: it is damaged, or was written by a newer version of this package.
+            `huggingface_hub.errors.RepositoryNotFoundError`: No such dataset, or none that this token may see.
+            `FileNotFoundError`: The dataset holds no selection.
+            `ValueError`: It is damaged, or was written by a newer version of this package.
 
         Example:
             >>> selection = Selection.from_hub("me/my-subset")  # doctest: +SKIP

@@ -37,9 +37,12 @@ def umap_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
     """An evenly spaced sample of the pool, the targets and the picks in two dimensions, the same every time.
 
     Args:
-        pool (`Pool`): prepared pool rows.
-        targets (`Tensor`): (m, d) prepared target rows.
-        picks (`list[int]`): picked row numbers.
+        pool (`Pool`):
+            Prepared pool rows.
+        targets (`Tensor`):
+            (m, d) prepared target rows.
+        picks (`list[int]`):
+            Picked row numbers.
     """
     from umap import UMAP
 

@@ -54,7 +54,8 @@ class Corpus:
     """Texts that are looked at together, and which of their runs are shared wording.
 
     Args:
-        texts (`Mapping[int, str]`): by number, in any order.
+        texts (`Mapping[int, str]`):
+            By number, in any order.
 
     Example:
         >>> corpus = Corpus({0: "the quick brown fox jumps over the lazy dog", 1: "red green blue"})

@@ -40,11 +40,16 @@ class Copy:
     """A row of the pool that says what a target says.
 
     Args:
-        target (`int`): row number in the targets.
-        row (`int`): row number in the pool.
-        rank (`int`, *optional*): place among the picks, from 0; `None` where it was not picked.
-        how (`"exact"` or `"near"`): in which sense.
-        share (`float`): share of the target's own runs of words that the row holds.
+        target (`int`):
+            Row number in the targets.
+        row (`int`):
+            Row number in the pool.
+        rank (`int`, *optional*):
+            Place among the picks, from 0; `None` where it was not picked.
+        how (`"exact"` or `"near"`):
+            In which sense.
+        share (`float`):
+            Share of the target's own runs of words that the row holds.
     """
 
     target: int
@@ -59,10 +64,14 @@ class Duplicate:
     """Two picks that say the same.
 
     Args:
-        rank (`int`): the later one's place among the picks, from 0.
-        of (`int`): the earlier one's.
-        how (`"exact"` or `"near"`): in which sense; prompt and completion count.
-        share (`float`): share of own runs of words that both hold.
+        rank (`int`):
+            The later one's place among the picks, from 0.
+        of (`int`):
+            The earlier one's.
+        how (`"exact"` or `"near"`):
+            In which sense; prompt and completion count.
+        share (`float`):
+            Share of own runs of words that both hold.
     """
 
     rank: int
@@ -76,10 +85,14 @@ class Screening:
     """What was found; `Selection.screening`.
 
     Args:
-        copies (`tuple[Copy, ...]`): rows of the pool that say what a target says, those among the picks first.
-        duplicates (`tuple[Duplicate, ...]`): picks that say what an earlier pick says.
-        num_copies (`int`): how many copies there are, where not all are kept.
-        num_duplicates (`int`): the same of duplicates.
+        copies (`tuple[Copy, ...]`):
+            Rows of the pool that say what a target says, those among the picks first.
+        duplicates (`tuple[Duplicate, ...]`):
+            Picks that say what an earlier pick says.
+        num_copies (`int`):
+            How many copies there are, where not all are kept.
+        num_duplicates (`int`):
+            The same of duplicates.
 
     Example:
         >>> selection.screening.targets_among_picks
@@ -128,10 +141,14 @@ def screen(pool: Dataset, targets: Dataset, picks: Sequence[int], nearest: np.nd
     """Looks for copies of targets in the pool and for copies among the picks.
 
     Args:
-        pool (`Dataset`): the rows.
-        targets (`Dataset`): the target rows.
-        picks (`Sequence[int]`): picked row numbers in their order.
-        nearest (`np.ndarray`): (k, m) row numbers, each target's nearest rows, nearest first.
+        pool (`Dataset`):
+            The rows.
+        targets (`Dataset`):
+            The target rows.
+        picks (`Sequence[int]`):
+            Picked row numbers in their order.
+        nearest (`np.ndarray`):
+            (k, m) row numbers, each target's nearest rows, nearest first.
     """
     ranks = {row: rank for rank, row in reversed(list(enumerate(picks)))}
     rows = text_columns(pool)

@@ -50,8 +50,10 @@ class Job:
     """Cells that share picks and training.
 
     Args:
-        method (`Method`): how to pick.
-        cells (`tuple[Cell, ...]`): alike but for targets and variant.
+        method (`Method`):
+            How to pick.
+        cells (`tuple[Cell, ...]`):
+            Alike but for targets and variant.
     """
 
     method: Method
@@ -89,10 +91,14 @@ class Bench:
     """Runs jobs.
 
     Args:
-        config (`Config`): settings.
-        rows (`BenchmarkRows`): the data.
-        features (`Mapping[str, Mapping[str, np.ndarray]]`): by name, `"rows"` and `"bank"` of each.
-        tuner (`Tuner`, *optional*): left out, cells have yardsticks and no loss.
+        config (`Config`):
+            Settings.
+        rows (`BenchmarkRows`):
+            The data.
+        features (`Mapping[str, Mapping[str, np.ndarray]]`):
+            By name, `"rows"` and `"bank"` of each.
+        tuner (`Tuner`, *optional*):
+            Left out, cells have yardsticks and no loss.
     """
 
     def __init__(

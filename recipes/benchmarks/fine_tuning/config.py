@@ -28,8 +28,10 @@ class Method:
     """A way to pick, under the name it has in the results.
 
     Args:
-        name (`str`): as in the tables.
-        options (`dict`): for `itl_hf.select_rows`.
+        name (`str`):
+            As in the tables.
+        options (`dict`):
+            For `itl_hf.select_rows`.
     """
 
     name: str
@@ -53,19 +55,31 @@ class Config:
     """A run of the benchmark.
 
     Args:
-        methods (`list[Method]`): what to compare; `untuned` is added by itself.
-        sets (`str` or `dict`): `"test"`, `"development"`, or names of sets with their tasks.
-        features (`list[str]`): see `recipes.benchmarks.fine_tuning.features.embedder`.
-        variants (`list[str]`): see `Variant`.
-        budgets (`list[int]`): picks to train on.
-        seeds (`list[int]`): each has its own target prompts, random picks, first weights and order.
-        held_out (`int`): rows of each task that the loss is measured on.
-        model_name_or_path (`str`, *optional*): SmolLM2-135M from its package when left out.
-        dataset (`dict`, *optional*): any data set instead of BIG-bench: `path`, `split`, and the names of its
-            columns as `prompt`, `completion` and `task`.
-        training (`Training`): the LoRA budget.
-        sizes (`Sizes`): of the pool.
-        results (`str`): where the results go, without suffix.
+        methods (`list[Method]`):
+            What to compare; `untuned` is added by itself.
+        sets (`str` or `dict`):
+            `"test"`, `"development"`, or names of sets with their tasks.
+        features (`list[str]`):
+            See `recipes.benchmarks.fine_tuning.features.embedder`.
+        variants (`list[str]`):
+            See `Variant`.
+        budgets (`list[int]`):
+            Picks to train on.
+        seeds (`list[int]`):
+            Each has its own target prompts, random picks, first weights and order.
+        held_out (`int`):
+            Rows of each task that the loss is measured on.
+        model_name_or_path (`str`, *optional*):
+            SmolLM2-135M from its package when left out.
+        dataset (`dict`, *optional*):
+            Any data set instead of BIG-bench: `path`, `split`, and the names of its columns as `prompt`, `completion`
+            and `task`.
+        training (`Training`):
+            The LoRA budget.
+        sizes (`Sizes`):
+            Of the pool.
+        results (`str`):
+            Where the results go, without suffix.
     """
 
     methods: list[Method]
@@ -93,7 +107,7 @@ class Config:
         """From a YAML file.
 
         Raises:
-            ValueError: keys or values that are not known.
+            `ValueError`: Keys or values that are not known.
         """
         given: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         unknown = sorted(set(given) - {each.name for each in fields(cls)})
@@ -110,7 +124,7 @@ class Config:
         """The same with these methods.
 
         Raises:
-            ValueError: a name that the config does not have.
+            `ValueError`: A name that the config does not have.
         """
         unknown = sorted(set(names) - {method.name for method in self.methods})
         if unknown:

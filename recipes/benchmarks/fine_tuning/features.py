@@ -36,10 +36,14 @@ def features(
     """`"rows"`: (N, d) features of `rows.everything`; `"bank"`: (T, d) those of the target prompts.
 
     Args:
-        rows (`BenchmarkRows`): the rows.
-        embedder (`Embedder`): any.
-        directory (`Path`): one for each embedder; what is there already is not computed again.
-        variants (`Sequence[str]`): which pools are asked for; rows that none of them has are left out from the end.
+        rows (`BenchmarkRows`):
+            The rows.
+        embedder (`Embedder`):
+            Any.
+        directory (`Path`):
+            One for each embedder; what is there already is not computed again.
+        variants (`Sequence[str]`):
+            Which pools are asked for; rows that none of them has are left out from the end.
     """
     parts = ["bank", "pool"]
     if {*REPEATING, "noise"} & set(variants):

@@ -25,8 +25,10 @@ def draw(cells: Sequence[Record], path: Path) -> list[Path]:
     """Writes `<path>_<features>_loss.svg` and `_picks.svg` for every kind of features.
 
     Args:
-        cells (`Sequence[Record]`): records of the results.
-        path (`Path`): beginning of the files' names.
+        cells (`Sequence[Record]`):
+            Records of the results.
+        path (`Path`):
+            Beginning of the files' names.
     """
     made = []
     for features in sorted({str(cell["features"]) for cell in cells} - {WITHOUT_FEATURES}):

@@ -24,12 +24,15 @@ class Results:
     """What is measured already.
 
     Args:
-        path (`Path`): the CSV files, without `_cells.csv` and `_tasks.csv`.
-        work (`Path`): folder of finished jobs.
-        key (`str`): hash of the settings; results of others are refused.
+        path (`Path`):
+            The CSV files, without `_cells.csv` and `_tasks.csv`.
+        work (`Path`):
+            Folder of finished jobs.
+        key (`str`):
+            Hash of the settings; results of others are refused.
 
     Raises:
-        ValueError: the files hold results of other settings.
+        `ValueError`: The files hold results of other settings.
     """
 
     def __init__(self, path: Path, work: Path, key: str) -> None:

@@ -68,9 +68,12 @@ class Sizes:
     """How large the benchmark is.
 
     Args:
-        pool_per_task (`int`): rows of each task in the pool, where there are as many.
-        repeated_per_task (`int`): rows of each task of which the pool with near-duplicates has 5 to 20 edited copies.
-        garbage (`int`): rows of shuffled words.
+        pool_per_task (`int`):
+            Rows of each task in the pool, where there are as many.
+        repeated_per_task (`int`):
+            Rows of each task of which the pool with near-duplicates has 5 to 20 edited copies.
+        garbage (`int`):
+            Rows of shuffled words.
     """
 
     pool_per_task: int = 80
@@ -87,14 +90,18 @@ class BenchmarkRows:
     """All rows, from any data set with the columns `prompt`, `completion` and `task`.
 
     Args:
-        rows (`Dataset`): at least `TARGETS_PER_SEED * SEEDS + HELD_OUT` rows of each task of a set, besides those that
-            the pool shall have.
-        sets (`Mapping[str, Sequence[str]]`): target sets by name, each a list of tasks.
-        sizes (`Sizes`, *optional*): how large.
-        seed (`int`, *optional*, defaults to 0): of edits and garbage.
+        rows (`Dataset`):
+            At least `TARGETS_PER_SEED * SEEDS + HELD_OUT` rows of each task of a set, besides those that the pool shall
+            have.
+        sets (`Mapping[str, Sequence[str]]`):
+            Target sets by name, each a list of tasks.
+        sizes (`Sizes`, *optional*):
+            How large.
+        seed (`int`, *optional*, defaults to 0):
+            Of edits and garbage.
 
     Raises:
-        ValueError: a task of a set has too few rows.
+        `ValueError`: A task of a set has too few rows.
     """
 
     def __init__(

@@ -32,12 +32,18 @@ class Training:
     """One LoRA budget for all methods.
 
     Args:
-        first_layer (`float`): adapters sit in the layers from this share of the depth on.
-        lora_r (`int`): rank; alpha is twice that.
-        learning_rate (`float`): peak; falls linearly to zero.
-        batch_size (`int`): rows of a step.
-        epochs (`int`): passes over the picks.
-        max_length (`int`): longer rows are cut.
+        first_layer (`float`):
+            Adapters sit in the layers from this share of the depth on.
+        lora_r (`int`):
+            Rank; alpha is twice that.
+        learning_rate (`float`):
+            Peak; falls linearly to zero.
+        batch_size (`int`):
+            Rows of a step.
+        epochs (`int`):
+            Passes over the picks.
+        max_length (`int`):
+            Longer rows are cut.
     """
 
     first_layer: float = 0.5
@@ -53,9 +59,12 @@ class Example:
     """A row ready for the upper layers.
 
     Args:
-        states (`Tensor`): (T, d), what enters the first adapted layer.
-        response (`Tensor`): (r,), places whose next token is part of the response.
-        labels (`Tensor`): (r,), those tokens.
+        states (`Tensor`):
+            (T, d), what enters the first adapted layer.
+        response (`Tensor`):
+            (r,), places whose next token is part of the response.
+        labels (`Tensor`):
+            (r,), those tokens.
     """
 
     states: Tensor
@@ -67,8 +76,10 @@ class Tuner:
     """Trains adapters on rows and measures the response loss of others.
 
     Args:
-        model_name_or_path (`str`): a causal language model whose decoder has `layers` and takes `inputs_embeds`.
-        training (`Training`): the budget.
+        model_name_or_path (`str`):
+            A causal language model whose decoder has `layers` and takes `inputs_embeds`.
+        training (`Training`):
+            The budget.
     """
 
     def __init__(self, model_name_or_path: str, training: Training) -> None:
@@ -89,8 +100,10 @@ class Tuner:
         """Inside, the model has an adapter that was trained on `rows`; outside, it is as it was.
 
         Args:
-            rows (`Sequence[Row]`): `prompt` and `completion`, strings.
-            seed (`int`): of the adapter's first weights and of the order.
+            rows (`Sequence[Row]`):
+                `prompt` and `completion`, strings.
+            seed (`int`):
+                Of the adapter's first weights and of the order.
         """
         torch.manual_seed(seed)
         rank = self.training.lora_r

@@ -39,13 +39,17 @@ class Variant:
     """A pool and the targets' shares.
 
     Args:
-        name (`str`): `"as-is"`; `"near-duplicates"`: some rows repeated 5 to 20 times with small edits; `"mixture"`: as
-            it is, targets in shares of 24/12/6/3; `"few"`: at most 20 rows of each target task; `"relatives"`: none,
-            only other tasks; `"noise"`: a fifth of the answers are another row's, and rows of shuffled words;
-            `"handful"`: as it is, two targets a task; `"handful-near-duplicates"`: those with the copies.
-        numbers (`np.ndarray`): (N,) which of `BenchmarkRows.everything` are in the pool.
-        shares (`dict[str, int]`): targets of each task.
-        answers (`dict[int, str]`): completions that differ from the rows' own, by row of `everything`.
+        name (`str`):
+            `"as-is"`; `"near-duplicates"`: some rows repeated 5 to 20 times with small edits; `"mixture"`: as it is,
+            targets in shares of 24/12/6/3; `"few"`: at most 20 rows of each target task; `"relatives"`: none, only
+            other tasks; `"noise"`: a fifth of the answers are another row's, and rows of shuffled words; `"handful"`:
+            as it is, two targets a task; `"handful-near-duplicates"`: those with the copies.
+        numbers (`np.ndarray`):
+            (N,) which of `BenchmarkRows.everything` are in the pool.
+        shares (`dict[str, int]`):
+            Targets of each task.
+        answers (`dict[int, str]`):
+            Completions that differ from the rows' own, by row of `everything`.
     """
 
     name: str
@@ -63,7 +67,7 @@ def variant(rows: BenchmarkRows, name: str, targets: str) -> Variant:
     """The pool of this name for a set of targets.
 
     Raises:
-        ValueError: unknown names.
+        `ValueError`: Unknown names.
     """
     if name not in VARIANTS or targets not in rows.sets:
         raise ValueError(f"no variant {name!r} for {targets!r}; known: {', '.join(VARIANTS)}; {', '.join(rows.sets)}")

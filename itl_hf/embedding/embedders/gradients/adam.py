@@ -49,12 +49,18 @@ class Exact:
     """A rescaling entry by entry.
 
     Args:
-        kind (`"kernel"` or `"update"`): see the module's text.
-        second (`Tensor`): v, shape (d_out, d_in).
-        first (`Tensor`, *optional*): m, for `"update"`.
-        step (`int`): steps that the optimizer has made.
-        betas (`tuple[float, float]`): b1 and b2.
-        eps (`float`): Adam's.
+        kind (`"kernel"` or `"update"`):
+            See the module's text.
+        second (`Tensor`):
+            v, shape (d_out, d_in).
+        first (`Tensor`, *optional*):
+            m, for `"update"`.
+        step (`int`):
+            Steps that the optimizer has made.
+        betas (`tuple[float, float]`):
+            b1 and b2.
+        eps (`float`):
+            Adam's.
     """
 
     kind: Kind
@@ -92,7 +98,7 @@ class AdamPreconditioner:
             Adam's.
 
     Raises:
-        ValueError: an unknown kind; later, a hooked layer without state.
+        `ValueError`: An unknown kind; later, a hooked layer without state.
 
     Example:
         >>> adam = AdamPreconditioner.from_optimizer(trainer.optimizer, model)  # doctest: +SKIP
@@ -131,7 +137,7 @@ class AdamPreconditioner:
                 See the module's text.
 
         Raises:
-            ValueError: no state for any of the model's parameters.
+            `ValueError`: No state for any of the model's parameters.
         """
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         state = {names[id(p)]: dict(values) for p, values in optimizer.state.items() if id(p) in names}
@@ -146,7 +152,7 @@ class AdamPreconditioner:
         """What to do with the gradients of a layer.
 
         Raises:
-            ValueError: the state does not hold what it takes.
+            `ValueError`: The state does not hold what it takes.
         """
         if layer.name not in self._kept:
             self._kept[layer.name] = self._exact(layer) if layer.adapter else self._factors(layer)

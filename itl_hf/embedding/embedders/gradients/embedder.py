@@ -106,8 +106,8 @@ class Gradients:
             Whether code from the model's repository may run.
 
     Raises:
-        ValueError: an argument out of range, or a layer name that the model does not have.
-        TypeError: the model is not a causal language model.
+        `ValueError`: An argument out of range, or a layer name that the model does not have.
+        `TypeError`: The model is not a causal language model.
 
     Example:
         >>> embedder = Gradients(model)  # such as "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -255,7 +255,7 @@ class Gradients:
             (mean over the row's labels, in nats).
 
         Raises:
-            ValueError: a row without text; no row with a label, here or among those seen before.
+            `ValueError`: A row without text; no row with a label, here or among those seen before.
         """
         embedded = self.embed_prepared(self.prepare(rows, first_row), on_rows=on_rows)
         if on_rows is None:

@@ -27,10 +27,14 @@ class Labels:
     """The N positions of a batch that have a label.
 
     Args:
-        rows (`Tensor`): shape (N,), int64, ascending.
-        positions (`Tensor`): shape (N,), the position whose logits predict the label.
-        tokens (`Tensor`, *optional*): shape (N,), the label; `None` for the model's own most likely token.
-        weights (`Tensor`): shape (N,), float32, 1 / (labels of the row): a row's loss is a mean.
+        rows (`Tensor`):
+            Shape (N,), int64, ascending.
+        positions (`Tensor`):
+            Shape (N,), the position whose logits predict the label.
+        tokens (`Tensor`, *optional*):
+            Shape (N,), the label; `None` for the model's own most likely token.
+        weights (`Tensor`):
+            Shape (N,), float32, 1 / (labels of the row): a row's loss is a mean.
     """
 
     rows: Tensor
@@ -60,9 +64,12 @@ class Head:
         """Gradient of the summed mean losses, and the losses.
 
         Args:
-            hidden (`Tensor`): shape (B, T, d), what enters the head.
-            labels (`Labels`): of the batch.
-            scale (`float`, *optional*, defaults to 1): multiplies the gradient, to keep float16 from underflow.
+            hidden (`Tensor`):
+                Shape (B, T, d), what enters the head.
+            labels (`Labels`):
+                Of the batch.
+            scale (`float`, *optional*, defaults to 1):
+                Multiplies the gradient, to keep float16 from underflow.
 
         Returns:
             `tuple[Tensor, Tensor]`: the gradient, shape (B, T, d), and the mean loss of each row in nats, shape (B,),
@@ -85,10 +92,11 @@ class Head:
         """Find out, on a few tokens, how this model turns hidden states into logits.
 
         Args:
-            input_ids (`Tensor`): shape (1, t), without padding.
+            input_ids (`Tensor`):
+                Shape (1, t), without padding.
 
         Raises:
-            TypeError: neither way gives the model's own logits.
+            `TypeError`: Neither way gives the model's own logits.
         """
         if self._linear is not None:
             return

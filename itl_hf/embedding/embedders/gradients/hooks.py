@@ -97,8 +97,10 @@ class Capture:
         """Start a batch; the next forward pass is recorded.
 
         Args:
-            attention_mask (`Tensor`): shape (B, T), 1 at tokens and 0 at padding.
-            scale (`float`, *optional*, defaults to 1): what the gradient sent back will have been multiplied by.
+            attention_mask (`Tensor`):
+                Shape (B, T), 1 at tokens and 0 at padding.
+            scale (`float`, *optional*, defaults to 1):
+                What the gradient sent back will have been multiplied by.
         """
         self._clear()
         self._scale = scale

@@ -24,14 +24,21 @@ class Layer:
     """A linear layer to hook.
 
     Args:
-        name (`str`): of the module in the model.
-        key (`str`): what its random matrices are drawn from: the name without `base_layer`, so that an adapter that
-            has not been trained changes nothing.
-        group (`str`): layers of one group and width share the projection of their inputs.
-        module (`nn.Module`): `nn.Linear` or `Conv1D`.
-        inputs (`int`): its width on the side of the inputs.
-        outputs (`int`): its width on the side of the outputs.
-        adapter (`bool`): whether it belongs to a LoRA adapter.
+        name (`str`):
+            Of the module in the model.
+        key (`str`):
+            What its random matrices are drawn from: the name without `base_layer`, so that an adapter that has not been
+            trained changes nothing.
+        group (`str`):
+            Layers of one group and width share the projection of their inputs.
+        module (`nn.Module`):
+            `nn.Linear` or `Conv1D`.
+        inputs (`int`):
+            Its width on the side of the inputs.
+        outputs (`int`):
+            Its width on the side of the outputs.
+        adapter (`bool`):
+            Whether it belongs to a LoRA adapter.
     """
 
     name: str
@@ -58,7 +65,7 @@ def find_layers(model: PreTrainedModel, modules: str | Sequence[str]) -> tuple[L
             part: `"v_proj"`, `"layers.3.mlp.down_proj"`, `"q_proj.base_layer"`.
 
     Raises:
-        ValueError: nothing to hook, or a name that no layer has.
+        `ValueError`: Nothing to hook, or a name that no layer has.
     """
     if isinstance(modules, str) and modules != "all":
         raise ValueError(f"modules must be 'all' or a list of names, got {modules!r}.")

@@ -64,9 +64,12 @@ class KroneckerSketch:
         """Project what enters a layer: (..., d_in) to (..., k_in), without the layer's own signs.
 
         Args:
-            layer (`Layer`): whose `group` and width say which projection.
-            values (`Tensor`): shape (..., d_in).
-            scale (`Tensor`, *optional*): shape (d_in,), multiplied in first.
+            layer (`Layer`):
+                Whose `group` and width say which projection.
+            values (`Tensor`):
+                Shape (..., d_in).
+            scale (`Tensor`, *optional*):
+                Shape (d_in,), multiplied in first.
         """
         return self._project("inputs", layer.group, values, scale)
 
@@ -85,7 +88,8 @@ class KroneckerSketch:
         Its buckets are balanced: each gets the same number of entries, which collide less than independent ones.
 
         Args:
-            core (`Tensor`): shape (B, k_out, k_in).
+            core (`Tensor`):
+                Shape (B, k_out, k_in).
 
         Returns:
             `Tensor`: shape (B, D).
