@@ -23,7 +23,7 @@ def token_costs(pool: Dataset, embedder: Embedder) -> np.ndarray:
     Raises:
         `ValueError`: The embedder has no tokenizer of a language model.
     """
-    tokenizer = getattr(embedder, "tokenizer", None)
+    tokenizer = embedder.tokenizer
     if tokenizer is None:
         raise ValueError(
             f"token_budget without costs counts tokens with the embedder's tokenizer, and {type(embedder).__name__} "

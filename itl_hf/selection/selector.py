@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from datasets import Dataset, DatasetDict
 
 from itl_hf.embedding.embed import embed
-from itl_hf.embedding.embedders.base import Embedder, Fingerprint
+from itl_hf.embedding.embedders.base import Embedder, Fingerprint, check_embedder
 from itl_hf.embedding.progress import bars_wanted
 from itl_hf.embedding.row_keys import RowKeys, row_keys
 from itl_hf.embedding.store.paths import feature_directory
@@ -85,13 +85,16 @@ class Selector:
         layout: LayoutName = "pca",
         store: str | os.PathLike[str] | None = None,
     ) -> None:
+        check_embedder(embedder)
+        if targets_embedder is not None:
+            check_embedder(targets_embedder, "targets_embedder")
         self.embedder = embedder
         self.acquisition = resolve_acquisition(
             acquisition, noise_std=noise_std, target_noise_std=target_noise_std, seed=seed
         )
         check_noise(self.acquisition)
         self.kernel, self.targets_embedder = kernel, targets_embedder
-        self.standardize = getattr(embedder, "preparation", True) if standardize is True else standardize
+        self.standardize = embedder.preparation if standardize is True else standardize
         resolve_model(kernel, self.standardize)  # raises early
         check_layout(layout)
         self.layout: LayoutName = layout
@@ -245,9 +248,8 @@ class Selector:
         """Those of the pool and of the targets; one may choose by what the targets hold."""
         if self.targets_embedder is not None:
             return self.embedder, self.targets_embedder
-        choose = getattr(self.embedder, "for_targets", None)
-        chosen = self.embedder if choose is None else choose(targets)
-        return chosen, chosen
+        embedder = self.embedder.for_targets(targets)
+        return embedder, embedder
 
     def _work(self, dataset: Dataset, name: str, embedder: Embedder) -> Work:
         try:

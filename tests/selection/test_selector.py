@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import ITL, HiddenStates, Selection, Selector, StopWhen, select_rows
+from itl_hf import ITL, Embedder, HiddenStates, Selection, Selector, StopWhen, select_rows
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
-class CharacterCounts:
+class CharacterCounts(Embedder):
     """A row's features are how often each letter occurs in it."""
 
     dimension = 26

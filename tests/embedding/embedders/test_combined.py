@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from itl_hf import Embedder
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.base import Embedded
 from itl_hf.embedding.embedders.combined import Combined
@@ -24,8 +25,10 @@ from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 ROWS = [{"text": f"{text} {number}"} for number in range(3) for text in SENTENCES]
 
 
-class Fixed:
+class Fixed(Embedder):
     """Given features, without `prepare`, as a user's own class may be."""
+
+    dimension = 0
 
     def __init__(self, features, **columns):
         self.features, self.columns = torch.as_tensor(features, dtype=torch.float32), columns

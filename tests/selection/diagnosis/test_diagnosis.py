@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import Selection, Selector
+from itl_hf import Embedder, Selection, Selector
 from itl_hf.gp import attainable
 from itl_hf.selection.diagnosis.diagnosis import FAR, Diagnosis, TargetDiagnosis, shorten
 
 
-class Words:
+class Words(Embedder):
     """One dimension for each word: what no row of the pool mentions lies outside its span."""
 
     dimension = 8

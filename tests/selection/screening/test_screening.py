@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import Selection, Selector
+from itl_hf import Embedder, Selection, Selector
 from itl_hf.selection.diagnosis.notices import enough, notices
 from itl_hf.selection.result.coverage import pool_groups
 from itl_hf.selection.screening.overlap import MOST_HOLDERS, NEAR, Corpus, key
@@ -20,7 +20,7 @@ STORY = "A small dog ran across the wide street while it was raining and nobody 
 OTHER = "Three bakers in the old town agreed to sell their bread at noon and to close before the market opens."
 
 
-class Letters:
+class Letters(Embedder):
     """Features: how often each letter occurs."""
 
     dimension = 26
