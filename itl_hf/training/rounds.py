@@ -201,7 +201,7 @@ class ActiveRounds(Attachment):
         nearest = nearest_targets_of(selection)
         shared = np.stack([rows[selection.indices], np.zeros(len(selection)) if nearest is None else nearest])  # (2, n)
         # All processes computed the same; the first one's picks are taken in case a last bit differed.
-        picks, targets = distributed.from_first(torch.from_numpy(shared.astype(np.int64))).tolist()
+        picks, targets = distributed.broadcast_from_first(torch.from_numpy(shared.astype(np.int64))).tolist()
         self._log(number, selection, clock.seconds())
         return {"picks": picks, "nearest_targets": targets}
 
