@@ -9,7 +9,7 @@ If a process is killed, only the shard that it was embedding is lost.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,11 +63,10 @@ def embed_into_store(
     expected_hash = rows_hash.hash if isinstance(rows_hash, RowKeys) else rows_hash
     dataset_facts = {"rows": len(rows), "columns": sorted(rows.column_names), "hash": expected_hash}
     fingerprint = _common_fingerprint(settings, processes, dataset_facts)
-    if (
-        keys is None
-        and processes.call_and_gather(lambda: expected_hash is None or FeatureStore.requires_index(directory))[0]
-    ):
-        keys = _read_all_keys(rows, settings.embedder, expected_hash, processes)
+    if keys is None:
+        needs_keys = processes.call_and_gather(lambda: expected_hash is None or FeatureStore.requires_index(directory))
+        if needs_keys[0]:  # the answer of process 0, so that all processes do the same
+            keys = _read_all_keys(rows, settings.embedder, expected_hash, processes)
     identity = {**fingerprint, "rows_hash": expected_hash if keys is None else keys.hash}
     index = None if keys is None else keys.index()
     store = _open_store(directory, identity, settings, processes, len(rows), index)
@@ -146,7 +145,7 @@ def embed_in_memory(
 ) -> np.ndarray:
     """Embeds all rows and returns all features on every process. Collective: all processes must call it."""
     expected_hash = rows_hash.hash if isinstance(rows_hash, RowKeys) else rows_hash
-    _require_same_arguments(settings, processes, lambda: {"rows": len(rows), "hash": expected_hash})
+    _require_same_arguments(settings, processes, {"rows": len(rows), "hash": expected_hash})
     if isinstance(rows_hash, RowKeys):
         index = rows_hash.index()
     else:
@@ -218,24 +217,21 @@ def _read_all_keys(rows: Dataset, embedder: Embedder, expected_hash: str | None,
 
 def _common_fingerprint(settings: EmbedSettings, processes: Processes, dataset_facts: dict[str, Any]) -> Fingerprint:
     """Returns the embedder's fingerprint after checking that all processes have the same one and equal arguments."""
-    fingerprint: Fingerprint = {}
-
-    def arguments() -> dict[str, Any]:
-        caller_fingerprint = settings.known_fingerprint
-        fingerprint.update(settings.embedder.fingerprint() if caller_fingerprint is None else caller_fingerprint)
-        return {**fingerprint, **{f"dataset: {name}": value for name, value in dataset_facts.items()}}
-
-    _require_same_arguments(settings, processes, arguments)
+    argument = settings.known_fingerprint
+    fingerprints = processes.call_and_gather(
+        lambda: settings.embedder.fingerprint() if argument is None else dict(argument)
+    )
+    fingerprint = fingerprints[processes.rank]
+    facts = {f"dataset: {name}": value for name, value in dataset_facts.items()}
+    _require_same_arguments(settings, processes, {**fingerprint, **facts})
     return fingerprint
 
 
-def _require_same_arguments(
-    settings: EmbedSettings, processes: Processes, arguments: Callable[[], dict[str, Any]]
-) -> None:
+def _require_same_arguments(settings: EmbedSettings, processes: Processes, arguments: dict[str, Any]) -> None:
     """Raises `ValueError` if `arguments`, or the settings, differ between processes."""
     first, *others = processes.call_and_gather(
         lambda: {
-            **arguments(),
+            **arguments,
             "shard_rows": settings.shard_rows,
             "store's dtype": settings.dtype,
             "dimension": settings.embedder.dimension,

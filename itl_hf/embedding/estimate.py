@@ -130,9 +130,9 @@ def estimate(
     if not len(missing):
         stored_bytes = sum(path.stat().st_size for path in directory.iterdir()) if directory is not None else 0
         return Estimate(len(rows), len(distinct), 0, 0, 0.0, 0.0, 0.0, stored_bytes, 0, 0)
-    shuffled = np.random.default_rng(0).permutation(missing)
-    sample_lengths = _row_lengths(read_rows(rows, np.sort(shuffled[:SAMPLE_ROWS])), embedder)
-    timing = _time_batches(read_rows(rows, np.sort(shuffled[:SHARD_ROWS])), embedder)
+    shuffled_rows = np.random.default_rng(0).permutation(missing)
+    sample_lengths = _row_lengths(read_rows(rows, np.sort(shuffled_rows[:SAMPLE_ROWS])), embedder)
+    timing = _time_batches(read_rows(rows, np.sort(shuffled_rows[:SHARD_ROWS])), embedder)
     units, units_error = _total_units(sample_lengths, len(missing))
     with warnings.catch_warnings():  # the rows that were cut here must not be reported by a later run
         warnings.simplefilter("ignore")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar, cast
 
 Item = TypeVar("Item")
@@ -16,7 +16,7 @@ _JOIN_SECONDS = 30.0
 _END = object()
 
 
-def prefetch(items: Iterator[Item], depth: int = 1) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], depth: int = 1) -> Generator[Item, None, None]:
     """Yields the same items in the same order; a thread computes up to `depth` + 1 of them in advance.
 
     An error that `items` raises is raised in place of its item. To stop early, close the generator

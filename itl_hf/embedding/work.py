@@ -6,7 +6,7 @@ The loop waits for no other process.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,7 @@ def embed_shards(
             progress.finish_shard(shard.columns.get("tokens"))
 
 
-def _prepare_tasks(tasks: Iterator[ShardTask], embedder: Embedder) -> Iterator[tuple[ShardTask, Any]]:
+def _prepare_tasks(tasks: Iterator[ShardTask], embedder: Embedder) -> Generator[tuple[ShardTask, Any], None, None]:
     for task in tasks:
         with _locate_bad_row(task, embedder.prepare):
             prepared_rows = embedder.prepare(task.rows, int(task.row_numbers[0]))

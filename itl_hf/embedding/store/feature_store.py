@@ -89,11 +89,13 @@ class FeatureStore(ShardReader):
         stored_rows = rows if index is None else int(index.max()) + 1
         # Compared with what was read from JSON, so it takes the same way.
         json_fingerprint = json.loads(json.dumps(dict(fingerprint)))
-        requested = Manifest(json_fingerprint, dimension, dtype, shard_rows, rows, stored_rows, is_stream=rows is None)
+        requested_manifest = Manifest(
+            json_fingerprint, dimension, dtype, shard_rows, rows, stored_rows, is_stream=rows is None
+        )
         if not (path / MANIFEST_NAME).exists():
-            _create(path, requested, index)
+            _create(path, requested_manifest, index)
         super().__init__(path, Manifest.read(path))
-        require_same_identity(self._manifest.identity, requested.identity, path)
+        require_same_identity(self._manifest.identity, requested_manifest.identity, path)
         if index is not None and self._manifest.has_index and not is_intact(path / INDEX_NAME):
             _write_index(path, index)
 

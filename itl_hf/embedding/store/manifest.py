@@ -94,22 +94,24 @@ class Manifest:
             ) from error
 
 
-def require_same_identity(stored: Mapping[str, Any], requested: Mapping[str, Any], directory: Path) -> None:
+def require_same_identity(
+    stored_identity: Mapping[str, Any], requested_identity: Mapping[str, Any], directory: Path
+) -> None:
     """Raises a `ValueError` that lists the differences between the stored features and the requested ones, if any.
 
     Args:
-        stored (`Mapping[str, Any]`):
+        stored_identity (`Mapping[str, Any]`):
             `Manifest.identity` of the store in `directory`.
-        requested (`Mapping[str, Any]`):
+        requested_identity (`Mapping[str, Any]`):
             `Manifest.identity` of the features that the caller would compute.
         directory (`Path`):
             Where the store is, for the message.
     """
     absent = object()
     differing = [
-        f"{key}: {stored.get(key, '(none)')!r} there, {requested.get(key, '(none)')!r} now"
-        for key in dict.fromkeys([*requested, *stored])
-        if stored.get(key, absent) != requested.get(key, absent)
+        f"{key}: {stored_identity.get(key, '(none)')!r} there, {requested_identity.get(key, '(none)')!r} now"
+        for key in dict.fromkeys([*requested_identity, *stored_identity])
+        if stored_identity.get(key, absent) != requested_identity.get(key, absent)
     ]
     if differing:
         raise ValueError(

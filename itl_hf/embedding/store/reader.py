@@ -61,12 +61,18 @@ class ShardReader:
         Raises:
             `ValueError`: If a stream has not ended, so that the number is unknown.
         """
-        return self._require_finished(self.rows)
+        if self.rows is None:
+            raise ValueError(
+                f"the stream that {self.directory} is made from has not been read to its end, so the number of its "
+                "rows is not known yet."
+            )
+        return self.rows
 
     @property
     def stored_rows(self) -> int:
         """Number of rows in the shards of the finished store, where equal rows are stored once."""
-        return self._require_finished(self._manifest.stored_rows)
+        stored_rows = self._manifest.stored_rows
+        return self.num_rows if stored_rows is None else stored_rows  # if it is unknown, `num_rows` raises the error
 
     @property
     def num_shards(self) -> int:
@@ -193,17 +199,9 @@ class ShardReader:
         content = read_shard(self.path(shard), verify=shard not in self._intact)
         facts, features = content.facts, content.features
         if (facts.get("work"), facts.get("shard")) != (self._manifest.identity_hash, str(shard)):
-            raise DamagedError("it belongs to other work, or is another shard")
+            raise DamagedError("it belongs to another store, or is another shard")
         fits = len(features) <= end - first if self.rows is None else len(features) == end - first
         if not fits or features.shape[1] != self.dimension or str(features.dtype) != self.storage_dtype:
             raise DamagedError(f"it holds {features.dtype} of shape {features.shape}")
         self._intact.add(shard)
         return content
-
-    def _require_finished(self, count: int | None) -> int:
-        if count is None:
-            raise ValueError(
-                f"the stream that {self.directory} is made from has not been read to its end, so the number of its "
-                "rows is not known yet."
-            )
-        return count

@@ -139,10 +139,10 @@ def test_any_flipped_byte_is_found(full):
             open_store(full.directory).shard(1)
 
 
-def test_a_shard_of_other_work_is_refused(full, tmp_path):
+def test_a_shard_of_another_store_is_refused(full, tmp_path):
     other = fill(open_store(tmp_path / "other", {**FINGERPRINT, "layer": 3}))
     shutil.copy(other.path(1), full.path(1))
-    with pytest.raises(ValueError, match="other work"):
+    with pytest.raises(ValueError, match="another store"):
         open_store(full.directory).shard(1)
 
 
