@@ -9,8 +9,9 @@ import torch
 from transformers import Trainer
 
 from itl_hf.training import SelectionSampler, attach, picks_of
-from itl_hf.training.attachment import STATE_NAME, SelectionCallback
-from itl_hf.training.sampler import digest
+from itl_hf.training.attachment import SelectionCallback
+from itl_hf.training.resume import STATE_NAME
+from itl_hf.training.sampler import rows_digest
 from tests.training import tiny
 
 PICKS = [31, 4, 15, 9, 26, 5, 35, 8]
@@ -320,7 +321,7 @@ def test_the_checkpoint_names_the_selection(checkpoint):
     state = json.loads((checkpoint / "trainer_state.json").read_text())
     saved = state["stateful_callbacks"][STATE_NAME]["selection"]
     assert (saved["num_picks"], saved["order"], saved["seed"]) == (8, "gain", 1)
-    assert saved["picks"] == digest(np.array(PICKS))
+    assert saved["picks"] == rows_digest(np.array(PICKS))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import random
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from itl_hf.training.preserve_state import preserve_training_state, shares_weights
+from itl_hf.training.preserve_state import preserve_training_state
 
 
 def model():
@@ -63,29 +62,3 @@ def test_the_random_states_inside_come_from_the_seed_alone():
         with preserve_training_state(net, seed):
             found.append(draws())
     assert found[0] == found[1] != found[2]
-
-
-class Holder:
-    def __init__(self, thing):
-        self.inner = thing
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        Holder,
-        lambda net: Holder({"deep": [Holder(net)]}),
-        lambda net: Holder(net[2]),  # a part is enough: the hidden states of a model are read without its head
-        lambda net: Holder(functools.partial(print, net)),
-        lambda net: Holder(net.forward),
-    ],
-    ids=["attribute", "nested", "part", "partial", "method"],
-)
-def test_a_shared_model_is_found(wrap):
-    net = model()
-    assert shares_weights(wrap(net), net) is True
-    assert shares_weights(wrap(model()), net) is False
-
-
-def test_no_model_at_all():
-    assert shares_weights(Holder([1, "two", None]), model()) is None

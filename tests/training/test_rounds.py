@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerCallback
 
 from itl_hf import HiddenStates, Selector
 from itl_hf.training import attach, picks_of
-from itl_hf.training.attachment import STATE_NAME
+from itl_hf.training.resume import STATE_NAME
 from tests.training import tiny
 
 PER_ROUND = 6
