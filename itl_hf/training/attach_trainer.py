@@ -155,10 +155,10 @@ def attach(
     if isinstance(selection, Selector):
         attachment = _active_rounds(trainer, selection, sampling, **round_arguments)
     else:
-        unexpected = [name for name, value in round_arguments.items() if value is not None and value is not False]
-        if unexpected:
+        round_names = [name for name, value in round_arguments.items() if value is not None and value is not False]
+        if round_names:
             raise TypeError(
-                f"{', '.join(unexpected)} belong to active rounds, which need a Selector instead of a "
+                f"{', '.join(round_names)} belong to active rounds, which need a Selector instead of a "
                 f"{type(selection).__name__}."
             )
         attachment = _selection_attachment(trainer, selection, sampling)

@@ -11,9 +11,9 @@ from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 
 from itl_hf import HiddenStates, Selection, Selector
-from itl_hf.hub.card import Published, write_card
+from itl_hf.hub.card import Publication, write_card
 from itl_hf.hub.contents import public_selection
-from itl_hf.hub.escape import code, escape
+from itl_hf.hub.escape import code_span, escape
 from itl_hf.hub.publish import preview
 from tests.hub import actions
 from tests.hub.conftest import POOL, TARGETS, made
@@ -60,8 +60,8 @@ def page(markdown):
 
 
 def card_of(selection, **options):
-    published = Published("me/subset", **options)
-    return DatasetCard(write_card(public_selection(selection, published.targets), published))
+    publication = Publication("me/subset", **options)
+    return DatasetCard(write_card(public_selection(selection, publication.include_targets), publication))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -80,18 +80,18 @@ def test_hostile_text_is_shown_as_it_is_and_never_obeyed(text):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_names_that_are_not_ordinary_are_escaped_too(text):
-    assert not page(str(code(text))).links
-    assert set(page(str(code(text))).tags) <= {"p", "code"}
+    assert not page(str(code_span(text))).links
+    assert set(page(str(code_span(text))).tags) <= {"p", "code"}
 
 
 def test_a_card_of_hostile_rows_has_the_tags_of_an_ordinary_one(selection):
-    plain = page(card_of(selection, targets=True).text)
+    plain = page(card_of(selection, include_targets=True).text)
     hostile = selection.dataset.remove_columns(["prompt", "source"])
     hostile = hostile.add_column("prompt", HOSTILE[:6]).add_column("source", HOSTILE[6:12])
     targets = selection.targets.remove_columns("prompt").add_column("prompt", HOSTILE[:2])
     record = selection.record | {"embedder": {"embedder": HOSTILE[0], "note": HOSTILE[8]}, "rule": HOSTILE[2]}
     worse = dataclasses.replace(selection, dataset=hostile, targets=targets, record=record)
-    shown = page(card_of(worse, targets=True, license=HOSTILE[1], source={"dataset": HOSTILE[3]}).text)
+    shown = page(card_of(worse, include_targets=True, license=HOSTILE[1], source={"dataset": HOSTILE[3]}).text)
     assert set(shown.tags) <= set(plain.tags)
     assert shown.tags.count("img") == 2
     assert all(link.startswith(("pictures/", "https://huggingface.co/")) for link in shown.links)
@@ -106,7 +106,9 @@ def test_a_record_cannot_end_the_block_of_code(selection):
 
 
 def test_metadata_is_what_the_hub_searches_by(selection):
-    data = card_of(selection, source={"dataset": "some/pool"}, license="cc-by-4.0", features=True).data.to_dict()
+    data = card_of(
+        selection, source={"dataset": "some/pool"}, license="cc-by-4.0", include_features=True
+    ).data.to_dict()
     assert data["license"] == "cc-by-4.0"
     assert data["source_datasets"] == ["some/pool"]
     assert data["base_model"] == "someone/letters"
@@ -138,7 +140,7 @@ def test_targets_out_of_reach_are_listed_with_their_text_only_if_published(selec
     far = made(POOL, [{"prompt": "banana river"}, {"prompt": "zzz jjj zzz"}], 6)
     assert [target.target for target in far.diagnose().unteachable] == [1]
     assert "zzz jjj" not in page(card_of(far).text).text
-    assert "zzz jjj zzz" in page(card_of(far, targets=True).text).text
+    assert "zzz jjj zzz" in page(card_of(far, include_targets=True).text).text
     assert "this pool cannot teach it" in page(card_of(far).text).text
 
 

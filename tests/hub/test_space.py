@@ -10,7 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from itl_hf import Selection
-from itl_hf.hub.restore import WITHHELD
+from itl_hf.hub.restore import WITHHELD_COLUMN
 from itl_hf.hub.space import requirements, write_space
 from tests.report.explorer.made import make
 
@@ -35,13 +35,13 @@ def test_the_folder_holds_what_a_space_needs(made, tmp_path):
 
 def test_targets_stay_at_home_unless_asked_for(made, tmp_path):
     space = write_space(made.selection, tmp_path / "closed")
-    assert WITHHELD in Selection.load(space / "selection").targets.column_names
+    assert WITHHELD_COLUMN in Selection.load(space / "selection").targets.column_names
     prompts = [prompt.encode() for prompt in made.targets["prompt"]]
     for file in space.rglob("*"):
         if file.is_file():
             content = file.read_bytes()
             assert not any(prompt in content for prompt in prompts), file
-    assert "not in it" in (space / "README.md").read_text(encoding="utf-8")
+    assert "does not include the target prompts" in (space / "README.md").read_text(encoding="utf-8")
     shown = write_space(made.selection, tmp_path / "shown", include_targets=True)
     assert Selection.load(shown / "selection").targets["prompt"][:] == made.targets["prompt"][:]
 
