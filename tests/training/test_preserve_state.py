@@ -19,18 +19,18 @@ def draws():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_everything_is_put_back(fails):
+def test_random_states_and_the_model_are_restored(fails):
     net = model()
     net[2].eval()  # a part frozen by the user stays as it was
     net[0].weight.requires_grad_(False)
     net[0].bias.grad = torch.ones(3)
-    kept = net[0].register_forward_hook(lambda *_: None)
+    permanent_hook = net[0].register_forward_hook(lambda *_: None)
     calls = []
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
 
-    def meddle():
+    def change_everything():
         net.eval()
-        kept.remove()
+        permanent_hook.remove()
         net.register_forward_pre_hook(lambda *_: calls.append(1))
         net.requires_grad_(True)
         net[0].bias.grad = None
@@ -41,7 +41,7 @@ def test_everything_is_put_back(fails):
 
     try:
         with preserve_training_state(net, [0]):
-            meddle()
+            change_everything()
     except RuntimeError:
         assert fails
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
@@ -56,9 +56,9 @@ def test_everything_is_put_back(fails):
 
 
 def test_the_random_states_inside_come_from_the_seed_alone():
-    net, found = model(), []
+    net, random_draws = model(), []
     for outside, seed in ((1, [4, 2]), (2, [4, 2]), (2, [4, 3])):
         torch.manual_seed(outside)
         with preserve_training_state(net, seed):
-            found.append(draws())
-    assert found[0] == found[1] != found[2]
+            random_draws.append(draws())
+    assert random_draws[0] == random_draws[1] != random_draws[2]

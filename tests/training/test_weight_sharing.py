@@ -34,5 +34,5 @@ def test_a_shared_model_is_found(wrap):
     assert shares_weights(wrap(model()), net) is False
 
 
-def test_no_model_at_all():
+def test_none_for_an_embedder_without_a_model():
     assert shares_weights(Holder([1, "two", None]), model()) is None
