@@ -400,9 +400,7 @@ def metadata(readme: str) -> dict[str, Any]:
 def main() -> None:
     """`python -m tests.hub_server`: a Hub to try commands with; nothing that is pushed to it leaves the machine."""
     with HubServer() as hub, contextlib.suppress(KeyboardInterrupt):
-        print(
-            f"A Hub on this machine until Ctrl-C, which deletes its content. Your user name is {USER}. In another terminal:\n"
-        )
+        print(f"A Hub on this machine until Ctrl-C, which deletes its content. You are {USER}. In another terminal:\n")
         print(f"export HF_ENDPOINT={hub.url} HF_TOKEN={TOKEN} HF_HUB_DISABLE_XET=1", flush=True)
         threading.Event().wait()
 

@@ -7,7 +7,7 @@ A run trains on the same rows after resuming because three things are restored:
   selection, order or seed is an error instead of a run that silently trains on other rows.
 - *The position in the epoch.* The Trainer restores it: it iterates over the epoch from its start and skips the batches
   that were trained on. This works because the order of an epoch depends on the selection, the seed and the epoch
-  alone. `Attachment.on_epoch_begin` sets the epoch of the sampler also where the epoch is resumed in the middle. In a
+  alone. `Attachment.on_epoch_begin` sets the epoch of the sampler also if the epoch is resumed in the middle. In a
   training loop of your own, `SelectionSampler.state_dict` and `load_state_dict` save and restore the position.
 - *The picks of active rounds.* The checkpoint holds the picks of every round, and `ActiveRounds.resume_run` reads them,
   so that the round that was interrupted is not selected again.

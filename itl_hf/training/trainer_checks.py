@@ -31,7 +31,7 @@ def check_trainer(trainer: Trainer) -> None:
             f"attach needs a transformers.Trainer, not {type(trainer).__name__}: use SelectionSampler there."
         )
     if type(trainer)._get_train_sampler is not Trainer._get_train_sampler:
-        raise TypeError(f"{type(trainer).__name__} brings a training order that it relies on; {ALTERNATIVE}.")
+        raise TypeError(f"{type(trainer).__name__} has a training order of its own that it relies on; {ALTERNATIVE}.")
     if trainer.train_dataset is None:
         raise ValueError("The trainer has no train_dataset. Build it with the pool you selected from as train_dataset.")
     is_stream = isinstance(trainer.train_dataset, (torch.utils.data.IterableDataset, datasets.IterableDataset))
