@@ -24,6 +24,7 @@ from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
 from itl_hf.text import plain_text
 
 if TYPE_CHECKING:
+    from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
 TAGS = ("itl-hf", "data-selection", "transductive-active-learning")
@@ -115,7 +116,7 @@ def card_metadata(selection: Selection, publication: Publication) -> DatasetCard
         source_datasets=[base] if base and is_hub_id(base) else None,
         size_categories=[size],
         task_categories=["text-generation"],
-        tags=[*TAGS, str(selection.record.get("acquisition", "itl"))],
+        tags=[*TAGS, selection.record.acquisition_name],
         configs=configs,
         **optional,
     )
@@ -126,10 +127,9 @@ def card_title(selection: Selection) -> str:
     return f"{len(selection):,} rows picked from {selection.pool_size:,}"
 
 
-def method_name(record: Mapping[str, Any]) -> str:
+def method_name(record: SelectionRecord) -> str:
     """Returns the usual name of the acquisition."""
-    name = str(record.get("acquisition", "unknown"))
-    return METHODS.get(name, name)
+    return METHODS.get(record.acquisition_name, record.acquisition_name)
 
 
 def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
@@ -145,32 +145,29 @@ def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
         "targets": SafeMarkdown(f"{len(selection.targets):,}"),
         "models": SafeMarkdown(" and ".join(hub_link(name) for name in models)) if models else None,
         "left": format_number(diagnosis.left, ".0%"),
-        "nats": None if record.get("acquisition") in OTHER_UNITS else gain,
+        "nats": None if record.acquisition_name in OTHER_UNITS else gain,
     }
 
 
-def settings_table(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def settings_table(record: SelectionRecord) -> list[tuple[str, str]]:
     """Returns the settings of the selection as names and values, with the values of the record."""
     rows: list[tuple[str, Any]] = [("method", method_name(record)), ("kernel", _kernel_description(record))]
-    rows.append(("standardization of the features", record.get("standardize")))
-    rows += [(f"embedder: {key}", value) for key, value in (record.get("embedder") or {}).items()]
-    if "noise_std" in record:
-        rows.append(("noise (standard deviation)", f"{record['noise_std']:.6g}"))
-        target_noise_std = record.get("target_noise_std", record["noise_std"])
-        rows.append(("noise on the targets (standard deviation)", f"{target_noise_std:.6g}"))
-        rows.append(("rule for the noise", record.get("rule")))
-    rows.append(("seed", (record.get("asked") or {}).get("seed", "none: the method is not random")))
-    rows.append(("number of rows trained on before", record.get("already_selected")))
-    rows += [(f"constraint: {key}", value) for key, value in (record.get("limits") or {}).items()]
-    rows += [(f"hash of the {name}", record.get(f"{name}_fingerprint")) for name in ("pool", "targets")]
-    rows += [(f"version of {name}", value) for name, value in (record.get("versions") or {}).items()]
+    rows.append(("standardization of the features", record.standardization_name))
+    rows += [(f"embedder: {key}", value) for key, value in (record.embedder or {}).items()]
+    rows.append(("noise (standard deviation)", f"{record.noise_std:.6g}"))
+    rows.append(("noise on the targets (standard deviation)", f"{record.target_noise_std:.6g}"))
+    rows.append(("rule for the noise", record.noise_rule))
+    rows.append(("seed", record.acquisition_options.get("seed", "none: the method is not random")))
+    rows.append(("number of rows trained on before", record.already_selected))
+    rows += [(f"constraint: {key}", value) for key, value in record.constraints.items()]
+    rows += [("hash of the pool", record.pool_fingerprint), ("hash of the targets", record.targets_fingerprint)]
+    rows += [(f"version of {name}", value) for name, value in record.versions.items()]
     return [(escape(name), code_span(value)) for name, value in rows if value is not None]
 
 
-def _kernel_description(record: Mapping[str, Any]) -> str:
-    length = record.get("lengthscale")
-    reason = f" ({record['kernel_chosen']})" if "kernel_chosen" in record else ""
-    return f"{record.get('kernel')}{f' with lengthscale {length:g}' if length else ''}{reason}"
+def _kernel_description(record: SelectionRecord) -> str:
+    length = record.kernel_options.get("lengthscale")
+    return f"{record.kernel_name}{f' with lengthscale {length:g}' if length else ''} ({record.kernel_rule})"
 
 
 def out_of_reach_table(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, Any]]:
@@ -203,9 +200,9 @@ def first_picks_table(selection: Selection) -> list[dict[str, Any]]:
     ]
 
 
-def model_names(record: Mapping[str, Any]) -> list[str]:
+def model_names(record: SelectionRecord) -> list[str]:
     """Returns the names of the models that computed the features; a combined embedder has several."""
-    facts = record.get("embedder") or {}
+    facts = record.embedder or {}
     return list(dict.fromkeys(str(facts[key]) for key in facts if key.rpartition(".")[2] == "model" and facts[key]))
 
 

@@ -23,6 +23,7 @@ from itl_hf.hub.retry import with_retries
 from itl_hf.selection.result.files import FACTS
 
 if TYPE_CHECKING:
+    from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
 Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
@@ -113,9 +114,9 @@ def preview(
     return write_contents(selection, folder, publication, features)
 
 
-def pool_source(record: dict[str, Any], base_dataset: str | None) -> dict[str, Any]:
+def pool_source(record: SelectionRecord, base_dataset: str | None) -> dict[str, Any]:
     """Returns where the pool comes from: the base dataset if it is named, otherwise what the record says."""
-    source = dict(record.get("pool_source") or {})
+    source = dict(record.pool_source or {})
     if base_dataset is None or base_dataset == source.get("dataset"):
         return source
     return {"dataset": base_dataset}

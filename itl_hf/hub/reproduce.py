@@ -8,12 +8,13 @@ this package) is written as an ellipsis, with a comment for the embedder.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from itl_hf.selection.acquisitions import ACQUISITIONS
+from itl_hf.selection.registry import ACQUISITION_NAMES, acquisition_class
 
 if TYPE_CHECKING:
+    from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
 #: A line or name to import, and the expression that uses it.
@@ -36,11 +37,12 @@ def reproduction_script(selection: Selection, source: Mapping[str, Any], load_ar
     acquisition_import, acquisition = acquisition_call(record)
     kernel_import, kernel = kernel_call(record)
     arguments = select_arguments(record)
-    stop_import = ", StopWhen" if any("StopWhen(" in line for line in arguments) else ""
+    class_names = ["Selection", "Selector"]
+    class_names += [name for name in ("SelectionConstraints", "StopWhen") if any(f"{name}(" in a for a in arguments)]
     lines = [
         *versions_lines(record),
         "from datasets import load_dataset",
-        f"from itl_hf import {embedder_name}Selection, Selector{stop_import}",
+        f"from itl_hf import {embedder_name}{', '.join(sorted(class_names))}",
         *(line for line in (kernel_import, acquisition_import) if line),
         "",
         *rows_lines(record, source, selection.pool_size, len(selection.targets)),
@@ -58,13 +60,13 @@ def reproduction_script(selection: Selection, source: Mapping[str, Any], load_ar
     return "\n".join(lines)
 
 
-def versions_lines(record: Mapping[str, Any]) -> list[str]:
+def versions_lines(record: SelectionRecord) -> list[str]:
     """Returns the versions that the selection was made with, as a comment."""
-    versions = ", ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items())
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     return [f"# selected with {ascii(versions)[1:-1]}"] if versions else []
 
 
-def rows_lines(record: Mapping[str, Any], source: Mapping[str, Any], pool_size: int, num_targets: int) -> list[str]:
+def rows_lines(record: SelectionRecord, source: Mapping[str, Any], pool_size: int, num_targets: int) -> list[str]:
     """Returns the lines that load the pool and the targets, with an ellipsis for what is not known."""
     pool = "..."
     if source.get("dataset"):
@@ -72,16 +74,16 @@ def rows_lines(record: Mapping[str, Any], source: Mapping[str, Any], pool_size: 
         options = [f"revision={source['revision']!a}"] if source.get("revision") else []
         options.append(f"split={source.get('split') or 'train'!a}")
         pool = f"load_dataset({', '.join(names + options)})"
-    hashes = [ascii(record.get(f"{name}_fingerprint")) for name in ("pool", "targets")]
+    hashes = [ascii(record.pool_fingerprint), ascii(record.targets_fingerprint)]
     return [
         f"pool = {pool}  # {pool_size} rows; hash of their text: {hashes[0]}",
         f"targets = ...  # {num_targets} prompts; hash of their text: {hashes[1]}",
     ]
 
 
-def embedder_call(record: Mapping[str, Any]) -> ImportAndCall:
+def embedder_call(record: SelectionRecord) -> ImportAndCall:
     """Returns the embedder with the settings in its fingerprint."""
-    facts = record.get("embedder") or {}
+    facts = record.embedder or {}
     kind = facts.get("embedder")
     if kind == "hidden_states":
         layers = {
@@ -97,54 +99,61 @@ def embedder_call(record: Mapping[str, Any]) -> ImportAndCall:
     return "", '...  # the embedder that selection.json describes under "embedder"'
 
 
-def kernel_call(record: Mapping[str, Any]) -> ImportAndCall:
+def kernel_call(record: SelectionRecord) -> ImportAndCall:
     """Returns the kernel with its lengthscale."""
-    name = record.get("kernel")
+    name, options = record.kernel_name, record.kernel_options
     if name in ("linear", "cosine"):
         return "", ascii(name)
     if name in ("rbf", "laplace"):
         kind = {"rbf": "RBF", "laplace": "Laplace"}[name]
-        options = f"{record.get('lengthscale')!a}, on={record.get('on')!a}"
-        return f"from itl_hf.gp.kernels import {kind}", f"{kind}({options})"
+        arguments = f"{options.get('lengthscale')!a}, on={options.get('on')!a}"
+        return f"from itl_hf.gp.kernels import {kind}", f"{kind}({arguments})"
     return "", "..."
 
 
-def acquisition_call(record: Mapping[str, Any]) -> ImportAndCall:
+def acquisition_call(record: SelectionRecord) -> ImportAndCall:
     """Returns the acquisition with all its options, and with the value of the noise instead of its rule."""
-    kind = ACQUISITIONS.get(str(record.get("acquisition")))
-    if not isinstance(kind, type) or not is_dataclass(kind):
+    if record.acquisition_name not in ACQUISITION_NAMES:
         return "", "..."
-    arguments = record.get("asked") or {}
-    options = {one.name: arguments[one.name] for one in fields(kind) if one.init and one.name in arguments}
-    options |= {name: record[name] for name in ("noise_std", "target_noise_std") if name in record and name in options}
+    kind = acquisition_class(record.acquisition_name)
+    options = {
+        one.name: record.acquisition_options[one.name]
+        for one in fields(kind)
+        if one.init and one.name in record.acquisition_options
+    }
+    options |= {name: getattr(record, name) for name in ("noise_std", "target_noise_std") if name in options}
     return f"from {kind.__module__} import {kind.__name__}", f"{kind.__name__}({_keyword_arguments(options)})"
 
 
-def selector_arguments(record: Mapping[str, Any], acquisition: str, kernel: str) -> list[str]:
+def selector_arguments(record: SelectionRecord, acquisition: str, kernel: str) -> list[str]:
     """Returns the arguments of `Selector`."""
     arguments = ["embedder", acquisition, f"kernel={kernel}"]
-    standardize = str(record.get("standardize", ""))
+    standardize = record.standardization_name
     # With parts of different weight the embedder determines it by default, and no argument is needed.
     if "(" not in standardize:
         arguments.append(f"standardize={'False' if standardize == 'none' else ascii(standardize)}")
     return arguments
 
 
-def select_arguments(record: Mapping[str, Any]) -> list[str]:
+def select_arguments(record: SelectionRecord) -> list[str]:
     """Returns the lines of the arguments of `select` after the pool, the targets and the number of picks."""
-    lines = ["replace=True,"] if record.get("replace") else []
-    num_trained = record.get("already_selected") or 0
-    if num_trained:
-        lines.append(f"already_selected=...,  # the {num_trained} rows that were trained on before")
-    for name, value in (record.get("limits") or {}).items():
+    lines = []
+    if record.already_selected:
+        lines.append(f"already_selected=...,  # the {record.already_selected} rows that were trained on before")
+    if record.constraints:
         # The record has the name of a column of the pool, but not labels or costs that were passed as values.
-        lines.append(f"{name}={'...' if value is None else _constraint(name, value)},")
+        entries = [f"    {name}={_constraint(name, value)}," for name, value in record.constraints.items()]
+        lines += ["constraints=SelectionConstraints(", *entries, "),"]
     return lines
 
 
 def _constraint(name: str, value: Any) -> str:
+    if value is None:
+        return "..."
     if name == "stop_when" and isinstance(value, Mapping):
         return f"StopWhen({_keyword_arguments(value)})"
+    if name == "group_shares" and isinstance(value, list):
+        return ascii({label: (low, high) for label, low, high in value})
     return ascii(value)
 
 

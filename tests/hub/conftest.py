@@ -57,7 +57,7 @@ def selection(store):
 def make_selection(pool, targets, picks, **options):
     """Without the function that extends it, which cannot be sent to another process."""
     pool, targets = datasets.Dataset.from_list(pool), datasets.Dataset.from_list(targets)
-    return dataclasses.replace(Selector(LetterCounts(), **options).select(pool, targets, picks), more=None)
+    return dataclasses.replace(Selector(LetterCounts(), **options).select(pool, targets, picks), extend_fn=None)
 
 
 class Client:
