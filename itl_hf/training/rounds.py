@@ -26,6 +26,7 @@ import torch
 
 from itl_hf import distributed
 from itl_hf.embedding.embed import rows_fingerprint
+from itl_hf.embedding.embedders.base import Embedder
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.registry import describe_acquisition
 from itl_hf.training.attachment import Attachment
@@ -155,7 +156,7 @@ class ActiveRounds(Attachment):
         pool = self.options.pool if is_whole_pool else self.options.pool.select(rows)
         embedder = _TimedEmbedder(self.selector.embedder)
         selector = copy.copy(self.selector)
-        selector.embedder = embedder
+        selector.embedder = embedder  # type: ignore[assignment]  # a virtual subclass of `Embedder`
         model: Any = self.trainer.model
         with preserve_training_state(model, [self.sampler.seed, number]):
             selection = selector.select(
@@ -220,6 +221,7 @@ class ActiveRounds(Attachment):
         )
 
 
+@Embedder.register
 class _TimedEmbedder:
     """Forwards to an embedder and records when its last call returned; the time after it is that of the selection."""
 
@@ -240,6 +242,11 @@ class _TimedEmbedder:
 
         timed_method: Callable[..., Any] = call_and_record
         return timed_method
+
+    def for_targets(self, targets: Any) -> _TimedEmbedder:
+        """Forwards to the embedder for these targets from now on."""
+        self._embedder = self._embedder.for_targets(targets)
+        return self
 
     def seconds(self) -> tuple[float, float]:
         """Returns the seconds of embedding, with reading rows and the store, and of the selection until now."""

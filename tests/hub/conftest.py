@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import Selector
+from itl_hf import Embedder, Selector
 from tests.hub_server import TOKEN, HubServer
 
 SECRET = "zebras juggle quartz violins"
 
 
-class LetterCounts:
+class LetterCounts(Embedder):
     """A row's features are how often each letter occurs in it."""
 
     dimension = 26

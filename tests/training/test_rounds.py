@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback
 
-from itl_hf import HiddenStates, Selector
+from itl_hf import Embedder, HiddenStates, Selector
 from itl_hf.training import attach, picks_of
 from itl_hf.training.resume import STATE_NAME
 from tests.training import tiny
@@ -367,7 +367,7 @@ def test_a_warning_says_that_the_embedder_holds_another_model(tmp_path):
         attached(Lengths())
 
 
-class Lengths:
+class Lengths(Embedder):
     dimension = 2
 
     def fingerprint(self):
