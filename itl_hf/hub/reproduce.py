@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
-#: A line or name to import, and the expression that uses it.
+#: What to import (a line, or a name of `itl_hf`), and the expression that uses it; the former is empty if not needed.
 ImportAndCall = tuple[str, str]
 
 
@@ -37,12 +37,12 @@ def reproduction_script(selection: Selection, source: Mapping[str, Any], load_ar
     acquisition_import, acquisition = acquisition_call(record)
     kernel_import, kernel = kernel_call(record)
     arguments = select_arguments(record)
-    class_names = ["Selection", "Selector"]
+    class_names = ["Selection", "Selector", *([embedder_name] if embedder_name else [])]
     class_names += [name for name in ("SelectionConstraints", "StopWhen") if any(f"{name}(" in a for a in arguments)]
     lines = [
         *versions_lines(record),
         "from datasets import load_dataset",
-        f"from itl_hf import {embedder_name}{', '.join(sorted(class_names))}",
+        f"from itl_hf import {', '.join(sorted(class_names))}",
         *(line for line in (kernel_import, acquisition_import) if line),
         "",
         *rows_lines(record, source, selection.pool_size, len(selection.targets)),
@@ -91,11 +91,11 @@ def embedder_call(record: SelectionRecord) -> ImportAndCall:
             "pooling": _split_list(facts.get("pooling"), str),
         }
         options = layers | _subset(facts, "span", "skip_tokens", "max_length", "dtype", "revision")
-        return "HiddenStates, ", f"HiddenStates({_embedder_arguments(facts.get('model'), options)})"
+        return "HiddenStates", f"HiddenStates({_embedder_arguments(facts.get('model'), options)})"
     if kind == "sentence_encoder" and not facts.get("prompt"):
         options = _subset(facts, "span", "normalize_embeddings", "dtype", "revision")
         options["max_length"] = facts.get("max_seq_length")
-        return "SentenceEncoder, ", f"SentenceEncoder({_embedder_arguments(facts.get('model'), options)})"
+        return "SentenceEncoder", f"SentenceEncoder({_embedder_arguments(facts.get('model'), options)})"
     return "", '...  # the embedder that selection.json describes under "embedder"'
 
 
