@@ -18,7 +18,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], digits: int = 4) ->
     with open(temporary_path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: _rounded(value, digits) for key, value in row.items()} for row in rows)
+        writer.writerows({key: _round(value, digits) for key, value in row.items()} for row in rows)
     os.replace(temporary_path, path)
 
 
@@ -28,5 +28,5 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _rounded(value: Any, digits: int) -> Any:
+def _round(value: Any, digits: int) -> Any:
     return f"{value:.{digits}g}" if isinstance(value, float) else value

@@ -85,8 +85,8 @@ def test_the_adapter_loads_and_changes_the_model(finished_run: Path, model: Path
     tokens = torch.tensor([[5, 6, 7]])
     plain = AutoModelForCausalLM.from_pretrained(model)
     before = plain(tokens).logits
-    adapted = PeftModel.from_pretrained(plain, finished_run / "adapter")
-    assert not torch.allclose(before, adapted(tokens).logits)
+    adapted_model = PeftModel.from_pretrained(plain, finished_run / "adapter")
+    assert not torch.allclose(before, adapted_model(tokens).logits)
 
 
 def test_the_explorer_opens_the_output_and_selects_again(finished_run: Path) -> None:

@@ -48,8 +48,8 @@ def sdist(directory: str | Path = DOWNLOADS) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         command = ["download", "--quiet", "--no-deps", "--no-binary", "bigbench", "--dest", str(path.parent)]
-        done = subprocess.run([sys.executable, "-m", "pip", *command, "bigbench==1.0.0"])
-        if done.returncode or not path.exists():
+        result = subprocess.run([sys.executable, "-m", "pip", *command, "bigbench==1.0.0"])
+        if result.returncode or not path.exists():
             raise FileNotFoundError(f"{path} is missing; get it with: pip {' '.join(command)} bigbench==1.0.0")
     return path
 
@@ -71,13 +71,13 @@ def bigbench_rows(rows_per_task: int, seed: int = 0, directory: str | Path = DOW
         `datasets.Dataset`: columns `prompt`, `completion`, `task` (its path in BIG-bench) and `family`. No prompt
         occurs twice.
     """
-    kept = Path(directory) / f"bigbench-{rows_per_task}-{seed}-{_version()}.parquet"
-    if not kept.exists():
+    cache_path = Path(directory) / f"bigbench-{rows_per_task}-{seed}-{_version()}.parquet"
+    if not cache_path.exists():
         rows = Dataset.from_list(_read(sdist(directory), rows_per_task, seed))
-        draft = kept.with_suffix(f".{os.getpid()}")
+        draft = cache_path.with_suffix(f".{os.getpid()}")
         rows.to_parquet(draft)
-        os.replace(draft, kept)
-    return Dataset.from_parquet(str(kept), keep_in_memory=True)
+        os.replace(draft, cache_path)
+    return Dataset.from_parquet(str(cache_path), keep_in_memory=True)
 
 
 def _version() -> str:
@@ -92,9 +92,9 @@ def _read(archive: Path, rows_per_task: int, seed: int) -> list[Row]:
         rows = task_rows(name, task, rows_per_task, Random(zlib.crc32(f"{name}/{seed}".encode())))
         if len(rows) >= MIN_ROWS:
             tasks[name] = rows
-    seen: set[str] = set()
-    chosen = [row for name in _spread(sorted(tasks)) for row in tasks[name]]
-    return [row for row in chosen if not (row["prompt"] in seen or seen.add(row["prompt"]))]  # type: ignore[func-returns-value]
+    prompts: set[str] = set()
+    rows_of_all_tasks = [row for name in _spread(sorted(tasks)) for row in tasks[name]]
+    return [row for row in rows_of_all_tasks if not (row["prompt"] in prompts or prompts.add(row["prompt"]))]  # type: ignore[func-returns-value]
 
 
 def _tasks(archive: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -113,11 +113,11 @@ def _spread(names: list[str]) -> list[str]:
     families: dict[str, list[str]] = {}
     for name in names:
         families.setdefault(name.partition("/")[0], []).append(name)
-    chosen = []
+    subtasks = []
     for family, members in families.items():
         count = min(len(members), PER_LARGE_FAMILY.get(family, PER_FAMILY))
-        chosen += [members[len(members) * place // count] for place in range(count)]
-    return chosen
+        subtasks += [members[len(members) * place // count] for place in range(count)]
+    return subtasks
 
 
 def task_rows(name: str, task: Mapping[str, Any], count: int, rng: Random) -> list[Row]:

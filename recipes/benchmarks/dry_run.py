@@ -22,40 +22,40 @@ RESULTS = Path(__file__).parent / "results" / "dry_run.json"
 COMPARED = ("rows", "tokens", "seconds", "disk_bytes", "memory_bytes")
 
 
-def _compared(*options: str, rows_per_task: int = 20) -> dict[str, Any]:
+def _compare(*options: str, rows_per_task: int = 20) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool.jsonl"
         reasoning_pool(rows_per_task).to_json(str(pool))
         command = ["embed", str(pool), "--store", f"{folder}/store", *options, "--json"]
-        told, real = _call(*command, "--dry_run"), _call(*command)
-    ratios = {f"{name}_ratio": told[name] / real[name] for name in COMPARED}
-    kept = ("tokens_error", "seconds_error", "timed_rows", "startup_seconds")
+        estimate, real = _call(*command, "--dry_run"), _call(*command)
+    ratios = {f"{name}_ratio": estimate[name] / real[name] for name in COMPARED}
+    estimate_fields = ("tokens_error", "seconds_error", "timed_rows", "startup_seconds")
     return {
-        "estimated": {name: told[name] for name in (*COMPARED, *kept)},
+        "estimated": {name: estimate[name] for name in (*COMPARED, *estimate_fields)},
         "real": {name: real[name] for name in COMPARED},
         **ratios,
     }
 
 
 def _call(*words: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", "itl_hf", *words], capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result = subprocess.run([sys.executable, "-m", "itl_hf", *words], capture_output=True, text=True, check=True)
+    outcome: dict[str, Any] = json.loads(result.stdout)
+    return outcome
 
 
 def sentence_encoder() -> dict[str, Any]:
     """all-MiniLM-L6-v2."""
-    return _compared("--embedder", "sentence_encoder", "--model", str(minilm()))
+    return _compare("--embedder", "sentence_encoder", "--model", str(minilm()))
 
 
 def hidden_states() -> dict[str, Any]:
     """SmolLM2-135M, the second of its 30 layers, so that the real run ends within minutes."""
-    return _compared("--model", str(smollm2()), "--layer", "2", "--batch_tokens", "2048")
+    return _compare("--model", str(smollm2()), "--layer", "2", "--batch_tokens", "2048")
 
 
 def gradients() -> dict[str, Any]:
     """SmolLM2-135M, the gradients of two kinds of layers, over 345 rows."""
-    return _compared(
+    return _compare(
         *("--embedder", "gradients", "--model", str(smollm2()), "--modules", "v_proj,down_proj"),
         *("--labels", "predicted", "--batch_tokens", "1024"),
         rows_per_task=5,

@@ -48,18 +48,18 @@ def take_turns(
     ways: dict[str, Callable[[list[str]], object]], texts: list[str], chunk: int = CHUNK
 ) -> dict[str, float]:
     """CPU seconds of each way over all texts, in turns of `chunk` texts; the first turn is a warm-up."""
-    spent = dict.fromkeys(ways, 0.0)
+    seconds = dict.fromkeys(ways, 0.0)
     for way in ways.values():
         way(texts[:16])
     for first in range(0, len(texts), chunk):
         for name, way in ways.items():
             start = time.process_time()
             way(texts[first : first + chunk])
-            spent[name] += time.process_time() - start
-    return spent
+            seconds[name] += time.process_time() - start
+    return seconds
 
 
-def bare(model: Any, shapes: Sequence[tuple[int, int]], device: str) -> None:
+def forward_passes(model: Any, shapes: Sequence[tuple[int, int]], device: str) -> None:
     """Forward passes over batches without padding, of these (rows, length) and with nothing done before or after."""
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
@@ -76,16 +76,16 @@ def ideal_shapes(tokenizer: Any, texts: list[str], batch_tokens: int) -> list[tu
     ]
 
 
-def usual(model: Any, tokenizer: Any, texts: list[str], batch_size: int = 32) -> torch.Tensor:
+def usual_loop(model: Any, tokenizer: Any, texts: list[str], batch_size: int = 32) -> torch.Tensor:
     """The loop that most people write: batches in the order of arrival, padded, all hidden states kept."""
-    found = []
+    pooled_states = []
     for first in range(0, len(texts), batch_size):
         batch = tokenizer(texts[first : first + batch_size], padding=True, return_tensors="pt").to(model.device)
         with torch.no_grad():
             hidden = model(**batch, output_hidden_states=True).hidden_states[-1]
         mask = batch["attention_mask"][..., None]
-        found.append((hidden * mask).sum(1) / mask.sum(1))
-    return torch.cat(found)
+        pooled_states.append((hidden * mask).sum(1) / mask.sum(1))
+    return torch.cat(pooled_states)
 
 
 def hidden(count: int = 2048) -> dict[str, Any]:
@@ -98,12 +98,12 @@ def hidden(count: int = 2048) -> dict[str, Any]:
     def ours(embedder: HiddenStates) -> Callable[[list[str]], object]:
         return lambda part: embed(Dataset.from_dict({"text": part}), embedder, description="")
 
-    spent = take_turns(
+    seconds = take_turns(
         {
             "all_layers": ours(full),
             "half_of_the_layers": ours(half),
-            "usual_loop": lambda part: usual(model, tokenizer, part),
-            "bare_forward": lambda part: bare(model, ideal_shapes(tokenizer, part, budget), "cpu"),
+            "usual_loop": lambda part: usual_loop(model, tokenizer, part),
+            "bare_forward": lambda part: forward_passes(model, ideal_shapes(tokenizer, part, budget), "cpu"),
         },
         texts,
     )
@@ -112,11 +112,11 @@ def hidden(count: int = 2048) -> dict[str, Any]:
         "texts": count,
         "tokens": sum(lengths),
         "shortest_median_longest": [min(lengths), int(np.median(lengths)), max(lengths)],
-        "seconds": spent,
-        "tokens_per_second": sum(lengths) / spent["all_layers"],
-        "share_of_bare_forward": spent["bare_forward"] / spent["all_layers"],
-        "times_the_usual_loop": spent["usual_loop"] / spent["all_layers"],
-        "half_against_all": spent["all_layers"] / spent["half_of_the_layers"],
+        "seconds": seconds,
+        "tokens_per_second": sum(lengths) / seconds["all_layers"],
+        "share_of_bare_forward": seconds["bare_forward"] / seconds["all_layers"],
+        "times_the_usual_loop": seconds["usual_loop"] / seconds["all_layers"],
+        "half_against_all": seconds["all_layers"] / seconds["half_of_the_layers"],
     }
 
 
@@ -125,7 +125,7 @@ def sentences(count: int = 8192) -> dict[str, Any]:
     embedder = SentenceEncoder(minilm())
     texts = mixed_texts(count)
     model: Any = embedder.model
-    spent = take_turns(
+    seconds = take_turns(
         {
             "ours": lambda part: embed(Dataset.from_dict({"text": part}), embedder, description=""),
             "encode": lambda part: model.encode(part, batch_size=32, show_progress_bar=False),
@@ -137,8 +137,8 @@ def sentences(count: int = 8192) -> dict[str, Any]:
     apart = float(np.abs(mine - model.encode(texts[:64])).max())
     return {
         "texts": count,
-        "seconds": spent,
-        "ours_against_encode": spent["encode"] / spent["ours"],
+        "seconds": seconds,
+        "ours_against_encode": seconds["encode"] / seconds["ours"],
         "largest_difference": apart,
     }
 
@@ -168,14 +168,14 @@ def memory() -> dict[str, Any]:
     """Peak memory of 10k and of 40k rows: what a row needs is on disk, not in memory."""
     import tempfile
 
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for rows in (10_000, 40_000):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-c", MEASURE, str(rows), folder]
             output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found[f"peak_mib_{rows}_rows"] = int(output.split()[-1]) / 2**20
-    found["growth"] = found["peak_mib_40000_rows"] / found["peak_mib_10000_rows"]
-    return found
+        results[f"peak_mib_{rows}_rows"] = int(output.split()[-1]) / 2**20
+    results["growth"] = results["peak_mib_40000_rows"] / results["peak_mib_10000_rows"]
+    return results
 
 
 def gpu() -> dict[str, Any]:
@@ -204,7 +204,7 @@ def accelerator(device: str, sizes: dict[str, Any], rows: int, length: int) -> d
             causal(input_ids=row[None], labels=row[None]).loss.backward()
 
     seconds = {
-        "forward": wall(lambda: bare(causal.model, [(16, length)] * (rows // 16), device)),
+        "forward": wall(lambda: forward_passes(causal.model, [(16, length)] * (rows // 16), device)),
         "gradients": wall(lambda: ours.embed_prepared(Prepared(tokens, 0))),
         "per_example_loop": wall(loop) * rows / 8,
         "matrices": wall(lambda: matrices(device)),

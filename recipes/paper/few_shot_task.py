@@ -35,7 +35,7 @@ class Task:
             (t, d) features of rows to be classified, of the labels of interest.
         test_labels (`np.ndarray`):
             (t,) their labels.
-        wanted (`tuple[str, ...]`):
+        labels_of_interest (`tuple[str, ...]`):
             The labels of interest.
     """
 
@@ -44,7 +44,7 @@ class Task:
     targets: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
-    wanted: tuple[str, ...]
+    labels_of_interest: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,15 @@ class Sizes:
             Unlabelled examples of a label of interest.
         test (`int`):
             Test rows of a label of interest.
-        wanted (`int`):
-            Labels of interest.
+        labels_of_interest (`int`):
+            Number of labels of interest.
     """
 
     rare: int = RARE
     common: int = COMMON
     targets: int = TARGETS
     test: int = TEST
-    wanted: int = 5
+    labels_of_interest: int = 5
 
 
 def draw_task(features: np.ndarray, labels: np.ndarray, among: Sequence[str], seed: int, sizes: Sizes) -> Task:
@@ -87,11 +87,13 @@ def draw_task(features: np.ndarray, labels: np.ndarray, among: Sequence[str], se
             How many rows of what.
     """
     generator = np.random.default_rng(seed)
-    wanted = tuple(sorted(generator.choice(sorted(among), sizes.wanted, replace=False).tolist()))
+    labels_of_interest = tuple(
+        sorted(generator.choice(sorted(among), sizes.labels_of_interest, replace=False).tolist())
+    )
     pool, targets, test = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     for label in sorted(set(labels.tolist())):
         rows = generator.permutation(np.flatnonzero(labels == label))
-        if label not in wanted:
+        if label not in labels_of_interest:
             pool.append(rows[: sizes.common])
             continue
         ends = np.cumsum([sizes.rare, sizes.targets, sizes.test])
@@ -99,15 +101,15 @@ def draw_task(features: np.ndarray, labels: np.ndarray, among: Sequence[str], se
         targets.append(rows[ends[0] : ends[1]])
         test.append(rows[ends[1] : ends[2]])
     # Mixed, so that ties, which go to the lowest row number, favour no label.
-    shuffled = generator.permutation(np.concatenate(pool))
-    tested = np.concatenate(test)
+    pool_rows = generator.permutation(np.concatenate(pool))
+    test_rows = np.concatenate(test)
     return Task(
-        features[shuffled],
-        labels[shuffled],
+        features[pool_rows],
+        labels[pool_rows],
         features[np.concatenate(targets)],
-        features[tested],
-        labels[tested],
-        wanted,
+        features[test_rows],
+        labels[test_rows],
+        labels_of_interest,
     )
 
 
@@ -124,13 +126,13 @@ class Head:
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = np.array(sorted(set(labels)))
         self._model: LogisticRegression | None = None
-        self._only: str | None = None
+        self._only_label: str | None = None
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> Head:
         """Learns from rows, (n, d), and their labels, (n,)."""
-        seen = set(labels.tolist())
-        self._only = next(iter(seen)) if len(seen) == 1 else None
-        if self._only is None:
+        distinct_labels = set(labels.tolist())
+        self._only_label = next(iter(distinct_labels)) if len(distinct_labels) == 1 else None
+        if self._only_label is None:
             model = LogisticRegression(C=HEAD_C, class_weight="balanced", max_iter=500)
             with warnings.catch_warnings():
                 warnings.filterwarnings(
@@ -141,14 +143,14 @@ class Head:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(n, K) of all labels; equal ones before anything was learned, 0 for labels not seen yet."""
-        found = np.zeros((len(features), len(self.labels)))
-        if self._only is not None:
-            found[:, self.labels == self._only] = 1
+        probabilities = np.zeros((len(features), len(self.labels)))
+        if self._only_label is not None:
+            probabilities[:, self.labels == self._only_label] = 1
         elif self._model is None:
-            found[:] = 1 / len(self.labels)
+            probabilities[:] = 1 / len(self.labels)
         else:
-            found[:, np.searchsorted(self.labels, self._model.classes_)] = self._model.predict_proba(features)
-        return found
+            probabilities[:, np.searchsorted(self.labels, self._model.classes_)] = self._model.predict_proba(features)
+        return probabilities
 
     def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float:
         """Share of rows whose label is the most probable."""
@@ -156,6 +158,6 @@ class Head:
 
     def errors(self, features: np.ndarray) -> np.ndarray:
         """(n, K), gradients of the loss with respect to the logits, at the labels that the head itself predicts."""
-        found = self.probabilities(features)
-        found[np.arange(len(found)), found.argmax(1)] -= 1
-        return found
+        errors = self.probabilities(features)
+        errors[np.arange(len(errors)), errors.argmax(1)] -= 1
+        return errors

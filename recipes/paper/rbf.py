@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from recipes.paper.rbf_figure import rbf_figure
 
     options.results.mkdir(parents=True, exist_ok=True)
-    write_csv(options.results / "rbf.csv", [row for scene in SCENES for row in measured(scene)])
+    write_csv(options.results / "rbf.csv", [row for scene in SCENES for row in variance_rows(scene)])
     rbf_figure(SCENES).savefig(options.results / "rbf.png", dpi=110)
 
 
@@ -126,7 +126,7 @@ def floor(scene: Scene) -> float:
     return float(attainable_variance(selection.pool, selection.gp).irreducible.mean())
 
 
-def measured(scene: Scene) -> list[dict[str, object]]:
+def variance_rows(scene: Scene) -> list[dict[str, object]]:
     """Rows of the results file."""
     least = floor(scene)
     return [

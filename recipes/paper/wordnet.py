@@ -63,15 +63,15 @@ def definitions(folder: str | Path = FOLDER, per_topic: int = 700, seed: int = 0
     path = Path(folder) / "data.noun"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing. How to get WordNet:\n{__doc__}")
-    found = dict.fromkeys(_read(path))
-    topics_of = Counter(text for text, _ in found)
+    unique_rows = dict.fromkeys(_read(path))
+    topics_of = Counter(text for text, _ in unique_rows)
     rows: list[dict[str, str]] = []
     for number, topic in enumerate(TOPICS.values()):
-        texts = sorted(text for text, label in found if label == topic and topics_of[text] == 1)
+        texts = sorted(text for text, label in unique_rows if label == topic and topics_of[text] == 1)
         if len(texts) < per_topic:
             raise ValueError(f"{path} has {len(texts)} definitions of {topic!r}, fewer than {per_topic}")
-        drawn = np.random.default_rng([seed, number]).choice(len(texts), per_topic, replace=False)
-        rows += [{"text": texts[place], "label": topic} for place in drawn]
+        numbers = np.random.default_rng([seed, number]).choice(len(texts), per_topic, replace=False)
+        rows += [{"text": texts[place], "label": topic} for place in numbers]
     return Dataset.from_list(rows)
 
 

@@ -107,8 +107,8 @@ def test_every_key_of_a_config_is_an_argument_and_sets_it(path, parser):
         holders = [group for group in groups if hasattr(group, name)]
         assert holders, name
         attribute = getattr(holders[0], name)
-        expected = [] if (name, value) == ("report_to", "none") else value  # as TrainingArguments stores it
-        assert str(getattr(attribute, "value", attribute)) == str(expected), name
+        expected_value = [] if (name, value) == ("report_to", "none") else value  # as TrainingArguments stores it
+        assert str(getattr(attribute, "value", attribute)) == str(expected_value), name
 
 
 def test_an_unknown_key_is_named(tmp_path):
@@ -125,8 +125,8 @@ def test_accelerate_reads_its_configs(path):
     # The loader of accelerate refuses unknown keys.
     config = load_config_from_file(str(path))
     kind = getattr(config.distributed_type, "value", config.distributed_type)
-    expected = {"cpu": "NO", "fsdp": "FSDP", "multi_gpu": "MULTI_GPU", "single_gpu": "NO"}
-    assert kind == expected[path.stem]
+    expected_value = {"cpu": "NO", "fsdp": "FSDP", "multi_gpu": "MULTI_GPU", "single_gpu": "NO"}
+    assert kind == expected_value[path.stem]
     assert config.use_cpu is (path.stem == "cpu")
 
 

@@ -16,12 +16,12 @@ from recipes.paper.wordnet import TOPICS, definitions
 from recipes.tables import read_csv
 
 LABELS = list(TOPICS.values())
-SMALL = Sizes(rare=8, common=12, targets=3, test=10, wanted=2)
+SMALL = Sizes(rare=8, common=12, targets=3, test=10, labels_of_interest=2)
 
 
 @pytest.fixture(scope="module")
 def made_up():
-    return few_shot.made_up()
+    return few_shot.made_up_features()
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +32,16 @@ def task(made_up):
 def test_labels_of_interest_never_come_from_those_of_choices(made_up):
     assert not set(few_shot.SPLITS["test"]) & set(few_shot.SPLITS["development"])
     for seed in range(3):
-        assert set(draw_task(*made_up, few_shot.SPLITS["test"], seed, SMALL).wanted) <= set(few_shot.SPLITS["test"])
+        assert set(draw_task(*made_up, few_shot.SPLITS["test"], seed, SMALL).labels_of_interest) <= set(
+            few_shot.SPLITS["test"]
+        )
 
 
 def test_pool_targets_and_test_rows_are_disjoint_and_of_the_sizes_asked_for(task):
     parts = [{tuple(row) for row in part.tolist()} for part in (task.pool, task.targets, task.test)]
     assert len(set.union(*parts)) == sum(map(len, parts)) == 2 * (8 + 3 + 10) + 18 * 12
-    assert np.isin(task.pool_labels, task.wanted).sum() == 16
-    assert set(task.test_labels) == set(task.wanted)
+    assert np.isin(task.pool_labels, task.labels_of_interest).sum() == 16
+    assert set(task.test_labels) == set(task.labels_of_interest)
 
 
 @pytest.mark.parametrize("name", ["itl", "vtl", "ctl", "round_robin", "cosine", "information_density", "k_center"])
@@ -63,7 +65,7 @@ def test_one_long_selection_is_the_rounds_of_an_active_loop(task, name):
 def test_badge_draws_by_the_distances_of_the_whole_gradients(task):
     head = Head(LABELS).fit(task.pool[:40], task.pool_labels[:40])
     errors = head.errors(task.pool)
-    drawn = few_shot.spread(errors, task.pool, 6, np.random.default_rng(3))
+    draws = few_shot.spread(errors, task.pool, 6, np.random.default_rng(3))
     gradients = (errors[:, :, None] * task.pool[:, None]).reshape(len(errors), -1)
     generator, again = np.random.default_rng(3), []
     lengths = (gradients**2).sum(1)
@@ -71,8 +73,8 @@ def test_badge_draws_by_the_distances_of_the_whole_gradients(task):
     for _ in range(5):
         distance = ((gradients[:, None] - gradients[again]) ** 2).sum(2).min(1)
         again.append(int(generator.choice(len(distance), p=distance / distance.sum())))
-    assert drawn == again
-    assert len(set(drawn)) == 6
+    assert draws == again
+    assert len(set(draws)) == 6
 
 
 def test_head_knows_no_label_it_has_not_seen(task):
@@ -80,18 +82,18 @@ def test_head_knows_no_label_it_has_not_seen(task):
     assert np.allclose(head.probabilities(task.pool), 1 / len(LABELS))
     only = head.fit(task.pool[:1], task.pool_labels[:1]).probabilities(task.pool)
     assert set(head.labels[only.argmax(1)]) == {task.pool_labels[0]}
-    seen = head.fit(task.pool[:30], task.pool_labels[:30]).probabilities(task.pool)
-    assert seen.sum(1) == pytest.approx(1)
-    assert not seen[:, ~np.isin(head.labels, task.pool_labels[:30])].any()
+    probabilities = head.fit(task.pool[:30], task.pool_labels[:30]).probabilities(task.pool)
+    assert probabilities.sum(1) == pytest.approx(1)
+    assert not probabilities[:, ~np.isin(head.labels, task.pool_labels[:30])].any()
 
 
 def test_margin_prefers_rows_between_two_labels(task):
     head = Head(LABELS).fit(task.pool[:60], task.pool_labels[:60])
-    picked = few_shot.by_margin(task, 30, 0)(list(range(60)), head)
-    ordered = np.sort(head.probabilities(task.pool), axis=1)
-    margin = ordered[:, -1] - ordered[:, -2]
-    assert margin[picked].max() <= np.delete(margin, [*range(60), *picked]).min()
-    assert not set(picked) & set(range(60))
+    picks = few_shot.by_margin(task, 30, 0)(list(range(60)), head)
+    probabilities = np.sort(head.probabilities(task.pool), axis=1)
+    margin = probabilities[:, -1] - probabilities[:, -2]
+    assert margin[picks].max() <= np.delete(margin, [*range(60), *picks]).min()
+    assert not set(picks) & set(range(60))
 
 
 def test_small_run_publishes_and_runs_no_cell_twice(tmp_path, monkeypatch):
@@ -154,9 +156,9 @@ def test_itl_knows_the_targets_best_on_the_plane(monkeypatch):
 def test_variance_stays_under_its_bound_and_above_its_floor(tmp_path):
     convergence.main(["--smoke", "--work", str(tmp_path)])
     assert (tmp_path / "smoke" / "convergence.svg").stat().st_size > 0
-    found = convergence.course(*few_shot.made_up(), rows=20, targets=2, picks=30)
+    result = convergence.course(*few_shot.made_up_features(), rows=20, targets=2, picks=30)
     n = np.arange(2, 31)
-    bound = found.irreducible + found.constants * convergence.envelope(n)[:, None]
-    assert (found.variance[2:] <= bound + 1e-9).all()
-    assert (found.variance >= found.irreducible - 1e-9).all()
-    assert found.irreducible[found.foreign].mean() > found.irreducible[~found.foreign].mean()
+    bound = result.irreducible + result.constants * convergence.envelope(n)[:, None]
+    assert (result.variance[2:] <= bound + 1e-9).all()
+    assert (result.variance >= result.irreducible - 1e-9).all()
+    assert result.irreducible[result.foreign].mean() > result.irreducible[~result.foreign].mean()

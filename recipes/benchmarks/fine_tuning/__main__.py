@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     key = config.key() + ("-picks" if options.no_training else "")
     results = Results(Path(config.results), options.work / "jobs", key)
     if not options.publish:
-        chosen = config if options.only is None else config.only(options.only)
-        run(chosen, results, options)
+        selected_config = config if options.only is None else config.only(options.only)
+        run(selected_config, results, options)
     if not options.embed:
         publish(config, results)
 
@@ -59,18 +59,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(config: Config, results: Results, options: argparse.Namespace) -> None:
     """The features, and this part's jobs that are not done."""
     part, parts = map(int, options.part.split("/"))
-    todo = [job for number, job in enumerate(jobs(config)) if number % parts == part - 1 and job not in results]
-    if not todo:
+    missing_jobs = [job for number, job in enumerate(jobs(config)) if number % parts == part - 1 and job not in results]
+    if not missing_jobs:
         return
     rows = config.rows()
-    found = {
+    features_by_name = {
         name: features(rows, embedder(name, config.model()), options.work / "features" / name, config.variants)
         for name in config.features
     }
     if options.embed:
         return
-    bench = Bench(config, rows, found, None if options.no_training else Tuner(config.model(), config.training))
-    for job in tqdm(todo, desc="jobs", unit="job"):
+    tuner = None if options.no_training else Tuner(config.model(), config.training)
+    bench = Bench(config, rows, features_by_name, tuner)
+    for job in tqdm(missing_jobs, desc="jobs", unit="job"):
         results.save(job, *bench.run(job))
 
 

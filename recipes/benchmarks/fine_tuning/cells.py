@@ -116,9 +116,9 @@ class Bench:
         """Records of the cells, and of each task in each cell."""
         pools = {cell: variant(self.rows, cell.variant, cell.targets) for cell in job.cells}
         first = job.cells[0]
-        began = time.process_time()
+        start_time = time.process_time()
         picks = self._pick(job.method, first, pools[first])  # (n,) rows of `everything`
-        seconds = time.process_time() - began
+        seconds = time.process_time() - start_time
         losses = self._losses(picks, first, pools)
         cells, tasks = [], []
         for cell, pool in pools.items():
@@ -138,7 +138,7 @@ class Bench:
         )
         draws: dict[str, Any] = {"seed": cell.seed} if method.options["acquisition"] in DRAWS else {}
         rows, bank = self._arrays(cell.features)
-        found = select_rows(
+        selection = select_rows(
             rows[pool.numbers],
             bank[self.rows.target_rows(pool.shares, cell.seed)],
             cell.picks,
@@ -146,24 +146,24 @@ class Bench:
             **words,
             **draws,
         )
-        picks: np.ndarray = pool.numbers[found.indices]
+        picks: np.ndarray = pool.numbers[selection.indices]
         return picks
 
     def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         # Acquisitions that read no features are measured under some, which changes none of their picks.
-        found = self.features[next(iter(self.features)) if name == WITHOUT_FEATURES else name]
-        return found["rows"], found["bank"]
+        arrays = self.features[next(iter(self.features)) if name == WITHOUT_FEATURES else name]
+        return arrays["rows"], arrays["bank"]
 
     def _losses(self, picks: np.ndarray, first: Cell, pools: Mapping[Cell, Variant]) -> dict[str, tuple[float, float]]:
         """Mean response loss and share of exact answers of each task, held out."""
         if self.tuner is None:
             return {}
-        wanted = list(dict.fromkeys(task for pool in pools.values() for task in pool.shares))
+        tasks = list(dict.fromkeys(task for pool in pools.values() for task in pool.shares))
         if not len(picks):
-            return self._measure(self.tuner, wanted)
+            return self._measure(self.tuner, tasks)
         pool = pools[first]
-        with self.tuner.trained([pool.row(self.rows, number) for number in picks], first.seed):
-            return self._measure(self.tuner, wanted)
+        with self.tuner.training_on([pool.row(self.rows, number) for number in picks], first.seed):
+            return self._measure(self.tuner, tasks)
 
     def _measure(self, tuner: Tuner, tasks: Sequence[str]) -> dict[str, tuple[float, float]]:
         count = min(self.config.held_out, HELD_OUT)
@@ -177,12 +177,12 @@ class Bench:
     ) -> list[Record]:
         records = []
         for task, targets in pool.shares.items():
-            mine = picks[self._tasks[picks] == task]
+            task_picks = picks[self._tasks[picks] == task]
             loss, exact = losses.get(task, (None, None))
             records.append(
                 vars(cell)
-                | {"task": task, "task_targets": targets, "task_picks": len(mine)}
-                | {"task_originals": len(set(self.rows.originals[mine].tolist())), "loss": loss, "exact": exact}
+                | {"task": task, "task_targets": targets, "task_picks": len(task_picks)}
+                | {"task_originals": len(set(self.rows.originals[task_picks].tolist())), "loss": loss, "exact": exact}
             )
         return records
 
@@ -195,9 +195,9 @@ class Bench:
         min(originals, fair) / sum of fair. `spoilt`: picks that are garbage or have a wrong answer.
         """
         total = sum(pool.shares.values())
-        there = {task: len(set(self.rows.originals[self._of_task(pool, task)].tolist())) for task in pool.shares}
-        fair = {task: min(cell.picks * share / total, there[task]) for task, share in pool.shares.items()}
-        kept = {record["task"]: min(record["task_originals"], fair[record["task"]]) for record in by_task}
+        available = {task: len(set(self.rows.originals[self._of_task(pool, task)].tolist())) for task in pool.shares}
+        fair = {task: min(cell.picks * share / total, available[task]) for task, share in pool.shares.items()}
+        useful_originals = {record["task"]: min(record["task_originals"], fair[record["task"]]) for record in by_task}
         spoilt = [number in pool.answers or self._tasks[number] == "garbage" for number in picks.tolist()]
         half = [record["task"] for record in by_task if record["task_originals"] >= fair[record["task"]] / 2 > 0]
         return (
@@ -206,7 +206,7 @@ class Bench:
             | {"exact": _mean(by_task, "exact")}
             | {"relevant": sum(record["task_picks"] for record in by_task) / max(1, len(picks))}
             | {"covered": len(half), "originals": len(set(self.rows.originals[picks].tolist()))}
-            | {"score": sum(kept.values()) / sum(fair.values()) if sum(fair.values()) else None}
+            | {"score": sum(useful_originals.values()) / sum(fair.values()) if sum(fair.values()) else None}
             | {"spoilt": sum(spoilt)}
         )
 

@@ -40,14 +40,15 @@ class Method:
     @classmethod
     def parse(cls, entry: str | Mapping[str, Any]) -> Method:
         """A name of an acquisition, or a mapping with `name`, `acquisition` and further options."""
-        given = {"name": entry} if isinstance(entry, str) else dict(entry)
-        name = str(given.pop("name"))
-        given.setdefault("acquisition", name)
-        if name != UNTUNED and given["acquisition"] not in ACQUISITION_NAMES:
+        options = {"name": entry} if isinstance(entry, str) else dict(entry)
+        name = str(options.pop("name"))
+        options.setdefault("acquisition", name)
+        if name != UNTUNED and options["acquisition"] not in ACQUISITION_NAMES:
             raise ValueError(
-                f"method {name!r}: unknown acquisition {given['acquisition']!r}; known: {', '.join(ACQUISITION_NAMES)}"
+                f"method {name!r}: unknown acquisition {options['acquisition']!r}; "
+                f"known: {', '.join(ACQUISITION_NAMES)}"
             )
-        return cls(name, given)
+        return cls(name, options)
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ class Config:
         Raises:
             `ValueError`: Keys or values that are not known.
         """
-        given: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        unknown = sorted(set(given) - {each.name for each in fields(cls)})
+        values: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        unknown = sorted(set(values) - {each.name for each in fields(cls)})
         if unknown:
             raise ValueError(f"{path}: unknown keys {unknown}; known: {[each.name for each in fields(cls)]}")
         parsers: dict[str, Callable[[Any], Any]] = {
@@ -118,7 +119,7 @@ class Config:
             "training": lambda entry: Training(**entry),
             "sizes": lambda entry: Sizes(**entry),
         }
-        return cls(**{key: parsers[key](value) if key in parsers else value for key, value in given.items()})
+        return cls(**{key: parsers[key](value) if key in parsers else value for key, value in values.items()})
 
     def only(self, names: Sequence[str]) -> Config:
         """The same with these methods.
@@ -138,13 +139,13 @@ class Config:
     def rows(self) -> BenchmarkRows:
         """The data. BIG-bench is made with the tasks of all sets, so that both kinds of sets share one pool."""
         if self.dataset is None:
-            named = NAMED_SETS["development"] | NAMED_SETS["test"]  # type: ignore[operator]
-            return BenchmarkRows(bigbench_rows(self.sizes.rows_per_task), named, self.sizes)
+            all_sets = NAMED_SETS["development"] | NAMED_SETS["test"]  # type: ignore[operator]
+            return BenchmarkRows(bigbench_rows(self.sizes.rows_per_task), all_sets, self.sizes)
         if isinstance(self.sets, str):
             raise ValueError("with dataset, sets must list the tasks of each set")
-        return BenchmarkRows(self._loaded(self.dataset), self.sets, self.sizes)
+        return BenchmarkRows(self._load_rows(self.dataset), self.sets, self.sizes)
 
-    def _loaded(self, source: Mapping[str, str]) -> Dataset:
+    def _load_rows(self, source: Mapping[str, str]) -> Dataset:
         columns = {source.get(name, name): name for name in ("prompt", "completion", "task")}
         data = load_dataset(source["path"], split=source.get("split", "train"))
         missing = sorted(set(columns) - set(data.column_names))
@@ -162,5 +163,5 @@ class Config:
 
     def key(self) -> str:
         """A hash of everything that a cell's numbers depend on besides its name."""
-        said = [asdict(self.training), asdict(self.sizes), self.held_out, self.model_name_or_path, self.dataset]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+        settings = [asdict(self.training), asdict(self.sizes), self.held_out, self.model_name_or_path, self.dataset]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -50,8 +50,8 @@ def features(
         parts.append("copies")
     if "noise" in variants:
         parts.append("garbage")
-    found = {
+    arrays = {
         part: np.asarray(embed(getattr(rows, part), embedder, directory / part, shard_rows=256, description=part))
         for part in parts
     }
-    return {"bank": found["bank"], "rows": np.concatenate([found[part] for part in parts[1:]])}
+    return {"bank": arrays["bank"], "rows": np.concatenate([arrays[part] for part in parts[1:]])}

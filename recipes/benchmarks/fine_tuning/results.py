@@ -40,10 +40,10 @@ class Results:
         self.work = work / key
         self.work.mkdir(parents=True, exist_ok=True)
         self.records: dict[str, list[Record]] = {kind: _read(self._csv(kind), key) for kind in KINDS}
-        self._done = {Cell.of(record) for record in self.records["cells"]}
+        self._measured_cells = {Cell.of(record) for record in self.records["cells"]}
 
     def __contains__(self, job: Job) -> bool:
-        return self._file(job).exists() or all(cell in self._done for cell in job.cells)
+        return self._file(job).exists() or all(cell in self._measured_cells for cell in job.cells)
 
     def save(self, job: Job, cells: Sequence[Record], tasks: Sequence[Record]) -> None:
         """Keeps a job's records, whole or not at all."""
@@ -54,15 +54,17 @@ class Results:
 
     def collect(self) -> dict[str, list[Record]]:
         """Writes the CSV files with all that is there, in order, and returns what they say."""
-        finished = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.work.glob("*.json"))]
+        saved_jobs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.work.glob("*.json"))]
         for kind in KINDS:
-            there = [*self.records[kind], *(record for job in finished for record in job[kind])]
+            there = [*self.records[kind], *(record for job in saved_jobs for record in job[kind])]
             # Through `Cell`, so that a number has the same type whether it comes from a CSV file or from this run.
             whole = [record | vars(Cell.of(record)) | {"key": self.key} for record in there]
-            merged = {tuple(str(record[name]) for name in _identity(kind)): record for record in whole}
-            if merged:
+            records_by_identity = {tuple(str(record[name]) for name in _identity(kind)): record for record in whole}
+            if records_by_identity:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                write_csv(self._csv(kind), [merged[place] for place in sorted(merged)], digits=5)
+                write_csv(
+                    self._csv(kind), [records_by_identity[place] for place in sorted(records_by_identity)], digits=5
+                )
             # Read back: what is published says the same whether a run wrote it or the committed files are all there is.
             self.records[kind] = _read(self._csv(kind), self.key)
         return self.records

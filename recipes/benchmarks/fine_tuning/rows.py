@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from recipes.benchmarks.pools import COPIES, edited
+from recipes.benchmarks.pools import COPIES, edit_text
 
 NATURAL = "natural_instructions/subtask"
 #: Four tasks each; in the unequal mixture the first has most targets.
@@ -110,11 +110,13 @@ class BenchmarkRows:
         self.rows, self.sets, self.sizes, self.seed = rows, sets, sizes or Sizes(), seed
         tasks = np.array(rows["task"])
         self._by_task = {task: np.flatnonzero(tasks == task) for task in dict.fromkeys(tasks.tolist())}
-        reserved = TARGETS_PER_SEED * SEEDS + HELD_OUT
+        num_reserved = TARGETS_PER_SEED * SEEDS + HELD_OUT
         for task in self.target_tasks:
-            there = len(self._by_task.get(task, ()))
-            if there <= reserved:
-                raise ValueError(f"task {task!r} of a target set has {there} rows; more than {reserved} are needed")
+            num_rows = len(self._by_task.get(task, ()))
+            if num_rows <= num_reserved:
+                raise ValueError(
+                    f"task {task!r} of a target set has {num_rows} rows; more than {num_reserved} are needed"
+                )
 
     @property
     def target_tasks(self) -> list[str]:
@@ -124,14 +126,14 @@ class BenchmarkRows:
     @cached_property
     def pool(self) -> Dataset:
         """Rows of all tasks; nothing that is a target or held out."""
-        reserved = dict.fromkeys(self.target_tasks, TARGETS_PER_SEED * SEEDS + HELD_OUT)
+        reserved_rows = dict.fromkeys(self.target_tasks, TARGETS_PER_SEED * SEEDS + HELD_OUT)
         parts = [
-            numbers[reserved.get(task, 0) :][: self.sizes.pool_per_task] for task, numbers in self._by_task.items()
+            numbers[reserved_rows.get(task, 0) :][: self.sizes.pool_per_task] for task, numbers in self._by_task.items()
         ]
         return self.rows.select(np.concatenate(parts))
 
     @cached_property
-    def copied(self) -> np.ndarray:
+    def copy_originals(self) -> np.ndarray:
         """Pool row of the original of each copy, (C,)."""
         rng = random.Random(self.seed)
         tasks = np.array(self.pool["task"])
@@ -146,20 +148,20 @@ class BenchmarkRows:
     def copies(self) -> Dataset:
         """Rows of the pool with one small change each, in the order of `copied`."""
         rng = random.Random(self.seed + 1)
-        rows = self.pool.select(self.copied).to_list()
-        return Dataset.from_list([{**row, "prompt": edited(row["prompt"], rng)} for row in rows])
+        rows = self.pool.select(self.copy_originals).to_list()
+        return Dataset.from_list([{**row, "prompt": edit_text(row["prompt"], rng)} for row in rows])
 
     @cached_property
     def garbage(self) -> Dataset:
         """Words of several rows' prompts, shuffled, with the answer of another."""
         rng = random.Random(self.seed + 2)
         pool = self.pool.to_list()
-        made = []
+        rows = []
         for _ in range(self.sizes.garbage):
             words = " ".join(row["prompt"] for row in rng.sample(pool, 3)).split()
             text = " ".join(rng.sample(words, min(len(words), 40)))
-            made.append({**rng.choice(pool), "prompt": text, "task": "garbage", "family": "garbage"})
-        return Dataset.from_list(made)
+            rows.append({**rng.choice(pool), "prompt": text, "task": "garbage", "family": "garbage"})
+        return Dataset.from_list(rows)
 
     @cached_property
     def everything(self) -> Dataset:
@@ -170,7 +172,7 @@ class BenchmarkRows:
     def originals(self) -> np.ndarray:
         """For each of `everything`, the row it is a copy of, or itself, (N,)."""
         own = np.arange(len(self.everything))
-        own[len(self.pool) : len(self.pool) + len(self.copied)] = self.copied
+        own[len(self.pool) : len(self.pool) + len(self.copy_originals)] = self.copy_originals
         return own
 
     @cached_property

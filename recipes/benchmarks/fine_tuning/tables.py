@@ -61,17 +61,19 @@ def _across_features(picks: float, cells: Sequence[Record]) -> list[str]:
     if len(kinds) < 2:
         return []
     first = DEFAULT_FEATURES if DEFAULT_FEATURES in kinds else kinds[0]
-    found = {kind: values([cell for cell in cells if cell["features"] == kind], "loss") for kind in kinds}
-    base, others = found.pop(first), found
-    variants = [name for name in shown(base) if any(name in other for other in others.values())]
+    losses_by_kind = {kind: values([cell for cell in cells if cell["features"] == kind], "loss") for kind in kinds}
+    base, others = losses_by_kind.pop(first), losses_by_kind
+    variants = [name for name in variants_with_results(base) if any(name in other for other in others.values())]
     rows = [
         f"\n## Features, {picks:g} picks\n\nHeld-out loss; in brackets the difference to the same method on {first}:\n"
     ]
     rows += [f"| method | features | {' | '.join(variants)} |", "|---" * (len(variants) + 2) + "|"]
     for kind, other in others.items():
         for method in sorted({method for name in variants for method in other.get(name, {})}):
-            said = [_on_both(other.get(name, {}).get(method, {}), base[name].get(method, {})) for name in variants]
-            rows.append(f"| {_bold(method)} | {kind} | {' | '.join(said)} |")
+            table_cells = [
+                _on_both(other.get(name, {}).get(method, {}), base[name].get(method, {})) for name in variants
+            ]
+            rows.append(f"| {_bold(method)} | {kind} | {' | '.join(table_cells)} |")
     return ["\n".join(rows)]
 
 
@@ -81,21 +83,23 @@ def _on_both(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> str:
 
 def values(cells: Sequence[Record], column: str) -> dict[str, dict[str, dict[Pair, float]]]:
     """Variant -> method -> (set, seed) -> value. Untuned has one value for all seeds."""
-    found: dict[str, dict[str, dict[Pair, float]]] = defaultdict(lambda: defaultdict(dict))
+    values_by_method: dict[str, dict[str, dict[Pair, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         if cell[column] is not None:
-            found[str(cell["variant"])][str(cell["method"])][str(cell["targets"]), float(cell["seed"])] = cell[column]
-    for methods in found.values():
+            values_by_method[str(cell["variant"])][str(cell["method"])][str(cell["targets"]), float(cell["seed"])] = (
+                cell[column]
+            )
+    for methods in values_by_method.values():
         once, pairs = methods.get(UNTUNED, {}), set(methods.get(REFERENCE, {}))
         if once:
             methods[UNTUNED] = {pair: once[pair[0], 0.0] for pair in pairs if (pair[0], 0.0) in once} or once
-    return found
+    return values_by_method
 
 
-def shown(found: Mapping[str, Mapping[str, object]]) -> list[str]:
+def variants_with_results(values_by_method: Mapping[str, Mapping[str, object]]) -> list[str]:
     """Variants worth a column, in their own order: those on which ITL has been run, if it has been on any."""
-    order = [name for name in VARIANTS if name in found]
-    return [name for name in order if REFERENCE in found[name]] or order
+    order = [name for name in VARIANTS if name in values_by_method]
+    return [name for name in order if REFERENCE in values_by_method[name]] or order
 
 
 def difference(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> tuple[float, float | None] | None:
@@ -111,28 +115,36 @@ def difference(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> tuple
 
 
 def _losses(title: str, column: str, cells: Sequence[Record], only: Sequence[str] | None = None) -> str:
-    found = values(cells, column)
-    variants = [name for name in shown(found) if only is None or name in only]
+    values_by_method = values(cells, column)
+    variants = [name for name in variants_with_results(values_by_method) if only is None or name in only]
     if not variants:
         return ""
-    names = {method for name in variants for method in found[name]}
-    order = sorted(names, key=lambda method: _mean_over(found, variants, method), reverse=column == "exact")
+    names = {method for name in variants for method in values_by_method[name]}
+    order = sorted(names, key=lambda method: _mean_over(values_by_method, variants, method), reverse=column == "exact")
     rows = [f"\n{title}:\n", f"| method | {' | '.join(variants)} | cells |", "|---" * (len(variants) + 2) + "|"]
     for method in order:
-        said = [_said(found[name].get(method), found[name].get(REFERENCE), method) for name in variants]
-        count = sum(len(found[name].get(method, ())) for name in variants)
-        rows.append(f"| {_bold(method)} | {' | '.join(said)} | {count if method != UNTUNED else ''} |")
+        table_cells = [
+            _table_cell(values_by_method[name].get(method), values_by_method[name].get(REFERENCE), method)
+            for name in variants
+        ]
+        count = sum(len(values_by_method[name].get(method, ())) for name in variants)
+        rows.append(f"| {_bold(method)} | {' | '.join(table_cells)} | {count if method != UNTUNED else ''} |")
     return "\n".join(rows)
 
 
-def _mean_over(found: Mapping[str, Mapping[str, Mapping[Pair, float]]], variants: Sequence[str], method: str) -> float:
+def _mean_over(
+    values_by_method: Mapping[str, Mapping[str, Mapping[Pair, float]]], variants: Sequence[str], method: str
+) -> float:
     """For the order of rows: the mean difference to ITL, so that missing cells do not decide it."""
-    differences = [difference(found[name].get(method, {}), found[name].get(REFERENCE, {})) for name in variants]
-    known = [each[0] for each in differences if each is not None]
-    return statistics.fmean(known) if known else float("inf")
+    differences = [
+        difference(values_by_method[name].get(method, {}), values_by_method[name].get(REFERENCE, {}))
+        for name in variants
+    ]
+    leads = [each[0] for each in differences if each is not None]
+    return statistics.fmean(leads) if leads else float("inf")
 
 
-def _said(mine: Mapping[Pair, float] | None, reference: Mapping[Pair, float] | None, method: str) -> str:
+def _table_cell(mine: Mapping[Pair, float] | None, reference: Mapping[Pair, float] | None, method: str) -> str:
     return _with_lead(mine or {}, {} if method == REFERENCE else reference or {})
 
 
@@ -150,10 +162,10 @@ def _bold(method: str) -> str:
 
 def _by_set(cells: Sequence[Record]) -> str:
     """Loss by set and variant, mean over seeds, of the methods that people would use."""
-    found = values(cells, "loss")
+    losses = values(cells, "loss")
     parts = []
-    for name in shown(found):
-        methods = found[name]
+    for name in variants_with_results(losses):
+        methods = losses[name]
         sets = list(dict.fromkeys(pair[0] for pairs in methods.values() for pair in pairs))
         parts += [f"\nBy set, {name}:\n", f"| method | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
         for method, pairs in methods.items():

@@ -93,10 +93,10 @@ class Tuner:
         first = round(training.first_layer * len(self.lower.layers))
         self.lower.layers, self.lower.norm = self.lower.layers[:first], nn.Identity()
         self.model.model.layers = self.model.model.layers[first:]
-        self._kept: dict[tuple[str, str], Example] = {}
+        self._example_cache: dict[tuple[str, str], Example] = {}
 
     @contextlib.contextmanager
-    def trained(self, rows: Sequence[Row], seed: int) -> Iterator[None]:
+    def training_on(self, rows: Sequence[Row], seed: int) -> Iterator[None]:
         """Inside, the model has an adapter that was trained on `rows`; outside, it is as it was.
 
         Args:
@@ -108,17 +108,17 @@ class Tuner:
         torch.manual_seed(seed)
         rank = self.training.lora_r
         config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-        whole, adapted = self.model, get_peft_model(self.model, config)
+        whole, adapted_model = self.model, get_peft_model(self.model, config)
         try:
-            self._fit(list(rows), adapted, seed)
+            self._fit(list(rows), adapted_model, seed)
             yield
         finally:
-            self.model = adapted.unload()
+            self.model = adapted_model.unload()
             assert self.model is whole
 
-    def _fit(self, rows: list[Row], adapted: nn.Module, seed: int) -> None:
+    def _fit(self, rows: list[Row], adapted_model: nn.Module, seed: int) -> None:
         training, rng = self.training, random.Random(seed)
-        weights = [weight for weight in adapted.parameters() if weight.requires_grad]
+        weights = [weight for weight in adapted_model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=training.learning_rate, weight_decay=0.0)
         steps = training.epochs * -(-len(rows) // training.batch_size)
         schedule = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
@@ -151,11 +151,11 @@ class Tuner:
 
     def examples(self, rows: Sequence[Row]) -> list[Example]:
         """The rows as the upper layers see them; states of rows that were seen before are not computed again."""
-        missing = {key: row for row in rows if (key := (row["prompt"], row["completion"])) not in self._kept}
+        missing = {key: row for row in rows if (key := (row["prompt"], row["completion"])) not in self._example_cache}
         for start in range(0, len(missing), 16):
             part = list(missing)[start : start + 16]
-            self._kept.update(zip(part, self._embed([missing[key] for key in part]), strict=True))
-        return [self._kept[row["prompt"], row["completion"]] for row in rows]
+            self._example_cache.update(zip(part, self._embed([missing[key] for key in part]), strict=True))
+        return [self._example_cache[row["prompt"], row["completion"]] for row in rows]
 
     @torch.no_grad()
     def _embed(self, rows: list[Row]) -> list[Example]:
@@ -166,12 +166,12 @@ class Tuner:
         lengths = [len(each.input_ids) for each in tokens]
         flat = torch.tensor([[number for each in tokens for number in each.input_ids]], device=self.device)
         states = self.lower(input_ids=flat, use_cache=False, **apart(lengths, self.device)).last_hidden_state[0]
-        found = []
+        examples = []
         for part, each in zip(states.split(lengths), tokens, strict=True):
             ids = torch.tensor(each.input_ids, device=self.device)
             response = torch.arange(each.prompt_length - 1, len(ids) - 1, device=self.device)
-            found.append(Example(part.clone(), response, ids[response + 1]))
-        return found
+            examples.append(Example(part.clone(), response, ids[response + 1]))
+        return examples
 
     def _logits(self, batch: Sequence[Example]) -> Tensor:
         """Logits of the tokens of all responses, in order, (sum of r, vocabulary)."""

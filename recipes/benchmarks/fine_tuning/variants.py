@@ -86,10 +86,10 @@ def _numbers(rows: BenchmarkRows, name: str, tasks: Sequence[str]) -> np.ndarray
     if name == "noise":
         return np.concatenate([pool, base + copies + np.arange(garbage)])
     if name in ("few", "relatives"):
-        kept = FEW if name == "few" else 0
+        num_left = FEW if name == "few" else 0
         labels = np.array(rows.pool["task"])
-        dropped = [np.flatnonzero(labels == task)[kept:] for task in tasks]
-        return np.setdiff1d(pool, np.concatenate(dropped))
+        other_rows = [np.flatnonzero(labels == task)[num_left:] for task in tasks]
+        return np.setdiff1d(pool, np.concatenate(other_rows))
     return pool
 
 
@@ -100,5 +100,5 @@ def _wrong(rows: BenchmarkRows) -> dict[int, str]:
     by_task: dict[str, list[int]] = {}
     for number, task in enumerate(tasks):
         by_task.setdefault(task, []).append(number)
-    chosen = rng.sample(range(len(rows.pool)), round(WRONG_SHARE * len(rows.pool)))
-    return {number: completions[rng.choice(by_task[tasks[number]])] for number in chosen}
+    wrong_rows = rng.sample(range(len(rows.pool)), round(WRONG_SHARE * len(rows.pool)))
+    return {number: completions[rng.choice(by_task[tasks[number]])] for number in wrong_rows}

@@ -26,9 +26,9 @@ def test_a_prompt_is_instruction_input_and_options():
     assert row["prompt"].startswith("Sort the words.\npear apple ")
     assert row["prompt"].endswith("\nAnswer:")
     assert row["completion"].startswith(" apple pear ")
-    chosen = bigbench.task_rows("family/sense", CHOICE, 70, Random(0))
-    assert {row["family"] for row in chosen} == {"family"}
-    for row in chosen:
+    rows = bigbench.task_rows("family/sense", CHOICE, 70, Random(0))
+    assert {row["family"] for row in rows} == {"family"}
+    for row in rows:
         number = int(row["prompt"].split()[4])
         assert "\nOptions: yes | no\n" in row["prompt"]
         assert row["completion"] == (" yes" if number % 2 else " no")

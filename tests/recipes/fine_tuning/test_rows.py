@@ -22,15 +22,15 @@ def test_no_development_task_is_a_test_task():
 
 
 def test_each_seed_has_targets_of_its_own(bench_rows):
-    seen = [set(bench_rows.target_rows({"double": 24, "first": 3}, seed).tolist()) for seed in range(3)]
-    assert [len(rows) for rows in seen] == [27] * 3
-    assert len(set.union(*seen)) == 81
-    tasks = bench_rows.bank.select(sorted(seen[1]))["task"]
+    rows_per_seed = [set(bench_rows.target_rows({"double": 24, "first": 3}, seed).tolist()) for seed in range(3)]
+    assert [len(rows) for rows in rows_per_seed] == [27] * 3
+    assert len(set.union(*rows_per_seed)) == 81
+    tasks = bench_rows.bank.select(sorted(rows_per_seed[1]))["task"]
     assert sorted(set(tasks)) == ["double", "first"]
 
 
 def test_copies_differ_from_their_originals_by_an_edit(bench_rows):
-    for number, copy in zip(bench_rows.copied.tolist(), bench_rows.copies, strict=True):
+    for number, copy in zip(bench_rows.copy_originals.tolist(), bench_rows.copies, strict=True):
         original = bench_rows.pool[number]
         assert copy["prompt"] != original["prompt"]
         assert abs(len(copy["prompt"]) - len(original["prompt"])) <= 1

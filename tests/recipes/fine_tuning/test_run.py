@@ -49,13 +49,13 @@ def run(config_path, *options):
 
 
 def test_from_config_to_page_in_two_goes(config_path, monkeypatch):
-    done = []
+    jobs_so_far = []
     bench_run = Bench.run
-    monkeypatch.setattr(Bench, "run", lambda self, job: done.append(job) or bench_run(self, job))
+    monkeypatch.setattr(Bench, "run", lambda self, job: jobs_so_far.append(job) or bench_run(self, job))
     for part in ("1/2", "2/2"):  # two processes share the work
         run(config_path, "--only", "random", "bm25", "--part", part)
     results, cells = run(config_path)
-    assert len(done) == len({job.cells for job in done}) == len(list(jobs(Config.read(config_path))))
+    assert len(jobs_so_far) == len({job.cells for job in jobs_so_far}) == len(list(jobs(Config.read(config_path))))
     assert len(cells) == len(SETS) * 3 * (1 + len(METHODS))
     assert all(float(cell["loss"]) > 0 for cell in cells)
     random = [cell for cell in cells if cell["method"] == "random" and cell["seed"] == "0"]

@@ -30,15 +30,15 @@ def whole_loss(model, tokens):
 def test_losses_are_those_of_the_whole_model_on_each_row_alone(tuner, model_path):
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval()
     with torch.no_grad():
-        expected = [whole_loss(model, tokens) for tokens in tuner.tokenize(ROWS)]
+        reference_losses = [whole_loss(model, tokens) for tokens in tuner.tokenize(ROWS)]
     losses, exact = tuner.measure(ROWS)
-    assert losses == pytest.approx(expected, abs=1e-5)
+    assert losses == pytest.approx(reference_losses, abs=1e-5)
     assert len(exact) == 3
 
 
 def test_training_lowers_the_loss_of_what_it_sees_and_is_undone(tuner):
     before, _ = tuner.measure(ROWS)
-    with tuner.trained(ROWS * 4, seed=0):
+    with tuner.training_on(ROWS * 4, seed=0):
         during, _ = tuner.measure(ROWS)
     after, _ = tuner.measure(ROWS)
     assert sum(during) < sum(before) - 0.1
@@ -46,11 +46,11 @@ def test_training_lowers_the_loss_of_what_it_sees_and_is_undone(tuner):
 
 
 def test_the_same_seed_gives_the_same_losses_and_another_does_not(tuner):
-    found = []
+    losses = []
     for seed in (0, 0, 1):
-        with tuner.trained(ROWS, seed):
-            found.append(tuner.measure(ROWS)[0])
-    assert found[0] == found[1] != found[2]
+        with tuner.training_on(ROWS, seed):
+            losses.append(tuner.measure(ROWS)[0])
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_adapters_sit_in_the_upper_layers_only(model_path):
