@@ -1,8 +1,10 @@
-"""How near `--dry_run` comes: `python -m recipes.benchmarks.dry_run` (results/dry_run.json).
+"""Compares the estimates of `--dry_run` with real runs.
 
-For each case `itl-hf embed --dry_run` and then `itl-hf embed` in processes of their own, over rows of the quickstart's
-pool: rows, tokens, seconds, disk and memory, estimated and real. Seconds are wall-clock: the machine should have
-nothing else to do, or as much during both.
+    python -m recipes.benchmarks.dry_run      # results/dry_run.json
+
+For each case it runs `itl-hf embed --dry_run` and then `itl-hf embed`, each in a process of its own, on rows of the
+quickstart's pool, and compares rows, tokens, seconds, disk and memory. Seconds are wall-clock time: the machine should
+be idle, or equally busy during both runs.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def sentence_encoder() -> dict[str, Any]:
 
 
 def hidden_states() -> dict[str, Any]:
-    """SmolLM2-135M, the second of its 30 layers, so that the real run ends within minutes."""
+    """SmolLM2-135M, layer 2 of 30, so that the real run takes minutes."""
     return _compare("--model", str(smollm2()), "--layer", "2", "--batch_tokens", "2048")
 
 

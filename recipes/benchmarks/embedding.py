@@ -1,10 +1,10 @@
-"""Embedding: speed against the usual loop and against bare forward passes, and memory.
+"""Measures the speed of embedding against the usual loop and against plain forward passes, and its memory.
 
     python -m recipes.benchmarks.embedding                       # results/embedding.json, about twenty minutes
     python -m recipes.benchmarks.embedding --only hidden gpu
 
-Times are CPU seconds of one thread (of one process on a GPU, wall seconds). All ways of one part take turns on the same
-texts, chunk by chunk, so that a busy machine slows all of them alike.
+Times are CPU seconds of one thread (on a GPU, wall-clock seconds of one process). All variants of a part alternate on
+the same chunks of texts, so that a busy machine slows all of them equally.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MATRIX = 8192
 
 
 def mixed_texts(count: int, seed: int = 0) -> list[str]:
-    """Prompts and answers of many lengths, in random order; some of them joined, so that lengths spread widely."""
+    """Returns prompts with answers in random order. Some are joined, so that the lengths vary widely."""
     rows = [" ".join(plain_text(row)) for row in Texts(0).pool]
     rng = random.Random(seed)
     texts = [" ".join(rng.choices(rows, k=rng.choice((1, 1, 1, 2)))) for _ in range(count)]
@@ -47,7 +47,7 @@ def mixed_texts(count: int, seed: int = 0) -> list[str]:
 def take_turns(
     ways: dict[str, Callable[[list[str]], object]], texts: list[str], chunk: int = CHUNK
 ) -> dict[str, float]:
-    """CPU seconds of each way over all texts, in turns of `chunk` texts; the first turn is a warm-up."""
+    """Returns the CPU seconds of each variant over all texts. They alternate every `chunk` texts."""
     seconds = dict.fromkeys(ways, 0.0)
     for way in ways.values():
         way(texts[:16])
@@ -60,7 +60,7 @@ def take_turns(
 
 
 def forward_passes(model: Any, shapes: Sequence[tuple[int, int]], device: str) -> None:
-    """Forward passes over batches without padding, of these (rows, length) and with nothing done before or after."""
+    """Runs forward passes over batches of shape (rows, length), without padding, tokenization or pooling."""
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         for rows, length in shapes:
@@ -68,7 +68,7 @@ def forward_passes(model: Any, shapes: Sequence[tuple[int, int]], device: str) -
 
 
 def ideal_shapes(tokenizer: Any, texts: list[str], batch_tokens: int) -> list[tuple[int, int]]:
-    """As many tokens as the texts have, in batches of equal length."""
+    """Returns the shapes of batches without padding that have as many tokens as the texts."""
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     return [
         (len(batch), round(sum(lengths[i] for i in batch) / len(batch)))
@@ -77,7 +77,7 @@ def ideal_shapes(tokenizer: Any, texts: list[str], batch_tokens: int) -> list[tu
 
 
 def usual_loop(model: Any, tokenizer: Any, texts: list[str], batch_size: int = 32) -> torch.Tensor:
-    """The loop that most people write: batches in the order of arrival, padded, all hidden states kept."""
+    """Embeds with the usual loop: batches in the given order, padded, with the hidden states of all layers."""
     pooled_states = []
     for first in range(0, len(texts), batch_size):
         batch = tokenizer(texts[first : first + batch_size], padding=True, return_tensors="pt").to(model.device)
@@ -89,7 +89,7 @@ def usual_loop(model: Any, tokenizer: Any, texts: list[str], batch_size: int = 3
 
 
 def hidden(count: int = 2048) -> dict[str, Any]:
-    """SmolLM2-135M on mixed-length texts: ours with all layers and with half, the usual loop, bare passes."""
+    """SmolLM2-135M on texts of mixed lengths: ours with all or half of the layers, the usual loop, forward passes."""
     full = HiddenStates(str(smollm2()), layer=-1)
     half = HiddenStates(full.backbone.model, tokenizer=full.language_model.tokenizer, layer=0.5)
     model, tokenizer = full.backbone.model, full.language_model.tokenizer
@@ -165,7 +165,7 @@ print(peak())
 
 
 def memory() -> dict[str, Any]:
-    """Peak memory of 10k and of 40k rows: what a row needs is on disk, not in memory."""
+    """Peak memory for 10k and for 40k rows. It should be nearly equal, since features are written to disk."""
     import tempfile
 
     results: dict[str, Any] = {}
@@ -187,7 +187,7 @@ def gpu() -> dict[str, Any]:
 
 
 def accelerator(device: str, sizes: dict[str, Any], rows: int, length: int) -> dict[str, Any]:
-    """Forward passes and gradients of a random Llama: tokens a second, share of the matrix peak, against a loop."""
+    """Forward passes and gradients of a random Llama: tokens per second, share of the matrix peak, ratio to a loop."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(smollm2())
@@ -224,14 +224,14 @@ def accelerator(device: str, sizes: dict[str, Any], rows: int, length: int) -> d
 
 
 def matrices(device: str) -> None:
-    """Ten products of square bf16 matrices: what the device can do at best."""
+    """Multiplies square bf16 matrices ten times, to measure the device's peak."""
     square = torch.ones(MATRIX, MATRIX, device=device, dtype=torch.bfloat16)
     for _ in range(10):
         square @ square
 
 
 def wall(call: Callable[[], object]) -> float:
-    """Median wall seconds of three calls after one to warm up, the device idle before and after."""
+    """Returns the median wall-clock seconds of three calls after a warm-up call, with the device synchronized."""
     times = []
     for _ in range(4):
         start = time.perf_counter()

@@ -1,13 +1,13 @@
-"""How well sketched gradients keep the empirical NTK, how fast they are, and how much memory they take.
+"""Measures how well sketched gradients approximate the empirical NTK, how fast they are, and their memory.
 
     OMP_NUM_THREADS=1 python -m recipes.benchmarks.gradients                  # about fifteen minutes on one core
     OMP_NUM_THREADS=1 python -m recipes.benchmarks.gradients --only speed     # quality, labels, speed, memory
 
-Model: SmolLM2-135M-Instruct in float32. CPU seconds of one thread (process time, so that a busy machine does not count;
-its caches still do), medians of rounds in which all variants take turns. Every variant of `speed` runs the same rows in
-the same batches. The rival is bergson 2.5.1, with its own defaults (a projection to 16 x 16 a layer), kept in memory:
-`pip install --no-deps bergson==2.5.1` and what it imports; without it the part says so. Results go to
-`recipes/benchmarks/results/gradients.json`, beside those of earlier runs.
+Model: SmolLM2-135M-Instruct in float32. CPU seconds of one thread (process time, so that a busy machine does not count,
+but shared caches still do), medians of rounds in which all variants alternate. Every variant of `speed` runs the same
+rows in the same batches. The baseline is bergson 2.5.1 with its own defaults (a projection to 16 x 16 per layer), in
+memory: `pip install --no-deps bergson==2.5.1` and what it imports. Without it, the results say "not measured".
+Results are added to `recipes/benchmarks/results/gradients.json`.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ SKETCHES = ((64, 8192), (128, 8192), (256, 8192), (512, 8192), (256, 4096))
 
 @functools.cache
 def model() -> Any:
-    """The model, in evaluation mode."""
+    """Loads the model in evaluation mode."""
     language_model: Any = AutoModelForCausalLM.from_pretrained(str(smollm2()), dtype=torch.float32)
     return language_model.eval()
 
 
 @functools.cache
 def tokenizer() -> Any:
-    """Its tokenizer."""
+    """Loads the model's tokenizer."""
     return AutoTokenizer.from_pretrained(str(smollm2()))
 
 
 def short_texts() -> list[Row]:
-    """Texts of many tasks, prompt and completion as plain strings, short enough for whole gradients."""
+    """Returns texts of many tasks, with prompt and completion as strings, short enough for whole gradients."""
     names = ("prompt", "completion")
     rows: list[Row] = [
         {**dict(zip(names, plain_text(row), strict=True)), "task": row["task"]} for row in reasoning_pool(2)
@@ -67,12 +67,12 @@ def short_texts() -> list[Row]:
 
 
 def embedder(modules: str = "all", **options: Any) -> Gradients:
-    """Ours on the shared model."""
+    """Builds our embedder on the shared model."""
     return Gradients(model(), tokenizer=tokenizer(), modules=MODULES[modules], batch_tokens=BATCH_TOKENS, **options)
 
 
 def exact_grams(rows: Sequence[Row]) -> dict[str, Tensor]:
-    """Gram matrices of whole gradients, (n, n) float64: layer by layer, from one backward pass over all rows."""
+    """Returns Gram matrices of whole gradients, (n, n) float64, summed over layers in one backward pass."""
     row_tokens = embedder().prepare(rows).tokens
     features = [training_features(tokens) for tokens in row_tokens]
     longest = max(len(row["input_ids"]) for row in features)
@@ -109,14 +109,14 @@ def exact_grams(rows: Sequence[Row]) -> dict[str, Tensor]:
 
 
 def cosines(gram: Tensor) -> Tensor:
-    """The cosines of different rows, (n (n - 1) / 2,)."""
+    """Returns the cosines of all pairs of different rows, (n (n - 1) / 2,)."""
     lengths = gram.diagonal().sqrt()
     first, second = torch.triu_indices(len(gram), len(gram), 1)
     return (gram / lengths[:, None] / lengths)[first, second]
 
 
 def spearman(first: Tensor, second: Tensor) -> float:
-    """Correlation of ranks."""
+    """Returns the rank correlation."""
     ranks = torch.stack([first.argsort().argsort(), second.argsort().argsort()]).double()
     return float(torch.corrcoef(ranks)[0, 1])
 
@@ -143,7 +143,7 @@ def quality() -> dict[str, Any]:
 
 
 def labels() -> dict[str, Any]:
-    """Which labels of targets go with which labels of a pool: is the nearest other row one of the same task?"""
+    """Compares kinds of labels for targets and pool by how often the nearest other row is of the same task."""
     rows = short_texts()
     tasks = [row["task"] for row in rows]
     same = torch.tensor([[one == other for other in tasks] for one in tasks]).fill_diagonal_(False)  # (n, n)
@@ -206,7 +206,7 @@ def speed(rows: int = 23, rounds: int = 3) -> dict[str, Any]:
 
 
 def loop(features: Sequence[dict[str, list[int]]]) -> None:
-    """One row at a time, whole gradients of the same layers, no projection: less than a user of the loop needs."""
+    """Computes whole gradients of the same layers one row at a time, without a projection."""
     layers = embedder().layers
     weights = [cast("Tensor", layer.module.weight) for layer in layers]
     trainable_parameters = {parameter for parameter in model().parameters() if parameter.requires_grad}
@@ -221,7 +221,7 @@ def loop(features: Sequence[dict[str, list[int]]]) -> None:
 
 
 def bergson(features: Sequence[dict[str, list[int]]], batches: list[list[int]]) -> Callable[[], Any] | None:
-    """The rival on the same rows and batches, or `None` where it is not installed."""
+    """Returns a call of bergson on the same rows and batches, or `None` if it is not installed."""
     try:
         from bergson import CollectorComputer, GradientProcessor, InMemoryCollector  # type: ignore[import-not-found]
         from bergson import IndexConfig as Config
@@ -231,10 +231,10 @@ def bergson(features: Sequence[dict[str, list[int]]], batches: list[list[int]]) 
     baseline: Any = AutoModelForCausalLM.from_pretrained(str(smollm2()), dtype=torch.float32)
     baseline.eval()
     baseline.requires_grad_(False)
-    baseline.get_input_embeddings().requires_grad_(True)  # as its own worker does
+    baseline.get_input_embeddings().requires_grad_(True)  # as bergson's own worker does
 
     def run() -> Any:
-        with tempfile.TemporaryDirectory() as folder:  # it writes the losses there
+        with tempfile.TemporaryDirectory() as folder:  # bergson writes the losses there
             Path(f"{folder}/run.part").mkdir()
             config = Config(run_path=f"{folder}/run", projection_dim=16, loss_reduction="mean")
             processor = GradientProcessor(projection_dim=16)
@@ -254,7 +254,7 @@ from itl_hf.embedding.embedders.gradients import Gradients
 from itl_hf.text import Tokens
 from itl_hf.embedding.embedders.gradients.embedder import Prepared
 from recipes.benchmarks.gradients import tokenizer
-def kept(name):
+def status_bytes(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
 kind, vocabulary, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 config = LlamaConfig(vocab_size=vocabulary, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
@@ -264,14 +264,14 @@ embedder = Gradients(model, tokenizer=tokenizer(), batch_tokens=8 * length)
 def rows(count, length):
     return [Tokens([(7 * i + j) % vocabulary for j in range(length)], length - 16) for i in range(count)]
 embedder.embed_prepared(Prepared(rows(1, 32), 0))
-before = kept("VmRSS")
+before = status_bytes("VmRSS")
 if kind == "itl_hf":
     embedder.embed_prepared(Prepared(rows(8, length), 0))
 else:
     ids = torch.tensor([row.input_ids for row in rows(8, length)])
     labels = torch.where(torch.arange(length) < length - 16, -100, ids)
     model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
-print(kept("VmHWM") - before)
+print(status_bytes("VmHWM") - before)
 """
 
 
@@ -283,7 +283,7 @@ def memory() -> dict[str, Any]:
         case: dict[str, float] = {"logits_mib": 8 * length * vocabulary * 4 / 2**20}
         for kind in ("itl_hf", "backward"):
             if kind == "backward" and case["logits_mib"] > 2048:
-                continue  # takes three times as much
+                continue  # would need three times as much memory
             command = [sys.executable, "-c", MEASURE, kind, str(vocabulary), str(length)]
             output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             case[f"{kind}_mib"] = float(output.split()[-1]) / 2**20

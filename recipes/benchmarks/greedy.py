@@ -1,8 +1,8 @@
-"""Plain greedy ITL for sweeps: many settings on one small pool, in float32.
+"""Greedy ITL for sweeps: many settings on one small pool, in float32.
 
-The shipped engine is built for one selection from a large pool; a grid of noises and target sets over a few thousand
-rows is faster when all its runs share the pass over the pool. `select_rows` remains the reference: the sweep's rows for
-what ships by default come from it.
+The search of the package is made for one selection from a large pool. A grid of noises and target sets over a few
+thousand rows is faster if all runs share the pass over the pool. `select_rows` remains the reference: the rows of the
+sweep for the default settings come from it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: Rows nearest to any target that runs with other kernels choose from; those that go further have left the targets.
+#: Runs with other kernels choose from this many rows nearest to any target. Rows further away are of other topics.
 NEAREST = 2048
 
 
 def linear_itl(rows: Tensor, targets: Sequence[Tensor], variances: Sequence[float], num_examples: int) -> Tensor:
-    """ITL with k(x, y) = x.y for several (targets, noise variance) side by side.
+    """Runs ITL with k(x, y) = x.y for several pairs of targets and noise variance at once.
 
     Args:
         rows (`Tensor`):
@@ -27,7 +27,7 @@ def linear_itl(rows: Tensor, targets: Sequence[Tensor], variances: Sequence[floa
         variances (`Sequence[float]`):
             R noise variances, of picks and targets alike.
         num_examples (`int`):
-            Picks to make.
+            Number of picks.
 
     Returns:
         `Tensor`: (R, num_examples) row numbers in the order picked.
@@ -36,7 +36,7 @@ def linear_itl(rows: Tensor, targets: Sequence[Tensor], variances: Sequence[floa
     noise = torch.tensor(variances)  # (R,)
     directions = torch.zeros(
         2, runs, most + num_examples, rows.shape[1]
-    )  # directions known: to the picks alone, and with A
+    )  # 0: of the picks alone, 1: of the targets and picks
     for run, anchors in enumerate(targets):
         gram = anchors.double() @ anchors.double().T
         factor = torch.linalg.cholesky(gram + variances[run] * torch.eye(len(anchors), dtype=torch.float64))
@@ -63,13 +63,13 @@ def linear_itl(rows: Tensor, targets: Sequence[Tensor], variances: Sequence[floa
 
 
 def nearest_rows(cosines: Tensor, count: int = NEAREST) -> Tensor:
-    """Numbers of the rows whose largest cosine with any target, (N, m), is among the highest, ascending."""
+    """Returns the ascending row numbers of the `count` rows with the largest cosine, (N, m), with any target."""
     closest = cosines.max(1).values
     return closest.topk(min(count, len(closest))).indices.sort().values
 
 
 def kernel_itl(pool: Tensor, cross: Tensor, targets: Tensor, variance: float, num_examples: int) -> Tensor:
-    """ITL under any kernel with k(x, x) = 1, from its values.
+    """Runs ITL with any kernel with k(x, x) = 1, from the kernel's values.
 
     Args:
         pool (`Tensor`):
@@ -81,7 +81,7 @@ def kernel_itl(pool: Tensor, cross: Tensor, targets: Tensor, variance: float, nu
         variance (`float`):
             Noise variance, of picks and targets alike.
         num_examples (`int`):
-            Picks to make.
+            Number of picks.
 
     Returns:
         `Tensor`: (num_examples,) row numbers in the order picked.

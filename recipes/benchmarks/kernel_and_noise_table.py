@@ -1,4 +1,4 @@
-"""Tables of `kernel_and_noise`: a tidy CSV file small enough to keep, and a page for people."""
+"""Writes the results of `kernel_and_noise` as a small CSV file and a Markdown page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Key = tuple[str, str]  # method, setting
 
 YARDSTICKS = ("relevant", "found", "fewest", "fewest_picks", "distinct", "score")
 COLUMNS = ("features", "pool", "targets", "method", "setting", "n", *YARDSTICKS)
-#: Kept for each target set; of all other methods only the mean over target sets is.
+#: Methods whose rows for each target set are in the CSV file. Of other methods it has only the mean over target sets.
 HEADLINES: Sequence[Key] = (("default", ""), ("round-robin", ""), ("cosine", ""), ("linear dimensions-unit", "rule"))
 BASELINES: Sequence[Key] = (("round-robin", ""), ("cosine", ""), ("random", ""))
 
@@ -56,7 +56,7 @@ def publish(blocks: Iterable[Path], directory: Path) -> None:
 
 
 def means(rows: Iterable[Row]) -> list[Row]:
-    """Means over target sets, which are called "mean"."""
+    """Returns means over target sets, with `mean` as the name of the target set."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[name] for name in ("features", "pool", "method", "setting", "n"))].append(row)
@@ -68,7 +68,7 @@ def means(rows: Iterable[Row]) -> list[Row]:
 
 
 def page(rows: Sequence[Row]) -> str:
-    """The Markdown page: for each pool and kind of features what the methods reach, and the default's lead."""
+    """Returns the Markdown page with the scores of all methods and the default's lead, by pool and kind of features."""
     parts = [
         "# Kernel and noise",
         "Written by `python -m recipes.benchmarks.kernel_and_noise`, which also says what the yardsticks mean. Means "
@@ -89,7 +89,7 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Scores of the default, the rules and the rivals, one column for each pool and kind of features."""
+    """Returns scores of the default, the rules and the baselines, one column for each pool and kind of features."""
     places = sorted({(row["features"], row["pool"]) for row in rows})
     keys = [key for key in dict.fromkeys((row["method"], row["setting"]) for row in rows) if key[1] in ("", "rule")]
     lines = [f"| method | {' | '.join(', '.join(place) for place in places)} |", "|---" * (len(places) + 1) + "|"]
@@ -100,7 +100,7 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def headline_table(rows: Sequence[Row]) -> str:
-    """Default, best fixed values, rules and rivals."""
+    """Returns a table of the default, the best fixed values, the rules and the baselines."""
     keys = list(dict.fromkeys((row["method"], row["setting"]) for row in rows))
     keys_by_name: dict[str, Key] = {"default": ("default", "")}
     for kind in ("rbf", "linear"):
@@ -118,7 +118,7 @@ def headline_table(rows: Sequence[Row]) -> str:
 
 
 def grid(rows: Sequence[Row], start: str) -> str:
-    """Scores of all settings of one kind of kernel."""
+    """Returns a table with the scores of all settings of one kind of kernel."""
     mine = [row for row in rows if row["method"].startswith(start)]
     settings = sorted(
         {row["setting"] for row in mine}, key=lambda text: float("inf") if text == "rule" else float(text)
@@ -131,7 +131,7 @@ def grid(rows: Sequence[Row], start: str) -> str:
 
 
 def by_targets(rows: Sequence[Row]) -> str:
-    """Scores of the headline methods on each target set."""
+    """Returns a table with the scores of the headline methods on each target set."""
     names = [" ".join(key).strip() for key in HEADLINES]
     lines = [f"| targets | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for targets in dict.fromkeys(row["targets"] for row in rows):
@@ -141,13 +141,13 @@ def by_targets(rows: Sequence[Row]) -> str:
 
 
 def score(rows: Iterable[Row], key: Key) -> float:
-    """Mean score of a method over target sets and sizes; -1 where there is none."""
+    """Returns the mean score of a method over target sets and sizes, or -1 if it has none."""
     scores = [float(row["score"]) for row in rows if (row["method"], row["setting"]) == key]
     return statistics.fmean(scores) if scores else -1.0
 
 
 def series(rows: Iterable[Row], key: Key, yardstick: str) -> str:
-    """A yardstick's mean over target sets at each size."""
+    """Returns a yardstick's mean over target sets for each size."""
     sizes: dict[int, list[float]] = defaultdict(list)
     for row in rows:
         if (row["method"], row["setting"]) == key:
@@ -156,7 +156,7 @@ def series(rows: Iterable[Row], key: Key, yardstick: str) -> str:
 
 
 def lead(rows: Sequence[Row], key: Key) -> str:
-    """By how much the default's score is above, paired by target set."""
+    """Returns the default's lead in score, paired by target set, with its standard error."""
     scores_by_key: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         scores_by_key[row["method"], row["setting"]][row["targets"]].append(float(row["score"]))

@@ -1,4 +1,4 @@
-"""Tables of `layers`: a CSV file with one line for each kind of features, and a page for people."""
+"""Writes the results of `layers` as a CSV file with one line for each kind of features, and a Markdown page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Scores = Mapping[str, Mapping[str, float]]  # by measure, by what it was measure
 
 KEY = ("model", "span", "pooling", "skip", "targets", "layer")
 MEASURES = ("selection", "nearest", "nearest to targets", "topics", "nearest of topic", "nearest of topic to targets")
-#: What `HiddenStates` does when nobody says, for each model: index of the layer at three quarters of the depth.
+#: The defaults of `HiddenStates` for each model; the layer is the one at three quarters of the depth.
 DEFAULTS: Mapping[str, Key] = {
     "smollm2": ("smollm2", "prompt", "mean", "0", "prompts", "22"),
     "minilm": ("minilm", "prompt", "mean", "0", "prompts", "4"),
@@ -73,7 +73,7 @@ def publish(cells: Iterable[Path], directory: Path) -> None:
 
 
 def collect(cells: Iterable[Path]) -> dict[Key, Scores]:
-    """All kinds that are measured whole; a selection's score is its mean over numbers of picks."""
+    """Returns the scores of all kinds with complete results. A selection's score is its mean over numbers of picks."""
     scores_by_key: dict[Key, dict[str, dict[str, list[float]]]] = {}
     for path in cells:
         for row in read_csv(path):
@@ -91,7 +91,7 @@ def collect(cells: Iterable[Path]) -> dict[Key, Scores]:
 
 
 def line(key: Key, scores: Scores, scores_by_key: Mapping[Key, Scores]) -> dict[str, str]:
-    """A line of the CSV file."""
+    """Returns a line of the CSV file."""
     cells = dict(zip(KEY, key, strict=True))
     for measure in MEASURES:
         mean, error = mean_and_error(list(scores[measure].values()))
@@ -101,18 +101,18 @@ def line(key: Key, scores: Scores, scores_by_key: Mapping[Key, Scores]) -> dict[
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error."""
+    """Returns mean and standard error."""
     return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
 def lead(key: Key, scores_by_key: Mapping[Key, Scores], measure: str) -> tuple[float, float]:
-    """By how much it is above the default of its model, paired: mean and standard error."""
+    """Returns mean and standard error of the paired difference to the default of the same model."""
     ours, default = scores_by_key[key][measure], scores_by_key[DEFAULTS[key[0]]][measure]
     return mean_and_error([ours[of] - default[of] for of in default])
 
 
 def page(scores_by_key: Mapping[Key, Scores]) -> str:
-    """The Markdown page."""
+    """Returns the Markdown page."""
     parts = [
         "# Layer, pooling and span",
         "Written by `python -m recipes.benchmarks.layers`, which says what was measured and how. *skip*: tokens left "
@@ -135,7 +135,7 @@ def page(scores_by_key: Mapping[Key, Scores]) -> str:
 
 
 def grid(scores_by_key: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
-    """Layers across, everything else down."""
+    """Returns a table with layers as columns and all other settings as rows."""
     single = {key: scores for key, scores in scores_by_key.items() if "+" not in key[2] + key[5]}
     layers = sorted({key[5] for key in single}, key=int)
     kinds = sorted(dict.fromkeys(key[1:5] for key in single), key=order)
@@ -151,20 +151,20 @@ def grid(scores_by_key: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
 
 
 def order(kind: Sequence[str]) -> tuple[int, bool, int, int]:
-    """Prompts first, unlabelled first, means first."""
+    """Returns a sort key: prompts, unlabelled targets and means come first."""
     span, pooling, skip, targets = kind
     spans, poolings = ("prompt", "whole", "completion"), ("mean", "weighted_mean", "last")
     return spans.index(span), targets == "labelled", poolings.index(pooling), int(skip)
 
 
 def describe_kind(kind: Sequence[str]) -> str:
-    """A kind of features in a few words."""
+    """Returns a short description of a kind of features."""
     span, pooling, skip, targets = kind
     return f"{span}{', labelled' if targets == 'labelled' else ''}, {pooling}, {skip}"
 
 
 def cell(key: Key, scores_by_key: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
-    """Selection / nearest."""
+    """Returns a cell: score of selection / share of nearest rows."""
     if key not in scores_by_key:
         return ""
     selection, nearest = (statistics.fmean(scores_by_key[key][measure].values()) for measure in measures)
@@ -174,7 +174,7 @@ def cell(key: Key, scores_by_key: Mapping[Key, Scores], measures: tuple[str, str
 
 
 def best(scores_by_key: Mapping[Key, Scores]) -> str:
-    """The default, and the best for tasks and for topics of each span, with errors."""
+    """Returns a table of the default and of the best kind for tasks and for topics of each span, with errors."""
     keys_by_name = {"default": DEFAULTS[next(iter(scores_by_key))[0]]}
     for span, targets in dict.fromkeys((key[1], key[4]) for key in scores_by_key):
         keys = [key for key in scores_by_key if (key[1], key[4]) == (span, targets) and "+" not in key[2] + key[5]]
@@ -185,12 +185,12 @@ def best(scores_by_key: Mapping[Key, Scores]) -> str:
 
 
 def describe(key: Key) -> str:
-    """Layer, pooling and skip."""
+    """Returns layer, pooling and skip as text."""
     return f"layer {key[5]}, {key[2]}, skip {key[3]}"
 
 
 def table(rows: Mapping[str, Key], scores_by_key: Mapping[Key, Scores]) -> str:
-    """Mean and standard error of each measure, and the lead over the default in both selections."""
+    """Returns a table with mean and standard error of each measure, and the leads over the default."""
     leads = ("selection", "topics")
     heads = [*MEASURES, *(f"{measure}, lead" for measure in leads)]
     lines = [f"| features | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]

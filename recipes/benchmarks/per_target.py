@@ -1,15 +1,15 @@
-"""How fast a selection for each of many prompts is, against the authors' own Retriever (SIFT).
+"""Measures the speed of selecting for each of many prompts, against the authors' own Retriever (SIFT).
 
     OMP_NUM_THREADS=1 python -m recipes.benchmarks.per_target     # some minutes on one core
 
 It needs `pip install --no-deps activeft==0.1.1 faiss-cpu==1.15.1`. 50 picks for each prompt out of 100,000 rows of 384
-numbers, 1,000 candidates each. CPU milliseconds a prompt of one thread (process time, so that a busy machine does not
-count; its caches still do), medians of rounds in which both take turns.
+numbers, 1,000 candidates each. CPU milliseconds per prompt of one thread (process time, so that a busy machine does not
+count, but shared caches still do), medians of rounds in which both alternate.
 
-`ratio` is everything: the Retriever's search of a Faiss index (built beforehand, not counted) and its picks, against
-one call of `select_rows_per_target`. `ratio_of_picks` leaves finding the candidates out on both sides. Picks are
-compared one by one, in order. Repeats are allowed, since the Retriever knows nothing else. Results go to
-`recipes/benchmarks/results/per_target.json`.
+`ratio` compares the whole job: the Retriever's search of a Faiss index (built beforehand, not counted) and its picks,
+against one call of `select_rows_per_target`. `ratio_of_picks` excludes the search for candidates on both sides. Picks
+are compared one by one, in order. Rows may be picked repeatedly, since the Retriever has no other mode. Results are
+written to `recipes/benchmarks/results/per_target.json`.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ LAMBDAS = (0.01, 0.1)
 
 
 def make_unrelated(prompts: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and prompts in all directions alike: every candidate is a mediocre one."""
+    """Returns rows and prompts drawn uniformly from all directions, so that no candidate is close to a prompt."""
     generator = torch.Generator().manual_seed(0)
     rows, targets = (torch.randn(count, DIMENSION, generator=generator) for count in (ROWS, prompts))
     return torch.nn.functional.normalize(rows), torch.nn.functional.normalize(targets)
 
 
 def make_clustered(prompts: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and prompts around 500 centres, with a spectrum that falls as that of embeddings does."""
+    """Returns rows and prompts around 500 centres, with a decaying spectrum like that of embeddings."""
     generator = torch.Generator().manual_seed(0)
     centres = 0.7 * torch.randn(500, DIMENSION, generator=generator)
     spectrum = torch.arange(1, DIMENSION + 1).rsqrt()
@@ -67,25 +67,25 @@ POOLS: Mapping[str, Callable[[int], tuple[torch.Tensor, torch.Tensor]]] = {
 
 
 class Clock:
-    """CPU milliseconds a prompt of what is measured, by name; a median of rounds."""
+    """Measures CPU milliseconds per prompt, by name; reports medians over rounds."""
 
     def __init__(self) -> None:
         self.times: dict[str, list[float]] = {}
 
     def __call__(self, name: str, prompts: int, call: Callable[[], Any]) -> Any:
-        """Runs and times a call for so many prompts."""
+        """Runs and times a call that handles `prompts` prompts."""
         start = time.process_time()
         result = call()
         self.times.setdefault(name, []).append(1e3 * (time.process_time() - start) / prompts)
         return result
 
     def medians(self) -> dict[str, float]:
-        """All of them."""
+        """Returns the medians of all names."""
         return {f"{name}_ms": statistics.median(times) for name, times in self.times.items()}
 
 
 def retriever(pool: torch.Tensor, noise_variance: float) -> Any:
-    """The rival, with a flat index."""
+    """Returns the baseline, activeft's Retriever, with a flat index."""
     import faiss
     from activeft.sift import Retriever
 
@@ -95,12 +95,12 @@ def retriever(pool: torch.Tensor, noise_variance: float) -> Any:
 
 
 def answers(baseline: Any, prompts: torch.Tensor) -> list[np.ndarray]:
-    """The rival's picks, prompt by prompt: given several at once it may return them in another order."""
+    """Returns the baseline's picks. It gets one prompt at a time, since it may return several in another order."""
     return [baseline.search(prompt[None].numpy(), N=PICKS, K=CANDIDATES)[1] for prompt in prompts]
 
 
 def measure(name: str, noise_variance: float, prompts: int, num_baseline_prompts: int, rounds: int) -> dict[str, Any]:
-    """One pool and one lambda: the rival on `few` prompts a round, ours on all of them."""
+    """Measures one pool and one lambda: the baseline on a few prompts per round, ours on all of them."""
     pool, targets = POOLS[name](prompts)
     theirs, clock, equal = retriever(pool, noise_variance), Clock(), []
     options = dict(kernel="linear", noise_std=noise_variance**0.5, standardize=False, replace=True)
@@ -128,7 +128,7 @@ def measure(name: str, noise_variance: float, prompts: int, num_baseline_prompts
 
 
 def parts(pool: torch.Tensor, targets: torch.Tensor, noise_variance: float, clock: Clock) -> int:
-    """Times our candidates and picks apart; returns how many prompts took float64."""
+    """Times our search for candidates and our picks separately. Returns how many prompts needed float64."""
     rows, anchors = PoolRows(Pool(pool)), targets.double()
     search = functools.partial(nearest, rows, anchors, Linear(), noise_variance, CANDIDATES)
     candidates = clock("itl_hf_candidates", len(targets), search)
@@ -138,7 +138,7 @@ def parts(pool: torch.Tensor, targets: torch.Tensor, noise_variance: float, cloc
 
 
 def defaults(prompts: int, rounds: int) -> dict[str, Any]:
-    """Ours as it comes: no option given. The rival has no such setting."""
+    """Measures ours with the default options, which the baseline does not have."""
     pool, targets = make_clustered(prompts)
     clock = Clock()
     for _ in range(rounds):
@@ -147,7 +147,7 @@ def defaults(prompts: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the results and writes them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=1000, help="prompts per call for ours")
     parser.add_argument("--baseline-prompts", type=int, default=10, help="prompts per round for the baseline")

@@ -1,10 +1,12 @@
-"""What the screening finds: `OMP_NUM_THREADS=1 python -m recipes.benchmarks.screening` (results/screening.json).
+"""Measures how many copies of targets the screening finds.
 
-Rows of a pool of generated tasks, where all rows of a kind share their wording, serve as targets; the pool holds each
-of them once, changed in one of five ways, and never as it was. Counted is how many of the changed copies `screen` finds
-with the nearest rows of all-MiniLM-L6-v2 as candidates, how many it finds with all rows as candidates (`MOST_HOLDERS`
-then counts all rows), how many rows that are no copies it takes for copies, and how long it takes. Beside it the usual
-rule, that a copy holds 60% of a text's runs of four words, without leaving out shared wording.
+    OMP_NUM_THREADS=1 python -m recipes.benchmarks.screening      # results/screening.json
+
+The targets are rows of a pool of generated tasks, in which all rows of a kind share their wording. The pool has each
+target once, changed in one of five ways, and never unchanged. The benchmark counts how many of the changed copies
+`screen` finds with the nearest rows of all-MiniLM-L6-v2 as candidates, how many it finds with all rows as candidates
+(`MOST_HOLDERS` then counts all rows), how many other rows it reports as copies, and how long it takes. For comparison:
+the usual rule, that a copy has 60% of a text's runs of four words, without leaving out shared wording.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ EDITS: dict[str, Callable[[str, random.Random], str]] = {
 
 
 def count_copies() -> dict[str, Any]:
-    """Copies found and rows taken for copies."""
+    """Counts the copies that the screening finds, and the other rows that it reports as copies."""
     rows = reasoning_pool(ROWS_PER_TASK)
     texts = [messages[0]["content"] for messages in rows["prompt"]]
     rng = random.Random(0)

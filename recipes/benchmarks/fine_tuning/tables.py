@@ -1,4 +1,4 @@
-"""The page of the benchmark: losses, differences to ITL with their standard errors, and the cheap yardsticks."""
+"""Writes the page of the benchmark: losses, differences to ITL with their standard errors, and scores of the picks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ not been run on all of them yet: read its difference, not its mean.
 
 
 def page(records: Mapping[str, Sequence[Record]]) -> str:
-    """Markdown with all tables that the records allow."""
+    """Returns Markdown with all tables for which there are records."""
     parts = [HEAD]
     cells = records["cells"]
     for features in sorted({str(cell["features"]) for cell in cells} - {WITHOUT_FEATURES}):
@@ -40,7 +40,7 @@ def page(records: Mapping[str, Sequence[Record]]) -> str:
 
 
 def _belongs(cell: Record, features: str, picks: float) -> bool:
-    """Cells of one table; methods that read no features stand in all of them."""
+    """Returns whether a cell belongs to a table. Methods without features belong to all tables."""
     return cell["features"] in (features, WITHOUT_FEATURES) and (cell["picks"] == picks or cell["method"] == UNTUNED)
 
 
@@ -56,7 +56,7 @@ def _section(features: str, picks: float, cells: Sequence[Record]) -> str:
 
 
 def _across_features(picks: float, cells: Sequence[Record]) -> list[str]:
-    """What the same method does with other features than hidden states, on the cells that both have."""
+    """Returns a table that compares kinds of features for the same method, on the cells that both have."""
     kinds = sorted({str(cell["features"]) for cell in cells if cell["loss"] is not None} - {WITHOUT_FEATURES})
     if len(kinds) < 2:
         return []
@@ -82,7 +82,7 @@ def _on_both(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> str:
 
 
 def values(cells: Sequence[Record], column: str) -> dict[str, dict[str, dict[Pair, float]]]:
-    """Variant -> method -> (set, seed) -> value. Untuned has one value for all seeds."""
+    """Returns values by variant, method and (set, seed). Untuned has the same value for all seeds."""
     values_by_method: dict[str, dict[str, dict[Pair, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         if cell[column] is not None:
@@ -97,13 +97,13 @@ def values(cells: Sequence[Record], column: str) -> dict[str, dict[str, dict[Pai
 
 
 def variants_with_results(values_by_method: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """Variants worth a column, in their own order: those on which ITL has been run, if it has been on any."""
+    """Returns the variants that get a column, in fixed order: those with results of ITL, or all if it has none."""
     order = [name for name in VARIANTS if name in values_by_method]
     return [name for name in order if REFERENCE in values_by_method[name]] or order
 
 
 def difference(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> tuple[float, float | None] | None:
-    """Mean of mine - other over the pairs both have, averaged over seeds, and its standard error over sets."""
+    """Returns the mean of mine - other over common pairs, averaged over seeds, and its standard error over sets."""
     by_set: dict[str, list[float]] = defaultdict(list)
     for pair in sorted(set(mine) & set(other)):
         by_set[pair[0]].append(mine[pair] - other[pair])
@@ -135,7 +135,7 @@ def _losses(title: str, column: str, cells: Sequence[Record], only: Sequence[str
 def _mean_over(
     values_by_method: Mapping[str, Mapping[str, Mapping[Pair, float]]], variants: Sequence[str], method: str
 ) -> float:
-    """For the order of rows: the mean difference to ITL, so that missing cells do not decide it."""
+    """Returns the mean difference to ITL, by which rows are sorted, so that missing cells do not matter."""
     differences = [
         difference(values_by_method[name].get(method, {}), values_by_method[name].get(REFERENCE, {}))
         for name in variants
@@ -149,7 +149,7 @@ def _table_cell(mine: Mapping[Pair, float] | None, reference: Mapping[Pair, floa
 
 
 def _with_lead(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> str:
-    """The mean, and in brackets the difference to what there is to compare it with."""
+    """Returns the mean, with the difference to `other` in brackets."""
     if not mine:
         return ""
     lead, mean = difference(mine, other), f"{statistics.fmean(mine.values()):.3f}"
@@ -161,7 +161,7 @@ def _bold(method: str) -> str:
 
 
 def _by_set(cells: Sequence[Record]) -> str:
-    """Loss by set and variant, mean over seeds, of the methods that people would use."""
+    """Returns tables of the loss by set and variant, averaged over seeds."""
     losses = values(cells, "loss")
     parts = []
     for name in variants_with_results(losses):
@@ -175,7 +175,7 @@ def _by_set(cells: Sequence[Record]) -> str:
 
 
 def _yardsticks(cells: Sequence[Record]) -> str:
-    """What can be said of the picks without training."""
+    """Returns the table of scores of the picks, which need no training."""
     columns = ("relevant", "covered", "originals", "score", "spoilt", "select_seconds")
     rows = [
         "\nThe picks themselves: share of the targets' tasks; target tasks (of four) with at least half of their "
