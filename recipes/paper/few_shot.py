@@ -27,6 +27,7 @@ import torch
 from tqdm.auto import tqdm
 
 from itl_hf import SentenceEncoder, embed, select_rows
+from itl_hf.selection.registry import resolve_acquisition
 from recipes.benchmarks.pools import minilm
 from recipes.paper.few_shot_task import Head, Sizes, Task, draw_task
 from recipes.paper.wordnet import FOLDER, TOPICS, definitions
@@ -121,7 +122,13 @@ def run(task: Task, method: Method, labels: Sequence[str], rounds: int, seed: in
     return records
 
 
-def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Method:
+def by_features(
+    acquisition: str,
+    rule_for: str = "batch",
+    noise_std: float | None = None,
+    target_noise_std: float | None = None,
+    **options: Any,
+) -> Method:
     """Returns a method that uses only features.
 
     The encoder does not change. Therefore rounds that condition on all earlier picks give the same picks as one long
@@ -133,16 +140,23 @@ def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Me
         rule_for (`str`, *optional*, defaults to `"batch"`):
             Number of picks for the rule of the noise: `"batch"` for those of one round, as in the active rounds of
             `attach`, or `"budget"` for those of all rounds.
+        noise_std (`float`, *optional*):
+            Noise of the picks. Defaults to the rule.
+        target_noise_std (`float`, *optional*):
+            Noise of the targets. Defaults to the noise of the picks.
         **options:
             Further arguments of `select_rows`.
     """
 
     def begin(task: Task, count: int, seed: int) -> Round:
-        all_options = dict(options)
-        if rule_for == "batch" and "noise_std" not in all_options:
-            first = select_rows(task.pool, task.targets, BATCH, acquisition=acquisition, **options)
-            all_options["noise_std"] = first.record.noise_std
-        order = select_rows(task.pool, task.targets, count, acquisition=acquisition, **all_options).indices
+        settings: dict[str, Any] = {"noise_std": noise_std, "target_noise_std": target_noise_std}
+        if rule_for == "batch" and noise_std is None:
+            first = select_rows(
+                task.pool, task.targets, BATCH, acquisition=resolve_acquisition(acquisition, **settings), **options
+            )
+            settings["noise_std"] = first.record.noise_std
+        resolved_acquisition = resolve_acquisition(acquisition, **settings)
+        order = select_rows(task.pool, task.targets, count, acquisition=resolved_acquisition, **options).indices
         return lambda picks, head: order[len(picks) : len(picks) + BATCH]
 
     return begin

@@ -1,4 +1,4 @@
-"""The paper's experiments, small: the task, the loop, the rivals made for it, and what is published."""
+"""The paper's experiments with small data: the task, the loop, the baselines of the recipes, and the written files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def task(made_up):
     return draw_task(*made_up, few_shot.SPLITS["test"], 0, SMALL)
 
 
-def test_labels_of_interest_never_come_from_those_of_choices(made_up):
+def test_labels_of_interest_are_not_those_used_for_choosing_settings(made_up):
     assert not set(few_shot.SPLITS["test"]) & set(few_shot.SPLITS["development"])
     for seed in range(3):
         assert set(draw_task(*made_up, few_shot.SPLITS["test"], seed, SMALL).labels_of_interest) <= set(
@@ -37,7 +37,7 @@ def test_labels_of_interest_never_come_from_those_of_choices(made_up):
         )
 
 
-def test_pool_targets_and_test_rows_are_disjoint_and_of_the_sizes_asked_for(task):
+def test_pool_targets_and_test_rows_are_disjoint_and_have_the_given_sizes(task):
     parts = [{tuple(row) for row in part.tolist()} for part in (task.pool, task.targets, task.test)]
     assert len(set.union(*parts)) == sum(map(len, parts)) == 2 * (8 + 3 + 10) + 18 * 12
     assert np.isin(task.pool_labels, task.labels_of_interest).sum() == 16
@@ -45,21 +45,20 @@ def test_pool_targets_and_test_rows_are_disjoint_and_of_the_sizes_asked_for(task
 
 
 @pytest.mark.parametrize("name", ["itl", "vtl", "ctl", "round_robin", "cosine", "information_density", "k_center"])
-def test_one_long_selection_is_the_rounds_of_an_active_loop(task, name):
+def test_one_long_selection_equals_the_rounds_of_an_active_loop(task, name):
     noise = select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name).record.noise_std
     rounds: list[int] = []
     for _ in range(3):
         rounds += select_rows(
             task.pool, task.targets, few_shot.BATCH, acquisition=name, already_selected=rounds or None
         ).indices.tolist()
-        assert select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name, already_selected=rounds).record[
-            "noise_std"
-        ] == pytest.approx(noise)
+        later_round = select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name, already_selected=rounds)
+        assert later_round.record.noise_std == pytest.approx(noise)
     pick = few_shot.METHODS[name](task, 30, 0)
-    dealt: list[int] = []
+    method_picks: list[int] = []
     for _ in range(3):
-        dealt += pick(dealt, Head(LABELS)).tolist()
-    assert dealt == rounds
+        method_picks += pick(method_picks, Head(LABELS)).tolist()
+    assert method_picks == rounds
 
 
 def test_badge_draws_by_the_distances_of_the_whole_gradients(task):
@@ -77,7 +76,7 @@ def test_badge_draws_by_the_distances_of_the_whole_gradients(task):
     assert len(set(draws)) == 6
 
 
-def test_head_knows_no_label_it_has_not_seen(task):
+def test_head_gives_probability_zero_to_labels_without_rows(task):
     head = Head(LABELS)
     assert np.allclose(head.probabilities(task.pool), 1 / len(LABELS))
     only = head.fit(task.pool[:1], task.pool_labels[:1]).probabilities(task.pool)
@@ -96,7 +95,7 @@ def test_margin_prefers_rows_between_two_labels(task):
     assert not set(picks) & set(range(60))
 
 
-def test_small_run_publishes_and_runs_no_cell_twice(tmp_path, monkeypatch):
+def test_a_small_run_writes_results_and_runs_no_cell_twice(tmp_path, monkeypatch):
     arguments = ["--smoke", "--work", str(tmp_path), "--methods", "itl", "random"]
     few_shot.main(arguments)
     folder = tmp_path / "smoke"
@@ -105,13 +104,13 @@ def test_small_run_publishes_and_runs_no_cell_twice(tmp_path, monkeypatch):
         (method, str(seed), str(n)) for method in ("itl", "random") for seed in range(2) for n in (10, 20, 30)
     }
     before = (folder / "few_shot.md").read_text()
-    monkeypatch.setattr(few_shot, "run", lambda *_: pytest.fail("a cell that is done ran again"))
+    monkeypatch.setattr(few_shot, "run", lambda *_: pytest.fail("a finished cell ran again"))
     few_shot.main(arguments)
     assert (folder / "few_shot.md").read_text() == before
     assert (folder / "few_shot.svg").stat().st_size > 0
 
 
-def test_only_seeds_that_all_methods_have_count():
+def test_tables_use_only_seeds_that_all_methods_have():
     rows = [
         {"method": method, "seed": seed, "n": "10", "relevant": "1", "accuracy": accuracy, "fewest": "0"}
         for method, seed, accuracy in (("itl", "0", "0.5"), ("random", "0", "0.25"), ("itl", "1", "1.0"))
@@ -143,7 +142,7 @@ def test_definitions_leave_out_what_two_topics_share(tmp_path):
         definitions(tmp_path, per_topic=3)
 
 
-def test_itl_knows_the_targets_best_on_the_plane(monkeypatch):
+def test_itl_leaves_less_variance_than_uncertainty_sampling_on_the_plane(monkeypatch):
     monkeypatch.setattr(rbf, "PICKS", 4)
     scene = rbf.Scene("test", "test", rbf.Box(0, 0, 3, 3), rbf.Box(2.5, 1.0, 3.5, 2.0))
     left = {name: rbf.mean_variance(scene, name)[-1] for name in ("itl", "vtl", "undirected")}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from itl_hf import select_rows
+from itl_hf.selection.registry import resolve_acquisition
 from recipes.benchmarks.fine_tuning.config import UNTUNED, Config, Method
 from recipes.benchmarks.fine_tuning.rows import HELD_OUT, BenchmarkRows
 from recipes.benchmarks.fine_tuning.tuner import Tuner
@@ -133,18 +134,23 @@ class Bench:
         prompts = self.rows.bank.select(self.rows.target_rows(pool.shares, cell.seed))
         reads_texts = method.options["acquisition"] in FEATURELESS - {"random"}
         texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(pool.numbers)]
-        words: dict[str, Any] = (
-            {"texts": texts, "target_texts": [(row["prompt"], "") for row in prompts]} if reads_texts else {}
+        target_texts = [(row["prompt"], "") for row in prompts]
+        options = dict(method.options)
+        name = options.pop("acquisition")
+        acquisition = resolve_acquisition(
+            name,
+            noise_std=options.pop("noise_std", None),
+            target_noise_std=options.pop("target_noise_std", None),
+            seed=cell.seed if name in DRAWS else None,
         )
-        draws: dict[str, Any] = {"seed": cell.seed} if method.options["acquisition"] in DRAWS else {}
         rows, bank = self._arrays(cell.features)
         selection = select_rows(
             rows[pool.numbers],
             bank[self.rows.target_rows(pool.shares, cell.seed)],
             cell.picks,
-            **method.options,
-            **words,
-            **draws,
+            acquisition=acquisition,
+            texts=(texts, target_texts) if reads_texts else None,
+            **options,
         )
         picks: np.ndarray = pool.numbers[selection.indices]
         return picks

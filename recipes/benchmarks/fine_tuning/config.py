@@ -31,7 +31,7 @@ class Method:
         name (`str`):
             Name in the tables.
         options (`dict`):
-            Arguments of `itl_hf.select_rows`.
+            `acquisition`, its `noise_std` and `target_noise_std`, and further arguments of `itl_hf.select_rows`.
     """
 
     name: str
