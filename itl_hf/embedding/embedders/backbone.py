@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from itl_hf.embedding.embedders.language_model import without_peft
+from itl_hf.embedding.embedders.model_loading import without_peft
 from itl_hf.embedding.embedders.packing import check_packing, pack, probe, unpack
 from itl_hf.embedding.embedders.weights_hash import WeightsIdentity
 

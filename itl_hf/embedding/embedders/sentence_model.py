@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import nn
 
-from itl_hf.embedding.embedders.language_model import short_hash
+from itl_hf.embedding.embedders.model_loading import short_hash
 from itl_hf.embedding.embedders.weights_hash import WeightsIdentity, stable_json
 
 if TYPE_CHECKING:

@@ -250,7 +250,7 @@ def test_bad_arguments(arguments, message):
 @pytest.mark.parametrize(("architecture", "expected"), [("llama", 128), ("gpt2", 128), ("roberta", 128), ("t5", 2048)])
 def test_default_max_length_is_the_context(architecture, expected):
     hidden = embedder(architecture)
-    assert hidden.language_model.max_length == expected
+    assert hidden.max_length == expected
     if architecture != "t5":
         with pytest.warns(UserWarning, match=r"1 row\(s\) are longer than max_length=128 .* first is row 0"):
             assert hidden.embed([{"text": "dog " * 500}]).isfinite().all()

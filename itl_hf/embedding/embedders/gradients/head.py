@@ -8,44 +8,21 @@ on a few tokens at the first use; its own code then computes the logits of those
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
+from itl_hf.embedding.embedders.model_loading import without_peft
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from itl_hf.embedding.embedders.gradients.labels import Labels
+
 #: Numbers in the logits that exist at a time: 128 MB in float32.
 CHUNK = 2**25
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The N positions of a batch that have a label.
-
-    Args:
-        rows (`Tensor`):
-            Shape (N,), int64, ascending.
-        positions (`Tensor`):
-            Shape (N,), the position whose logits predict the label.
-        tokens (`Tensor`, *optional*):
-            Shape (N,), the label; `None` for the model's own most likely token.
-        weights (`Tensor`):
-            Shape (N,), float32, 1 / (labels of the row): a row's loss is a mean.
-    """
-
-    rows: Tensor
-    positions: Tensor
-    tokens: Tensor | None
-    weights: Tensor
-
-    def to(self, device: torch.device) -> Labels:
-        """On another device."""
-        tokens = None if self.tokens is None else self.tokens.to(device)
-        return Labels(self.rows.to(device), self.positions.to(device), tokens, self.weights.to(device))
 
 
 class Head:
@@ -164,8 +141,23 @@ class Head:
         return cast("nn.Embedding", self.model.get_input_embeddings()).weight.device
 
 
+def checked_causal_model(model: nn.Module) -> PreTrainedModel:
+    """Returns the causal language model inside a model with or without adapters.
+
+    Raises:
+        `TypeError`: If it is another kind of model, or has no head.
+    """
+    model = without_peft(model, "leave the model's layers alone")
+    if model.config.is_encoder_decoder or not model.can_generate() or output_embeddings(model) is None:
+        raise TypeError(
+            f"gradients need a causal language model with its head, got {type(model).__name__}. Load it with "
+            "AutoModelForCausalLM, or use HiddenStates."
+        )
+    return model
+
+
 def output_embeddings(model: PreTrainedModel) -> nn.Module | None:
-    """The language-model head, if there is one."""
+    """Returns the language-model head, if there is one."""
     return cast("nn.Module | None", cast("Any", model).get_output_embeddings())
 
 

@@ -26,7 +26,7 @@ def trained(model, steps=3, **options):
 
 
 def whole(gradients, row):
-    tokens = gradients.language_model.tokens([row])[0]
+    tokens = gradients.prepare([row])[0]
     value = dense.loss(gradients.model, tokens.input_ids, tokens.prompt_length)
     return dense.gradients(gradients.model, gradients.layers, lambda: value)
 

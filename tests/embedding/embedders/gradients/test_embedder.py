@@ -6,6 +6,7 @@ import torch
 from itl_hf import Selector
 from itl_hf.embedding.embedders.base import Embedded
 from itl_hf.embedding.embedders.gradients import Gradients
+from itl_hf.embedding.embedders.gradients.labels import label_count
 from tests.embedding.embedders.gradients import dense
 from tests.embedding.embedders.gradients.models import KINDS, ROWS, adapted, make, model_of, tokenizer
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
@@ -20,7 +21,7 @@ def embedder(kind="llama", *, dtype=torch.float32, **options):
 
 def by_autograd(gradients, rows):
     """Features before normalisation and losses, one row at a time."""
-    base, tokens = gradients.model, gradients.language_model.tokens(rows)
+    base, tokens = gradients.model, gradients.prepare(rows)
     found = []
     for row in tokens:
         labels = None
@@ -60,7 +61,7 @@ def test_inner_products_are_those_of_the_gradients():
     """One layer, with room for everything: nothing is lost, and the Gram matrix is the empirical NTK itself."""
     gradients = embedder(rank=256, dimension=4096, modules=["layers.1.mlp.down_proj"], normalize=False)
     features, whole = gradients.embed(ROWS).features, []
-    for row in gradients.language_model.tokens(ROWS):
+    for row in gradients.prepare(ROWS):
         value = dense.loss(gradients.model, row.input_ids, row.prompt_length)
         whole.append(dense.gradients(gradients.model, gradients.layers, lambda value=value: value)[0].flatten())
     exact = torch.stack(whole) @ torch.stack(whole).T
@@ -186,10 +187,10 @@ def test_no_weight_gradient_and_no_large_logits_are_made():
     gradients = Gradients(model, tokenizer=tokenizer(), **SMALL)
     rows = [{"prompt": " ".join(SENTENCES[:3]), "completion": " Yes"}] * 8
     gradients.embed(rows)
-    length = len(gradients.language_model.tokens(rows)[0].input_ids)
+    length = len(gradients.prepare(rows)[0].input_ids)
     with Largest() as largest:
         gradients.embed(rows)
-    labels = 8 * gradients._count(gradients.language_model.tokens(rows)[0])
+    labels = 8 * label_count(gradients.prepare(rows)[0], gradients.labels)
     assert labels < 8 * length / 10
     assert largest.size <= 20_000 * max(labels, 32) < 20_000 * 8 * length / 3
 
@@ -278,7 +279,6 @@ def test_embedded_and_storage():
 def test_prepared_equals_embed_and_counts_rows():
     gradients, counted = embedder(batch_tokens=30), []
     prepared = gradients.prepare(ROWS, 3)
-    assert prepared.first_row == 3
     features = gradients.embed_prepared(prepared, on_rows=counted.append).features
     torch.testing.assert_close(features, gradients.embed(ROWS).features)
     assert sum(counted) == len(ROWS)

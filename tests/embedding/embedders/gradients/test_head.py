@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from itl_hf.embedding.embedders.gradients import head as module
-from itl_hf.embedding.embedders.gradients.head import Head, Labels
+from itl_hf.embedding.embedders.gradients.head import Head
+from itl_hf.embedding.embedders.gradients.labels import Labels
 from tests.embedding.embedders.gradients.models import adapted, gemma2
 from tests.tiny_models import tiny_model
 
