@@ -91,32 +91,30 @@ class TokenBatches:
         batches = token_batches(lengths, self.batch_tokens)
         while batches:
             batch = batches.pop(0)
-            result = self._call_or_free_memory(call, batch)
-            if result is None:
-                # The budget stays lowered: the next batch of this size would not fit either.
-                self.batch_tokens = max(1, len(batch) * max(lengths[i] for i in batch) // 2)
-                logger.warning("Out of memory; going on with at most %d tokens in a batch.", self.batch_tokens)
-                rest = sorted(index for other in (batch, *batches) for index in other)
-                regrouped = token_batches([lengths[i] for i in rest], self.batch_tokens)
-                batches = [[rest[i] for i in other] for other in regrouped]
+            try:
+                result = call(batch)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or len(batch) == 1:
+                    raise
+            else:
+                yield batch, result
+                if on_rows is not None:
+                    on_rows(len(batch))
                 continue
-            yield batch, result[0]
-            if on_rows is not None:
-                on_rows(len(batch))
+            # Outside the handler, where the traceback no longer keeps the batch's tensors alive.
+            _free_memory()
+            # The budget stays lowered: the next batch of this size would not fit either.
+            self.batch_tokens = max(1, len(batch) * max(lengths[i] for i in batch) // 2)
+            logger.warning("Out of memory; going on with at most %d tokens in a batch.", self.batch_tokens)
+            rest = sorted(index for other in (batch, *batches) for index in other)
+            regrouped = token_batches([lengths[i] for i in rest], self.batch_tokens)
+            batches = [[rest[i] for i in other] for other in regrouped]
 
-    @staticmethod
-    def _call_or_free_memory(call: Callable[[list[int]], Result], batch: list[int]) -> tuple[Result] | None:
-        """Returns the result, or `None` if memory ran out, after freeing what the attempt took."""
-        try:
-            return (call(batch),)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error) or len(batch) == 1:
-                raise
-        # Outside the handler, where the traceback no longer keeps the batch's tensors alive.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return None
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -90,7 +90,7 @@ class Combined(TwoStageEmbedder):
         return Combined(parts, self.weights, unit_norm=self.unit_norm)
 
     def fingerprint(self) -> Fingerprint:
-        """Returns the entries of the parts with the prefixes `part0.`, `part1.`, ..., and how the parts are combined."""
+        """Returns the parts' entries with the prefixes `part0.`, `part1.`, ..., and how the parts are combined."""
         flat: Fingerprint = {"embedder": "combined", "parts": len(self.parts), "unit_norm": self.unit_norm}
         for number, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True)):
             flat[f"part{number}.weight"] = weight

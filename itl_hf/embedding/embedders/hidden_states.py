@@ -150,7 +150,7 @@ class HiddenStates(LanguageModelEmbedder):
         """
         return {
             "embedder": "hidden_states",
-            "weights": self.backbone.identity(max(self.layers)),
+            "weights": self.backbone.weights_hash(max(self.layers)),
             "layer": self.layers[0] if len(self.layers) == 1 else ", ".join(map(str, self.layers)),
             "pooling": ", ".join(self.poolings),
             "skip_tokens": self.skip_tokens,

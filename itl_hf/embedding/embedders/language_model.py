@@ -14,12 +14,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from itl_hf.embedding.embedders.base import TwoStageEmbedder
-from itl_hf.embedding.embedders.model_loading import (
-    resolve_max_length,
-    resolve_tokenizer,
-    short_hash,
-    tokenizer_hash,
-)
+from itl_hf.embedding.embedders.model_loading import resolve_max_length, resolve_tokenizer
+from itl_hf.embedding.embedders.weights_hash import short_hash, tokenizer_hash
 from itl_hf.text import Row, RowTokenizer, Span, Tokens
 
 if TYPE_CHECKING:

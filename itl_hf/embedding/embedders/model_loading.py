@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from pathlib import Path
@@ -169,20 +168,3 @@ def resolve_tokenizer(
             "together, or the model needs model.resize_token_embeddings(len(tokenizer))."
         )
     return tokenizer
-
-
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Returns a hash of everything that determines a tokenizer's ids, without padding and truncation."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return short_hash(repr(sorted(tokenizer.get_vocab().items())))
-    # Padding and truncation are those of the last call, not properties of the tokenizer.
-    backend = type(backend).from_str(backend.to_str())
-    backend.no_padding()
-    backend.no_truncation()
-    return short_hash(backend.to_str())
-
-
-def short_hash(text: str) -> str:
-    """Returns 128 bits of SHA-256 as a hexadecimal string."""
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -20,10 +20,10 @@ import torch
 from itl_hf.embedding.embedders.backbone import evaluation_mode
 from itl_hf.embedding.embedders.base import Embedded, TwoStageEmbedder
 from itl_hf.embedding.embedders.batching import TokenBatches
-from itl_hf.embedding.embedders.model_loading import default_device, tokenizer_hash, torch_dtype
+from itl_hf.embedding.embedders.model_loading import default_device, torch_dtype
 from itl_hf.embedding.embedders.sentence_model import (
     Chunk,
-    EncoderIdentity,
+    EncoderHash,
     checked_encoder,
     chunks,
     describe_modules,
@@ -32,6 +32,7 @@ from itl_hf.embedding.embedders.sentence_model import (
     resolve_prompt,
     tokenizer_of,
 )
+from itl_hf.embedding.embedders.weights_hash import tokenizer_hash
 from itl_hf.text import Row, Span, checked_span, plain_text
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class SentenceEncoder(TwoStageEmbedder):
         self.revision = revision
         self.prompt = resolve_prompt(self.model, prompt_name)
         self.normalize_embeddings = normalize_embeddings
-        self._identity = EncoderIdentity(self.model)
+        self._hash = EncoderHash(self.model)
         self._truncated_rows: list[int] = []
         # A fast tokenizer cannot be used by two threads at a time, and `prepare` runs in a thread of its own.
         self._tokenizer_lock = threading.Lock()
@@ -138,8 +139,8 @@ class SentenceEncoder(TwoStageEmbedder):
             "embedder": "sentence_encoder",
             "model": self.name,
             "revision": self.revision,
-            "weights": self._identity.weights(),
-            "modules": self._identity.modules(),
+            "weights": self._hash.weights(),
+            "modules": self._hash.modules(),
             "architecture": " > ".join(name for name, _ in describe_modules(self.model)),
             "dtype": str(getattr(next(self.model.parameters(), None), "dtype", "none")).removeprefix("torch."),
             "tokenizer": None if tokenizer is None else tokenizer_hash(tokenizer),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from itl_hf.embedding import HiddenStates
-from itl_hf.embedding.embedders import weights_hash as identity
+from itl_hf.embedding.embedders import weights_hash
 from tests.tiny_models import ARCHITECTURES, CAUSAL, EOS, PAD, SENTENCES, tiny_model, tiny_tokenizer
 
 ROWS = [{"text": text} for text in (*SENTENCES, "Paris", "A dog", " ".join(SENTENCES[:2]))]
@@ -356,7 +356,7 @@ def test_four_bits(tmp_path, monkeypatch):
     # Before a pass and after one, which reorders the weights on some CPUs.
     assert quantised.fingerprint() == again.fingerprint() != plain.fingerprint()
     reads = []
-    monkeypatch.setattr(identity, "_sum", lambda tensor: reads.append(1) or b"")
+    monkeypatch.setattr(weights_hash, "_sum", lambda tensor: reads.append(1) or b"")
     assert quantised.fingerprint() == again.fingerprint()
     assert not reads
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from itl_hf.embedding import HiddenStates
-from itl_hf.embedding.embedders import weights_hash as identity
-from itl_hf.embedding.embedders.weights_hash import WeightsIdentity
+from itl_hf.embedding.embedders import weights_hash
+from itl_hf.embedding.embedders.weights_hash import WeightsHash
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
@@ -15,8 +15,8 @@ from tests.tiny_models import tiny_model, tiny_tokenizer
 def reads(monkeypatch):
     """Grows by the number of tensors read whole."""
     counted = []
-    read = identity._sum
-    monkeypatch.setattr(identity, "_sum", lambda tensor: counted.append(1) or read(tensor))
+    read = weights_hash._sum
+    monkeypatch.setattr(weights_hash, "_sum", lambda tensor: counted.append(1) or read(tensor))
     return counted
 
 
@@ -42,8 +42,8 @@ def test_equal_weights_give_equal_identities(tmp_path):
     model = tiny_model()
     model.save_pretrained(tmp_path / "here")
     others = [copy.deepcopy(model), type(model).from_pretrained(tmp_path / "here")]
-    assert {WeightsIdentity(other)() for other in [model, *others]} == {WeightsIdentity(model)()}
-    assert WeightsIdentity(tiny_model(seed=1))() != WeightsIdentity(model)()
+    assert {WeightsHash(other)() for other in [model, *others]} == {WeightsHash(model)()}
+    assert WeightsHash(tiny_model(seed=1))() != WeightsHash(model)()
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])

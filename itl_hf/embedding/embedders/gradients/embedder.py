@@ -1,10 +1,10 @@
 """Per-example gradients as features: the empirical neural tangent kernel, one small vector for each row.
 
 The inner product of two rows estimates that of their loss gradients with respect to the hooked weights: how far a step
-on one lowers the loss of the other. Of what can be computed from one model, nothing tells better which data teach a
-task; it costs about three forward passes, where hidden states cost one or less. Rows do not depend on their batch, on
-padding or on `batch_tokens`, up to float rounding. Not covered: biases, norms, embeddings, the language-model head,
-experts of a mixture, encoder-decoder models.
+on one lowers the loss of the other. Of the features that can be computed from one model, these predict best which data
+teach a task; they cost about three forward passes, where hidden states cost one or less. Features of a row do not
+depend on its batch, on padding or on `batch_tokens`, up to float rounding. Not covered: biases, norms, embeddings, the
+language-model head, experts of a mixture, encoder-decoder models.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from itl_hf.embedding.embedders.gradients.labels import LabelKind, input_ids_of,
 from itl_hf.embedding.embedders.gradients.layers import coverage, find_layers, warn_of_experts
 from itl_hf.embedding.embedders.gradients.sketch import VERSION, KroneckerSketch
 from itl_hf.embedding.embedders.language_model import LanguageModelEmbedder
-from itl_hf.embedding.embedders.model_loading import load_model, short_hash
-from itl_hf.embedding.embedders.weights_hash import WeightsIdentity
+from itl_hf.embedding.embedders.model_loading import load_model
+from itl_hf.embedding.embedders.weights_hash import WeightsHash, short_hash
 from itl_hf.text import Row, Tokens, plain_text
 
 if TYPE_CHECKING:
@@ -47,33 +47,34 @@ class Gradients(LanguageModelEmbedder):
 
     `labels` says which tokens the loss is taken on:
 
-    - `"completion"`: those of the completion, each predicted from what comes before it. What a step of fine-tuning on
-      that row would do.
+    - `"completion"`: those of the completion, each predicted from what comes before it, as in a step of fine-tuning on
+      that row.
     - `"whole"`: every token but the first, for rows of plain text.
     - `"predicted"`: no label is needed. The row's completion is not read; at every position of the prompt, from the
       first to the last, the label is the token that the model itself finds most likely next. With a conversation the
       prompt includes the template's opening of the answer, and with the last position the answer's first token.
 
-    Compare like with like. For unlabelled targets take `labels="predicted"` for the pool as well: the nearest row is
-    then one of the same task as often as with completions on both sides (.76 and .73 of 84 texts of SmolLM2-135M). A
-    pool with completions against targets with predicted labels, `pool.with_labels("predicted")`, shares a sketch, and
-    the inner products are those of the gradients, but the gradients hardly agree: a prompt's own two rows have a cosine
-    of -.08, and the nearest row is of the same task for .06 (recipes/benchmarks/gradients.py, part `labels`).
+    Use the same kind of labels for pool and targets. For targets without completions use `labels="predicted"` for the
+    pool as well: the nearest row is then one of the same task as often as with completions on both sides (.76 and .73
+    of 84 texts of SmolLM2-135M). A pool with completions against targets with predicted labels,
+    `pool.with_labels("predicted")`, shares a sketch, and the inner products are those of the gradients, but the
+    gradients hardly agree: the two rows of one prompt have a cosine of -.08, and the nearest row is of the same task
+    for .06 (recipes/benchmarks/gradients.py, part `labels`).
 
     Args:
         model (`str`, `Path` or `PreTrainedModel`):
-            A Hub id, a folder, or a causal language model (with a PEFT adapter or without). An object is used as it is;
-            what is changed during a pass (`requires_grad`, training mode, hooks) is put back. Gradient checkpointing is
-            used where the model has it on.
+            A Hub id, a folder, or a causal language model (with or without a PEFT adapter). An object is used as it is;
+            what is changed during a pass (`requires_grad`, training mode, hooks) is restored. Gradient checkpointing is
+            used if it is enabled in the model.
         tokenizer (`PreTrainedTokenizerBase`, *optional*):
             Defaults to the one saved with the model.
         modules (`"all"` or `list[str]`, *optional*, defaults to `"all"`):
-            Which linear layers; with a trained LoRA adapter `"all"` means its own. Names are compared from their end:
-            `["v_proj", "down_proj"]` saves about a sixth of the time and keeps most of the geometry.
+            Which linear layers; with a trained LoRA adapter `"all"` means the adapter's. Names are compared from their
+            end: `["v_proj", "down_proj"]` saves about a sixth of the time and keeps most of the geometry.
         dimension (`int`, *optional*, defaults to 8192):
-            Numbers in a feature row. The noise of a cosine is about 1 / sqrt(dimension).
+            Number of columns of a feature row. The noise of a cosine is about 1 / sqrt(dimension).
         rank (`int`, *optional*, defaults to 256):
-            Most numbers that the output side of a layer is projected to; the input side gets a quarter of it.
+            Highest dimension that the output side of a layer is projected to; the input side gets a quarter of it.
         labels (`"completion"`, `"whole"` or `"predicted"`, *optional*, defaults to `"completion"`):
             See above. Rows without a label get a zero vector and the loss NaN, and are counted in one warning.
         max_length (`int`, *optional*):
@@ -85,10 +86,10 @@ class Gradients(LanguageModelEmbedder):
         device (`str` or `torch.device`, *optional*):
             Defaults to this process's GPU, else the CPU; for a model object, to where it is.
         normalize (`bool`, *optional*, defaults to `True`):
-            Whether rows get unit length: gradients of long or hard rows would dominate otherwise. The length before is
-            kept in the column `norm`.
+            Whether rows are scaled to unit length: gradients of long or hard rows would dominate otherwise. The length
+            before scaling is in the column `norm`.
         seed (`int`, *optional*, defaults to 0):
-            Of the random projections. Only features of one seed can be compared.
+            Seed of the random projections. Only features of the same seed can be compared.
         adam (`AdamPreconditioner`, *optional*):
             Rescales gradients as Adam does (LESS).
         revision (`str`, *optional*):
@@ -97,8 +98,8 @@ class Gradients(LanguageModelEmbedder):
             Whether code from the model's repository may run.
 
     Raises:
-        `ValueError`: An argument out of range, or a layer name that the model does not have.
-        `TypeError`: The model is not a causal language model.
+        `ValueError`: If an argument is out of range, or the model has no layer of a name in `modules`.
+        `TypeError`: If the model is not a causal language model.
 
     Example:
         >>> embedder = Gradients(model)  # such as "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -140,7 +141,7 @@ class Gradients(LanguageModelEmbedder):
         batches = TokenBatches(batch_tokens)
         self._capture = Capture(causal_model, self.layers, self.sketch, adam)
         self._head = Head(causal_model)
-        self._weights = WeightsIdentity(causal_model)
+        self._weights_hash = WeightsHash(causal_model)
         super().__init__(
             causal_model, tokenizer=tokenizer, span=span, max_length=max_length, batches=batches, **hub_options
         )
@@ -188,7 +189,7 @@ class Gradients(LanguageModelEmbedder):
         names = [layer.name for layer in self.layers]
         return {
             "embedder": "gradients",
-            "weights": self._weights(),
+            "weights": self._weights_hash(),
             "layers": f"{len(names)} layers, {short_hash(' '.join(names))}",
             "labels": self.labels,
             "dimension": self.dimension,
@@ -208,7 +209,16 @@ class Gradients(LanguageModelEmbedder):
     def embed(  # type: ignore[override]  # its columns are results, too
         self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None
     ) -> Embedded:
-        """Computes the features of `rows`, in their order; arguments as for `HiddenStates.embed`.
+        """Computes the features of `rows`, in their order, with the norms and losses of their gradients.
+
+        Args:
+            rows (`Sequence[Row]`):
+                Rows as `itl_hf.text.row_format` describes them.
+            first_row (`int`, *optional*, defaults to 0):
+                Number of `rows[0]` in its dataset, for error messages.
+            on_rows (`Callable[[int], None]`, *optional*):
+                Called with k each time k more rows are embedded. A caller that passes it also calls `report_truncation`
+                at the end; without it, rows that were cut or have no label are reported at once.
 
         Returns:
             `Embedded`: Features (B, dimension), float32; columns `tokens`, `norm` (of the sketched gradient) and `loss`
@@ -259,13 +269,13 @@ class Gradients(LanguageModelEmbedder):
 
     def _truncation_messages(self) -> list[str]:
         rows, self._rows_without_label = self._rows_without_label, []
-        if not rows:
-            return super()._truncation_messages()
-        return [
-            *super()._truncation_messages(),
-            f"{len(rows)} row(s) have no completion to take a loss on (or it was cut by max_length="
-            f"{self.max_length}); their features are zero and their loss is NaN (the first is row {min(rows)}).",
-        ]
+        messages = super()._truncation_messages()
+        if rows:
+            messages.append(
+                f"{len(rows)} row(s) have no completion to take a loss on (or it was cut by max_length="
+                f"{self.max_length}); their features are zero and their loss is NaN (the first is row {min(rows)})."
+            )
+        return messages
 
     def _embed_batch(self, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
         """Returns features (B, D), norms (B,) and losses (B,) of a batch."""

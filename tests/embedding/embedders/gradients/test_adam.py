@@ -106,8 +106,8 @@ def test_kernel_is_the_influence_of_an_example():
     from itl_hf.embedding.embedders.gradients.adam import Exact
 
     long = 10**6
-    kernel = Exact("kernel", second, None, long, (0.9, 0.999), 1e-8)
-    update = Exact("update", second, torch.zeros(4, 6), long, (0.9, 0.999), 1e-8)
+    kernel = Exact(second, None, long, (0.9, 0.999), 1e-8)
+    update = Exact(second, torch.zeros(4, 6), long, (0.9, 0.999), 1e-8)
     influence = (h * update(g)).sum() / 0.1  # the part of g in m'
     torch.testing.assert_close((kernel(h) * kernel(g)).sum(), influence, rtol=1e-3, atol=1e-9)
 

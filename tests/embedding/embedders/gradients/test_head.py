@@ -43,7 +43,7 @@ def test_equals_autograd_through_all_logits(build, tokens, chunk, monkeypatch):
     model = build().requires_grad_(False).eval()
     head = Head(model)
     head.check(IDS[:1])
-    assert head._linear is (build not in (gemma2, adapted_head))
+    assert head._is_linear is (build not in (gemma2, adapted_head))
     hidden = model.base_model(input_ids=IDS).last_hidden_state
     gradient, loss = head.gradient(hidden, Labels(ROWS, POSITIONS, tokens, WEIGHTS))
     expected, losses = plain(model, hidden, tokens)
