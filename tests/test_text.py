@@ -141,7 +141,7 @@ def test_truncation_cuts_from_the_end():
         RowTokenizer(tokenizer, max_length=n)([{"prompt": "The sum", "completion": " is"}])[0] for n in (99, 2)
     )
     assert cut.input_ids == whole.input_ids[:2]
-    assert (cut.truncated, whole.truncated) == (True, False)
+    assert (cut.is_truncated, whole.is_truncated) == (True, False)
     assert cut.prompt_length <= 2
 
 

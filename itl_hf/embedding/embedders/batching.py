@@ -107,8 +107,8 @@ class TokenBatches:
             self.batch_tokens = max(1, len(batch) * max(lengths[i] for i in batch) // 2)
             logger.warning("Out of memory; going on with at most %d tokens in a batch.", self.batch_tokens)
             rest = sorted(index for other in (batch, *batches) for index in other)
-            regrouped = token_batches([lengths[i] for i in rest], self.batch_tokens)
-            batches = [[rest[i] for i in other] for other in regrouped]
+            smaller_batches = token_batches([lengths[i] for i in rest], self.batch_tokens)
+            batches = [[rest[i] for i in other] for other in smaller_batches]
 
 
 def _free_memory() -> None:

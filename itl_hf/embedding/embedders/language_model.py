@@ -108,7 +108,7 @@ class LanguageModelEmbedder(TwoStageEmbedder):
             `ValueError`: If a row has no text, or not the span that is embedded.
         """
         tokens = self._row_tokenizer(rows, first_row)
-        self._truncated_rows += [first_row + i for i, row in enumerate(tokens) if row.truncated]
+        self._truncated_rows += [first_row + i for i, row in enumerate(tokens) if row.is_truncated]
         return tokens
 
     def token_counts(self, rows: Sequence[Row]) -> list[int]:
