@@ -1,4 +1,4 @@
-"""What happens when nobody says: kernel, preparation and noise, chosen without labels.
+"""The defaults of kernel, preparation and noise. They are chosen without labels.
 
 The noise, derived. After k picks from a cluster of rows with correlation r to each other and to their target, the next
 of them has covariance r (1 - r + noise) / (1 - r + noise + k r) with the target; a row outside it has q all along. So
@@ -33,50 +33,54 @@ from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import RBF, Cosine, Kernel, Laplace, resolve_kernel
 from itl_hf.gp.noise import effective_rank, picks_per_direction
 from itl_hf.gp.standardization import Standardization
-from itl_hf.selection.acquisitions import Acquisition
+from itl_hf.selection.protocol import Acquisition
 
-#: What `kernel="auto"` stands for.
+#: The kernel of `kernel="auto"`.
 AUTO_KERNEL = RBF(0.6)
 #: The least noise of kernels that fall off with distance, and that of kernels about which nothing is known.
 UNIT_NOISE_STD = 1.0
-#: What `standardize=True` stands for. A few dimensions carry most of the norm of hidden states, and one token (the
-#: first, which attention uses as a sink) most of their mean: with one factor for all dimensions, ITL would pick by text
-#: length.
+#: The preparation of `standardize=True`. A few dimensions carry most of the norm of hidden states, and one token (the
+#: first, which attention uses as a sink) carries most of their mean: with one factor for all dimensions, ITL would pick
+#: by text length.
 AUTO_STANDARDIZATION = Standardization("dimensions", unit=True)
 
 
 @dataclass(frozen=True)
-class Model:
-    """Kernel and preparation of one selection."""
+class KernelSpec:
+    """Kernel and preparation of the features of one selection.
+
+    Args:
+        kernel (`Kernel`):
+            The covariance function.
+        standardization (`Standardization`, *optional*):
+            What is done to the features first; nothing if `None`.
+        rule (`str`):
+            `"given"`, or how the kernel was chosen.
+    """
 
     kernel: Kernel
-    standardize: Standardization | None
-    chosen: str
+    standardization: Standardization | None
+    rule: str
 
-    def gp(
+    def gaussian_process(
         self, acquisition: Acquisition, targets: Tensor, num_examples: int
     ) -> tuple[GaussianProcess, dict[str, Any]]:
-        """The Gaussian process with its noise, and for the record how the noise was found.
+        """The Gaussian process with its noise, and how the noise was found, as entries of a `SelectionRecord`.
 
         Args:
             acquisition (`Acquisition`):
-                Says the noise, or leaves it to `auto_noise_std`.
+                Has the noise, or leaves it to `auto_noise_std`.
             targets (`Tensor`):
                 (m, d) prepared target rows.
             num_examples (`int`):
                 Picks to make.
         """
-        if acquisition.noise_std != "auto":
-            noise_std, rule = float(acquisition.noise_std), "given"
-        else:
+        noise_std, rule = acquisition.noise_std, "given"
+        if noise_std == "auto":
             noise_std, rule = auto_noise_std(self.kernel, targets, num_examples)
-        given = acquisition.target_noise_std
-        gp = GaussianProcess(self.kernel, targets, noise_std, noise_std if given is None else float(given))
-        return gp, {"rule": rule, "effective_rank": effective_rank(targets, self.kernel)}
-
-    def describe(self) -> dict[str, Any]:
-        """For the record, JSON types."""
-        return {**self.kernel.describe(), "kernel_chosen": self.chosen, "standardize": str(self.standardize or "none")}
+        target_noise_std = noise_std if acquisition.target_noise_std is None else acquisition.target_noise_std
+        gp = GaussianProcess(self.kernel, targets, float(noise_std), float(target_noise_std))
+        return gp, {"noise_rule": rule, "effective_rank": effective_rank(targets, self.kernel)}
 
 
 def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[float, str]:
@@ -100,33 +104,33 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
         return noise_std, "auto: sqrt(num_examples / effective rank of the targets)"
     if not isinstance(kernel, RBF | Laplace):
         return UNIT_NOISE_STD, "auto: 1, since nothing is known about this kernel"
-    unrelated = float(kernel.cross(torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))[0, 1])
-    contrast = 1 / max(unrelated, 1e-12) - 1
+    orthogonal_rows = torch.eye(2, dtype=torch.float64)
+    unrelated_covariance = float(kernel.cross(orthogonal_rows, orthogonal_rows)[0, 1])
+    contrast = 1 / max(unrelated_covariance, 1e-12) - 1
     noise_std = max(UNIT_NOISE_STD, picks_per_direction(targets, num_examples, kernel) / math.sqrt(contrast))
     return noise_std, (
         "auto: sqrt(num_examples / effective rank of the targets / (1 / q - 1)), at least 1, "
-        f"q = k(unrelated rows) = {unrelated:.3g}"
+        f"q = k(unrelated rows) = {unrelated_covariance:.3g}"
     )
 
 
-def resolve_model(kernel: Any, standardize: bool | str | Standardization) -> Model:
-    """Kernel and preparation as asked for, or as chosen here.
+def resolve_kernel_spec(kernel: Any, standardize: bool | str | Standardization) -> KernelSpec:
+    """Returns the kernel and the preparation that were asked for, or the defaults.
 
     Args:
         kernel (`str`, `Kernel` or `Callable`):
             `"auto"`, a name, an object or a function.
         standardize (`bool`, `str` or `Standardization`):
-            `True` for what suits the kernel.
+            `True` for `AUTO_STANDARDIZATION`, `False` for none, a name, or an object.
 
     Raises:
-        `ValueError`: Unknown names.
+        `ValueError`: If a name is unknown.
     """
     auto = isinstance(kernel, str) and kernel == "auto"
-    resolved = AUTO_KERNEL if auto else resolve_kernel(kernel)
     if standardize is True:
-        how: Standardization | None = AUTO_STANDARDIZATION
+        standardization: Standardization | None = AUTO_STANDARDIZATION
     elif isinstance(standardize, Standardization):
-        how = standardize
+        standardization = standardize
     else:
-        how = None if standardize is False else Standardization.parse(standardize)
-    return Model(resolved, how, "auto" if auto else "given")
+        standardization = None if standardize is False else Standardization.parse(standardize)
+    return KernelSpec(AUTO_KERNEL if auto else resolve_kernel(kernel), standardization, "auto" if auto else "given")

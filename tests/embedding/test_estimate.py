@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from itl_hf.selection.costs import token_costs
 
 from itl_hf import Embedder
 from itl_hf.embedding import estimate as module
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.estimate import estimate
-from itl_hf.selection.costs import token_costs
 
 
 class Clocked(Embedder):

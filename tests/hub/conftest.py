@@ -56,7 +56,7 @@ def selection(store):
 def made(pool, targets, picks, **options):
     """Without what makes it go on: another process gets it."""
     pool, targets = datasets.Dataset.from_list(pool), datasets.Dataset.from_list(targets)
-    return dataclasses.replace(Selector(LetterCounts(), **options).select(pool, targets, picks), more=None)
+    return dataclasses.replace(Selector(LetterCounts(), **options).select(pool, targets, picks), extend_fn=None)
 
 
 class Client:

@@ -3,11 +3,11 @@
 import datasets
 import pytest
 import torch
+from itl_hf.selection.costs import token_costs
 
 import itl_hf
 from itl_hf import Combined, Embedder, HiddenStates, Selector, embed
 from itl_hf.embedding.estimate import estimate
-from itl_hf.selection.costs import token_costs
 
 TEXTS = ["a", "four", "seven 7", "ten letters", "a", "two words"]
 

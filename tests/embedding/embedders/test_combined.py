@@ -186,9 +186,9 @@ def test_which_preparation_keeps_the_weights():
 def test_a_selector_takes_it(views):
     selection = Selector(Combined(views, [3, 1]), kernel="linear").select(ROWS, SENTENCES[:2], 3)
     assert len(selection) == 3
-    assert selection.record["standardize"].startswith("dimensions-unit (32 dimensions weigh 3")
-    assert selection.record["embedder"]["part0.embedder"] == "hidden_states"
-    assert selection.record["embedder"]["part1.embedder"] == "gradients"
+    assert selection.record.standardization_name.startswith("dimensions-unit (32 dimensions weigh 3")
+    assert selection.record.embedder["part0.embedder"] == "hidden_states"
+    assert selection.record.embedder["part1.embedder"] == "gradients"
 
 
 def test_what_is_wrong_is_said():
