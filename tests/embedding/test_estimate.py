@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from itl_hf.selection.costs import token_costs
 
 from itl_hf import Embedder
 from itl_hf.embedding import estimate as module
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.estimate import estimate
+from itl_hf.embedding.row_reading import read_dataset
 
 
 class Clocked(Embedder):
@@ -82,4 +82,4 @@ def test_an_embedder_that_counts_no_tokens_is_timed_by_rows(monkeypatch):
 
 def test_costs_need_a_tokenizer(monkeypatch):
     with pytest.raises(ValueError, match="give costs"):
-        token_costs(rows(2), Clocked(monkeypatch))
+        read_dataset(rows(2), Clocked(monkeypatch), count_tokens=True)

@@ -3,11 +3,11 @@
 import datasets
 import pytest
 import torch
-from itl_hf.selection.costs import token_costs
 
 import itl_hf
 from itl_hf import Combined, Embedder, HiddenStates, Selector, embed
 from itl_hf.embedding.estimate import estimate
+from itl_hf.embedding.row_reading import read_dataset
 
 TEXTS = ["a", "four", "seven 7", "ten letters", "a", "two words"]
 
@@ -71,7 +71,7 @@ def test_three_members_are_enough_for_everything(tmp_path):
     assert Combined([TextLength(), TextLength()]).embed(list(rows)).shape == (12, 4)
     assert estimate(rows, TextLength()).tokens is None
     with pytest.raises(ValueError, match="TextLength has none of a language model"):
-        token_costs(rows, TextLength())
+        read_dataset(rows, TextLength(), count_tokens=True)
 
 
 def test_an_error_names_the_row_of_the_dataset_where_equal_rows_are_left_out():
