@@ -21,7 +21,7 @@ def test_unpacking_undoes_packing():
     assert unpack(packed["input_ids"][..., None].float(), mask)[..., 0].tolist() == ids.tolist()
 
 
-def test_flash_attention_is_given_the_bounds():
+def test_flash_attention_gets_the_bounds_of_rows():
     packed = pack(
         torch.ones(3, 4, dtype=torch.long), torch.tensor([[1, 1, 0, 0], [1] * 4, [1, 0, 0, 0]]), "flash_attention_2"
     )
@@ -71,7 +71,7 @@ def check_compiled():
     assert compiled.fingerprint() == HiddenStates(model, **options).fingerprint()
 
 
-def test_compiled_rows_are_the_same_and_the_model_is_put_back(monkeypatch):
+def test_compiled_rows_are_the_same_and_the_model_is_restored(monkeypatch):
     # Tracing without generating code: the same way through our code in a hundredth of the time.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     check_compiled()

@@ -4,7 +4,7 @@ import torch
 from itl_hf.embedding.embedders.gradients import head as module
 from itl_hf.embedding.embedders.gradients.head import Head
 from itl_hf.embedding.embedders.gradients.labels import Labels
-from tests.embedding.embedders.gradients.models import adapted, gemma2
+from tests.embedding.embedders.gradients.models import add_adapter, gemma2
 from tests.tiny_models import tiny_model
 
 IDS = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
@@ -14,7 +14,7 @@ WEIGHTS = torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0])
 
 def adapted_head():
     model = tiny_model()
-    adapted(model, target_modules=["lm_head"])
+    add_adapter(model, target_modules=["lm_head"])
     return model
 
 
