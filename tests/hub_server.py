@@ -1,9 +1,9 @@
-"""A small Hub on 127.0.0.1: what `huggingface_hub` and `datasets` ask of the real one to publish and to load.
+"""A small Hub on 127.0.0.1 with what `huggingface_hub` and `datasets` use of the real one to publish and load.
 
-Repositories are lists of commits in memory; a commit is applied whole or not at all, large files go through the LFS
-protocol first. Faults can be planned: a status such as 429, or a connection that is cut in the midst of a request or
-after it was carried out. Every request is kept, so that a test can look for what must not have been sent. Not covered:
-Xet, pull requests, discussions, git itself.
+Repositories are lists of commits in memory; a commit is applied completely or not at all, and large files are uploaded
+with the LFS protocol before it. Faults can be planned: a status such as 429, or a connection that is cut during a
+request or after the request was executed. Every request is stored, so that a test can search for what must not have
+been sent. Not supported: Xet, pull requests, discussions, git itself.
 """
 
 from __future__ import annotations
@@ -54,16 +54,20 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What goes wrong, for the next `times` requests that match: a status, `"cut"` in mid-request, or `"cut after"`."""
+    """A fault of the next `times` requests that match.
+
+    `effect` is a status, or `"cut"` to cut the connection during the request, or `"cut after"` to cut it after the
+    request was executed.
+    """
 
     method: str
     path: str
-    what: int | str
+    effect: int | str
     times: int = 1
 
 
 @dataclass
-class SelectionRequest:
+class HubRequest:
     method: str
     path: str
     headers: dict[str, str]
@@ -85,13 +89,13 @@ class HubServer(ThreadingHTTPServer):
         self.repos: dict[tuple[str, str], Repo] = {}
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
-        self.requests: list[SelectionRequest] = []
+        self.requests: list[HubRequest] = []
 
     def dataset(self, name: str) -> Repo:
         return self.repos["datasets", name]
 
-    def fail(self, method: str, path: str, what: int | str, times: int = 1) -> Fault:
-        self.faults.append(Fault(method, path, what, times))
+    def fail(self, method: str, path: str, effect: int | str, times: int = 1) -> Fault:
+        self.faults.append(Fault(method, path, effect, times))
         return self.faults[-1]
 
     def fault_for(self, method: str, path: str) -> int | str | None:
@@ -99,7 +103,7 @@ class HubServer(ThreadingHTTPServer):
             for fault in self.faults:
                 if fault.times > 0 and fault.method == method and re.search(fault.path, path):
                     fault.times -= 1
-                    return fault.what
+                    return fault.effect
         return None
 
     def __enter__(self) -> HubServer:
@@ -111,15 +115,15 @@ class HubServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the tests; anything else is a mistake in this file and is printed."""
+        """Ignores clients that close the connection, which tests do; any other error is a mistake in this file."""
         import sys
 
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
 
-class Answer(Exception):
-    """An error answer, from wherever it is noticed."""
+class ErrorAnswer(Exception):
+    """Raised anywhere in a handler to answer with an error."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -131,7 +135,7 @@ class Handler(BaseHTTPRequestHandler):
     server: HubServer
 
     def log_message(self, *_: Any) -> None:
-        """Silent."""
+        """Logs nothing."""
 
     def do_GET(self) -> None:
         self.serve()
@@ -146,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(length // 2)
             return self.cut()
         self.body = self.rfile.read(length)
-        request = SelectionRequest(
+        request = HubRequest(
             self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, self.body
         )
         with self.server.lock:
@@ -157,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             with self.server.lock:
                 self.route()
-        except Answer as error:
+        except ErrorAnswer as error:
             headers = {"X-Error-Message": str(error)} | ({"X-Error-Code": error.code} if error.code else {})
             self.answer({"error": str(error)}, error.status, headers)
 
@@ -183,111 +187,111 @@ class Handler(BaseHTTPRequestHandler):
             match = re.fullmatch(pattern, self.path_only)
             if match and self.command in method.split():
                 return getattr(self, name)(**match.groupdict())
-        raise Answer(404, f"no such page: {self.command} {self.path_only}")
+        raise ErrorAnswer(404, f"no such page: {self.command} {self.path_only}")
 
-    # Who asks, and what they may see.
+    # The user, and the repositories that the user may see.
 
-    def user(self, needed: bool = False) -> str | None:
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if given == TOKEN:
+    def user(self, is_required: bool = False) -> str | None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token == TOKEN:
             return USER
-        if given or needed:
-            raise Answer(401, "Invalid username or password.")
+        if token or is_required:
+            raise ErrorAnswer(401, "Invalid username or password.")
         return None
 
-    def repo(self, kind: str, repo: str, write: bool = False) -> Repo:
-        user = self.user(needed=write)
-        found = self.server.repos.get((kind, repo))
-        if found is None or (found.private and user is None):
-            raise Answer(404 if user else 401, "Repository not found", "RepoNotFound")
-        if write and not repo.startswith(f"{USER}/"):
-            raise Answer(403, "You have no rights to write here")
-        return found
+    def repo(self, kind: str, name: str, write: bool = False) -> Repo:
+        user = self.user(is_required=write)
+        repository = self.server.repos.get((kind, name))
+        if repository is None or (repository.private and user is None):
+            raise ErrorAnswer(404 if user else 401, "Repository not found", "RepoNotFound")
+        if write and not name.startswith(f"{USER}/"):
+            raise ErrorAnswer(403, "You have no rights to write here")
+        return repository
 
     def commit_at(self, kind: str, repo: str, revision: str) -> Commit:
-        found = self.repo(kind, repo).at(revision)
-        if found is None:
-            raise Answer(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        return found
+        commit = self.repo(kind, repo).at(revision)
+        if commit is None:
+            raise ErrorAnswer(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return commit
 
     # Accounts and repositories.
 
     def whoami(self) -> None:
-        name = self.user(needed=True)
+        name = self.user(is_required=True)
         self.answer({"type": "user", "name": name, "orgs": [], "auth": {"accessToken": {"role": "write"}}})
 
     def create(self) -> None:
-        user = self.user(needed=True)
-        asked = json.loads(self.body)
-        name = f"{asked.get('organization') or user}/{asked['name']}"
-        kind = f"{asked.get('type', 'model')}s"
-        where = f"{self.server.url}/{'' if kind == 'models' else kind + '/'}{name}"
+        user = self.user(is_required=True)
+        options = json.loads(self.body)
+        name = f"{options.get('organization') or user}/{options['name']}"
+        kind = f"{options.get('type', 'model')}s"
+        url = f"{self.server.url}/{'' if kind == 'models' else kind + '/'}{name}"
         if not name.startswith(f"{USER}/"):
-            raise Answer(403, "You don't have the rights to create a repo under this namespace")
+            raise ErrorAnswer(403, "You don't have the rights to create a repo under this namespace")
         if (kind, name) in self.server.repos:
-            return self.answer({"error": "You already created this repo", "url": where}, 409)
-        repo = self.server.repos[kind, name] = Repo(private=asked.get("visibility") == "private")
+            return self.answer({"error": "You already created this repo", "url": url}, 409)
+        repo = self.server.repos[kind, name] = Repo(private=options.get("visibility") == "private")
         repo.add("main", "initial commit", {".gitattributes": b"*.parquet filter=lfs diff=lfs merge=lfs -text\n"})
-        self.answer({"url": where, "name": name, "id": name})
+        self.answer({"url": url, "name": name, "id": name})
 
     def info(self, kind: str, repo: str, rev: str = "main") -> None:
-        found, commit = self.repo(kind, repo), self.commit_at(kind, repo, rev)
-        facts = {"id": repo, "_id": repo, "sha": commit.sha, "private": found.private, "gated": False, "tags": []}
-        more = {"disabled": False, "downloads": 0, "likes": 0, "lastModified": "2026-01-01T00:00:00.000Z"}
+        repository, commit = self.repo(kind, repo), self.commit_at(kind, repo, rev)
+        facts = {"id": repo, "_id": repo, "sha": commit.sha, "private": repository.private, "gated": False, "tags": []}
+        statistics = {"disabled": False, "downloads": 0, "likes": 0, "lastModified": "2026-01-01T00:00:00.000Z"}
         siblings = [{"rfilename": path} for path in sorted(commit.files)]
         readme = commit.files.get("README.md", b"").decode()
-        self.answer({**facts, **more, "siblings": siblings, "cardData": metadata(readme)})
+        self.answer({**facts, **statistics, "siblings": siblings, "cardData": metadata(readme)})
 
     def branch(self, kind: str, repo: str, rev: str) -> None:
-        found = self.repo(kind, repo, write=True)
-        if rev in found.branches:
-            raise Answer(409, "Reference already exists")
+        repository = self.repo(kind, repo, write=True)
+        if rev in repository.branches:
+            raise ErrorAnswer(409, "Reference already exists")
         start = json.loads(self.body or b"{}").get("startingPoint", "main")
-        found.branches[rev] = self.commit_at(kind, repo, start).sha
+        repository.branches[rev] = self.commit_at(kind, repo, start).sha
         self.answer({})
 
     # Reading.
 
     def tree(self, kind: str, repo: str, rev: str, path: str | None = None) -> None:
         commit = self.commit_at(kind, repo, rev)
-        top = f"{path}/" if path else ""
-        inside = [name for name in sorted(commit.files) if name.startswith(top)]
-        if path and not inside:
-            raise Answer(404, f"{path} does not exist on {rev}", "EntryNotFound")
-        deep = "recursive=true" in self.path.lower()
+        prefix = f"{path}/" if path else ""
+        names = [name for name in sorted(commit.files) if name.startswith(prefix)]
+        if path and not names:
+            raise ErrorAnswer(404, f"{path} does not exist on {rev}", "EntryNotFound")
+        is_recursive = "recursive=true" in self.path.lower()
         entries: dict[str, dict[str, Any]] = {}
-        for name in inside:
-            parts = name[len(top) :].split("/")
-            for depth in range(1, len(parts) if deep else min(len(parts), 2)):
-                folder = top + "/".join(parts[:depth])
+        for name in names:
+            parts = name[len(prefix) :].split("/")
+            for depth in range(1, len(parts) if is_recursive else min(len(parts), 2)):
+                folder = prefix + "/".join(parts[:depth])
                 entries[folder] = {"type": "directory", "oid": git_sha(folder.encode()), "size": 0, "path": folder}
-            if deep or len(parts) == 1:
+            if is_recursive or len(parts) == 1:
                 entries[name] = entry(name, commit.files[name])
         self.answer(list(entries.values()))
 
     def paths_info(self, kind: str, repo: str, rev: str) -> None:
         commit = self.commit_at(kind, repo, rev)
         text = self.body.decode()
-        asked = json.loads(text)["paths"] if text.startswith("{") else re.findall(r"paths=([^&]*)", unquote(text))
-        asked = [asked] if isinstance(asked, str) else asked
-        found = [entry(path, commit.files[path]) for path in asked if path in commit.files]
-        folders = [path for path in asked if any(name.startswith(f"{path}/") for name in commit.files)]
-        found += [{"type": "directory", "oid": git_sha(b""), "size": 0, "path": path} for path in folders]
-        self.answer(found)
+        paths = json.loads(text)["paths"] if text.startswith("{") else re.findall(r"paths=([^&]*)", unquote(text))
+        paths = [paths] if isinstance(paths, str) else paths
+        entries = [entry(path, commit.files[path]) for path in paths if path in commit.files]
+        folders = [path for path in paths if any(name.startswith(f"{path}/") for name in commit.files)]
+        entries += [{"type": "directory", "oid": git_sha(b""), "size": 0, "path": path} for path in folders]
+        self.answer(entries)
 
     def resolve(self, repo: str, rev: str, path: str, kind: str | None = None) -> None:
         commit = self.commit_at((kind or "models/").rstrip("/"), repo, rev)
         if path not in commit.files:
             self.close_connection = False
-            raise Answer(404, "Entry not found", "EntryNotFound")
+            raise ErrorAnswer(404, "Entry not found", "EntryNotFound")
         data = commit.files[path]
         name = hashlib.sha256(data).hexdigest() if path.endswith(LFS_SUFFIXES) else git_sha(data)
         headers = {"ETag": f'"{name}"', "X-Repo-Commit": commit.sha, "Accept-Ranges": "bytes"}
-        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        if wanted is None:
+        byte_range = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        if byte_range is None:
             return self.answer(data, 200, headers)
-        first = int(wanted[1]) if wanted[1] else max(0, len(data) - int(wanted[2]))
-        last = min(int(wanted[2]), len(data) - 1) if wanted[1] and wanted[2] else len(data) - 1
+        first = int(byte_range[1]) if byte_range[1] else max(0, len(data) - int(byte_range[2]))
+        last = min(int(byte_range[2]), len(data) - 1) if byte_range[1] and byte_range[2] else len(data) - 1
         headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
         self.answer(data[first : last + 1], 206, headers)
 
@@ -297,49 +301,49 @@ class Handler(BaseHTTPRequestHandler):
         self.repo(kind, repo, write=True)
         files = self.commit_at(kind, repo, rev).files
         modes = []
-        for asked in json.loads(self.body)["files"]:
-            path = asked["path"]
+        for file in json.loads(self.body)["files"]:
+            path = file["path"]
             mode = "lfs" if path.endswith(LFS_SUFFIXES) else "regular"
-            known = entry(path, files[path]).get("lfs", entry(path, files[path])) if path in files else {}
-            modes.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": known.get("oid")})
+            stored_file = entry(path, files[path]).get("lfs", entry(path, files[path])) if path in files else {}
+            modes.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": stored_file.get("oid")})
         self.answer({"files": modes})
 
     def batch(self, repo: str, kind: str | None = None) -> None:
         self.repo((kind or "models/").rstrip("/"), repo, write=True)
         objects = []
-        for asked in json.loads(self.body)["objects"]:
-            actions = {"upload": {"href": f"{self.server.url}/lfs/{asked['oid']}", "header": {}}}
-            known = asked["oid"] in self.server.objects
-            objects.append({**asked, **({} if known else {"actions": actions})})
+        for large_file in json.loads(self.body)["objects"]:
+            actions = {"upload": {"href": f"{self.server.url}/lfs/{large_file['oid']}", "header": {}}}
+            is_uploaded = large_file["oid"] in self.server.objects
+            objects.append({**large_file, **({} if is_uploaded else {"actions": actions})})
         self.answer({"transfer": "basic", "objects": objects})
 
     def upload(self, oid: str) -> None:
         if hashlib.sha256(self.body).hexdigest() != oid:
-            raise Answer(400, "content does not match its hash")
+            raise ErrorAnswer(400, "content does not match its hash")
         self.server.objects[oid] = self.body
         self.answer({})
 
     def validate_yaml(self) -> None:
         try:
-            found = metadata(json.loads(self.body)["content"])
+            facts = metadata(json.loads(self.body)["content"])
         except yaml.YAMLError as error:
             return self.answer({"errors": [{"message": str(error)}], "warnings": []}, 400)
-        wrong = [] if re.fullmatch(r"[a-z0-9.-]+", str(found.get("license", "mit"))) else [{"message": "license"}]
-        self.answer({"errors": wrong, "warnings": []}, 400 if wrong else 200)
+        errors = [] if re.fullmatch(r"[a-z0-9.-]+", str(facts.get("license", "mit"))) else [{"message": "license"}]
+        self.answer({"errors": errors, "warnings": []}, 400 if errors else 200)
 
     def commit(self, kind: str, repo: str, rev: str) -> None:
-        found = self.repo(kind, repo, write=True)
-        if rev not in found.branches:
-            raise Answer(404, f"Invalid rev id: {rev}", "RevisionNotFound")
+        repository = self.repo(kind, repo, write=True)
+        if rev not in repository.branches:
+            raise ErrorAnswer(404, f"Invalid rev id: {rev}", "RevisionNotFound")
         lines = [json.loads(line) for line in self.body.splitlines()]
         header = next(line["value"] for line in lines if line["key"] == "header")
-        if header.get("parentCommit") not in (None, found.branches[rev]):
-            raise Answer(412, "A commit has happened since. Please refresh and try again.")
+        if header.get("parentCommit") not in (None, repository.branches[rev]):
+            raise ErrorAnswer(412, "A commit has happened since. Please refresh and try again.")
         files = dict(self.commit_at(kind, repo, rev).files)
         for line in lines:
             self.apply(line["key"], line["value"], files)
-        new = found.add(rev, header["summary"], files)
-        self.answer({"success": True, "commitOid": new.sha, "commitUrl": f"{self.server.url}/{kind}/{repo}/commit/x"})
+        sha = repository.add(rev, header["summary"], files).sha
+        self.answer({"success": True, "commitOid": sha, "commitUrl": f"{self.server.url}/{kind}/{repo}/commit/x"})
 
     def apply(self, key: str, value: dict[str, Any], files: dict[str, bytes]) -> None:
         path = value.get("path")
@@ -347,13 +351,13 @@ class Handler(BaseHTTPRequestHandler):
             files[path] = base64.b64decode(value["content"])
         elif key == "lfsFile":
             if value["oid"] not in self.server.objects:
-                raise Answer(400, f"LFS object of {path} was never uploaded")
+                raise ErrorAnswer(400, f"LFS object of {path} was never uploaded")
             files[path] = self.server.objects[value["oid"]]
         elif key == "deletedFile":
             if files.pop(path, None) is None:
-                raise Answer(404, "A file with this name doesn't exist", "EntryNotFound")
+                raise ErrorAnswer(404, "A file with this name doesn't exist", "EntryNotFound")
         elif key != "header":
-            raise Answer(400, f"this server does not know {key}")
+            raise ErrorAnswer(400, f"this server does not know {key}")
 
 
 _KIND, _REPO = rf"(?P<kind>{'|'.join(KINDS)})", r"(?P<repo>[^/]+/[^/]+?)"
@@ -380,23 +384,23 @@ def git_sha(data: bytes) -> str:
 
 
 def entry(path: str, data: bytes) -> dict[str, Any]:
-    """A file as the tree lists it."""
-    found: dict[str, Any] = {"type": "file", "oid": git_sha(data), "size": len(data), "path": path}
+    """Returns a file as the list of files describes it."""
+    file: dict[str, Any] = {"type": "file", "oid": git_sha(data), "size": len(data), "path": path}
     if path.endswith(LFS_SUFFIXES):
-        found["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
-    return found
+        file["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+    return file
 
 
 def metadata(readme: str) -> dict[str, Any]:
-    """The YAML between the two lines of dashes."""
+    """Returns the YAML between the two lines of dashes."""
     match = re.match(r"---\r?\n(.*?)\r?\n---", readme, re.DOTALL)
     return (yaml.safe_load(match[1]) or {}) if match else {}
 
 
 def main() -> None:
-    """`python -m tests.hub_server`: a Hub to rehearse with; nothing that is pushed to it leaves the machine."""
+    """`python -m tests.hub_server`: a Hub to try commands with; nothing that is pushed to it leaves the machine."""
     with HubServer() as hub, contextlib.suppress(KeyboardInterrupt):
-        print(f"A Hub on this machine until Ctrl-C; what it holds is then gone. You are {USER}. In another terminal:\n")
+        print(f"A Hub on this machine until Ctrl-C, which deletes its content. You are {USER}. In another terminal:\n")
         print(f"export HF_ENDPOINT={hub.url} HF_TOKEN={TOKEN} HF_HUB_DISABLE_XET=1", flush=True)
         threading.Event().wait()
 

@@ -52,7 +52,12 @@ def push(
     if preview is not None:
         from itl_hf.hub import publish
 
-        options = {"revision": revision, "license": license, "features": include_features, "targets": include_targets}
+        options = {
+            "revision": revision,
+            "license": license,
+            "include_features": include_features,
+            "include_targets": include_targets,
+        }
         folder = publish.preview(to_publish, preview, repo_id, store=store, base_dataset=base_dataset, **options)
         text = f"written to {folder}, nothing published; read its README.md first"
         return Outcome(text, {"preview": str(folder), "published": False})

@@ -266,6 +266,7 @@ def _in_rounds(
         examples_per_round=picking.examples_per_round,
         candidates_per_round=picking.candidates_per_round,
         pool=pool,
+        constraints=picking.constraints(),
         order=picking.order,  # type: ignore[arg-type]  # attach checks it
     )
 

@@ -1,8 +1,8 @@
-"""A selection as a dataset on the Hugging Face Hub: published in one commit with a card that explains it, and back.
+"""Publishes selections as datasets on the Hugging Face Hub, and loads them from there.
 
-`Selection.push_to_hub` and `Selection.from_hub` are the way in. The folder that is published is the one that
-`Selection.save` writes, with a card, pictures and, if asked for, features beside it: a snapshot of the repository opens
-with `Selection.load`. Not covered: editing a card by hand and keeping the edits; the next push writes it anew.
+`Selection.push_to_hub` and `Selection.from_hub` are the public functions. What is published is the folder that
+`Selection.save` writes, together with a card, pictures and, on request, features; a snapshot of the repository can be
+opened with `Selection.load`. Not supported: edits of a card by hand, which the next push overwrites.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The card of a published selection: metadata that the Hub searches and shows, and prose that a stranger can judge by.
+"""The dataset card (README.md) of a published selection.
 
-Everything that comes from data or from a record is escaped by the template. Text of targets is in it only where the
-targets are published as well.
+Its metadata is what the Hub searches and shows, and its text explains the selection to somebody who has not seen it.
+Everything that comes from data or from a record is escaped by the template. The card contains text of the targets only
+if the targets are published as well.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import DatasetCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from itl_hf.hub.escape import Safe, code, escape, finalize, number
-from itl_hf.hub.reproduce import program
+from itl_hf.hub.escape import SafeMarkdown, code_span, escape, finalize, format_number
+from itl_hf.hub.reproduce import reproduction_script
 from itl_hf.hub.restore import VARIANCE_COLUMN
 from itl_hf.report.sections import METHODS
 from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
@@ -27,197 +28,202 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
 TAGS = ("itl-hf", "data-selection", "transductive-active-learning")
+#: The Hub's names of dataset sizes, each with the number of rows that it is below.
 SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
-SHOWN_PICKS, SHOWN_TARGETS = 10, 20
+MAX_PICKS, MAX_TARGETS = 10, 20
+#: Acquisitions whose gains are not information in nats but the values of their own objectives.
+OTHER_UNITS = ("vtl", "ctl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
 @dataclass(frozen=True)
-class Published:
-    """What is published, beside the selection itself.
+class Publication:
+    """Where a selection is published, and what is published with it.
 
     Args:
         repo_id (`str`):
-            Name on the Hub.
+            Name of the dataset on the Hub.
         revision (`str`, *optional*):
-            Branch, where it is not the main one.
+            Branch, if it is not the main one.
         source (`Mapping`):
-            `dataset`, `config`, `split`, `revision` of the pool, as far as they are known.
+            `dataset`, `config`, `split` and `revision` of the pool; what is not known is missing.
         license (`str` or list of them, *optional*):
-            Of the pool, an identifier of the Hub.
-        features (`bool`):
-            Whether the picks' features are there.
-        targets (`bool`):
-            Whether the target prompts are there.
+            Licence of the pool, an identifier of the Hub.
+        include_features (`bool`):
+            Whether the features of the picks are published.
+        include_targets (`bool`):
+            Whether the target prompts are published.
     """
 
     repo_id: str
     revision: str | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     license: str | list[str] | None = None
-    features: bool = False
-    targets: bool = False
+    include_features: bool = False
+    include_targets: bool = False
 
     @property
-    def where(self) -> str:
-        """Arguments of a function that loads it."""
+    def load_arguments(self) -> str:
+        """The arguments with which `load_dataset` and `Selection.from_hub` load it, as Python code."""
         return ascii(self.repo_id) + (f", revision={self.revision!a}" if self.revision else "")
 
 
-def write_card(selection: Selection, published: Published) -> str:
-    """The text of README.md, metadata first."""
+def write_card(selection: Selection, publication: Publication) -> str:
+    """Returns the content of README.md: the metadata as YAML, then the text."""
     environment = Environment(
         loader=PackageLoader("itl_hf.hub"),
-        autoescape=False,  # Markdown: `finalize` escapes, for HTML as well
+        autoescape=False,  # the card is Markdown: `finalize` escapes values for Markdown and HTML
         finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["code"] = code
+    environment.filters["code"] = code_span
     diagnosis = selection.diagnose()
+    script = reproduction_script(selection, publication.source, publication.load_arguments)
     text = environment.get_template("card.md.jinja").render(
         facts=card_facts(selection, diagnosis),
-        published=published,
-        where=Safe(published.where),
-        source=hub_link(published.source.get("dataset"), "datasets/"),
-        license=published.license,
-        variance_column=Safe(VARIANCE_COLUMN),
-        settings=settings(selection.record),
-        summary=[Safe(sentence) for sentence in diagnosis.summary().split("\n")],
-        hopeless=hopeless(diagnosis, published.targets),
-        notices=[Safe(notice.text) for notice in diagnosis.notices],
-        picks=picks(selection),
-        program=Safe(program(selection, published.source, published.where)),
+        publication=publication,
+        load_arguments=SafeMarkdown(publication.load_arguments),
+        source=hub_link(publication.source.get("dataset"), "datasets/"),
+        variance_column=SafeMarkdown(VARIANCE_COLUMN),
+        settings=settings_table(selection.record),
+        summary=[SafeMarkdown(sentence) for sentence in diagnosis.summary().split("\n")],
+        out_of_reach=out_of_reach_table(diagnosis, publication.include_targets),
+        notices=[SafeMarkdown(notice.text) for notice in diagnosis.notices],
+        first_picks=first_picks_table(selection),
+        reproduction_script=SafeMarkdown(script),
     )
-    return f"---\n{metadata(selection, published).to_yaml()}\n---\n\n{text}"
+    return f"---\n{card_metadata(selection, publication).to_yaml()}\n---\n\n{text}"
 
 
-def metadata(selection: Selection, published: Published) -> DatasetCardData:
-    """What the Hub searches by, and which files are which configuration."""
+def card_metadata(selection: Selection, publication: Publication) -> DatasetCardData:
+    """Returns what the Hub searches by, and which files belong to which configuration."""
     size = next((name for limit, name in SIZES if len(selection) < limit), "n>10M")
     configs: list[dict[str, Any]] = [{"config_name": "default", "data_files": "data/*.parquet", "default": True}]
-    if published.features:
+    if publication.include_features:
         configs.append({"config_name": "features", "data_files": "features/*.parquet"})
-    if published.targets:
+    if publication.include_targets:
         configs.append({"config_name": "targets", "data_files": "targets.parquet"})
     models = [name for name in model_names(selection.record) if is_hub_id(name)]
-    base = published.source.get("dataset")
-    more: dict[str, Any] = {"base_model": models[0] if len(models) == 1 else models} if models else {}
+    base = publication.source.get("dataset")
+    optional: dict[str, Any] = {"base_model": models[0] if len(models) == 1 else models} if models else {}
     return DatasetCardData(
-        pretty_name=title(selection),
-        license=known_license(published.license),
+        pretty_name=f"{card_title(selection)} by {method_name(selection.record)}",
+        license=hub_license(publication.license),
         source_datasets=[base] if base and is_hub_id(base) else None,
         size_categories=[size],
         task_categories=["text-generation"],
         tags=[*TAGS, selection.record.acquisition_name],
         configs=configs,
-        **more,
+        **optional,
     )
 
 
-def title(selection: Selection) -> str:
-    """One line of numbers and the method."""
-    return f"{len(selection):,} rows picked from {selection.pool_size:,} by {method(selection.record)}"
+def card_title(selection: Selection) -> str:
+    """Returns one line with the number of picks and the size of the pool."""
+    return f"{len(selection):,} rows picked from {selection.pool_size:,}"
 
 
-def method(record: SelectionRecord) -> str:
-    """The acquisition as people call it."""
+def method_name(record: SelectionRecord) -> str:
+    """Returns the usual name of the acquisition."""
     return METHODS.get(record.acquisition_name, record.acquisition_name)
 
 
 def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
-    """The numbers of the first lines."""
+    """Returns the numbers and names in the first paragraph of the card."""
     record = selection.record
     models = model_names(record)
+    gain = format_number(float(selection.gains.sum()), ".3g")
     return {
-        "title": Safe(f"{len(selection):,} rows picked from {selection.pool_size:,}"),
-        "method": method(record),
-        "picks": Safe(f"{len(selection):,}"),
-        "pool": Safe(f"{selection.pool_size:,}"),
-        "targets": Safe(f"{len(selection.targets):,}"),
-        "models": Safe(" and ".join(hub_link(name) for name in models)) if models else Safe("the embedder"),
-        "left": number(diagnosis.left, ".0%"),
-        "nats": number(float(selection.gains.sum()), ".3g"),
+        "title": SafeMarkdown(card_title(selection)),
+        "method": method_name(record),
+        "picks": SafeMarkdown(f"{len(selection):,}"),
+        "pool": SafeMarkdown(f"{selection.pool_size:,}"),
+        "targets": SafeMarkdown(f"{len(selection.targets):,}"),
+        "models": SafeMarkdown(" and ".join(hub_link(name) for name in models)) if models else None,
+        "left": format_number(diagnosis.left, ".0%"),
+        "nats": None if record.acquisition_name in OTHER_UNITS else gain,
     }
 
 
-def settings(record: SelectionRecord) -> list[tuple[str, str]]:
-    """How it was made, line by line; every value as it stands in the record."""
-    rows: list[tuple[str, Any]] = [("method", method(record)), ("kernel", _kernel(record))]
-    rows.append(("preparation of features", record.standardization_name))
+def settings_table(record: SelectionRecord) -> list[tuple[str, str]]:
+    """Returns the settings of the selection as names and values, with the values of the record."""
+    rows: list[tuple[str, Any]] = [("method", method_name(record)), ("kernel", _kernel_description(record))]
+    rows.append(("standardization of the features", record.standardization_name))
     rows += [(f"embedder: {key}", value) for key, value in (record.embedder or {}).items()]
     rows.append(("noise (standard deviation)", f"{record.noise_std:.6g}"))
-    rows.append(("noise on the targets", f"{record.target_noise_std:.6g}"))
-    rows.append(("how the noise was chosen", record.noise_rule))
-    rows.append(("seed", record.acquisition_options.get("seed", "none: nothing is drawn")))
-    rows.append(("rows trained on before", record.already_selected))
+    rows.append(("noise on the targets (standard deviation)", f"{record.target_noise_std:.6g}"))
+    rows.append(("rule for the noise", record.noise_rule))
+    rows.append(("seed", record.acquisition_options.get("seed", "none: the method is not random")))
+    rows.append(("number of rows trained on before", record.already_selected))
     rows += [(f"constraint: {key}", value) for key, value in record.constraints.items()]
     rows += [("hash of the pool", record.pool_fingerprint), ("hash of the targets", record.targets_fingerprint)]
     rows += [(f"version of {name}", value) for name, value in record.versions.items()]
-    return [(escape(name), code(value)) for name, value in rows if value is not None]
+    return [(escape(name), code_span(value)) for name, value in rows if value is not None]
 
 
-def _kernel(record: SelectionRecord) -> str:
+def _kernel_description(record: SelectionRecord) -> str:
     length = record.kernel_options.get("lengthscale")
     return f"{record.kernel_name}{f' with lengthscale {length:g}' if length else ''} ({record.kernel_rule})"
 
 
-def hopeless(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, Any]]:
-    """Targets that the pool cannot teach, or that no row is near."""
+def out_of_reach_table(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, Any]]:
+    """Returns the targets that the pool cannot teach, and those that no row of the pool is near."""
     return [
         {
             "number": target.target,
-            "left": number(target.left, ".0%"),
-            "irreducible": number(target.irreducible, ".0%"),
-            "reach": number(target.reach, ".2f"),
-            "verdict": Safe(WORDS[target.verdict]),
+            "left": format_number(target.left, ".0%"),
+            "irreducible": format_number(target.irreducible, ".0%"),
+            "reach": format_number(target.reach, ".2f"),
+            "verdict": SafeMarkdown(WORDS[target.verdict]),
             "text": escape(target.text, 120) if with_text else None,
         }
-        for target in [*diagnosis.unteachable, *diagnosis.far][:SHOWN_TARGETS]
+        for target in [*diagnosis.unteachable, *diagnosis.far][:MAX_TARGETS]
     ]
 
 
-def picks(selection: Selection) -> list[dict[str, Any]]:
-    """The first picks, with the beginning of their text."""
-    shown = selection.dataset.select(range(min(SHOWN_PICKS, len(selection.dataset))))
+def first_picks_table(selection: Selection) -> list[dict[str, Any]]:
+    """Returns the first picks with the beginning of their text."""
+    rows = selection.dataset.select(range(min(MAX_PICKS, len(selection.dataset))))
     return [
         {
             "rank": row["itl_rank"],
             "row": row["pool_index"],
-            "gain": number(row["itl_gain"], ".3g"),
-            "similarity": number(row["itl_similarity"], ".2f"),
+            "gain": format_number(row["itl_gain"], ".3g"),
+            "similarity": format_number(row["itl_similarity"], ".2f"),
             "text": escape(next((text for text in plain_text(row) if text), ""), 120),
         }
-        for row in shown
+        for row in rows
     ]
 
 
 def model_names(record: SelectionRecord) -> list[str]:
-    """Models that made the features, those of a combined embedder too."""
+    """Returns the names of the models that computed the features; a combined embedder has several."""
     facts = record.embedder or {}
     return list(dict.fromkeys(str(facts[key]) for key in facts if key.rpartition(".")[2] == "model" and facts[key]))
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is that of a repository rather than of a folder."""
+    """Returns whether a name can be that of a repository on the Hub, and is not that of a folder here."""
     return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
 
 
-def hub_link(name: Any, kind: str = "") -> Safe:
-    """A link where the name is one of the Hub, else the name alone; empty where there is none."""
+def hub_link(name: Any, kind: str = "") -> SafeMarkdown:
+    """Returns a link to a repository on the Hub, or the name alone if it is not there; empty if there is no name."""
     if not name:
-        return Safe("")
-    known = is_hub_id(str(name))
-    return Safe(f"[{code(name)}](https://huggingface.co/{kind}{name})") if known else code(name)
+        return SafeMarkdown("")
+    if not is_hub_id(str(name)):
+        return code_span(name)
+    return SafeMarkdown(f"[{code_span(name)}](https://huggingface.co/{kind}{name})")
 
 
-def known_license(names: str | Sequence[str] | None) -> str | list[str] | None:
-    """What the Hub takes for a licence; terms in words are `other`."""
+def hub_license(names: str | Sequence[str] | None) -> str | list[str] | None:
+    """Returns licences as identifiers that the Hub accepts; `other` for anything that is not an identifier."""
     if not names:
         return None
-    listed = [names] if isinstance(names, str) else list(names)
-    checked = [name if _LICENSE.fullmatch(name) else "other" for name in listed]
-    return checked[0] if len(checked) == 1 else checked
+    name_list = [names] if isinstance(names, str) else list(names)
+    identifiers = [name if _LICENSE.fullmatch(name) else "other" for name in name_list]
+    return identifiers[0] if len(identifiers) == 1 else identifiers

@@ -1,7 +1,7 @@
-"""What is published, as a folder: made and checked whole before the Hub hears of it.
+"""Writes everything that is published to a folder, before anything is sent to the Hub.
 
-Two things of a selection stay at home unless they are asked for: the text of the targets, which are the users' own
-prompts, and the place of a local model on their disk.
+Two things of a selection are not published: the text of the targets, which are the users' own prompts (unless they are
+included on request), and the paths of files on their disk, such as that of a local model.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from datasets import Dataset, Features, List, Value
 
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.paths import feature_directory
-from itl_hf.hub.card import Published, write_card
-from itl_hf.hub.restore import VARIANCE_COLUMN, WITHHELD
+from itl_hf.hub.card import Publication, write_card
+from itl_hf.hub.restore import VARIANCE_COLUMN, WITHHELD_COLUMN
 from itl_hf.report.figures import map_figure, variance_figure
 from itl_hf.selection.result.files import write_parquet
 from itl_hf.selection.result.record import SelectionRecord
@@ -32,21 +32,24 @@ DOTS_PER_INCH = 160
 
 
 def write_contents(
-    selection: Selection, directory: Path, published: Published, features: np.ndarray | None = None
+    selection: Selection, directory: Path, publication: Publication, features: np.ndarray | None = None
 ) -> Path:
-    """Writes the repository into a folder that is not there yet.
+    """Writes the content of the repository to a folder.
 
     Args:
         selection (`Selection`):
-            What to publish.
+            The selection to publish.
         directory (`Path`):
-            The folder.
-        published (`Published`):
-            What else is known and asked for.
+            A folder that does not exist yet.
+        publication (`Publication`):
+            Where it is published, and what is published with it.
         features (`np.ndarray`, *optional*):
-            (n, d), see `picked_features`.
+            (n, d), the features of the picks, from `picked_features`.
+
+    Returns:
+        `Path`: The folder.
     """
-    public = public_selection(selection, published.targets)
+    public = public_selection(selection, publication.include_targets)
     public.save(directory)
     if features is not None:
         (directory / "features").mkdir()
@@ -58,42 +61,43 @@ def write_contents(
     }
     for name, figure in pictures.items():
         figure.savefig(directory / "pictures" / f"{name}.png", dpi=DOTS_PER_INCH)
-    (directory / "README.md").write_text(write_card(public, published), encoding="utf-8")
+    (directory / "README.md").write_text(write_card(public, publication), encoding="utf-8")
     return directory
 
 
 def public_selection(selection: Selection, with_targets: bool) -> Selection:
-    """The selection as others may see it, with the column of the variance that is left.
+    """Returns the selection without what is not published, and with the column of the variance that is left.
 
     Raises:
-        `ValueError`: The dataset has that column already, or targets are asked for that were withheld before.
+        `ValueError`: If the dataset already has that column, or targets are to be included that were not published when
+            the selection was loaded from the Hub.
     """
     if VARIANCE_COLUMN in selection.dataset.column_names:
         raise ValueError(f"the dataset already has the column {VARIANCE_COLUMN}, which publishing adds; rename it")
-    if with_targets and WITHHELD in selection.targets.column_names:
+    if with_targets and WITHHELD_COLUMN in selection.targets.column_names:
         raise ValueError(
             "this selection came from the Hub without its target prompts, so they cannot be published; leave out "
             "include_targets"
         )
-    start = max(float(selection.target_variance[0].sum()), np.finfo(np.float64).tiny)
-    left = selection.target_variance[1:].sum(1) / start  # (n,)
+    prior_variance = max(float(selection.target_variance[0].sum()), np.finfo(np.float64).tiny)
+    variance_left = selection.target_variance[1:].sum(1) / prior_variance  # (n,)
     return replace(
         selection,
-        dataset=selection.dataset.add_column(VARIANCE_COLUMN, left.tolist()),
-        targets=selection.targets if with_targets else withheld(len(selection.targets)),
+        dataset=selection.dataset.add_column(VARIANCE_COLUMN, variance_left.tolist()),
+        targets=selection.targets if with_targets else placeholder_targets(len(selection.targets)),
         record=SelectionRecord.from_json(without_paths(selection.record.to_json())),
         extend_fn=None,
     )
 
 
-def withheld(count: int) -> Dataset:
-    """Rows that stand for prompts which are not published."""
+def placeholder_targets(count: int) -> Dataset:
+    """Returns rows that replace target prompts which are not published."""
     prompts = [f"(target {number}: its prompt is not published)" for number in range(count)]
-    return Dataset.from_dict({"prompt": prompts, WITHHELD: [True] * count})
+    return Dataset.from_dict({"prompt": prompts, WITHHELD_COLUMN: [True] * count})
 
 
 def without_paths(value: Any) -> Any:
-    """A record in which each absolute path is only the name at its end: folders tell who someone is."""
+    """Returns a record in which absolute paths are replaced by their last part, since folders may name their owner."""
     if isinstance(value, Mapping):
         return {key: without_paths(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -106,23 +110,26 @@ def without_paths(value: Any) -> Any:
 
 
 def picked_features(selection: Selection, store: str | os.PathLike[str] | None = None) -> np.ndarray:
-    """Feature rows of the picks, (n, d), from memory or from the store that the selector kept them in.
+    """Returns the feature rows of the picks from memory, or from the selector's store.
 
     Args:
         selection (`Selection`):
-            Its picks.
+            The selection.
         store (`str` or `PathLike`, *optional*):
-            What `Selector(store=...)` was given.
+            The folder of `Selector(store=...)`.
+
+    Returns:
+        `np.ndarray`: (n, d).
 
     Raises:
-        `ValueError`: Neither has them.
+        `ValueError`: If the features are neither in memory nor in the store.
     """
     if selection.features is not None:
         return np.asarray(selection.features)
     if store is None:
         raise ValueError(
-            "this selection no longer holds features; pass store=, the folder that `Selector(store=...)` kept them "
-            "in, or leave out include_features"
+            "this selection no longer holds features; pass store=, the folder of `Selector(store=...)`, or leave out "
+            "include_features"
         )
     record = selection.record
     directory = feature_directory(store, record.embedder or {}, record.pool_fingerprint or "")
@@ -132,17 +139,17 @@ def picked_features(selection: Selection, store: str | os.PathLike[str] | None =
 
 
 def features_dataset(selection: Selection, features: np.ndarray) -> Dataset:
-    """A table of rank, pool row and feature row.
+    """Returns a table with the rank, the row number in the pool and the features of each pick.
 
     Raises:
-        `ValueError`: Not one feature row for each pick.
+        `ValueError`: If there is not one feature row for each pick.
     """
     if features.ndim != 2 or len(features) != len(selection):
         raise ValueError(f"features must be ({len(selection)}, d), a row for each pick, got shape {features.shape}")
     width = features.shape[1]
-    kind = "float16" if features.dtype == np.float16 else "float32"
-    flat = pa.array(np.ascontiguousarray(features, dtype=kind).reshape(-1))
-    types = {"itl_rank": Value("int64"), "pool_index": Value("int64"), "features": List(Value(kind), length=width)}
-    columns = [np.arange(len(selection)), selection.indices, pa.FixedSizeListArray.from_arrays(flat, width)]
+    dtype = "float16" if features.dtype == np.float16 else "float32"
+    values = pa.array(np.ascontiguousarray(features, dtype=dtype).reshape(-1))
+    types = {"itl_rank": Value("int64"), "pool_index": Value("int64"), "features": List(Value(dtype), length=width)}
+    columns = [np.arange(len(selection)), selection.indices, pa.FixedSizeListArray.from_arrays(values, width)]
     schema = Features(types).arrow_schema
     return Dataset(pa.table(columns, names=list(types)).cast(schema))

@@ -1,7 +1,8 @@
-"""Text from datasets and models, made harmless for a Markdown page: shown as it is, never obeyed.
+"""Escapes text from datasets and models for a Markdown page, so that it is displayed and never interpreted.
 
-Punctuation becomes character references, which Markdown and HTML show but never read as structure: no tag, link, image,
-table cell, heading, mention or formula can come from a row. The price is a source that is less pleasant to read.
+Punctuation is replaced by character references, which Markdown and HTML display but do not interpret: no tag, link,
+image, table cell, heading, mention or formula can come from a row. The price is that the source of the page is harder
+to read.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ _PLAIN = re.compile(r"[0-9A-Za-z ,;?%/]|[^\x00-\x7f]")
 _NAME = re.compile(r"[\w./+ -]{1,120}", re.ASCII)
 
 
-class Safe(str):
-    """Markdown made here, not from data: goes into the page as it is."""
+class SafeMarkdown(str):
+    """Markdown that was written here or is escaped already; it is not escaped again."""
 
 
-def escape(text: object, length: int = 300) -> Safe:
-    """One line of at most `length` characters in which nothing means anything to Markdown or HTML.
+def escape(text: object, length: int = 300) -> SafeMarkdown:
+    """Returns a text as one line in which nothing has a meaning in Markdown or HTML.
 
     Args:
         text (`object`):
-            What to show, by its `str`.
+            What to display, converted with `str`.
         length (`int`, *optional*, defaults to 300):
-            Characters of the text to keep.
+            Number of characters of the text to keep.
 
     Example:
         >>> escape("[a](b) <i>")
@@ -33,30 +34,30 @@ def escape(text: object, length: int = 300) -> Safe:
     """
     line = " ".join(visible(str(text)[: 4 * length]).split())
     line = line if len(line) <= length else line[: length - 1].rstrip() + "…"
-    return Safe("".join(sign if _PLAIN.match(sign) else f"&#{ord(sign)};" for sign in line))
+    return SafeMarkdown("".join(char if _PLAIN.match(char) else f"&#{ord(char)};" for char in line))
 
 
-def code(text: object) -> Safe:
-    """A name in the type of code where it is an ordinary one, else escaped text.
+def code_span(text: object) -> SafeMarkdown:
+    """Returns an ordinary name as Markdown code, and any other text escaped.
 
     Example:
-        >>> code("me/model-1.5"), code("`rm`")
+        >>> code_span("me/model-1.5"), code_span("`rm`")
         ('`me/model-1.5`', '&#96;rm&#96;')
     """
     name = str(text)
-    return Safe(f"`{name}`") if name.strip() and _NAME.fullmatch(name) else escape(name)
+    return SafeMarkdown(f"`{name}`") if name.strip() and _NAME.fullmatch(name) else escape(name)
 
 
-def number(value: float, form: str) -> Safe:
-    """A number in this format; `finalize` would take its point for punctuation.
+def format_number(value: float, format_spec: str) -> SafeMarkdown:
+    """Formats a number; `finalize` would escape its decimal point.
 
     Example:
-        >>> number(0.51234, ".2f")
+        >>> format_number(0.51234, ".2f")
         '0.51'
     """
-    return Safe(format(value, form))
+    return SafeMarkdown(format(value, format_spec))
 
 
 def finalize(value: object) -> object:
-    """For Jinja: whatever was not made safe on purpose is escaped."""
-    return value if isinstance(value, Safe | int) else escape(value)
+    """Escapes every value that Jinja inserts, except safe Markdown and integers."""
+    return value if isinstance(value, SafeMarkdown | int) else escape(value)

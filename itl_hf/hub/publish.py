@@ -1,7 +1,8 @@
-"""Publishing a selection: everything is written and checked here first, then goes to the Hub as one commit.
+"""Publishes a selection: all files are written and checked on this machine first and then sent as one commit.
 
-A commit is there whole or not at all, so a push that breaks off has published nothing, and the next one completes it:
-large files that had arrived are not sent again. Tokens are handed to `huggingface_hub` and written nowhere.
+A commit is applied completely or not at all, so a push that is interrupted publishes nothing, and the next push
+completes it: large files that were already uploaded are not sent again. Tokens are passed to `huggingface_hub` and
+never written to a file.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from itl_hf.hub.card import Published, method
+from itl_hf.hub.card import Publication, method_name
 from itl_hf.hub.contents import picked_features, write_contents
-from itl_hf.hub.retry import ask
+from itl_hf.hub.retry import with_retries
 from itl_hf.selection.result.files import FACTS
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
 
-KIND = "dataset"
-#: Files of an earlier push; those that the new one lacks are deleted with it.
-OURS = ("data/*.parquet", "features/*.parquet", "pictures/*.png", "targets.parquet")
-#: A repository with nothing else is as good as empty.
-HARMLESS = (".gitattributes", "README.md", "LICENSE")
+REPO_TYPE = "dataset"
+#: Files that a push writes. Those of an earlier push that the new one does not write are deleted.
+PUBLISHED_FILES = ("data/*.parquet", "features/*.parquet", "pictures/*.png", "targets.parquet")
+#: A repository that has only these files counts as empty.
+GENERAL_FILES = (".gitattributes", "README.md", "LICENSE")
 
 
 def publish(
@@ -48,28 +49,28 @@ def publish(
     license: str | list[str] | None = None,
     commit_message: str | None = None,
 ) -> CommitInfo:
-    """Publishes a selection; see `Selection.push_to_hub`."""
+    """Publishes a selection; `Selection.push_to_hub` documents the arguments and errors."""
     validate_repo_id(repo_id)
     features = picked_features(selection, store) if include_features else None
     api = HfApi(token=token)
     if "/" not in repo_id:
-        repo_id = f"{ask(api.whoami, 'asking who you are')['name']}/{repo_id}"
-    source = known_source(selection.record, base_dataset)
+        repo_id = f"{with_retries(api.whoami, 'asking who you are')['name']}/{repo_id}"
+    source = pool_source(selection.record, base_dataset)
     license = license or _license_of(api, source.get("dataset"))
-    published = Published(repo_id, revision, source, license, features is not None, include_targets)
+    publication = Publication(repo_id, revision, source, license, include_features, include_targets)
     message = commit_message or (
-        f"{len(selection)} of {selection.pool_size} rows, picked by {method(selection.record)} for "
+        f"{len(selection)} of {selection.pool_size} rows, picked by {method_name(selection.record)} for "
         f"{len(selection.targets)} targets"
     )
     with tempfile.TemporaryDirectory(prefix="itl-hf-") as parent:
-        folder = write_contents(selection, Path(parent) / "repository", published, features)
+        folder = write_contents(selection, Path(parent) / "repository", publication, features)
         try:
-            head = _open(api, repo_id, private, revision)
-            return _commit(api, folder, repo_id, revision, head, message)
+            head = _prepare_repository(api, repo_id, private, revision)
+            return _commit_folder(api, folder, repo_id, revision, head, message)
         except ConnectionError as error:
             raise ConnectionError(
-                f"{error}. What is there is what was there before, or all of the new version if only the last answer "
-                "was lost; push again to complete it"
+                f"{error}. The repository holds what it held before, or all of the new version if only the last "
+                "answer was lost; push again to complete it"
             ) from error
 
 
@@ -82,85 +83,93 @@ def preview(
     base_dataset: str | None = None,
     **options: Any,
 ) -> Path:
-    """Writes what `publish` would publish into a folder, and asks the Hub nothing.
+    """Writes what `publish` would publish to a folder, without a connection to the Hub.
 
     Args:
         selection (`Selection`):
-            What to publish.
+            The selection to publish.
         directory (`str` or `PathLike`):
-            A folder that is empty or not there yet.
+            A folder that is empty or does not exist yet.
         repo_id (`str`):
-            Name that the card shall give.
+            Name of the dataset in the card.
         store (`str` or `PathLike`, *optional*):
-            Where features are looked for.
+            The folder of `Selector(store=...)`, from which features are read.
         base_dataset (`str`, *optional*):
-            See `Selection.push_to_hub`.
+            Name of the pool on the Hub.
         **options:
-            Further fields of `Published`.
+            Further fields of `Publication`.
+
+    Returns:
+        `Path`: The folder.
 
     Raises:
-        `FileExistsError`: The folder holds something.
+        `FileExistsError`: If the folder is not empty.
     """
     folder = Path(directory)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; choose another folder for the preview")
     validate_repo_id(repo_id)
-    features = picked_features(selection, store) if options.get("features") else None
-    published = Published(repo_id, source=known_source(selection.record, base_dataset), **options)
-    return write_contents(selection, folder, published, features)
+    features = picked_features(selection, store) if options.get("include_features") else None
+    publication = Publication(repo_id, source=pool_source(selection.record, base_dataset), **options)
+    return write_contents(selection, folder, publication, features)
 
 
-def known_source(record: SelectionRecord, base_dataset: str | None) -> dict[str, Any]:
-    """Where the pool comes from: as told, else as recorded."""
-    recorded = dict(record.pool_source or {})
-    if base_dataset is None or base_dataset == recorded.get("dataset"):
-        return recorded
+def pool_source(record: SelectionRecord, base_dataset: str | None) -> dict[str, Any]:
+    """Returns where the pool comes from: the base dataset if it is named, otherwise what the record says."""
+    source = dict(record.pool_source or {})
+    if base_dataset is None or base_dataset == source.get("dataset"):
+        return source
     return {"dataset": base_dataset}
 
 
 def _license_of(api: HfApi, dataset: str | None) -> str | list[str] | None:
-    """What the base dataset's own card says; nothing where it cannot be asked."""
+    """Returns the licence in the card of the base dataset, or `None` if that cannot be read."""
     if not dataset:
         return None
     with contextlib.suppress(OSError, ValueError):
-        card = ask(lambda: api.dataset_info(dataset), "reading the base dataset's licence").card_data
+        card = with_retries(lambda: api.dataset_info(dataset), "reading the base dataset's licence").card_data
         return None if card is None else card.get("license")
     return None
 
 
-def _open(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> str:
-    """Makes repository and branch where they are missing; returns the commit that the new one will follow."""
-    ask(lambda: api.create_repo(repo_id, repo_type=KIND, private=private, exist_ok=True), f"creating {repo_id}")
+def _prepare_repository(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> str:
+    """Creates the repository and the branch if they do not exist, and returns the parent of the new commit."""
+    with_retries(
+        lambda: api.create_repo(repo_id, repo_type=REPO_TYPE, private=private, exist_ok=True), f"creating {repo_id}"
+    )
     if revision is not None and not revision.startswith("refs/"):
-        ask(
-            lambda: api.create_branch(repo_id, repo_type=KIND, branch=revision, exist_ok=True),
+        with_retries(
+            lambda: api.create_branch(repo_id, repo_type=REPO_TYPE, branch=revision, exist_ok=True),
             f"creating the branch {revision}",
         )
-    info = ask(lambda: api.dataset_info(repo_id, revision=revision), f"looking at {repo_id}")
+    info = with_retries(lambda: api.dataset_info(repo_id, revision=revision), f"looking at {repo_id}")
     if private and not info.private:
         raise ValueError(
             f"{repo_id} exists and is public: make it private in its settings first, or choose another name"
         )
     names = [file.rfilename for file in info.siblings or []]
-    if FACTS not in names and set(names) - set(HARMLESS):
+    if FACTS not in names and set(names) - set(GENERAL_FILES):
         raise FileExistsError(
             f"{repo_id} exists and holds no selection but {len(names)} other files; choose another name or empty it"
         )
     return str(info.sha)
 
 
-def _commit(api: HfApi, folder: Path, repo_id: str, revision: str | None, head: str, message: str) -> CommitInfo:
+def _commit_folder(api: HfApi, folder: Path, repo_id: str, revision: str | None, head: str, message: str) -> CommitInfo:
+    """Adds the files of the folder and deletes other files of an earlier push, in one commit."""
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    there = ask(lambda: api.list_repo_files(repo_id, repo_type=KIND, revision=head), f"listing {repo_id}")
-    gone = [name for name in there if name not in paths and any(fnmatch(name, ours) for ours in OURS)]
+    names = with_retries(lambda: api.list_repo_files(repo_id, repo_type=REPO_TYPE, revision=head), f"listing {repo_id}")
+    outdated_files = [
+        name for name in names if name not in paths and any(fnmatch(name, pattern) for pattern in PUBLISHED_FILES)
+    ]
     operations: list[Operation] = [
         *(CommitOperationAdd(name, path) for name, path in paths.items()),
-        *(CommitOperationDelete(name) for name in gone),
+        *(CommitOperationDelete(name) for name in outdated_files),
     ]
 
     def commit() -> CommitInfo:
         return api.create_commit(
-            repo_id, operations, repo_type=KIND, revision=revision, commit_message=message, parent_commit=head
+            repo_id, operations, repo_type=REPO_TYPE, revision=revision, commit_message=message, parent_commit=head
         )
 
-    return ask(commit, f"publishing {repo_id}")
+    return with_retries(commit, f"publishing {repo_id}")

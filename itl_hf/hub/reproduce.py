@@ -1,8 +1,8 @@
-"""The selection as a program: from its record, the few lines of Python that make it again.
+"""`reproduction_script`: writes the Python script that makes a selection again, from its record.
 
-Values are written with `ascii`, so that nothing in a record can end a string or a block of code; the program is shown
-to people and never run here. What a record does not hold (a kernel given as a function, an embedder of one's own) stays
-an ellipsis with a comment.
+Values are written with `ascii`, so that nothing in a record can end a string or a block of code; the script is shown in
+the card and never run here. What a record does not contain (a kernel that is a function, an embedder that is not of
+this package) is written as an ellipsis, with a comment for the embedder.
 """
 
 from __future__ import annotations
@@ -17,35 +17,36 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
-Call = tuple[str, str]  # the import that it needs, the expression
+#: What to import (a line, or a name of `itl_hf`), and the expression that uses it; the former is empty if not needed.
+ImportAndCall = tuple[str, str]
 
 
-def program(selection: Selection, source: Mapping[str, Any], where: str) -> str:
-    """Python that selects again and compares.
+def reproduction_script(selection: Selection, source: Mapping[str, Any], load_arguments: str) -> str:
+    """Returns a Python script that selects again and compares the picks with the published ones.
 
     Args:
         selection (`Selection`):
-            What was selected; its record is read.
+            The selection, of which the record is read.
         source (`Mapping`):
-            `dataset`, `config`, `split`, `revision` of the pool, as far as they are known.
-        where (`str`):
-            Arguments that load what is published.
+            `dataset`, `config`, `split` and `revision` of the pool; what is not known is missing.
+        load_arguments (`str`):
+            Arguments of `Selection.from_hub` that load the published selection, as Python code.
     """
     record = selection.record
     embedder_name, embedder = embedder_call(record)
     acquisition_import, acquisition = acquisition_call(record)
     kernel_import, kernel = kernel_call(record)
     arguments = select_arguments(record)
-    used_names = ["Selection", "Selector"]
-    used_names += [name for name in ("SelectionConstraints", "StopWhen") if any(f"{name}(" in a for a in arguments)]
+    class_names = ["Selection", "Selector", *([embedder_name] if embedder_name else [])]
+    class_names += [name for name in ("SelectionConstraints", "StopWhen") if any(f"{name}(" in a for a in arguments)]
     lines = [
         *versions_lines(record),
         "from datasets import load_dataset",
-        f"from itl_hf import {embedder_name}{', '.join(sorted(used_names))}",
+        f"from itl_hf import {', '.join(sorted(class_names))}",
         *(line for line in (kernel_import, acquisition_import) if line),
         "",
         *rows_lines(record, source, selection.pool_size, len(selection.targets)),
-        f"published = Selection.from_hub({where})",
+        f"published = Selection.from_hub({load_arguments})",
         "",
         f"embedder = {embedder}",
         "selector = Selector(",
@@ -60,13 +61,13 @@ def program(selection: Selection, source: Mapping[str, Any], where: str) -> str:
 
 
 def versions_lines(record: SelectionRecord) -> list[str]:
-    """What the picks were made with, as a comment."""
+    """Returns the versions that the selection was made with, as a comment."""
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    return [f"# made with {ascii(versions)[1:-1]}"] if versions else []
+    return [f"# selected with {ascii(versions)[1:-1]}"] if versions else []
 
 
-def rows_lines(record: SelectionRecord, source: Mapping[str, Any], pool_size: int, targets: int) -> list[str]:
-    """Where pool and targets come from, as far as that is known."""
+def rows_lines(record: SelectionRecord, source: Mapping[str, Any], pool_size: int, num_targets: int) -> list[str]:
+    """Returns the lines that load the pool and the targets, with an ellipsis for what is not known."""
     pool = "..."
     if source.get("dataset"):
         names = [ascii(source[key]) for key in ("dataset", "config") if source.get(key)]
@@ -76,30 +77,30 @@ def rows_lines(record: SelectionRecord, source: Mapping[str, Any], pool_size: in
     hashes = [ascii(record.pool_fingerprint), ascii(record.targets_fingerprint)]
     return [
         f"pool = {pool}  # {pool_size} rows; hash of their text: {hashes[0]}",
-        f"targets = ...  # {targets} prompts; hash of their text: {hashes[1]}",
+        f"targets = ...  # {num_targets} prompts; hash of their text: {hashes[1]}",
     ]
 
 
-def embedder_call(record: SelectionRecord) -> Call:
-    """The embedder with the settings of its fingerprint."""
+def embedder_call(record: SelectionRecord) -> ImportAndCall:
+    """Returns the embedder with the settings in its fingerprint."""
     facts = record.embedder or {}
     kind = facts.get("embedder")
     if kind == "hidden_states":
-        several = {
-            "layer": _listed(facts.get("layer"), int),
-            "pooling": _listed(facts.get("pooling"), str),
+        layers = {
+            "layer": _split_list(facts.get("layer"), int),
+            "pooling": _split_list(facts.get("pooling"), str),
         }
-        given = several | _chosen(facts, "span", "skip_tokens", "max_length", "dtype", "revision")
-        return "HiddenStates, ", f"HiddenStates({_arguments(facts.get('model'), given)})"
+        options = layers | _subset(facts, "span", "skip_tokens", "max_length", "dtype", "revision")
+        return "HiddenStates", f"HiddenStates({_embedder_arguments(facts.get('model'), options)})"
     if kind == "sentence_encoder" and not facts.get("prompt"):
-        given = _chosen(facts, "span", "normalize_embeddings", "dtype", "revision")
-        given["max_length"] = facts.get("max_seq_length")
-        return "SentenceEncoder, ", f"SentenceEncoder({_arguments(facts.get('model'), given)})"
-    return "", '...  # the one that "embedder" in selection.json describes'
+        options = _subset(facts, "span", "normalize_embeddings", "dtype", "revision")
+        options["max_length"] = facts.get("max_seq_length")
+        return "SentenceEncoder", f"SentenceEncoder({_embedder_arguments(facts.get('model'), options)})"
+    return "", '...  # the embedder that selection.json describes under "embedder"'
 
 
-def kernel_call(record: SelectionRecord) -> Call:
-    """The kernel with its lengthscale."""
+def kernel_call(record: SelectionRecord) -> ImportAndCall:
+    """Returns the kernel with its lengthscale."""
     name, options = record.kernel_name, record.kernel_options
     if name in ("linear", "cosine"):
         return "", ascii(name)
@@ -110,8 +111,8 @@ def kernel_call(record: SelectionRecord) -> Call:
     return "", "..."
 
 
-def acquisition_call(record: SelectionRecord) -> Call:
-    """The acquisition with all its options, the noise as it was found."""
+def acquisition_call(record: SelectionRecord) -> ImportAndCall:
+    """Returns the acquisition with all its options, and with the value of the noise instead of its rule."""
     if record.acquisition_name not in ACQUISITION_NAMES:
         return "", "..."
     kind = acquisition_class(record.acquisition_name)
@@ -121,26 +122,26 @@ def acquisition_call(record: SelectionRecord) -> Call:
         if one.init and one.name in record.acquisition_options
     }
     options |= {name: getattr(record, name) for name in ("noise_std", "target_noise_std") if name in options}
-    return f"from {kind.__module__} import {kind.__name__}", f"{kind.__name__}({_options(options)})"
+    return f"from {kind.__module__} import {kind.__name__}", f"{kind.__name__}({_keyword_arguments(options)})"
 
 
 def selector_arguments(record: SelectionRecord, acquisition: str, kernel: str) -> list[str]:
-    """What `Selector` is given beside pool and targets."""
-    parts = ["embedder", acquisition, f"kernel={kernel}"]
-    prepared = record.standardization_name
-    # With parts of different weight it is the embedder's own choice, which needs no argument.
-    if "(" not in prepared:
-        parts.append(f"standardize={'False' if prepared == 'none' else ascii(prepared)}")
-    return parts
+    """Returns the arguments of `Selector`."""
+    arguments = ["embedder", acquisition, f"kernel={kernel}"]
+    standardize = record.standardization_name
+    # With parts of different weight the embedder determines it by default, and no argument is needed.
+    if "(" not in standardize:
+        arguments.append(f"standardize={'False' if standardize == 'none' else ascii(standardize)}")
+    return arguments
 
 
 def select_arguments(record: SelectionRecord) -> list[str]:
-    """What `select` is given beside pool, targets and the number of picks, a line each."""
+    """Returns the lines of the arguments of `select` after the pool, the targets and the number of picks."""
     lines = []
     if record.already_selected:
         lines.append(f"already_selected=...,  # the {record.already_selected} rows that were trained on before")
     if record.constraints:
-        # A column of the pool has a name; labels and costs that were given as values are not in the record.
+        # The record has the name of a column of the pool, but not labels or costs that were passed as values.
         entries = [f"    {name}={_constraint(name, value)}," for name, value in record.constraints.items()]
         lines += ["constraints=SelectionConstraints(", *entries, "),"]
     return lines
@@ -150,26 +151,27 @@ def _constraint(name: str, value: Any) -> str:
     if value is None:
         return "..."
     if name == "stop_when" and isinstance(value, Mapping):
-        return f"StopWhen({_options(value)})"
+        return f"StopWhen({_keyword_arguments(value)})"
     if name == "group_shares" and isinstance(value, list):
         return ascii({label: (low, high) for label, low, high in value})
     return ascii(value)
 
 
-def _chosen(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def _subset(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: facts.get(name) for name in names}
 
 
-def _arguments(model: Any, given: Mapping[str, Any]) -> str:
-    return ", ".join([ascii(model), _options({key: value for key, value in given.items() if value is not None})])
+def _embedder_arguments(model: Any, options: Mapping[str, Any]) -> str:
+    without_defaults = {name: value for name, value in options.items() if value is not None}
+    return ", ".join([ascii(model), _keyword_arguments(without_defaults)])
 
 
-def _options(given: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value!a}" for key, value in given.items())
+def _keyword_arguments(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!a}" for name, value in options.items())
 
 
-def _listed(value: Any, kind: type) -> Any:
-    """Fingerprints hold `3, 5` for several layers."""
+def _split_list(value: Any, kind: type) -> Any:
+    # A fingerprint has the text `3, 5` for several layers.
     if not isinstance(value, str) or "," not in value:
         return value
     return [kind(part) for part in value.split(", ")]

@@ -1,4 +1,4 @@
-"""A published selection, back from the Hub."""
+"""Loads a published selection from the Hub and checks that its files belong together."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
 from itl_hf.embedding.store.atomic_files import DamagedError
-from itl_hf.hub.retry import ask
+from itl_hf.hub.retry import with_retries
 from itl_hf.selection.result.files import FACTS, FILES
 from itl_hf.selection.result.selection import COLUMNS, Selection
 
-#: Marks rows that stand for target prompts which were not published.
-WITHHELD = "itl_withheld"
-#: Added to the picked rows when they are published, and not part of a selection.
+#: Column of rows that replace target prompts which were not published.
+WITHHELD_COLUMN = "itl_withheld"
+#: Column that is added to the picked rows when they are published; a selection itself does not have it.
 VARIANCE_COLUMN = "itl_variance_left"
 
 
 def restore(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> Selection:
-    """Reads a selection that was published; see `Selection.from_hub`."""
+    """Loads a published selection; `Selection.from_hub` documents the arguments and errors."""
     folder = _download(repo_id, revision, token)
     where = f"{repo_id}" + (f" at {revision}" if revision else "")
     missing = [name for name in FILES if not (folder / name).exists()]
@@ -42,45 +42,47 @@ def restore(repo_id: str, revision: str | None = None, token: str | bool | None 
             [name for name in selection.dataset.column_names if name == VARIANCE_COLUMN]
         ),
     )
-    _check(selection, where)
-    if WITHHELD in selection.targets.column_names:
+    _check_consistency(selection, where)
+    if WITHHELD_COLUMN in selection.targets.column_names:
         warnings.warn(
-            f"the target prompts of {where} were not published: selection.targets only counts them, and to select "
-            "again you need the prompts themselves",
+            f"the target prompts of {where} were not published: selection.targets has placeholders instead, and to "
+            "select again you need the prompts themselves",
             stacklevel=3,
         )
     return selection
 
 
 def _download(repo_id: str, revision: str | None, token: str | bool | None) -> Path:
-    """One commit's files in the cache."""
-    read = partial(
+    """Downloads the files of one commit to the cache, or takes them from the cache if there is no connection."""
+    download = partial(
         snapshot_download, repo_id, repo_type="dataset", revision=revision, token=token, allow_patterns=list(FILES)
     )
     try:
-        # Asked first: `snapshot_download` alone would take an old copy from the cache where the Hub refuses.
-        ask(lambda: HfApi(token=token).dataset_info(repo_id, revision=revision), f"looking at {repo_id}")
-        return Path(ask(read, f"loading {repo_id}"))
+        # First, because `snapshot_download` alone would return an old copy from the cache if the Hub refuses access.
+        with_retries(lambda: HfApi(token=token).dataset_info(repo_id, revision=revision), f"looking at {repo_id}")
+        return Path(with_retries(download, f"loading {repo_id}"))
     except ConnectionError as error:
         try:
-            return Path(read(local_files_only=True))
+            return Path(download(local_files_only=True))
         except LocalEntryNotFoundError:
             raise ConnectionError(f"{error}, and no copy of it is in the cache") from error
 
 
-def _check(selection: Selection, where: str) -> None:
-    """Raises `ValueError` where the files do not belong together."""
-    picks, targets = len(selection.indices), len(selection.targets)
+def _check_consistency(selection: Selection, where: str) -> None:
+    """Raises `ValueError` if the files do not belong to the same selection."""
+    num_picks, num_targets = len(selection.indices), len(selection.targets)
     missing = sorted(set(COLUMNS) - set(selection.dataset.column_names))
     if missing:
         raise ValueError(f"{where} holds a damaged selection: its rows lack the columns {missing}")
     if selection.dataset["pool_index"][:] != selection.indices.tolist():
         raise ValueError(f"{where} holds a damaged selection: rows and arrays.safetensors are of different picks")
-    found = {
-        "gains": (selection.gains.shape, (picks,)),
-        "target_variance": (selection.target_variance.shape, (picks + 1, targets)),
-        **{name: (getattr(selection, name).shape, (targets,)) for name in ("irreducible", "whole_pool", "reach")},
+    shapes = {
+        "gains": (selection.gains.shape, (num_picks,)),
+        "target_variance": (selection.target_variance.shape, (num_picks + 1, num_targets)),
+        **{name: (getattr(selection, name).shape, (num_targets,)) for name in ("irreducible", "whole_pool", "reach")},
     }
-    for name, (shape, wanted) in found.items():
-        if shape != wanted:
-            raise ValueError(f"{where} holds a damaged selection: {name} has the shape {shape} instead of {wanted}")
+    for name, (shape, expected_shape) in shapes.items():
+        if shape != expected_shape:
+            raise ValueError(
+                f"{where} holds a damaged selection: {name} has the shape {shape} instead of {expected_shape}"
+            )

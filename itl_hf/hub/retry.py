@@ -1,8 +1,8 @@
-"""Asking the Hub: waiting where it is busy, plain words where the connection breaks.
+"""`with_retries`: calls the Hub again if it is busy, and turns a broken connection into a `ConnectionError`.
 
-`huggingface_hub` repeats some requests by itself, but not those that make a repository, a branch or a commit. One that
-was refused with status 429 was not carried out, so that repeating it is safe; one whose answer was lost may have been,
-and is left to the caller.
+`huggingface_hub` repeats some requests by itself, but not those that create a repository, a branch or a commit. A
+request that the Hub refused with status 429 was not executed, so it is safe to repeat it. A request whose answer was
+lost may have been executed; whether to repeat it is left to the caller.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from huggingface_hub.errors import HfHubHTTPError
 
 Result = TypeVar("Result")
 
-#: Seconds between attempts where the Hub asks for patience and does not say how much.
+#: Seconds between attempts if the Hub does not say how long to wait.
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 LONGEST_WAIT = 120.0
 
 
-def ask(call: Callable[[], Result], what: str) -> Result:
-    """Calls the Hub, patiently where it says "too many requests".
+def with_retries(call: Callable[[], Result], description: str) -> Result:
+    """Calls the Hub, and calls it again after a pause if it answers "too many requests" (status 429).
 
     Args:
         call (`Callable`):
-            What to do; it may be done several times, but never after it succeeded.
-        what (`str`):
-            The same in words, for errors.
+            The call. It may be made several times, but never again after it succeeded.
+        description (`str`):
+            What the call does, for error messages.
 
     Raises:
-        `HfHubHTTPError`: The Hub refused.
-        `ConnectionError`: The connection broke.
+        `HfHubHTTPError`: If the Hub refused the request.
+        `ConnectionError`: If the connection broke.
     """
     waits = iter(WAITS)
     while True:
@@ -41,10 +41,10 @@ def ask(call: Callable[[], Result], what: str) -> Result:
             cause = _cause(error)
             wait = next(waits, None)
             if _status(cause) == 429 and wait is not None:
-                time.sleep(_patience(cause, wait))
-            elif _is_broken(cause):
+                time.sleep(_seconds_to_wait(cause, wait))
+            elif _is_connection_error(cause):
                 reason = str(cause) or type(cause).__name__
-                raise ConnectionError(f"{what}: the connection to the Hub broke ({reason})") from error
+                raise ConnectionError(f"{description}: the connection to the Hub broke ({reason})") from error
             elif isinstance(cause, HfHubHTTPError):
                 raise cause from None
             else:
@@ -52,23 +52,23 @@ def ask(call: Callable[[], Result], what: str) -> Result:
 
 
 def _cause(error: Exception) -> Exception:
-    """`huggingface_hub` wraps what happened to a large file in a `RuntimeError`."""
-    inner = error.__cause__
-    return inner if type(error) is RuntimeError and isinstance(inner, Exception) else error
+    # `huggingface_hub` raises a `RuntimeError` from the error of uploading a large file.
+    cause = error.__cause__
+    return cause if type(error) is RuntimeError and isinstance(cause, Exception) else error
 
 
 def _status(error: Exception) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _patience(error: Exception, otherwise: float) -> float:
-    asked = error.response.headers.get("Retry-After")  # type: ignore[attr-defined]
+def _seconds_to_wait(error: Exception, default: float) -> float:
+    retry_after = error.response.headers.get("Retry-After")  # type: ignore[attr-defined]
     try:
-        return min(max(float(asked), 0.0), LONGEST_WAIT)
-    except (TypeError, ValueError):  # none, or a date
-        return otherwise
+        return min(max(float(retry_after), 0.0), LONGEST_WAIT)
+    except (TypeError, ValueError):  # no such header, or a date
+        return default
 
 
-def _is_broken(error: Exception) -> bool:
-    # The HTTP library has been `httpx` and is `httpx2`: its name is not for others to know.
+def _is_connection_error(error: Exception) -> bool:
+    # By the name of the class, because `huggingface_hub` has used `httpx` and `httpx2`.
     return isinstance(error, ConnectionError) or any(kind.__name__ == "TransportError" for kind in type(error).__mro__)

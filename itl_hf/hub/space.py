@@ -1,8 +1,9 @@
-"""The explorer of a selection as a folder that is ready to be pushed as a Hugging Face Space.
+"""Writes the explorer of a selection as a folder that can be uploaded as a Hugging Face Space.
 
-What stays at home is what `push_to_hub` keeps at home: the target prompts unless they are asked for, and the places of
-local files. Features and rows that were not picked are not put in either, so nobody can select again there. The package
-goes along as source, so that the Space runs the code that the selection was made with.
+The folder leaves out what `push_to_hub` leaves out: the target prompts (unless they are included on request) and the
+paths of local files. It does not contain features and rows that were not picked either, so selecting again is not
+possible in the Space. The source code of the package is included, so that the Space runs the code that the selection
+was made with.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import TYPE_CHECKING
 import yaml
 
 import itl_hf
-from itl_hf.hub.card import method
+from itl_hf.hub.card import card_title, method_name
 from itl_hf.hub.contents import public_selection
 from itl_hf.hub.escape import escape
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
-_APP = '''"""Click through the selection beside this file."""
+_APP = '''"""Starts the explorer of the selection in the folder `selection`."""
 
 import os
 from pathlib import Path
@@ -33,8 +34,8 @@ from pathlib import Path
 from itl_hf import Selection
 from itl_hf.report.explorer import gather, serve
 
-explored = gather(Selection.load(Path(__file__).parent / "selection"))
-serve(explored, host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")).block_thread()
+explorer_data = gather(Selection.load(Path(__file__).parent / "selection"))
+serve(explorer_data, host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")).block_thread()
 '''
 #: Extras whose packages the Space needs; Gradio itself comes with the Space's `sdk_version`.
 _EXTRAS = ("explorer", "report")
@@ -43,25 +44,25 @@ _EXTRAS = ("explorer", "report")
 def write_space(
     selection: Selection, directory: str | os.PathLike[str], *, include_targets: bool = False, title: str | None = None
 ) -> Path:
-    """Writes the folder, whole or not at all.
+    """Writes the folder of the Space. If an error occurs, nothing is left behind.
 
     Args:
         selection (`Selection`):
-            What the Space shows. The text of its picks becomes as public as the Space.
+            The selection that the Space shows. The text of its picks becomes as public as the Space.
         directory (`str` or `PathLike`):
-            A folder that is empty or not there yet.
+            A folder that is empty or does not exist yet.
         include_targets (`bool`, *optional*, defaults to `False`):
-            Put the target prompts in.
+            Whether to include the target prompts.
         title (`str`, *optional*):
-            Name of the Space; made from the numbers if left out.
+            Title of the Space. Defaults to a line with the number of picks and the size of the pool.
 
     Returns:
-        `Path`: the folder, for `hf upload --repo-type space user/name folder`.
+        `Path`: The folder, for `hf upload --repo-type space user/name folder`.
 
     Raises:
-        `FileExistsError`: The folder holds something.
-        `ValueError`: Targets are asked for that were withheld before.
-        `importlib.metadata.PackageNotFoundError`: Neither Gradio nor this package is installed.
+        `FileExistsError`: If the folder is not empty.
+        `ValueError`: If targets are to be included that were not published when the selection was loaded from the Hub.
+        `importlib.metadata.PackageNotFoundError`: If Gradio or this package is not installed.
 
     Example:
         >>> from itl_hf import Selection
@@ -87,20 +88,19 @@ def write_space(
 
 
 def requirements() -> list[str]:
-    """What the package needs to show a selection, as lines for pip."""
+    """Returns the packages that the explorer needs, as lines of a requirements.txt."""
     lines = []
     for line in metadata.requires("itl-hf") or []:
-        need, _, marker = line.partition(";")
+        requirement, _, marker = line.partition(";")
         extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", marker)
-        if (extra is None or extra[1] in _EXTRAS) and not re.match(r"(itl-hf|gradio)\b", need):
-            lines.append(need.strip())
+        if (extra is None or extra[1] in _EXTRAS) and not re.match(r"(itl-hf|gradio)\b", requirement):
+            lines.append(requirement.strip())
     return sorted(set(lines))
 
 
 def _readme(selection: Selection, include_targets: bool, title: str | None) -> str:
-    how = method(selection.record)
-    facts = {
-        "title": title or f"{len(selection)} rows picked from {selection.pool_size}",
+    metadata_values = {
+        "title": title or card_title(selection),
         "emoji": "🧭",
         "colorFrom": "blue",
         "colorTo": "purple",
@@ -111,13 +111,14 @@ def _readme(selection: Selection, include_targets: bool, title: str | None) -> s
         "pinned": False,
         "tags": ["itl", "data-selection"],
     }
-    prompts = "The target prompts are in it." if include_targets else "The target prompts are not in it."
-    words = (
-        f"Click through {len(selection):,} rows that were picked by {escape(how)} from a pool of "
-        f"{selection.pool_size:,}, for {len(selection.targets):,} target prompts: the map, each target, "
-        "and what was picked for it.\n\n"
-        "`selection/` holds the picked rows with their text, and the places on the map of rows that were not picked. "
-        f"{prompts} `itl_hf/` is the code, under Apache-2.0."
+    includes_prompts = "includes" if include_targets else "does not include"
+    text = (
+        f"This Space shows {len(selection):,} rows that were picked by {escape(method_name(selection.record))} from a "
+        f"pool of {selection.pool_size:,} for {len(selection.targets):,} target prompts: the map, and each target with "
+        "the rows that were picked for it.\n\n"
+        "The folder `selection/` contains the picked rows with their text and, of the rows that were not picked, the "
+        f"positions on the map. It {includes_prompts} the target prompts. The folder `itl_hf/` contains the code, "
+        "under the licence Apache-2.0."
     )
-    head = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
-    return f"---\n{head}---\n\n# {escape(facts['title'])}\n\n{words}\n"
+    header = yaml.safe_dump(metadata_values, sort_keys=False, allow_unicode=True)
+    return f"---\n{header}---\n\n# {escape(metadata_values['title'])}\n\n{text}\n"

@@ -1,6 +1,6 @@
-"""Train on the picks: a sampler for any PyTorch loop, `attach` and a mixin for a `transformers.Trainer`.
+"""Training on the picks: a sampler for any PyTorch loop, and `attach` and a mixin for a `transformers.Trainer`.
 
-Names are imported when first used: `SelectionSampler` needs PyTorch only, and `attach` brings in transformers.
+Names are imported when first used, because `SelectionSampler` needs PyTorch only while `attach` imports transformers.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_HOMES = {
+_MODULES = {
     "SelectionSampler": "itl_hf.training.sampler",
     "SelectionTrainerMixin": "itl_hf.training.trainer_mixin",
     "attach": "itl_hf.training.attach_trainer",
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'itl_hf.training' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

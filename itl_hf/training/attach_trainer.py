@@ -1,9 +1,14 @@
-"""Train on a selection with the Trainer that is already there: `attach(trainer, selection)`.
+"""`attach(trainer, selection)`: trains on a selection with a Trainer that already exists.
 
-The trainer keeps its dataset, arguments, callbacks and checkpoints; only the order in which it walks the training rows
-changes. The price is that picks are row numbers, so the trainer must hold the pool row for row. Where its preparation
-filters or shuffles rows, give the pool a column `itl_index` with the row numbers and picks are found through it. Where
-rows are packed together there is nothing left to point at, and the answer is `train_dataset=selection.dataset`.
+The trainer keeps its dataset, arguments, callbacks and checkpoints; only which training rows it takes, and in which
+order, changes. The price is that picks are row numbers, so the trainer's dataset must be the pool, row for row. If the
+trainer filters or shuffles rows while it prepares them, give the pool a column `itl_index` with the row numbers, and
+picks are looked up in it. If the trainer packs rows together, single rows no longer exist: use
+`train_dataset=selection.dataset` instead of `attach`.
+
+Checks of the trainer are in `trainer_checks.py`, the mapping from picks to the trainer's rows in `pick_positions.py`,
+the connection to the trainer in `attachment.py`, resuming (in the middle of an epoch too) in `resume.py`, and selection
+before every epoch in `rounds.py`.
 """
 
 from __future__ import annotations
@@ -15,20 +20,28 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import datasets
 import numpy as np
 
+from itl_hf.embedding.row_reading import read_dataset
+from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.selector import Rows, Selector
 from itl_hf.text import TEXT_COLUMNS, as_dataset, row_format
-from itl_hf.training.attachment import Attachment, attachment_of, seed_of
-from itl_hf.training.pick_positions import (
-    check_text,
-    check_trainer,
-    pick_positions,
-    pool_positions,
-    rows_per_step,
-    warn_about_strategy,
-    warn_about_tail,
+from itl_hf.training.attachment import Attachment, attachment_of
+from itl_hf.training.pick_positions import check_text, pick_positions, pool_positions
+from itl_hf.training.round_options import RoundOptions, check_round_options
+from itl_hf.training.rounds import ActiveRounds, RoundSampler
+from itl_hf.training.sampler import (
+    Order,
+    SelectionOrIndices,
+    SelectionSampler,
+    nearest_targets_of,
+    row_numbers,
+    rows_digest,
 )
-from itl_hf.training.rounds import ActiveRounds, RoundOptions, RoundSampler, check_options
-from itl_hf.training.sampler import Order, Picks, SelectionSampler, digest, nearest_targets_of, row_numbers
+from itl_hf.training.trainer_checks import (
+    check_trainer,
+    rows_per_step,
+    warn_about_incomplete_step,
+    warn_about_sampling_strategy,
+)
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -40,7 +53,7 @@ Remainder = Literal["repeat", "drop"]
 
 def attach(
     trainer: AnyTrainer,
-    selection: Picks | Selector,
+    selection: SelectionOrIndices | Selector,
     *,
     order: Order = "gain",
     seed: int | None = None,
@@ -50,68 +63,72 @@ def attach(
     pool: Rows | None = None,
     candidates_per_round: int | None = None,
     already_selected: Sequence[int] | None = None,
-    replace: bool = False,
+    constraints: SelectionConstraints | None = None,
 ) -> AnyTrainer:
     """Makes a Trainer train on exactly the picked rows of its training dataset.
 
     With a selection (or row numbers), every epoch is one pass over the picks. With a [`Selector`], every epoch is one
-    *active round*: before it, the pool is embedded with the model as it is by then, and `examples_per_round` new rows
-    are picked, conditioned on all that was trained on before; `num_train_epochs` is the number of rounds.
+    *active round*: before the epoch, the pool is embedded with the model as it is by then, and `examples_per_round` new
+    rows are picked, conditioned on everything that was trained on before; `num_train_epochs` is the number of rounds.
 
-    The dataset is not copied, and evaluation and prediction stay as they are. Epochs, steps, schedules, checkpoints and
-    `resume_from_checkpoint` mean what they always do: picks are in `trainer_state.json`, and resuming with another
-    selection, order or seed is an error. Attaching twice replaces the first selection.
+    The dataset is not copied, and evaluation and prediction do not change. Epochs, steps, schedules, checkpoints and
+    `resume_from_checkpoint` work as without a selection: the picks are stored in `trainer_state.json`, and resuming
+    with another selection, order or seed is an error. A second call replaces the first selection.
 
     The training dataset must be the pool, row for row, or `selection.dataset`. If it has a column `itl_index`, picks
-    are looked up there instead of by position, and the trainer may filter or shuffle rows as it likes. Where the
-    trainer still holds the text of its rows, that of up to 64 of them is compared.
+    are looked up in that column instead of by position, and the trainer may filter or shuffle rows. If the trainer
+    still holds the text of its rows, the text of up to 64 of them is compared with the pool.
 
     On several processes accelerate fills up the last step of an epoch with the first picks (`even_batches`), so that
-    all processes take equally many steps. A warning says how many picks that repeats; none are when batch size times
-    processes divides the number of picks, or with `remainder="drop"`.
+    all processes take equally many steps. A warning says how many picks are repeated. No pick is repeated if the number
+    of picks is a multiple of batch size times processes, or with `remainder="drop"`.
 
     Args:
         trainer (`transformers.Trainer`):
-            A Trainer or a subclass that leaves the training sampler alone, such as TRL's `SFTTrainer` or the trainers
-            of sentence-transformers, with any model (PEFT or not). It is changed in place.
+            A Trainer or a subclass that does not replace the training sampler, such as TRL's `SFTTrainer` or the
+            trainers of sentence-transformers, with any model (PEFT or not). It is changed in place.
         selection ([`Selection`], `Sequence[int]`, `np.ndarray`, `torch.Tensor` or [`Selector`]):
-            A selection from the trainer's training dataset, or row numbers of it, shape `(n,)`, best first. Or a
-            selector for active rounds, whose embedder reads the live model: `Selector(HiddenStates(trainer.model,
-            tokenizer=trainer.processing_class))`. Its `store`, if it has one, grows by one set of features with every
-            round.
+            A selection from the trainer's training dataset, or row numbers of it, shape `(n,)`, best first. For active
+            rounds, a selector whose embedder holds the live model: `Selector(HiddenStates(trainer.model,
+            tokenizer=trainer.processing_class))`. If the selector has a `store`, every round adds one set of features
+            to it.
         order (`"gain"`, `"shuffled"` or `"interleaved"`, *optional*, defaults to `"gain"`):
-            Best first in every epoch, permuted anew for each, or dealt out in turn over the targets; see
+            Best first in every epoch, shuffled in every epoch, or one pick of each nearest target in turn; see
             [`SelectionSampler`].
         seed (`int`, *optional*):
-            Seed of the shuffled order and of `candidates_per_round`. Defaults to the trainer's `data_seed`, or else its
-            `seed`.
+            Seed of the shuffled order and of `candidates_per_round`. Defaults to the trainer's `data_seed`, or its
+            `seed` if there is none.
         remainder (`"repeat"` or `"drop"`, *optional*, defaults to `"repeat"`):
-            What happens to picks that do not fill a last step of all processes: repeat the first ones beside them (on
-            one process the last batch is smaller instead), or leave them out of the epoch.
+            What to do with the last picks if they do not fill a step of all processes. `"repeat"` fills the step with
+            the first picks (on one process the last batch is smaller instead), `"drop"` leaves the last picks out of
+            the epoch.
         targets (`Dataset`, `list[dict]` or `list[str]`, *optional*):
-            Active rounds: the task's prompts.
+            Active rounds: the prompts of the task.
         examples_per_round (`int`, *optional*):
-            Active rounds: rows to pick before each epoch.
+            Active rounds: number of rows to pick before each epoch.
         pool (same types, *optional*):
-            Active rounds: the pool as text, row for row what the trainer was given as `train_dataset`. Defaults to the
-            trainer's dataset, if its columns with text are still there. (SFTTrainer keeps them, with the end token put
-            behind.)
+            Active rounds: the pool as text, row for row what the trainer was built with as `train_dataset`. Defaults to
+            the trainer's dataset if that still has its columns with text. (SFTTrainer keeps them and appends the
+            end-of-sequence token.)
         candidates_per_round (`int`, *optional*):
-            Active rounds: pick from so many rows, drawn anew for each round, instead of all; only these and those
-            trained on are embedded.
+            Active rounds: number of rows, drawn at random in each round, to pick from instead of all rows; only these
+            and the rows trained on are embedded.
         already_selected (`Sequence[int]`, *optional*):
             Active rounds: rows of the pool that the model was trained on before.
-        replace (`bool`, *optional*, defaults to `False`):
-            Active rounds: whether a row may be picked again in a later round.
+        constraints (`SelectionConstraints`, *optional*):
+            Active rounds: rows that may not be picked, shares of groups in each round, and whether a row may be picked
+            again in a later round. A round always has `examples_per_round` picks, so budgets and `stop_when` are
+            refused.
 
     Returns:
         `transformers.Trainer`: The same trainer.
 
     Raises:
-        `ValueError`: If the trainer has no training dataset, streams it, packs or shuffles its rows, or holds other
-            rows than the pool the picks were made from; if the pool has too few rows for all rounds.
-        `TypeError`: If the trainer is not a `transformers.Trainer`, or brings a training order of its own; if arguments
-            of active rounds come without a selector, or a selector without `targets` and `examples_per_round`.
+        `ValueError`: If the trainer has no training dataset, streams it, packs or shuffles its rows, or its rows are
+            not those of the pool that was selected from; if the pool has too few rows for all rounds.
+        `TypeError`: If the trainer is not a `transformers.Trainer`, or its class has a training order of its own; if
+            arguments of active rounds are passed without a selector, or a selector without `targets` and
+            `examples_per_round`.
 
     Example:
         >>> from itl_hf import attach
@@ -127,45 +144,47 @@ def attach(
     check_trainer(trainer)
     if remainder not in ("repeat", "drop"):
         raise ValueError(f"remainder must be 'repeat' or 'drop', not {remainder!r}.")
-    sampling = Sampling(order, seed_of(trainer, seed), rows_per_step(trainer) if remainder == "drop" else 1)
+    if seed is None:
+        seed = trainer.args.seed if trainer.args.data_seed is None else trainer.args.data_seed
+    sampling = SamplingOptions(order, seed, multiple_of=rows_per_step(trainer) if remainder == "drop" else 1)
     round_arguments: dict[str, Any] = {
         "targets": targets,
         "examples_per_round": examples_per_round,
         "pool": pool,
         "candidates_per_round": candidates_per_round,
         "already_selected": already_selected,
-        "replace": replace,
+        "constraints": constraints,
     }
     attachment: Attachment
     if isinstance(selection, Selector):
-        attachment = _rounds(trainer, selection, sampling, **round_arguments)
+        attachment = _active_rounds(trainer, selection, sampling, **round_arguments)
     else:
-        given = [name for name, value in round_arguments.items() if value is not None and value is not False]
-        if given:
+        round_names = [name for name, value in round_arguments.items() if value is not None and value is not False]
+        if round_names:
             raise TypeError(
-                f"{', '.join(given)} belong to active rounds, which need a Selector instead of a "
+                f"{', '.join(round_names)} belong to active rounds, which need a Selector instead of a "
                 f"{type(selection).__name__}."
             )
-        attachment = _static(trainer, selection, sampling)
-    warn_about_strategy(trainer)
-    warn_about_tail(trainer, len(attachment.sampler))
+        attachment = _selection_attachment(trainer, selection, sampling)
+    warn_about_sampling_strategy(trainer)
+    warn_about_incomplete_step(trainer, len(attachment.sampler))
     attachment.install()
     return trainer
 
 
 def picks_of(trainer: Trainer) -> list[np.ndarray]:
-    """What a trainer has been given to train on by `attach`, as row numbers of the pool.
+    """Returns the picks that `attach` makes a trainer train on, as row numbers of the pool.
 
     Args:
         trainer (`transformers.Trainer`):
-            A trainer with something attached.
+            A trainer that a selection or a selector is attached to.
 
     Returns:
-        `list[np.ndarray]`: for active rounds the picks of each round so far, else the one selection; each of shape
+        `list[np.ndarray]`: For active rounds the picks of each round so far, otherwise the one selection; each of shape
         `(n,)`, int64, best first.
 
     Raises:
-        `ValueError`: Nothing is attached.
+        `ValueError`: If nothing is attached.
     """
     attachment = attachment_of(trainer)
     if attachment is None:
@@ -174,15 +193,15 @@ def picks_of(trainer: Trainer) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How picks become an epoch, see `SelectionSampler`."""
+class SamplingOptions:
+    """The arguments of `SelectionSampler` that determine the order and the length of an epoch."""
 
     order: Order
     seed: int
     multiple_of: int
 
 
-def _static(trainer: Trainer, selection: Picks, sampling: Sampling) -> Attachment:
+def _selection_attachment(trainer: Trainer, selection: SelectionOrIndices, sampling: SamplingOptions) -> Attachment:
     picks = row_numbers(selection)  # (n,)
     rows = pick_positions(trainer, picks, selection)  # (n,)
     check_text(trainer, rows, getattr(selection, "dataset", None))
@@ -190,64 +209,68 @@ def _static(trainer: Trainer, selection: Picks, sampling: Sampling) -> Attachmen
     sampler = SelectionSampler(
         rows, sampling.order, sampling.seed, nearest_targets=nearest, multiple_of=sampling.multiple_of
     )
-    settings = {"kind": "selection", **asdict(sampling), "num_picks": len(picks), "picks": digest(picks)}
+    settings = {"kind": "selection", **asdict(sampling), "num_picks": len(picks), "picks": rows_digest(picks)}
     if nearest is not None and sampling.order == "interleaved":
-        settings["nearest_targets"] = digest(nearest)
+        settings["nearest_targets"] = rows_digest(nearest)
     return Attachment(trainer, sampler, settings, picks)
 
 
-def _rounds(
+def _active_rounds(
     trainer: Trainer,
     selector: Selector,
-    sampling: Sampling,
+    sampling: SamplingOptions,
     *,
     targets: Rows | None,
     examples_per_round: int | None,
     pool: Rows | None,
     candidates_per_round: int | None,
     already_selected: Sequence[int] | None,
-    replace: bool,
+    constraints: SelectionConstraints | None,
 ) -> Attachment:
     if targets is None or examples_per_round is None:
         raise TypeError("A selector needs targets= and examples_per_round= to select before each epoch.")
-    source, positions = _round_pool(trainer, pool)
+    rows, positions = _pool_and_positions(trainer, pool)
+    constraints = SelectionConstraints() if constraints is None else constraints
+    reading = read_dataset(rows) if isinstance(constraints.exclude, datasets.Dataset) else None
+    resolved_constraints = constraints.resolve(rows, reading)
     options = RoundOptions(
-        pool=source,
-        targets=_text_only(_as_dataset(targets, "targets"), "targets"),
+        pool=_text_columns(rows, "pool"),
+        targets=_text_columns(_as_dataset(targets, "targets"), "targets"),
         positions=positions,
         examples_per_round=examples_per_round,
         candidates_per_round=candidates_per_round,
         already_selected=tuple(int(row) for row in (() if already_selected is None else already_selected)),
-        replace=replace,
+        constraints=resolved_constraints,
+        constraints_json=constraints.to_json(resolved_constraints),
     )
-    check_options(trainer, options)
+    check_round_options(trainer, options)
     sampler = RoundSampler(examples_per_round, sampling.order, sampling.seed, sampling.multiple_of)
     return ActiveRounds(trainer, sampler, selector, options)
 
 
-def _round_pool(trainer: Trainer, pool: Rows | None) -> tuple[datasets.Dataset, np.ndarray]:
-    """The pool as text, and where each of its rows is in the trainer's dataset."""
+def _pool_and_positions(trainer: Trainer, pool: Rows | None) -> tuple[datasets.Dataset, np.ndarray]:
+    """Returns the pool with its columns of text and the position of each of its rows in the trainer's dataset."""
     if pool is not None:
-        source = _as_dataset(pool, "pool")
-        positions = pool_positions(trainer, source)  # (N,)
-        check_text(trainer, positions, source)
-        return _text_only(source, "pool"), positions
+        rows = _as_dataset(pool, "pool")
+        positions = pool_positions(trainer, rows)  # (N,)
+        check_text(trainer, positions, rows)
+        return rows, positions
     dataset: Any = trainer.train_dataset
     try:
         row_format(getattr(dataset, "column_names", None) or ())
     except ValueError as error:
         raise ValueError(
-            "The trainer's train_dataset has no text to embed any more: pass pool=, the rows that it was made of."
+            "The trainer's train_dataset has no text to embed any more: pass pool=, the rows that it was made from."
         ) from error
-    return _text_only(as_dataset(dataset, "train_dataset"), "train_dataset"), np.arange(len(dataset))
+    return as_dataset(dataset, "train_dataset"), np.arange(len(dataset))
 
 
-def _text_only(rows: datasets.Dataset, name: str) -> datasets.Dataset:
+def _text_columns(rows: datasets.Dataset, name: str) -> datasets.Dataset:
     try:
         row_format(rows.column_names)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    # A selection adds columns of its own names: a pool that was itself a selection has them already.
+    # The result of the selection has columns of its own, which a pool that is itself a selection already has.
     return rows.select_columns([name for name in rows.column_names if name in TEXT_COLUMNS])
 
 

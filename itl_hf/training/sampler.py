@@ -1,11 +1,14 @@
-"""The order in which picked rows are trained on, as a PyTorch sampler.
+"""`SelectionSampler`: a PyTorch sampler that yields the picked rows of a pool.
 
-A sampler hands row numbers to the data loader and leaves the pool where it is: nothing is copied, and the same pool can
-serve many selections. The price is that row numbers mean nothing once the rows have moved: filter, shuffle or pack the
-pool after selecting and the picks point at the wrong rows. Where that happens, train on `selection.dataset` instead.
+A sampler passes row numbers to the data loader and leaves the pool where it is: nothing is copied, and the same pool
+can be used with many selections. The price is that the row numbers are only valid for the pool as it was when it was
+selected from: if the pool is filtered, shuffled or packed afterwards, they refer to the wrong rows. In that case train
+on `selection.dataset` instead.
 
-The order is a function of the selection, the seed and the epoch alone. It never reads the process's rank and never
-touches a global random generator, so every process walks the same order and data-parallel loaders can deal it out.
+The order of the rows is a function of the selection, the seed and the epoch alone. It depends neither on the rank of
+the process nor on a global random generator, so every process has the same order, and a data-parallel loader can share
+the batches out among the processes. It is also what makes a run resume in the middle of an epoch: see `resume.py`, and
+`state_dict` and `load_state_dict` here for a training loop of your own.
 """
 
 from __future__ import annotations
@@ -18,52 +21,54 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from itl_hf.training.resume import describe_differences
+
 Order = Literal["gain", "shuffled", "interleaved"]
 NEAREST_COLUMN = "itl_nearest_target"
 
 
 @runtime_checkable
 class HasIndices(Protocol):
-    """Anything with picked row numbers, such as a [`Selection`]."""
+    """Any object with picked row numbers, such as a [`Selection`]."""
 
     @property
     def indices(self) -> Any:
         """Row numbers of the pool in the order picked, shape `(n,)`."""
 
 
-Picks = HasIndices | Sequence[int] | np.ndarray | torch.Tensor
+SelectionOrIndices = HasIndices | Sequence[int] | np.ndarray | torch.Tensor
 
 
 class SelectionSampler(Sampler[int]):
-    """Yields the picked rows of a pool: best first, shuffled anew every epoch, or dealt out over the targets.
+    """Yields the picked rows of a pool: best first, shuffled in every epoch, or in turn for each target.
 
-    Stands wherever `torch.utils.data.RandomSampler` does. As with PyTorch's own distributed sampler, a loop of your
-    own must call [`~SelectionSampler.set_epoch`] before each epoch for `"shuffled"` to differ between epochs;
-    Trainers do so by themselves.
+    It can be used wherever a `torch.utils.data.RandomSampler` can. As with PyTorch's own distributed sampler, a
+    training loop of your own must call [`~SelectionSampler.set_epoch`] before each epoch for `"shuffled"` to differ
+    between epochs; Trainers call it by themselves.
 
-    On several processes a data-parallel loader fills the last step with the first picks again, so that all processes
-    have equally many batches (accelerate's `even_batches`). Nothing repeats where batch size times processes divides
-    the number of picks; pass that product as `multiple_of` to leave out what does not fill a step instead.
+    On several processes a data-parallel loader fills up the last step with the first picks again, so that all processes
+    have equally many batches (accelerate's `even_batches`). No pick is repeated if the number of picks is a multiple of
+    batch size times processes. Pass that product as `multiple_of` to leave out the picks that do not fill a step.
 
     Args:
         selection_or_indices ([`Selection`], `Sequence[int]`, `np.ndarray` or `torch.Tensor`):
             A selection, or row numbers of the pool, shape `(n,)`, best first. A row may occur more than once.
         order (`"gain"`, `"shuffled"` or `"interleaved"`, *optional*, defaults to `"gain"`):
-            `"gain"` keeps the order in which the rows were picked. `"shuffled"` permutes it, differently each epoch.
-            `"interleaved"` deals the picks out in turn over their nearest targets, best first for each, so that every
-            stretch of training serves all targets; targets take their turns in the order of their first picks.
+            `"gain"` keeps the order in which the rows were picked. `"shuffled"` permutes it, differently in each epoch.
+            `"interleaved"` takes one pick of each nearest target in turn, best first for each, so that every part of
+            the epoch trains for all targets; the turns follow the order of the targets' first picks.
         seed (`int`, *optional*, defaults to 0):
-            Together with the epoch it decides the permutation of `order="shuffled"`. Not used otherwise.
+            Together with the epoch it determines the permutation of `order="shuffled"`. Not used otherwise.
         nearest_targets (`Sequence[int]`, *optional*):
-            Each pick's target, shape `(n,)`, for `order="interleaved"`. A [`Selection`] brings its own; bare row
-            numbers do not, and are refused without this.
+            The nearest target of each pick, shape `(n,)`, for `order="interleaved"`. Read from the selection if left
+            out; required with bare row numbers.
         multiple_of (`int`, *optional*, defaults to 1):
-            Every epoch ends after the largest multiple of this that the picks hold: the last ones of the epoch's order
-            are left out of it.
+            The length of an epoch is the largest multiple of this number that is at most the number of picks. The last
+            picks of the epoch's order are left out.
 
     Raises:
-        `ValueError`: If there are no picks or fewer than `multiple_of`, a row number is negative, `nearest_targets` are
-            needed or too few, or `order`, `seed` or `multiple_of` is not one of those allowed.
+        `ValueError`: If there are no picks or fewer than `multiple_of`, a row number is negative, `nearest_targets` is
+            missing or has the wrong length, or `order`, `seed` or `multiple_of` is not one of the allowed values.
         `TypeError`: If the row numbers are not integers.
 
     Example:
@@ -79,11 +84,11 @@ class SelectionSampler(Sampler[int]):
         [[107, 102], [105]]
     """
 
-    # Nothing here may be called `generator`: accelerate takes an attribute of that name over and reseeds it.
+    # No attribute may be called `generator`: accelerate would replace an attribute of that name and seed it.
 
     def __init__(
         self,
-        selection_or_indices: Picks,
+        selection_or_indices: SelectionOrIndices,
         order: Order = "gain",
         seed: int = 0,
         *,
@@ -94,69 +99,73 @@ class SelectionSampler(Sampler[int]):
         if order not in get_args(Order):
             raise ValueError(f"order must be one of {', '.join(map(repr, get_args(Order)))}, not {order!r}.")
         self.order = order
-        self.seed = _natural(seed, "seed")
-        self.multiple_of = _natural(multiple_of, "multiple_of", least=1)
+        self.seed = _whole_number(seed, "seed")
+        self.multiple_of = _whole_number(multiple_of, "multiple_of", minimum=1)
         if nearest_targets is None:
             nearest_targets = nearest_targets_of(selection_or_indices)
-        self._take(row_numbers(selection_or_indices), nearest_targets)
+        self._set_picks(row_numbers(selection_or_indices), nearest_targets)
         self.epoch = 0
-        self._position = 0  # rows handed out in the pass under way
-        self._resume_at = 0  # where the next pass starts; set by load_state_dict, used once
+        self._position = 0  # number of rows yielded so far in the current pass
+        self._resume_position = 0  # first position of the next pass; set by load_state_dict, used once
 
-    def _take(self, indices: np.ndarray, nearest_targets: Sequence[int] | np.ndarray | None) -> None:
+    def _set_picks(self, indices: np.ndarray, nearest_targets: Sequence[int] | np.ndarray | None) -> None:
         if len(indices) < self.multiple_of:
             raise ValueError(
                 f"There are {len(indices)} picks, but a step takes {self.multiple_of} (multiple_of): select more, or "
                 "use a smaller batch."
             )
         self.indices: np.ndarray = indices  # (n,) int64
-        self._fixed = indices if self.order != "interleaved" else indices[_interleaved(nearest_targets, len(indices))]
+        # The order of every epoch, unless it is shuffled, shape (n,).
+        self._constant_order = (
+            indices if self.order != "interleaved" else indices[_interleave(nearest_targets, len(indices))]
+        )
 
     def __len__(self) -> int:
-        # Constant, also in a resumed pass: schedulers and the resume arithmetic of Trainers read it once.
+        # The same in a resumed pass: Trainers read it once for their schedulers and for the position to resume from.
         return len(self.indices) // self.multiple_of * self.multiple_of
 
     def __iter__(self) -> Iterator[int]:
         rows = self.rows()
-        start, self._resume_at = self._resume_at, 0
+        start, self._resume_position = self._resume_position, 0
         for position in range(start, len(rows)):
             self._position = position + 1
             yield int(rows[position])
         self._position = 0
 
     def rows(self) -> np.ndarray:
-        """The row numbers of the current epoch in the order they are yielded, shape `(len(self),)`, int64."""
+        """Returns the row numbers of the current epoch in the order they are yielded, shape `(len(self),)`, int64."""
         if self.order != "shuffled":
-            return self._fixed[: len(self)]
-        # Hashed together, so that (seed 0, epoch 1) and (seed 1, epoch 0) do not share a permutation.
-        mixed = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0])
-        source = torch.Generator(device="cpu").manual_seed(mixed)
-        permutation = torch.randperm(len(self.indices), generator=source, device="cpu")  # (n,)
+            return self._constant_order[: len(self)]
+        # Hashed together, so that (seed 0, epoch 1) and (seed 1, epoch 0) do not have the same permutation.
+        epoch_seed = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0])
+        random_source = torch.Generator(device="cpu").manual_seed(epoch_seed)
+        permutation = torch.randperm(len(self.indices), generator=random_source, device="cpu")  # (n,)
         return np.take(self.indices, permutation.numpy())[: len(self)]
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the permutation of the next pass.
+        """Sets the epoch, which determines the permutation of the next pass.
 
         Args:
             epoch (`int`):
                 Number of the epoch, from 0. On several processes it must be the same on all of them.
         """
-        epoch = _natural(epoch, "epoch")
+        epoch = _whole_number(epoch, "epoch")
         if epoch != self.epoch:
-            self._position = self._resume_at = 0
+            self._position = self._resume_position = 0
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """What [`~SelectionSampler.load_state_dict`] needs to go on from here, as plain JSON values.
+        """Returns what [`~SelectionSampler.load_state_dict`] needs to resume in the middle of an epoch, as JSON values.
 
-        `position` counts the rows handed to the data loader, which runs ahead of training when it prefetches: with
-        `num_workers > 0` save the state between epochs, or use a data loader that keeps track of it (torchdata's).
+        `position` counts the rows passed to the data loader, which is ahead of training when it prefetches: with
+        `num_workers > 0` save the state between epochs, or use a data loader that keeps track of the position
+        (torchdata's).
         """
-        state = {"order": self.order, "seed": self.seed, "length": len(self), "picks": digest(self.indices)}
-        return {**state, "epoch": self.epoch, "position": self._position or self._resume_at}
+        state = {"order": self.order, "seed": self.seed, "length": len(self), "picks": rows_digest(self.indices)}
+        return {**state, "epoch": self.epoch, "position": self._position or self._resume_position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Makes the next pass yield only what was left of the pass that was saved.
+        """Resumes in the middle of an epoch: the next pass yields only the rows that the saved pass had left.
 
         Args:
             state_dict (`dict`):
@@ -165,24 +174,25 @@ class SelectionSampler(Sampler[int]):
         Raises:
             `ValueError`: If the state belongs to a sampler with another order, seed, number of picks, or other picks.
         """
-        mine = self.state_dict()
-        differing = [key for key in ("order", "seed", "length", "picks") if state_dict.get(key) != mine[key]]
-        if differing:
-            said = ", ".join(f"{key} {state_dict.get(key)!r} (here {mine[key]!r})" for key in differing)
-            raise ValueError(f"This state was saved by another sampler: {said}. Build the sampler as it was then.")
+        own_state = self.state_dict()
+        settings = {name: own_state[name] for name in ("order", "seed", "length", "picks")}
+        if differences := describe_differences(state_dict, settings):
+            raise ValueError(
+                f"This state was saved by another sampler: {differences}. Build the sampler as it was then."
+            )
         self.set_epoch(state_dict["epoch"])
-        self._resume_at = _natural(state_dict["position"], "position")
+        self._resume_position = _whole_number(state_dict["position"], "position")
         self._position = 0
 
     def __repr__(self) -> str:
         return f"SelectionSampler({len(self)} picks, order={self.order!r}, seed={self.seed}, epoch={self.epoch})"
 
 
-def row_numbers(picks: Picks) -> np.ndarray:
-    """Checks picks and returns them as row numbers of their own memory.
+def row_numbers(selection_or_indices: SelectionOrIndices) -> np.ndarray:
+    """Checks picks and returns a copy of their row numbers.
 
     Args:
-        picks ([`Selection`], `Sequence[int]`, `np.ndarray` or `torch.Tensor`):
+        selection_or_indices ([`Selection`], `Sequence[int]`, `np.ndarray` or `torch.Tensor`):
             A selection or its row numbers, shape `(n,)`.
 
     Returns:
@@ -192,12 +202,11 @@ def row_numbers(picks: Picks) -> np.ndarray:
         `ValueError`: If there are none, one is negative, or they are not one-dimensional.
         `TypeError`: If they are not integers.
     """
-    # A tensor is asked first: every tensor has a method called `indices`.
-    if isinstance(picks, torch.Tensor):
-        values = picks.detach().cpu().numpy()
-    else:
-        source = picks.indices if isinstance(picks, HasIndices) else picks
-        values = np.asarray(source.detach().cpu() if isinstance(source, torch.Tensor) else source)
+    indices: Any = selection_or_indices
+    # Tensors are excluded: every tensor has a method called `indices`.
+    if not isinstance(indices, torch.Tensor) and isinstance(indices, HasIndices):
+        indices = indices.indices
+    values = np.asarray(indices.detach().cpu() if isinstance(indices, torch.Tensor) else indices)
     if values.size == 0:
         raise ValueError("There are no picks to train on: the selection is empty.")
     if values.dtype == np.bool_:
@@ -207,43 +216,43 @@ def row_numbers(picks: Picks) -> np.ndarray:
     if values.ndim != 1:
         raise ValueError(f"Picks must be a flat list of row numbers, not an array of shape {values.shape}.")
     if values.min() < 0:
-        where = int(np.flatnonzero(values < 0)[0])
-        raise ValueError(f"Pick {where} is row {values[where]}: row numbers of the pool start at 0.")
+        position = int(np.flatnonzero(values < 0)[0])
+        raise ValueError(f"Pick {position} is row {values[position]}: row numbers of the pool start at 0.")
     return values.astype(np.int64)  # a copy: the order must not change when the caller's array does
 
 
 def nearest_targets_of(selection: Any) -> np.ndarray | None:
-    """Each pick's nearest target, shape `(n,)`, where `selection` is a [`Selection`], else `None`."""
+    """Returns the nearest target of each pick of a [`Selection`], shape `(n,)`; `None` for anything else."""
     dataset = getattr(selection, "dataset", None)
     if NEAREST_COLUMN not in (getattr(dataset, "column_names", None) or ()):
         return None
     return np.asarray(dataset.with_format("numpy")[NEAREST_COLUMN][:])  # type: ignore[union-attr]
 
 
-def digest(rows: np.ndarray) -> str:
-    """A short hash of row numbers and their order."""
+def rows_digest(rows: np.ndarray) -> str:
+    """Returns a short hash of row numbers and their order."""
     return hashlib.sha256(np.ascontiguousarray(rows, dtype="<i8").tobytes()).hexdigest()[:32]
 
 
-def _interleaved(nearest_targets: Sequence[int] | np.ndarray | None, num_picks: int) -> np.ndarray:
-    """The order of dealing picks out over their targets, shape `(n,)`: every target's first pick, then their second."""
+def _interleave(nearest_targets: Sequence[int] | np.ndarray | None, num_picks: int) -> np.ndarray:
+    """Returns the order of `"interleaved"`, shape `(n,)`: the first pick of every target, then the second ones, ..."""
     if nearest_targets is None:
         raise ValueError(
-            "order='interleaved' deals picks out over their nearest targets, which bare row numbers do not have: pass "
-            "a Selection, or nearest_targets=."
+            "order='interleaved' takes one pick of each nearest target in turn, and bare row numbers do not have "
+            "nearest targets: pass a Selection, or nearest_targets=."
         )
     targets = np.asarray(nearest_targets)  # (n,)
     if targets.shape != (num_picks,):
         raise ValueError(f"nearest_targets must be {num_picks} numbers, one for each pick, not {targets.shape}.")
-    _, first, group = np.unique(targets, return_index=True, return_inverse=True)
-    together = np.argsort(group, kind="stable")  # (n,) picks of a target side by side
+    _, first_pick, group = np.unique(targets, return_index=True, return_inverse=True)
+    by_target = np.argsort(group, kind="stable")  # (n,) the picks of each target side by side
     sizes = np.bincount(group)
-    turn = np.empty(num_picks, dtype=np.int64)  # how many picks of its target come before each
-    turn[together] = np.arange(num_picks) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.lexsort((first[group], turn))
+    turn = np.empty(num_picks, dtype=np.int64)  # number of picks of the same target that come before each pick
+    turn[by_target] = np.arange(num_picks) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.lexsort((first_pick[group], turn))
 
 
-def _natural(value: int, name: str, least: int = 0) -> int:
-    if isinstance(value, bool) or int(value) != value or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+def _whole_number(value: int, name: str, minimum: int = 0) -> int:
+    if isinstance(value, bool) or int(value) != value or value < minimum:
+        raise ValueError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
     return int(value)

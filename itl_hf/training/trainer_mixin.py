@@ -1,4 +1,4 @@
-"""A Trainer class that takes a selection as an argument, for those who would rather subclass than call `attach`."""
+"""`SelectionTrainerMixin`: a Trainer class that takes a selection as an argument, instead of a call of `attach`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from itl_hf.training.pick_positions import ID_COLUMN
 
 if TYPE_CHECKING:
     from itl_hf.selection.selector import Selector
-    from itl_hf.training.sampler import Picks
+    from itl_hf.training.sampler import SelectionOrIndices
 
 
 class SelectionTrainerMixin:
-    """Adds `selection=` and `selection_options=` to a Trainer class; everything else is the Trainer's.
+    """Adds `selection=` and `selection_options=` to a Trainer class and passes all other arguments on.
 
-    Unlike `attach`, it sees the training dataset before the trainer prepares it: rows that are dropped or shuffled on
-    the way are followed without an id column of your own, and active rounds embed the rows as they were given. (Pass
-    `train_dataset` by its name for that.)
+    Unlike `attach`, it gets the training dataset before the trainer prepares it. It therefore adds the id column by
+    itself, with which picks are found after the trainer dropped or shuffled rows, and active rounds embed the rows as
+    they were passed. (Pass `train_dataset` as a keyword argument for that.)
 
     Args:
         *args:
-            The Trainer's own.
+            Arguments of the Trainer class.
         selection ([`Selection`], row numbers or [`Selector`], *optional*):
-            What `attach` takes as its second argument. Without it the class is the plain Trainer.
+            The second argument of `attach`. Without it the class is the plain Trainer.
         selection_options (`dict`, *optional*):
             Further arguments of `attach`, such as `{"order": "shuffled"}`.
         **kwargs:
-            The Trainer's own.
+            Arguments of the Trainer class.
 
     Example:
         >>> from transformers import Trainer
@@ -42,7 +42,7 @@ class SelectionTrainerMixin:
     def __init__(
         self,
         *args: Any,
-        selection: Picks | Selector | None = None,
+        selection: SelectionOrIndices | Selector | None = None,
         selection_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -54,7 +54,7 @@ class SelectionTrainerMixin:
             super().__init__(*args, **kwargs)
             return
         pool = kwargs.get("train_dataset")
-        if isinstance(pool, datasets.Dataset) and self._may_number(pool, [*args, *kwargs.values()]):
+        if isinstance(pool, datasets.Dataset) and self._can_add_id_column(pool, [*args, *kwargs.values()]):
             kwargs["train_dataset"] = pool.add_column(ID_COLUMN, list(range(len(pool))))
         super().__init__(*args, **kwargs)
         options = dict(selection_options or {})
@@ -62,8 +62,9 @@ class SelectionTrainerMixin:
             options.setdefault("pool", pool)
         attach(self, selection, **options)  # type: ignore[type-var]
 
-    def _may_number(self, pool: datasets.Dataset, given: list[Any]) -> bool:
-        # Where columns are not removed, or all of them are inputs (sentence-transformers), a further one would be read.
-        arguments = (value for value in given if isinstance(value, TrainingArguments))
-        removed = all(value.remove_unused_columns for value in arguments)
-        return ID_COLUMN not in pool.column_names and removed and not hasattr(self, "get_batch_sampler")
+    def _can_add_id_column(self, pool: datasets.Dataset, trainer_arguments: list[Any]) -> bool:
+        # A trainer that does not remove unused columns, or whose model reads all columns (sentence-transformers), would
+        # pass the id column to the model.
+        training_arguments = (value for value in trainer_arguments if isinstance(value, TrainingArguments))
+        removes_columns = all(arguments.remove_unused_columns for arguments in training_arguments)
+        return ID_COLUMN not in pool.column_names and removes_columns and not hasattr(self, "get_batch_sampler")

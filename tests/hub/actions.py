@@ -1,4 +1,4 @@
-"""What a user does, as functions that the other process can be sent."""
+"""The actions of a user, as functions that can be sent to the client process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def push(selection, repo_id="me/subset", **options):
 
 
 def push_without_waiting(selection, repo_id="me/subset", **options):
-    """Returns the pauses that were asked for; those of `huggingface_hub` count as well."""
+    """Returns the seconds of all pauses, including those of `huggingface_hub`, without waiting."""
     pauses = []
     with mock.patch.object(time, "sleep", pauses.append):
         selection.push_to_hub(repo_id, **options)
@@ -22,11 +22,11 @@ def push_without_waiting(selection, repo_id="me/subset", **options):
 
 
 def pull(repo_id="me/subset", **options):
-    """The selection, and what was warned about."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Returns the selection and the texts of the warnings."""
+    with warnings.catch_warnings(record=True) as warning_list:
         warnings.simplefilter("always", UserWarning)
         selection = Selection.from_hub(repo_id, **options)
-    return selection, [str(warning.message) for warning in caught if warning.category is UserWarning]
+    return selection, [str(warning.message) for warning in warning_list if warning.category is UserWarning]
 
 
 def load(repo_id="me/subset", name=None, **options):
@@ -45,7 +45,7 @@ def load_card(repo_id="me/subset"):
 
 
 def make_dataset(repo_id, rows, card=None):
-    """Somebody's dataset, published by `datasets` itself."""
+    """Publishes a dataset that is not a selection, with `datasets` itself."""
     from datasets import Dataset
     from huggingface_hub import DatasetCard
 

@@ -1,7 +1,8 @@
-"""The Hub of these tests, and one process whose unmodified `huggingface_hub` and `datasets` know no other.
+"""The Hub of these tests, and a process in which the unmodified `huggingface_hub` and `datasets` use it.
 
-Both libraries read the Hub's address when they are imported, and by now they are: hence a process of its own. It is
-started once, and gets functions with their arguments as any process pool does.
+Both libraries read the address of the Hub when they are imported, and in the process of the tests they are imported
+already. Therefore the client is a process of its own. It is started once, and functions with their arguments are sent
+to it as to any process pool.
 """
 
 from __future__ import annotations
@@ -50,17 +51,17 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def selection(store):
-    return made(POOL, TARGETS, 6, store=store)
+    return make_selection(POOL, TARGETS, 6, store=store)
 
 
-def made(pool, targets, picks, **options):
-    """Without what makes it go on: another process gets it."""
+def make_selection(pool, targets, picks, **options):
+    """Without the function that extends it, which cannot be sent to another process."""
     pool, targets = datasets.Dataset.from_list(pool), datasets.Dataset.from_list(targets)
     return dataclasses.replace(Selector(LetterCounts(), **options).select(pool, targets, picks), extend_fn=None)
 
 
 class Client:
-    """Calls functions where the Hub is the one of the tests."""
+    """Calls functions in the process that uses the Hub of the tests."""
 
     def __init__(self, url, home):
         settings = {
@@ -102,8 +103,8 @@ def hub(_server):
     return _server
 
 
-def same(selection, other):
-    """Whether two selections are equal in all that is published."""
+def assert_same(selection, other):
+    """Asserts that two selections are equal in everything that is published."""
     assert other.dataset.to_list() == selection.dataset.to_list()
     assert other.dataset.features == selection.dataset.features
     assert other.record == selection.record
@@ -112,4 +113,3 @@ def same(selection, other):
         np.testing.assert_array_equal(getattr(other, name), getattr(selection, name))
     for name, points in vars(selection.layout).items():
         np.testing.assert_array_equal(getattr(other.layout, name), points)
-    return True

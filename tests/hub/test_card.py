@@ -1,4 +1,4 @@
-"""The card: parses, tells the truth, does nothing that a row asks of it, and its program selects the same rows."""
+"""The card can be parsed, its facts are right, text of rows is escaped, and its script selects the same rows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 
 from itl_hf import ITL, HiddenStates, Selection, SelectionConstraints, Selector
-from itl_hf.hub.card import Published, write_card
+from itl_hf.hub.card import Publication, write_card
 from itl_hf.hub.contents import public_selection
-from itl_hf.hub.escape import code, escape
+from itl_hf.hub.escape import code_span, escape
 from itl_hf.hub.publish import preview
 from tests.hub import actions
-from tests.hub.conftest import POOL, TARGETS, made
+from tests.hub.conftest import POOL, TARGETS, make_selection
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 
 HOSTILE = [
@@ -38,7 +38,7 @@ HOSTILE = [
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser would be given."""
+    """Tags, links and text of a page as a browser would get it."""
 
     def __init__(self, text):
         super().__init__()
@@ -55,60 +55,65 @@ class Page(html.parser.HTMLParser):
 
 
 def page(markdown):
-    """As a site that allows HTML and knows tables would show it."""
+    """Renders Markdown like a site that allows HTML and tables."""
     return Page(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(markdown))
 
 
 def card_of(selection, **options):
-    published = Published("me/subset", **options)
-    return DatasetCard(write_card(public_selection(selection, published.targets), published))
+    publication = Publication("me/subset", **options)
+    return DatasetCard(write_card(public_selection(selection, publication.include_targets), publication))
+
+
+def with_record(selection, **changes):
+    return dataclasses.replace(selection, record=dataclasses.replace(selection.record, **changes))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_shown_as_it_is_and_never_obeyed(text):
-    shown = page(f"{escape(text)}\n\n| a |\n|---|\n| {escape(text)} |\n")
-    assert shown.tags == ["p", "table", "thead", "tr", "th", "tbody", "tr", "td"]
-    assert not shown.links
-    assert "\u202e" not in shown.text
+def test_hostile_text_is_displayed_and_not_interpreted(text):
+    html_page = page(f"{escape(text)}\n\n| a |\n|---|\n| {escape(text)} |\n")
+    assert html_page.tags == ["p", "table", "thead", "tr", "th", "tbody", "tr", "td"]
+    assert not html_page.links
+    assert "\u202e" not in html_page.text
     words = re.findall(r"\w+", text.replace("\u202e", "").replace("\x1b", ""))
-    assert all(word in shown.text for word in words)
+    assert all(word in html_page.text for word in words)
     if text.isprintable():
-        assert shown.text.count(text) == 2
-    # What sites add to Markdown (links without brackets, mentions, formulas) looks for these.
+        assert html_page.text.count(text) == 2
+    # Extensions of Markdown (links without brackets, mentions, formulas) look for these.
     assert not re.search(r"https?:|www\.|@|\$|:\w+:", escape(text))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_names_that_are_not_ordinary_are_escaped_too(text):
-    assert not page(str(code(text))).links
-    assert set(page(str(code(text))).tags) <= {"p", "code"}
+    assert not page(str(code_span(text))).links
+    assert set(page(str(code_span(text))).tags) <= {"p", "code"}
 
 
 def test_a_card_of_hostile_rows_has_the_tags_of_an_ordinary_one(selection):
-    plain = page(card_of(selection, targets=True).text)
+    plain = page(card_of(selection, include_targets=True).text)
     hostile = selection.dataset.remove_columns(["prompt", "source"])
     hostile = hostile.add_column("prompt", HOSTILE[:6]).add_column("source", HOSTILE[6:12])
     targets = selection.targets.remove_columns("prompt").add_column("prompt", HOSTILE[:2])
     embedder = {"embedder": HOSTILE[0], "note": HOSTILE[8]}
     record = dataclasses.replace(selection.record, embedder=embedder, noise_rule=HOSTILE[2])
     worse = dataclasses.replace(selection, dataset=hostile, targets=targets, record=record)
-    shown = page(card_of(worse, targets=True, license=HOSTILE[1], source={"dataset": HOSTILE[3]}).text)
-    assert set(shown.tags) <= set(plain.tags)
-    assert shown.tags.count("img") == 2
-    assert all(link.startswith(("pictures/", "https://huggingface.co/")) for link in shown.links)
-    assert "<script>alert(1)</script>" in shown.text
+    html_page = page(card_of(worse, include_targets=True, license=HOSTILE[1], source={"dataset": HOSTILE[3]}).text)
+    assert set(html_page.tags) <= set(plain.tags)
+    assert html_page.tags.count("img") == 2
+    assert all(link.startswith(("pictures/", "https://huggingface.co/")) for link in html_page.links)
+    assert "<script>alert(1)</script>" in html_page.text
 
 
 def test_a_record_cannot_end_the_block_of_code(selection):
     quoted = 'x"\n```\n<script>'
     embedder = {"embedder": "hidden_states", "model": quoted, "span": quoted}
-    record = dataclasses.replace(selection.record, embedder=embedder)
-    shown = page(card_of(dataclasses.replace(selection, record=record)).text)
-    assert "script" not in shown.tags
+    html_page = page(card_of(with_record(selection, embedder=embedder)).text)
+    assert "script" not in html_page.tags
 
 
 def test_metadata_is_what_the_hub_searches_by(selection):
-    data = card_of(selection, source={"dataset": "some/pool"}, license="cc-by-4.0", features=True).data.to_dict()
+    data = card_of(
+        selection, source={"dataset": "some/pool"}, license="cc-by-4.0", include_features=True
+    ).data.to_dict()
     assert data["license"] == "cc-by-4.0"
     assert data["source_datasets"] == ["some/pool"]
     assert data["base_model"] == "someone/letters"
@@ -117,14 +122,13 @@ def test_metadata_is_what_the_hub_searches_by(selection):
     assert [config["config_name"] for config in data["configs"]] == ["default", "features"]
 
 
-def test_what_is_not_known_is_not_claimed(selection):
-    record = dataclasses.replace(selection.record, embedder={"model": "a-folder"})
-    data = card_of(dataclasses.replace(selection, record=record)).data.to_dict()
+def test_unknown_facts_are_not_in_the_metadata(selection):
+    data = card_of(with_record(selection, embedder={"model": "a-folder"})).data.to_dict()
     assert not {"license", "source_datasets", "base_model"} & set(data)
     assert card_of(selection, license="Do what you like!").data.license == "other"
 
 
-def test_it_says_what_was_found(selection):
+def test_the_card_contains_the_facts_of_the_selection(selection):
     text = page(card_of(selection).text).text
     record = selection.record
     assert "6 rows, picked by ITL from a pool of 20 for 2 target prompts" in text
@@ -136,19 +140,29 @@ def test_it_says_what_was_found(selection):
     assert POOL[selection.indices[0]]["prompt"] in text
 
 
+def test_only_the_card_of_itl_explains_itl_and_gains_of_vtl_are_not_called_nats(selection):
+    text = page(card_of(selection).text).text
+    assert "ITL picks the rows whose answers" in text
+    assert "nats of information about the targets." in text
+    for acquisition, unit in (("vtl", False), ("random", True)):
+        text = page(card_of(make_selection(POOL, TARGETS, 6, acquisition=acquisition)).text).text
+        assert "ITL picks the rows whose answers" not in text
+        assert ("nats of information about the targets." in text) is unit
+
+
 def test_targets_out_of_reach_are_listed_with_their_text_only_if_published(selection):
-    far = made(POOL, [{"prompt": "banana river"}, {"prompt": "zzz jjj zzz"}], 6)
+    far = make_selection(POOL, [{"prompt": "banana river"}, {"prompt": "zzz jjj zzz"}], 6)
     assert [target.target for target in far.diagnose().unteachable] == [1]
     assert "zzz jjj" not in page(card_of(far).text).text
-    assert "zzz jjj zzz" in page(card_of(far, targets=True).text).text
+    assert "zzz jjj zzz" in page(card_of(far, include_targets=True).text).text
     assert "this pool cannot teach it" in page(card_of(far).text).text
 
 
-def test_folders_of_this_machine_are_not_told(selection, tmp_path):
+def test_paths_of_this_machine_are_not_published(selection, tmp_path):
     home = str(tmp_path / "alice" / "my-model")
-    embedder = {"model": home, "others": [home], "store": "C:\\Users\\alice\\my-model"}
-    record = dataclasses.replace(selection.record, embedder=embedder)
-    folder = preview(dataclasses.replace(selection, record=record), tmp_path / "preview", "me/subset")
+    windows_path = "C:\\Users\\alice\\my-model"
+    embedder = {"model": home, "others": [home], "store": windows_path}
+    folder = preview(with_record(selection, embedder=embedder), tmp_path / "preview", "me/subset")
     for name in ("README.md", "selection.json"):
         text = (folder / name).read_text(encoding="utf-8")
         assert "alice" not in text
@@ -156,16 +170,16 @@ def test_folders_of_this_machine_are_not_told(selection, tmp_path):
     assert Selection.load(folder).record.embedder["store"] == "my-model"
 
 
-def test_a_preview_asks_for_an_empty_folder(selection, tmp_path):
+def test_a_preview_needs_an_empty_folder(selection, tmp_path):
     preview(selection, tmp_path, "me/subset")
     with pytest.raises(FileExistsError, match="not empty"):
         preview(selection, tmp_path, "me/subset")
 
 
-def test_the_columns_name_must_be_free(selection):
-    taken = dataclasses.replace(selection, dataset=selection.dataset.rename_column("source", "itl_variance_left"))
+def test_a_dataset_that_already_has_the_column_is_an_error(selection):
+    with_column = dataclasses.replace(selection, dataset=selection.dataset.rename_column("source", "itl_variance_left"))
     with pytest.raises(ValueError, match="itl_variance_left"):
-        card_of(taken)
+        card_of(with_column)
 
 
 @pytest.fixture(scope="module")
@@ -191,37 +205,32 @@ def model(tmp_path_factory):
         ({}, {"acquisition": "cosine", "kernel": "cosine"}, {"already_selected": [3, 4]}),
     ],
 )
-def test_the_program_of_the_card_selects_the_same_rows(model, monkeypatch, embedder, options, picking):
+def test_the_script_of_the_card_selects_the_same_rows(model, monkeypatch, embedder, options, picking):
     pool = [{"prompt": f"{text} {n}", "completion": "yes"} for n in range(5) for text in SENTENCES]
     targets = [{"prompt": text} for text in SENTENCES[:2]]
     selection = Selector(HiddenStates(model, **embedder), **options).select(pool, targets, 8, **picking)
     text = card_of(selection, source={}).text
-    program = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "assert" in block)
-    # The reader fills in what is left open: the rows, and where this folder lies.
-    program = program.replace("pool = ...", "pool = POOL").replace("targets = ...", "targets = TARGETS")
-    program = program.replace(ascii(model.name), ascii(str(model)))
+    script = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "assert" in block)
+    # The reader fills in what the script leaves open: the rows and the path of the model.
+    script = script.replace("pool = ...", "pool = POOL").replace("targets = ...", "targets = TARGETS")
+    script = script.replace(ascii(model.name), ascii(str(model)))
     if "already_selected" in picking:
-        program = program.replace("already_selected=...", "already_selected=[3, 4]")
-    assert "..." not in program
+        script = script.replace("already_selected=...", "already_selected=[3, 4]")
+    assert "..." not in script
     monkeypatch.setattr(Selection, "from_hub", classmethod(lambda cls, *_, **__: selection))
     again = {"POOL": pool, "TARGETS": targets}
-    exec(compile(program, "card", "exec"), again)
+    exec(compile(script, "card", "exec"), again)
     assert again["selection"].indices.tolist() == selection.indices.tolist()
     assert again["selection"].gains.tolist() == selection.gains.tolist()
     other = {"POOL": pool[:5:-1], "TARGETS": targets}
     with pytest.raises(AssertionError):
-        exec(compile(program, "card", "exec"), other)
+        exec(compile(script, "card", "exec"), other)
 
 
-def test_constraints_in_the_record_are_in_the_program(selection):
-    constraints = {
-        "token_budget": 100,
-        "costs": "cost",
-        "groups": None,
-        "stop_when": {"gain": 0.1, "variance_left": None},
-    }
-    record = dataclasses.replace(selection.record, constraints=constraints)
-    text = card_of(dataclasses.replace(selection, record=record)).text
+def test_constraints_in_the_record_are_in_the_script(selection):
+    stop_when = {"gain": 0.1, "variance_left": None}
+    constraints = {"token_budget": 100, "costs": "cost", "groups": None, "stop_when": stop_when}
+    text = card_of(with_record(selection, constraints=constraints)).text
     for line in (
         "token_budget=100,",
         "costs='cost',",
@@ -231,7 +240,7 @@ def test_constraints_in_the_record_are_in_the_program(selection):
         assert line in text
 
 
-def test_the_hub_takes_the_card_and_knows_the_licence_of_the_base(hub, client, selection):
+def test_the_hub_accepts_the_card_and_its_licence_is_that_of_the_base_dataset(hub, client, selection):
     client(actions.make_dataset, "me/pool", POOL, "---\nlicense: cc-by-sa-4.0\n---\n# Pool\n")
     client(actions.push, selection, base_dataset="me/pool")
     data, text = client(actions.load_card)
@@ -242,4 +251,4 @@ def test_the_hub_takes_the_card_and_knows_the_licence_of_the_base(hub, client, s
     assert "license" not in client(actions.load_card)[0]
     client(actions.push, selection, base_dataset="me/pool", license="mit")
     assert client(actions.load_card)[0]["license"] == "mit"
-    assert made(POOL, TARGETS, 6).record.pool_fingerprint in text
+    assert make_selection(POOL, TARGETS, 6).record.pool_fingerprint in text

@@ -1,4 +1,4 @@
-"""`itl-hf push`: what it publishes, previews and refuses."""
+"""Tests of `itl-hf push`: what it publishes, previews and refuses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def run(*arguments):
 
 
 @pytest.fixture
-def saved(selection, tmp_path):
+def saved_folder(selection, tmp_path):
     return selection.save(tmp_path / "selected")
 
 
-def test_it_publishes_a_saved_selection(hub, client, saved, store):
-    status, output, error = client(run, saved, "me/subset", "--private", "--include_features", "--store", store)
+def test_it_publishes_a_saved_selection(hub, client, saved_folder, store):
+    status, output, error = client(run, saved_folder, "me/subset", "--private", "--include_features", "--store", store)
     assert status == 0, error
     assert f"published: {hub.url}" in output
     assert hub.dataset("me/subset").private
@@ -34,9 +34,9 @@ def test_it_publishes_a_saved_selection(hub, client, saved, store):
     assert {"README.md", "features/train-00000-of-00001.parquet"} <= set(files)
 
 
-def test_branch_message_and_targets(hub, client, saved):
+def test_branch_message_and_targets(hub, client, saved_folder):
     options = ["--revision", "v2", "--commit_message", "hello", "--include_targets", "--license", "mit"]
-    status, _, error = client(run, saved, "me/subset", *options)
+    status, _, error = client(run, saved_folder, "me/subset", *options)
     assert status == 0, error
     commit = hub.dataset("me/subset").at("v2")
     assert commit.title == "hello"
@@ -45,17 +45,17 @@ def test_branch_message_and_targets(hub, client, saved):
     assert [config["config_name"] for config in card.data.configs] == ["default", "targets"]
 
 
-def test_options_may_stand_in_a_file(hub, client, saved, tmp_path):
+def test_options_can_be_read_from_a_file(hub, client, saved_folder, tmp_path):
     config = tmp_path / "push.yaml"
     config.write_text("private: true\ncommit_message: from a file\n", encoding="utf-8")
-    status, _, error = client(run, saved, "me/subset", "--config", config)
+    status, _, error = client(run, saved_folder, "me/subset", "--config", config)
     assert status == 0, error
     assert hub.dataset("me/subset").private
     assert hub.dataset("me/subset").commits[-1].title == "from a file"
 
 
-def test_a_preview_publishes_nothing(hub, client, saved, tmp_path):
-    status, output, error = client(run, saved, "me/subset", "--preview", tmp_path / "preview")
+def test_a_preview_publishes_nothing(hub, client, saved_folder, tmp_path):
+    status, output, error = client(run, saved_folder, "me/subset", "--preview", tmp_path / "preview")
     assert status == 0, error
     assert "nothing published" in output
     assert not hub.requests
@@ -63,9 +63,9 @@ def test_a_preview_publishes_nothing(hub, client, saved, tmp_path):
     assert "zebras" not in (tmp_path / "preview" / "README.md").read_text(encoding="utf-8")
 
 
-def test_mistakes_are_errors_that_the_command_line_says_in_a_sentence(hub, client, tmp_path, saved):
+def test_mistakes_are_errors_of_types_that_the_command_line_explains(hub, client, tmp_path, saved_folder):
     assert isinstance(client(run, tmp_path / "nowhere", "me/subset")[2], FileNotFoundError)
-    assert isinstance(client(run, saved, "me/sub set")[2], ValueError)
-    assert isinstance(client(run, saved, "me/subset", "--include_features")[2], ValueError)
+    assert isinstance(client(run, saved_folder, "me/sub set")[2], ValueError)
+    assert isinstance(client(run, saved_folder, "me/subset", "--include_features")[2], ValueError)
     hub.fail("POST", "/commit/", "cut")
-    assert isinstance(client(run, saved, "me/subset")[2], ConnectionError)
+    assert isinstance(client(run, saved_folder, "me/subset")[2], ConnectionError)

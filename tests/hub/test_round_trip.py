@@ -1,4 +1,4 @@
-"""Push, load, push again, through the unmodified clients and a Hub on this machine."""
+"""Pushes, loads and pushes again with the unmodified clients and a Hub on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from tests.hub import actions
-from tests.hub.conftest import POOL, SECRET, TARGETS, LetterCounts, made, same
+from tests.hub.conftest import POOL, SECRET, TARGETS, LetterCounts, assert_same, make_selection
 from tests.hub_server import TOKEN
 
 COLUMNS = {"pool_index", "itl_rank", "itl_gain", "itl_variance_left", "itl_nearest_target", "itl_similarity"}
@@ -23,12 +23,12 @@ def paths(hub, name="me/subset", revision="main"):
     return set(hub.dataset(name).at(revision).files)
 
 
-def commits(hub, name="me/subset"):
+def num_commits(hub, name="me/subset"):
     return len(hub.dataset(name).commits)
 
 
-def sent(hub):
-    """Everything that was uploaded, as bytes: bodies, files inside commits, and the tables' text unpacked."""
+def uploaded_bytes(hub):
+    """Returns everything that was uploaded as bytes: request bodies, files in commits, and the text of the tables."""
     parts = [request.body for request in hub.requests]
     for request in hub.requests:
         if "/commit/" in request.path:
@@ -42,19 +42,19 @@ def sent(hub):
     return b"\n".join(parts)
 
 
-def test_what_is_pushed_comes_back(hub, client, selection):
-    done = client(actions.push, selection)
-    assert done.oid == hub.dataset("me/subset").branches["main"]
-    back, warned = client(actions.pull)
-    assert same(selection, back)
+def test_a_pushed_selection_is_loaded_unchanged(hub, client, selection):
+    commit = client(actions.push, selection)
+    assert commit.oid == hub.dataset("me/subset").branches["main"]
+    back, warning_texts = client(actions.pull)
+    assert_same(selection, back)
     assert len(back.targets) == 2
-    assert "were not published" in warned[0]
+    assert "were not published" in warning_texts[0]
     assert back.diagnose().summary() == selection.diagnose().summary()
 
 
-def test_it_is_one_commit_of_whole_files(hub, client, selection):
+def test_a_push_is_one_commit_with_all_files(hub, client, selection):
     client(actions.push, selection)
-    assert commits(hub) == 2  # the Hub's own first, and ours
+    assert num_commits(hub) == 2  # the first commit of the Hub, and the push
     pictures = {"pictures/map.png", "pictures/variance.png"}
     data = {"data/train-00000-of-00001.parquet", "targets.parquet", "arrays.safetensors", "selection.json"}
     assert paths(hub) == {".gitattributes", "README.md"} | pictures | data
@@ -85,15 +85,15 @@ def test_features_come_from_the_store_into_a_configuration_of_their_own(hub, cli
     assert "features" not in features
 
 
-def test_features_at_hand_need_no_store(hub, client, selection):
+def test_features_in_memory_need_no_store(hub, client, selection):
     rows = np.arange(12, dtype=np.float16).reshape(6, 2)
     client(actions.push, dataclasses.replace(selection, features=rows), include_features=True)
-    features, loaded = client(actions.load, name="features")
+    features, rows_loaded = client(actions.load, name="features")
     assert features["features"].length == 2
-    np.testing.assert_array_equal([row["features"] for row in loaded], rows)
+    np.testing.assert_array_equal([row["features"] for row in rows_loaded], rows)
 
 
-def test_features_that_are_nowhere_are_an_error_before_anything_is_sent(hub, client, selection, tmp_path):
+def test_missing_features_are_an_error_before_anything_is_sent(hub, client, selection, tmp_path):
     selection = dataclasses.replace(selection, features=None)  # as after `Selection.load`
     with pytest.raises(ValueError, match="pass store="):
         client(actions.push, selection, include_features=True)
@@ -102,22 +102,22 @@ def test_features_that_are_nowhere_are_an_error_before_anything_is_sent(hub, cli
     assert not hub.requests
 
 
-def test_targets_stay_at_home_unless_asked_for(hub, client, selection):
+def test_targets_are_published_only_on_request(hub, client, selection):
     client(actions.push, selection)
-    assert b"zebras" not in sent(hub)
-    assert b"secret task" not in sent(hub)
+    assert b"zebras" not in uploaded_bytes(hub)
+    assert b"secret task" not in uploaded_bytes(hub)
     client(actions.push, selection, include_targets=True)
-    assert b"zebras" in sent(hub)  # so the search above can find
-    back, warned = client(actions.pull)
+    assert b"zebras" in uploaded_bytes(hub)  # so the search above would find it
+    back, warning_texts = client(actions.pull)
     assert back.targets.to_list() == TARGETS
-    assert not warned
+    assert not warning_texts
     _, rows = client(actions.load, name="targets")
     assert rows == TARGETS
 
 
 def test_the_token_is_in_headers_only(hub, client, selection):
     client(actions.push, selection, token=TOKEN)
-    assert TOKEN.encode() not in sent(hub)
+    assert TOKEN.encode() not in uploaded_bytes(hub)
     assert any(TOKEN in request.headers.get("authorization", "") for request in hub.requests)
     assert not any(TOKEN in request.path for request in hub.requests)
 
@@ -125,9 +125,9 @@ def test_the_token_is_in_headers_only(hub, client, selection):
 def test_a_second_push_replaces_the_first(hub, client, selection, store):
     client(actions.push, selection, include_targets=True, include_features=True, store=store)
     client(actions.upload, "me/subset", "notes.md", b"mine")
-    smaller = made(POOL, TARGETS, 3)
+    smaller = make_selection(POOL, TARGETS, 3)
     client(actions.push, smaller)
-    assert same(smaller, client(actions.pull)[0])
+    assert_same(smaller, client(actions.pull)[0])
     assert len(client(actions.load)[1]) == 3
     files = hub.dataset("me/subset").at("main").files
     assert not any(path.startswith("features/") for path in files)
@@ -137,33 +137,33 @@ def test_a_second_push_replaces_the_first(hub, client, selection, store):
 
 def test_pushing_the_same_again_changes_nothing(hub, client, selection):
     client(actions.push, selection)
-    before = commits(hub)
+    before = num_commits(hub)
     client(actions.push, selection)
-    assert commits(hub) == before
-    assert same(selection, client(actions.pull)[0])
+    assert num_commits(hub) == before
+    assert_same(selection, client(actions.pull)[0])
 
 
 def test_by_branch_and_by_commit(hub, client, selection):
     first = client(actions.push, selection).oid
-    smaller = made(POOL, TARGETS, 2)
+    smaller = make_selection(POOL, TARGETS, 2)
     client(actions.push, smaller, revision="small")
-    assert same(selection, client(actions.pull)[0])
-    assert same(smaller, client(actions.pull, revision="small")[0])
+    assert_same(selection, client(actions.pull)[0])
+    assert_same(smaller, client(actions.pull, revision="small")[0])
     assert len(client(actions.load, revision="small")[1]) == 2
     client(actions.push, smaller)
-    assert same(selection, client(actions.pull, revision=first)[0])
+    assert_same(selection, client(actions.pull, revision=first)[0])
     assert len(client(actions.load, revision=first)[1]) == 6
     assert 'revision="small"' in hub.dataset("me/subset").at("small").files["README.md"].decode().replace("'", '"')
     with pytest.raises(RevisionNotFoundError):
         client(actions.pull, revision="nowhere")
 
 
-def test_a_name_without_an_owner_is_ones_own(hub, client, selection):
+def test_a_name_without_an_owner_belongs_to_the_user(hub, client, selection):
     client(actions.push, selection, "subset")
     assert "load_dataset('me/subset'" in hub.dataset("me/subset").at("main").files["README.md"].decode()
 
 
-def test_private_means_private(hub, client, selection):
+def test_a_private_dataset_needs_a_token_and_a_public_one_is_refused(hub, client, selection):
     client(actions.push, selection, private=True)
     assert hub.dataset("me/subset").private
     client(actions.pull)
@@ -172,10 +172,10 @@ def test_private_means_private(hub, client, selection):
     client(actions.make_repository, "me/open")
     with pytest.raises(ValueError, match="is public"):
         client(actions.push, selection, "me/open", private=True)
-    assert commits(hub, "me/open") == 1
+    assert num_commits(hub, "me/open") == 1
 
 
-def test_what_is_not_there_is_said_plainly(hub, client):
+def test_a_missing_dataset_or_one_without_a_selection_is_an_error(hub, client):
     with pytest.raises(RepositoryNotFoundError):
         client(actions.pull, "me/nothing")
     client(actions.make_dataset, "me/other", [{"text": "a"}])
@@ -183,12 +183,12 @@ def test_what_is_not_there_is_said_plainly(hub, client):
         client(actions.pull, "me/other")
 
 
-def test_somebodys_dataset_is_not_overwritten(hub, client, selection):
+def test_a_dataset_that_is_not_a_selection_is_not_overwritten(hub, client, selection):
     client(actions.make_dataset, "me/other", [{"text": "a"}])
-    before = commits(hub, "me/other")
+    before = num_commits(hub, "me/other")
     with pytest.raises(FileExistsError, match="holds no selection"):
         client(actions.push, selection, "me/other")
-    assert commits(hub, "me/other") == before
+    assert num_commits(hub, "me/other") == before
 
 
 def test_a_wrong_token_is_refused_and_not_repeated_in_the_message(hub, client, selection):
@@ -198,78 +198,78 @@ def test_a_wrong_token_is_refused_and_not_repeated_in_the_message(hub, client, s
     assert wrong not in str(error.value)
     assert not hub.repos
     client(actions.push, selection)
-    client(actions.pull)  # a copy in the cache must not stand in for a refusal
+    client(actions.pull)  # now there is a copy in the cache, which must not be used after a refusal
     with pytest.raises(HfHubHTTPError, match="401"):
         client(actions.pull, token=wrong)
 
 
 @pytest.mark.parametrize("where", ["repos/create", "/preupload/", "/lfs/", "/commit/", "validate-yaml"])
-def test_a_busy_hub_is_waited_for(hub, client, selection, where):
+def test_pushing_waits_while_the_hub_is_busy(hub, client, selection, where):
     fault = hub.fail("PUT" if where == "/lfs/" else "POST", where, 429, times=2)
     client(actions.push_without_waiting, selection)
     assert fault.times == 0
-    assert same(selection, client(actions.pull)[0])
+    assert_same(selection, client(actions.pull)[0])
 
 
-def test_loading_waits_too_and_takes_the_copy_at_hand_where_there_is_no_connection(hub, client, selection):
+def test_loading_waits_while_the_hub_is_busy_and_uses_the_cache_without_a_connection(hub, client, selection):
     client(actions.push, selection)
     fault = hub.fail("GET", "/api/datasets/me/subset", 429)
-    assert same(selection, client(actions.pull)[0])
+    assert_same(selection, client(actions.pull)[0])
     assert fault.times == 0
     hub.fail("GET", "", "cut", times=99)
     hub.fail("HEAD", "", "cut", times=99)
-    assert same(selection, client(actions.pull)[0])
+    assert_same(selection, client(actions.pull)[0])
     with pytest.raises(ConnectionError, match="no copy of it is in the cache"):
         client(actions.pull, "me/unseen")
 
 
-def test_a_download_that_breaks_off_is_mended_or_an_error(hub, client, selection):
+def test_an_interrupted_download_is_completed(hub, client, selection):
     client(actions.push, selection, "me/large")
     hub.fail("GET", "/resolve/", "cut")
-    assert same(selection, client(actions.pull, "me/large")[0])
+    assert_same(selection, client(actions.pull, "me/large")[0])
 
 
 def test_a_hub_that_stays_busy_is_an_error(hub, client, selection):
     hub.fail("POST", "/commit/", 429, times=99)
     with pytest.raises(HfHubHTTPError, match="429"):
         client(actions.push_without_waiting, selection)
-    assert commits(hub) == 1
+    assert num_commits(hub) == 1
 
 
-def test_one_cut_in_mid_upload_is_mended_on_the_way(hub, client, selection):
+def test_one_broken_connection_during_an_upload_is_repaired(hub, client, selection):
     fault = hub.fail("PUT", "/lfs/", "cut")
     client(actions.push_without_waiting, selection)
     assert fault.times == 0
-    assert same(selection, client(actions.pull)[0])
+    assert_same(selection, client(actions.pull)[0])
 
 
 @pytest.mark.parametrize(("method", "where"), [("PUT", "/lfs/"), ("POST", "/commit/"), ("POST", "/preupload/")])
-def test_an_upload_that_breaks_off_publishes_nothing_and_the_next_completes_it(hub, client, selection, method, where):
-    client(actions.push, made(POOL, TARGETS, 2))
-    before = paths(hub), commits(hub)
+def test_an_interrupted_push_publishes_nothing_and_the_next_one_completes_it(hub, client, selection, method, where):
+    client(actions.push, make_selection(POOL, TARGETS, 2))
+    before = paths(hub), num_commits(hub)
     fault = hub.fail(method, where, "cut", times=99)
     with pytest.raises(ConnectionError, match="push again"):
         client(actions.push_without_waiting, selection)
-    assert (paths(hub), commits(hub)) == before
+    assert (paths(hub), num_commits(hub)) == before
     assert len(client(actions.pull)[0]) == 2
     fault.times = 0
     client(actions.push, selection)
-    assert same(selection, client(actions.pull)[0])
+    assert_same(selection, client(actions.pull)[0])
 
 
-def test_a_lost_answer_is_not_reported_as_done_and_the_next_push_finds_it_done(hub, client, selection):
+def test_a_lost_answer_is_an_error_and_the_next_push_changes_nothing(hub, client, selection):
     hub.fail("POST", "/commit/", "cut after")
     with pytest.raises(ConnectionError, match="only the last answer was lost"):
         client(actions.push, selection)
-    done = commits(hub)
+    before = num_commits(hub)
     client(actions.push, selection)
-    assert commits(hub) == done
-    assert same(selection, client(actions.pull)[0])
+    assert num_commits(hub) == before
+    assert_same(selection, client(actions.pull)[0])
 
 
 def test_a_damaged_selection_is_an_error(hub, client, selection):
     client(actions.push, selection)
-    smaller = made(POOL, TARGETS, 2)
+    smaller = make_selection(POOL, TARGETS, 2)
     client(actions.push, smaller, "me/smaller")
     arrays = hub.dataset("me/smaller").at("main").files["arrays.safetensors"]
     client(actions.upload, "me/subset", "arrays.safetensors", arrays)
@@ -286,4 +286,4 @@ def test_targets_that_were_withheld_cannot_be_published_later(hub, client, selec
     with pytest.raises(ValueError, match="without its target prompts"):
         client(actions.push, back, "me/again", include_targets=True)
     client(actions.push, back, "me/again")
-    assert same(selection, client(actions.pull, "me/again")[0])
+    assert_same(selection, client(actions.pull, "me/again")[0])

@@ -1,4 +1,4 @@
-"""The Space: complete, and without what shall stay at home. That it runs is tested in a browser."""
+"""The folder of the Space is complete and has nothing that is not published. A browser test checks that it runs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import yaml
 from packaging.requirements import Requirement
 
 from itl_hf import Selection
-from itl_hf.hub.restore import WITHHELD
+from itl_hf.hub.restore import WITHHELD_COLUMN
 from itl_hf.hub.space import requirements, write_space
 from tests.report.explorer.made import make
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def example(tmp_path_factory):
     return make(tmp_path_factory.mktemp("space"))
 
 
-def test_the_folder_holds_what_a_space_needs(made, tmp_path):
-    space = write_space(made.selection, tmp_path / "space")
+def test_the_folder_holds_what_a_space_needs(example, tmp_path):
+    space = write_space(example.selection, tmp_path / "space")
     ast.parse((space / "app.py").read_text(encoding="utf-8"))
     _, head, body = (space / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     facts = yaml.safe_load(head)
@@ -30,20 +30,20 @@ def test_the_folder_holds_what_a_space_needs(made, tmp_path):
     assert "30 rows" in body
     assert (space / "itl_hf" / "report" / "explorer" / "static" / "map.js").exists()
     assert not list(space.rglob("__pycache__"))
-    assert Selection.load(space / "selection").indices.tolist() == made.selection.indices.tolist()
+    assert Selection.load(space / "selection").indices.tolist() == example.selection.indices.tolist()
 
 
-def test_targets_stay_at_home_unless_asked_for(made, tmp_path):
-    space = write_space(made.selection, tmp_path / "closed")
-    assert WITHHELD in Selection.load(space / "selection").targets.column_names
-    prompts = [prompt.encode() for prompt in made.targets["prompt"]]
+def test_targets_are_included_only_on_request(example, tmp_path):
+    space = write_space(example.selection, tmp_path / "closed")
+    assert WITHHELD_COLUMN in Selection.load(space / "selection").targets.column_names
+    prompts = [prompt.encode() for prompt in example.targets["prompt"]]
     for file in space.rglob("*"):
         if file.is_file():
             content = file.read_bytes()
             assert not any(prompt in content for prompt in prompts), file
-    assert "not in it" in (space / "README.md").read_text(encoding="utf-8")
-    shown = write_space(made.selection, tmp_path / "shown", include_targets=True)
-    assert Selection.load(shown / "selection").targets["prompt"][:] == made.targets["prompt"][:]
+    assert "does not include the target prompts" in (space / "README.md").read_text(encoding="utf-8")
+    open_space = write_space(example.selection, tmp_path / "open", include_targets=True)
+    assert Selection.load(open_space / "selection").targets["prompt"][:] == example.targets["prompt"][:]
 
 
 def test_requirements_are_those_of_the_package_without_gradio():
@@ -52,14 +52,14 @@ def test_requirements_are_those_of_the_package_without_gradio():
     assert not {"gradio", "itl-hf", "trl", "pytest"} & names
 
 
-def test_a_hostile_title_is_only_text(made, tmp_path):
+def test_a_hostile_title_is_escaped(example, tmp_path):
     title = "a: [b](http://example.com) <script>\n---\nsdk: docker"
-    text = (write_space(made.selection, tmp_path / "s", title=title) / "README.md").read_text(encoding="utf-8")
+    text = (write_space(example.selection, tmp_path / "s", title=title) / "README.md").read_text(encoding="utf-8")
     assert yaml.safe_load(text.split("\n---\n\n#")[0].removeprefix("---\n"))["sdk"] == "gradio"
     assert "<script>" not in text.split("\n---\n\n#")[1]
 
 
-def test_nothing_is_overwritten(made, tmp_path):
+def test_nothing_is_overwritten(example, tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(FileExistsError, match="not empty"):
-        write_space(made.selection, tmp_path)
+        write_space(example.selection, tmp_path)

@@ -1,4 +1,4 @@
-"""A TRL script as people have it. python existing_script.py MODEL DATA.jsonl OUTPUT."""
+"""A typical TRL script: python existing_script.py MODEL DATA.jsonl OUTPUT."""
 
 import sys
 

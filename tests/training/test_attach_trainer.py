@@ -9,8 +9,9 @@ import torch
 from transformers import Trainer
 
 from itl_hf.training import SelectionSampler, attach, picks_of
-from itl_hf.training.attachment import STATE_NAME, SelectionCallback
-from itl_hf.training.sampler import digest
+from itl_hf.training.attachment import SelectionCallback
+from itl_hf.training.resume import STATE_NAME
+from itl_hf.training.sampler import rows_digest
 from tests.training import tiny
 
 PICKS = [31, 4, 15, 9, 26, 5, 35, 8]
@@ -29,15 +30,15 @@ def shuffled(seed, epoch, picks=PICKS):
 def test_trains_on_exactly_the_picks_best_first(tmp_path):
     trainer = tiny.trainer(tmp_path, num_train_epochs=2)
     before = tiny.adapter(trainer)
-    assert tiny.quietly(attach, trainer, selection()) is trainer
+    assert tiny.without_warnings(attach, trainer, selection()) is trainer
     result = trainer.train()
     assert trainer.rows == PICKS * 2
     assert trainer.state.global_step == 8
     assert any(not torch.equal(before[name], weight) for name, weight in tiny.adapter(trainer).items())
     assert len(trainer.train_dataset) == 40
     # The pool has five times as many rows as were trained on: rates must count the rows trained on.
-    trained = result.metrics["train_samples_per_second"] * result.metrics["train_runtime"]
-    assert trained == pytest.approx(16, rel=0.1)
+    num_rows_trained = result.metrics["train_samples_per_second"] * result.metrics["train_runtime"]
+    assert num_rows_trained == pytest.approx(16, rel=0.1)
 
 
 def test_shuffled_takes_the_same_picks_in_another_order_each_epoch(tmp_path):
@@ -48,19 +49,19 @@ def test_shuffled_takes_the_same_picks_in_another_order_each_epoch(tmp_path):
 
 
 def test_the_picked_rows_themselves_may_be_the_training_dataset(tmp_path):
-    picked = tiny.pool().select(PICKS).add_column("pool_index", PICKS)
-    trainer = attach(tiny.trainer(tmp_path / "a", dataset=picked), selection(), order="shuffled")
+    picked_rows = tiny.pool().select(PICKS).add_column("pool_index", PICKS)
+    trainer = attach(tiny.trainer(tmp_path / "a", dataset=picked_rows), selection(), order="shuffled")
     trainer.train()
     assert trainer.rows == shuffled(1, 0)
-    moved = attach(tiny.trainer(tmp_path / "b", dataset=picked.shuffle(seed=1)), selection())
-    moved.train()
-    assert moved.rows == PICKS
+    moved_trainer = attach(tiny.trainer(tmp_path / "b", dataset=picked_rows.shuffle(seed=1)), selection())
+    moved_trainer.train()
+    assert moved_trainer.rows == PICKS
     with pytest.raises(ValueError, match="1 of the 8 picked rows are not in column 'pool_index'"):
-        attach(tiny.trainer(tmp_path / "c", dataset=picked.select(range(7))), selection())
+        attach(tiny.trainer(tmp_path / "c", dataset=picked_rows.select(range(7))), selection())
 
 
 @pytest.mark.parametrize(("changes", "seed"), [({"data_seed": 7}, 7), ({}, 1)])
-def test_the_seed_is_the_trainers_unless_given(tmp_path, changes, seed):
+def test_the_seed_defaults_to_that_of_the_trainer(tmp_path, changes, seed):
     trainer = tiny.trainer(tmp_path, **changes)
     attach(trainer, PICKS, order="shuffled")
     assert list(trainer._get_train_sampler()) == shuffled(seed, 0)
@@ -88,16 +89,16 @@ def test_workers_see_the_same_order(tmp_path):
     assert trainer.rows == shuffled(1, 0) + shuffled(1, 1)
 
 
-@pytest.mark.parametrize("saved", [2, 4, 5])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, saved):
+@pytest.mark.parametrize("checkpoint_step", [2, 4, 5])
+def test_a_run_resumed_between_or_within_epochs_equals_an_uninterrupted_one(tmp_path, checkpoint_step):
     def fresh(name):
-        trainer = tiny.trainer(tmp_path / name, num_train_epochs=3, save_strategy="steps", save_steps=saved)
+        trainer = tiny.trainer(tmp_path / name, num_train_epochs=3, save_strategy="steps", save_steps=checkpoint_step)
         return attach(trainer, selection(), order="shuffled")
 
     whole, resumed = fresh("whole"), fresh("resumed")
     whole.train()
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{saved}"))
-    assert resumed.rows == whole.rows[2 * saved :]
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{checkpoint_step}"))
+    assert resumed.rows == whole.rows[2 * checkpoint_step :]
     tiny.assert_same_weights(tiny.adapter(resumed), tiny.adapter(whole))
 
 
@@ -115,7 +116,7 @@ def test_resuming_under_accumulation(tmp_path):
     tiny.assert_same_weights(tiny.adapter(resumed), tiny.adapter(whole))
 
 
-def test_evaluation_and_prediction_are_untouched(tmp_path):
+def test_evaluation_and_prediction_do_not_change(tmp_path):
     held_out = tiny.pool(6)
     plain = tiny.trainer(tmp_path / "plain", eval_dataset=held_out)
     attached = attach(tiny.trainer(tmp_path / "attached", eval_dataset=held_out), selection())
@@ -136,17 +137,17 @@ def test_attaching_again_replaces_the_first(tmp_path):
     assert sum(isinstance(one, SelectionCallback) for one in trainer.callback_handler.callbacks) == 1
 
 
-def test_any_map_style_dataset_will_do(tmp_path):
+def test_attaches_to_any_map_style_dataset(tmp_path):
     rows = [{key: row[key] for key in ("input_ids", "labels")} for row in tiny.pool(40)]
     trainer = attach(tiny.trainer(tmp_path, dataset=rows), selection())
     trainer.train()
     assert trainer.rows == PICKS
 
 
-def test_picks_follow_the_id_column_of_moved_rows(tmp_path):
-    moved = tiny.pool(itl_index=range(40)).shuffle(seed=0).filter(lambda row: row["itl_index"] not in (0, 1))
-    assert moved["itl_index"][31] != 31
-    trainer = tiny.quietly(attach, tiny.trainer(tmp_path, dataset=moved), selection())
+def test_picks_are_looked_up_in_the_id_column_of_moved_rows(tmp_path):
+    moved_rows = tiny.pool(itl_index=range(40)).shuffle(seed=0).filter(lambda row: row["itl_index"] not in (0, 1))
+    assert moved_rows["itl_index"][31] != 31
+    trainer = tiny.without_warnings(attach, tiny.trainer(tmp_path, dataset=moved_rows), selection())
     trainer.train()
     assert trainer.rows == PICKS
 
@@ -160,7 +161,7 @@ def test_picks_follow_the_id_column_of_moved_rows(tmp_path):
         ([f"{row}" for row in range(40)], "whole numbers"),
     ],
 )
-def test_an_id_column_that_cannot_be_followed(tmp_path, ids, words):
+def test_a_wrong_id_column_is_an_error(tmp_path, ids, words):
     trainer = tiny.trainer(tmp_path, dataset=tiny.pool(itl_index=ids))
     with pytest.raises(ValueError, match=words):
         attach(trainer, selection())
@@ -168,10 +169,10 @@ def test_an_id_column_that_cannot_be_followed(tmp_path, ids, words):
 
 def test_another_dataset_than_the_pool_is_refused(tmp_path):
     trainer = tiny.trainer(tmp_path, dataset=tiny.pool(39))
-    with pytest.raises(ValueError, match=r"pool of 40 rows.*has 39") as raised:
+    with pytest.raises(ValueError, match=r"pool of 40 rows.*has 39") as error_info:
         attach(trainer, selection())
-    assert "train_dataset=selection.dataset" in str(raised.value)
-    assert "itl_index" in str(raised.value)
+    assert "train_dataset=selection.dataset" in str(error_info.value)
+    assert "itl_index" in str(error_info.value)
 
 
 def test_bare_row_numbers_are_checked_against_the_dataset(tmp_path):
@@ -207,25 +208,25 @@ class Stream(torch.utils.data.IterableDataset):
         yield from tiny.pool()
 
 
-def test_a_changed_dataset_is_noticed(tmp_path):
+def test_a_training_dataset_changed_after_attaching_is_an_error(tmp_path):
     trainer = attach(tiny.trainer(tmp_path), selection())
     trainer.train_dataset = tiny.pool(41)
     with pytest.raises(ValueError, match=r"had 40 rows.*now has 41"):
         trainer.train()
 
 
-def test_trainers_with_an_order_of_their_own_are_refused(tmp_path):
+def test_trainers_with_a_training_order_of_their_own_are_refused(tmp_path):
     class Grouped(Trainer):
         def _get_train_sampler(self, dataset=None):
             return super()._get_train_sampler(dataset)
 
-    with pytest.raises(TypeError, match="brings a training order"):
+    with pytest.raises(TypeError, match="has a training order of its own"):
         attach(tiny.trainer(tmp_path, base=Grouped), selection())
     with pytest.raises(TypeError, match="SelectionSampler"):
         attach(object(), selection())
 
 
-def test_trainers_that_never_ask_for_a_sampler_are_noticed(tmp_path):
+def test_a_trainer_that_does_not_use_the_training_sampler_is_an_error(tmp_path):
     class Own(Trainer):
         def get_train_dataloader(self):
             return torch.utils.data.DataLoader(self.train_dataset, collate_fn=self.data_collator)
@@ -244,7 +245,7 @@ def test_a_sampling_strategy_is_replaced_with_a_warning(tmp_path, strategy):
     assert trainer.rows == PICKS
 
 
-def test_dropped_picks_are_announced(tmp_path):
+def test_a_warning_says_how_many_picks_are_dropped(tmp_path):
     trainer = tiny.trainer(tmp_path, dataloader_drop_last=True, per_device_train_batch_size=3)
     with pytest.warns(UserWarning, match="last 2 of them are left out"):
         attach(trainer, selection())
@@ -252,14 +253,14 @@ def test_dropped_picks_are_announced(tmp_path):
     assert trainer.rows == PICKS[:6]
 
 
-def test_an_uneven_last_batch_on_one_process_is_nothing_to_warn_about(tmp_path):
+def test_a_smaller_last_batch_on_one_process_gives_no_warning(tmp_path):
     trainer = tiny.trainer(tmp_path, per_device_train_batch_size=3)
-    tiny.quietly(attach, trainer, selection())
+    tiny.without_warnings(attach, trainer, selection())
     trainer.train()
     assert trainer.rows == PICKS
 
 
-def test_what_is_attached_can_be_asked_for(tmp_path):
+def test_picks_of_returns_the_attached_picks(tmp_path):
     trainer = tiny.trainer(tmp_path)
     with pytest.raises(ValueError, match="Nothing is attached"):
         picks_of(trainer)
@@ -269,7 +270,7 @@ def test_what_is_attached_can_be_asked_for(tmp_path):
 
 def test_a_remainder_can_be_dropped(tmp_path):
     trainer = tiny.trainer(tmp_path, per_device_train_batch_size=3, num_train_epochs=2)
-    tiny.quietly(attach, trainer, selection(), remainder="drop")
+    tiny.without_warnings(attach, trainer, selection(), remainder="drop")
     trainer.train()
     assert trainer.rows == PICKS[:6] * 2
     with pytest.raises(ValueError, match="'repeat' or 'drop'"):
@@ -279,34 +280,35 @@ def test_a_remainder_can_be_dropped(tmp_path):
 
 
 def test_interleaved_over_the_targets_of_a_real_selection(tmp_path):
-    chosen = tiny.select(tiny.pool(text=True), num_examples=8)
-    trainer = attach(tiny.trainer(tmp_path, dataset=tiny.pool(text=True)), chosen, order="interleaved")
+    real_selection = tiny.select(tiny.pool(text=True), num_examples=8)
+    trainer = attach(tiny.trainer(tmp_path, dataset=tiny.pool(text=True)), real_selection, order="interleaved")
     trainer.train()
-    nearest = dict(zip(chosen.indices.tolist(), chosen.dataset["itl_nearest_target"], strict=True))
-    assert sorted(trainer.rows) == sorted(chosen.indices.tolist())
-    assert trainer.rows != chosen.indices.tolist()
+    nearest = dict(zip(real_selection.indices.tolist(), real_selection.dataset["itl_nearest_target"], strict=True))
+    assert sorted(trainer.rows) == sorted(real_selection.indices.tolist())
+    assert trainer.rows != real_selection.indices.tolist()
     turns = [nearest[row] for row in trainer.rows]
-    assert len(set(turns)) > 1
-    assert len(set(turns[: len(set(turns))])) == len(set(turns))  # each target has its turn before any has two
+    num_turns = len(set(turns))
+    assert num_turns > 1
+    assert len(set(turns[:num_turns])) == num_turns  # one pick of each target comes before the second of any
     with pytest.raises(ValueError, match="bare row numbers do not have"):
         attach(trainer, PICKS, order="interleaved")
 
 
 def test_a_pool_of_the_same_length_with_other_text_is_refused(tmp_path):
-    chosen = tiny.select(tiny.pool(text=True), num_examples=6)
+    real_selection = tiny.select(tiny.pool(text=True), num_examples=6)
     other = tiny.pool(text=True).shuffle(seed=1)
-    with pytest.raises(ValueError, match=r"Row \d+ of the trainer's train_dataset has another 'prompt'") as raised:
-        attach(tiny.trainer(tmp_path, dataset=other), chosen)
-    assert "selection.indices" in str(raised.value)
-    attach(tiny.trainer(tmp_path, dataset=other), chosen.indices)  # the way out that the error names
+    with pytest.raises(ValueError, match=r"Row \d+ of the trainer's train_dataset has another 'prompt'") as error_info:
+        attach(tiny.trainer(tmp_path, dataset=other), real_selection)
+    assert "selection.indices" in str(error_info.value)
+    attach(tiny.trainer(tmp_path, dataset=other), real_selection.indices)  # what the error advises
 
 
-def test_ids_of_the_selection_are_followed_into_a_larger_dataset(tmp_path):
-    # The pool was itself a part of something: its id column holds other numbers than its rows.
-    chosen = tiny.select(tiny.pool(text=True, itl_index=range(40)).select(range(10, 30)), num_examples=4)
-    trainer = attach(tiny.trainer(tmp_path, dataset=tiny.pool(text=True, itl_index=range(40))), chosen)
+def test_ids_of_the_selection_are_looked_up_in_a_larger_dataset(tmp_path):
+    # The pool is a part of a larger dataset: its id column has other numbers than its row numbers.
+    real_selection = tiny.select(tiny.pool(text=True, itl_index=range(40)).select(range(10, 30)), num_examples=4)
+    trainer = attach(tiny.trainer(tmp_path, dataset=tiny.pool(text=True, itl_index=range(40))), real_selection)
     trainer.train()
-    assert trainer.rows == [10 + row for row in chosen.indices.tolist()]
+    assert trainer.rows == [10 + row for row in real_selection.indices.tolist()]
 
 
 @pytest.fixture(scope="module")
@@ -316,11 +318,11 @@ def checkpoint(tmp_path_factory):
     return directory / "checkpoint-2"
 
 
-def test_the_checkpoint_names_the_selection(checkpoint):
+def test_the_checkpoint_stores_the_settings_of_the_selection(checkpoint):
     state = json.loads((checkpoint / "trainer_state.json").read_text())
-    saved = state["stateful_callbacks"][STATE_NAME]["selection"]
-    assert (saved["num_picks"], saved["order"], saved["seed"]) == (8, "gain", 1)
-    assert saved["picks"] == digest(np.array(PICKS))
+    saved_state = state["stateful_callbacks"][STATE_NAME]["selection"]
+    assert (saved_state["num_picks"], saved_state["order"], saved_state["seed"]) == (8, "gain", 1)
+    assert saved_state["picks"] == rows_digest(np.array(PICKS))
 
 
 @pytest.mark.parametrize(
@@ -339,16 +341,16 @@ def test_resuming_with_another_selection_is_refused(tmp_path, checkpoint, picks,
         resumed.train(resume_from_checkpoint=str(checkpoint))
 
 
-def test_resuming_what_was_trained_without_a_selection_is_refused(tmp_path):
+def test_resuming_a_run_without_a_selection_is_refused(tmp_path):
     tiny.trainer(tmp_path, dataset=tiny.pool(8), save_strategy="steps", save_steps=2).train()
     with pytest.raises(ValueError, match="saved without an attached selection"):
         attach(tiny.trainer(tmp_path), selection()).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 
-def test_callbacks_rebuilt_from_the_checkpoint_stay_bound(tmp_path):
+def test_a_callback_rebuilt_from_the_checkpoint_has_the_same_attachment(tmp_path):
     def fresh():
-        restored = {"restore_callback_states_from_checkpoint": True}
-        trainer = tiny.trainer(tmp_path, num_train_epochs=3, save_strategy="steps", save_steps=5, **restored)
+        restore_callbacks = {"restore_callback_states_from_checkpoint": True}
+        trainer = tiny.trainer(tmp_path, num_train_epochs=3, save_strategy="steps", save_steps=5, **restore_callbacks)
         return attach(trainer, selection(), order="shuffled")
 
     whole, resumed = fresh(), fresh()

@@ -51,7 +51,7 @@ def test_rows_may_repeat():
     assert sorted(SelectionSampler([2, 2, 1], order="shuffled")) == [1, 2, 2]
 
 
-def test_the_order_outlives_changes_to_the_callers_array():
+def test_the_order_does_not_change_with_the_callers_array():
     picks = np.array(PICKS)
     sampler = SelectionSampler(picks)
     picks[:] = 0
@@ -82,7 +82,7 @@ def test_shuffled_differs_between_epochs_and_seeds():
     assert len(orders) == 16
 
 
-def test_global_random_state_is_neither_read_nor_moved():
+def test_global_random_state_is_neither_read_nor_changed():
     orders = []
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -94,7 +94,7 @@ def test_global_random_state_is_neither_read_nor_moved():
     assert orders[0] == orders[1]
 
 
-def test_accelerate_finds_no_generator_to_take_over():
+def test_the_sampler_has_no_attribute_called_generator():
     assert not hasattr(SelectionSampler(PICKS, order="shuffled"), "generator")
 
 
@@ -115,25 +115,25 @@ def test_in_a_plain_data_loader(workers):
 
 
 @pytest.mark.parametrize("order", ["gain", "shuffled"])
-@pytest.mark.parametrize("consumed", [0, 1, 4, len(PICKS) - 1])
-def test_state_resumes_the_rest_of_a_pass(order, consumed):
+@pytest.mark.parametrize("num_consumed", [0, 1, 4, len(PICKS) - 1])
+def test_state_resumes_in_the_middle_of_an_epoch(order, num_consumed):
     sampler = SelectionSampler(PICKS, order=order, seed=3)
     sampler.set_epoch(2)
     whole = list(sampler)
-    walk = iter(sampler)
-    seen = [next(walk) for _ in range(consumed)]
+    iterator = iter(sampler)
+    first_rows = [next(iterator) for _ in range(num_consumed)]
     state = json.loads(json.dumps(sampler.state_dict()))
 
     resumed = SelectionSampler(PICKS, order=order, seed=3)
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
     assert len(resumed) == len(PICKS)
-    resumed.set_epoch(2)  # as loops do before every epoch
-    assert seen + list(resumed) == whole
-    assert list(resumed) == whole  # only one pass is cut short
+    resumed.set_epoch(2)  # as training loops do before every epoch
+    assert first_rows + list(resumed) == whole
+    assert list(resumed) == whole  # only one pass is shortened
 
 
-def test_another_epoch_starts_from_its_beginning_after_loading():
+def test_after_loading_another_epoch_starts_at_its_beginning():
     sampler = SelectionSampler(PICKS)
     next(iter(sampler))
     resumed = SelectionSampler(PICKS)
@@ -196,25 +196,26 @@ def test_bad_epoch():
 
 @given(targets=st.lists(st.integers(-3, 9), min_size=1, max_size=40))
 @settings(max_examples=60, deadline=None)
-def test_interleaved_deals_out_in_turn(targets):
-    hands = {}
+def test_interleaved_takes_one_pick_of_each_target_in_turn(targets):
+    picks_by_target = {}
     for pick, target in enumerate(targets):
-        hands.setdefault(target, []).append(pick)
-    dealt = [hand[turn] for turn in range(len(targets)) for hand in hands.values() if turn < len(hand)]
+        picks_by_target.setdefault(target, []).append(pick)
+    groups = picks_by_target.values()
+    expected_order = [group[turn] for turn in range(len(targets)) for group in groups if turn < len(group)]
     sampler = SelectionSampler(range(len(targets)), order="interleaved", nearest_targets=targets)
-    assert list(sampler) == dealt
+    assert list(sampler) == expected_order
     sampler.set_epoch(4)
-    assert list(sampler) == dealt
+    assert list(sampler) == expected_order
 
 
-def test_a_selection_brings_its_nearest_targets():
+def test_nearest_targets_are_read_from_a_selection():
     dataset = Dataset.from_dict({"itl_nearest_target": [1, 1, 0, 1, 0, 2, 2]})
-    chosen = SimpleNamespace(indices=np.array(PICKS), dataset=dataset)
-    assert list(SelectionSampler(chosen, order="interleaved")) == [11, 7, 4, 3, 19, 8, 0]
+    selection = SimpleNamespace(indices=np.array(PICKS), dataset=dataset)
+    assert list(SelectionSampler(selection, order="interleaved")) == [11, 7, 4, 3, 19, 8, 0]
 
 
 @pytest.mark.parametrize("order", ["gain", "shuffled", "interleaved"])
-def test_what_does_not_fill_a_step_can_be_left_out(order):
+def test_picks_that_do_not_fill_a_step_are_left_out_with_multiple_of(order):
     options = {"order": order, "seed": 3, "nearest_targets": [0, 0, 1, 1, 0, 2, 1]}
     whole, part = SelectionSampler(PICKS, **options), SelectionSampler(PICKS, multiple_of=3, **options)
     for epoch in range(3):
@@ -224,13 +225,13 @@ def test_what_does_not_fill_a_step_can_be_left_out(order):
         assert list(part) == list(whole)[:6]
 
 
-@pytest.mark.parametrize(("multiple_of", "trained"), [(4, 4), (1, 8)])
-def test_accelerates_shards_train_no_pick_twice_if_told_so(multiple_of, trained):
+@pytest.mark.parametrize(("multiple_of", "num_rows_trained"), [(4, 4), (1, 8)])
+def test_multiple_of_keeps_accelerate_from_repeating_picks(multiple_of, num_rows_trained):
     sampler = SelectionSampler(PICKS, order="shuffled", multiple_of=multiple_of)
     batches = BatchSampler(sampler, batch_size=2, drop_last=False)
     shards = [BatchSamplerShard(batches, num_processes=2, process_index=rank) for rank in range(2)]
     rows = [row for shard in shards for batch in shard for row in batch]
-    assert len(rows) == trained
+    assert len(rows) == num_rows_trained
     assert (len(set(rows)) == len(rows)) is (multiple_of == 4)  # 7 picks in steps of 4: one is repeated by default
 
 
@@ -239,6 +240,6 @@ def test_in_a_loop_of_accelerate():
     loader = Accelerator(cpu=True).prepare(DataLoader(range(100, 120), sampler=sampler, batch_size=3))
     for epoch in range(2):
         loader.set_epoch(epoch)
-        seen = [value - 100 for batch in loader for value in batch.tolist()]
+        rows = [value - 100 for batch in loader for value in batch.tolist()]
         assert sampler.epoch == epoch
-        assert seen == list(sampler)
+        assert rows == list(sampler)

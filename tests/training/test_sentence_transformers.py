@@ -1,4 +1,4 @@
-"""The trainers of sentence-transformers ask for batches, in training and in evaluation alike."""
+"""`attach` with a trainer of sentence-transformers, which takes a sampler of batches to train and to evaluate."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def pairs(num_rows):
 
 
 def test_trains_on_the_picks_and_evaluates_on_all(tmp_path, encoder):
-    seen = []
+    batches = []
 
     class Loss(losses.MultipleNegativesRankingLoss):
         def forward(self, sentence_features, labels):
             ids = [features["input_ids"] for features in sentence_features]
-            seen.append([encoder.tokenizer.decode(row, skip_special_tokens=True) for row in ids[0]])
+            batches.append([encoder.tokenizer.decode(row, skip_special_tokens=True) for row in ids[0]])
             return super().forward(sentence_features, labels)
 
     arguments = st.SentenceTransformerTrainingArguments(
@@ -50,13 +50,13 @@ def test_trains_on_the_picks_and_evaluates_on_all(tmp_path, encoder):
         encoder, arguments, train_dataset=pairs(10), eval_dataset=pairs(8), loss=Loss(encoder)
     )
     attach(trainer, PICKS, order="shuffled", seed=3).train()
-    wanted = []
+    expected_batches = []
     for epoch in range(2):
         sampler = SelectionSampler(PICKS, order="shuffled", seed=3)
         sampler.set_epoch(epoch)
         rows = [f"row {row}" for row in sampler]
-        wanted += [rows[:2], rows[2:4], rows[4:]]
-    assert [sorted(batch) for batch in seen] == [sorted(batch) for batch in wanted]
-    seen.clear()
+        expected_batches += [rows[:2], rows[2:4], rows[4:]]
+    assert [sorted(batch) for batch in batches] == [sorted(batch) for batch in expected_batches]
+    batches.clear()
     trainer.evaluate()
-    assert sorted(row for batch in seen for row in batch) == [f"row {row}" for row in range(8)]
+    assert sorted(row for batch in batches for row in batch) == [f"row {row}" for row in range(8)]

@@ -1,4 +1,4 @@
-"""The same with TRL's SFTTrainer, which tokenizes, truncates, drops, shuffles and packs rows before it trains."""
+"""`attach` with TRL's SFTTrainer, which tokenizes, truncates, drops, shuffles and packs rows before it trains."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SCRIPT = Path(__file__).with_name("existing_script.py").read_text()
 PICKS = [31, 4, 15, 9, 26, 5, 35, 8]
 
 
-def sft(tmp_path, dataset, base=trl.SFTTrainer, given=None, **changes):
+def sft(tmp_path, dataset, base=trl.SFTTrainer, trainer_arguments=None, **changes):
     defaults = {"bf16": False, "gradient_checkpointing": False, "max_length": 8}
     return tiny.recording(base)(
         model=tiny.model(),
         args=tiny.arguments(tmp_path, cls=trl.SFTConfig, **{**defaults, **changes}),
         train_dataset=dataset,
         processing_class=tiny.tokenizer(),
-        **(given or {}),
+        **(trainer_arguments or {}),
     )
 
 
@@ -45,12 +45,12 @@ def selection(pool_size=40):
 
 
 def test_trains_on_exactly_the_picks(tmp_path):
-    trainer = tiny.quietly(attach, sft(tmp_path, pool(), num_train_epochs=2), selection())
+    trainer = tiny.without_warnings(attach, sft(tmp_path, pool(), num_train_epochs=2), selection())
     trainer.train()
     assert trainer.rows == PICKS * 2
 
 
-def test_resumes_bit_equal(tmp_path):
+def test_a_resumed_run_is_bit_equal(tmp_path):
     def fresh(name):
         trainer = sft(tmp_path / name, pool(), num_train_epochs=2, save_strategy="steps", save_steps=6)
         return attach(trainer, selection(), order="shuffled")
@@ -69,7 +69,7 @@ def test_packing_is_refused(tmp_path):
         attach(trainer, selection())
 
 
-def test_dropped_rows_are_noticed(tmp_path):
+def test_rows_dropped_by_the_trainer_are_an_error(tmp_path):
     trainer = sft(tmp_path, pool(long=(0, 1)))
     assert len(trainer.train_dataset) == 38
     with pytest.raises(ValueError, match=r"pool of 40 rows.*has 38.*itl_index"):
@@ -84,7 +84,7 @@ def test_shuffled_rows_are_refused(tmp_path):
 
 def test_dropped_and_shuffled_rows_are_found_through_the_id_column(tmp_path):
     trainer = sft(tmp_path, pool(long=(0, 1), itl_index=range(40)), shuffle_dataset=True)
-    tiny.quietly(attach, trainer, selection())
+    tiny.without_warnings(attach, trainer, selection())
     trainer.train()
     assert trainer.rows == PICKS
 
@@ -95,8 +95,8 @@ def test_a_pick_that_was_dropped_is_named(tmp_path):
         attach(trainer, selection())
 
 
-def test_the_way_that_always_works(tmp_path):
-    # What the errors say to do instead.
+def test_training_on_the_picked_rows_without_attach(tmp_path):
+    # What the errors advise instead of attach.
     trainer = sft(tmp_path, pool().select(PICKS), train_sampling_strategy="sequential")
     trainer.train()
     assert trainer.rows == PICKS
@@ -104,8 +104,8 @@ def test_the_way_that_always_works(tmp_path):
 
 @pytest.mark.parametrize("name", ["GRPOTrainer", "RLOOTrainer"])
 def test_trainers_that_repeat_prompts_are_refused(name):
-    bare = object.__new__(getattr(trl, name))  # the check needs the class alone
-    with pytest.raises(TypeError, match="brings a training order"):
+    bare = object.__new__(getattr(trl, name))  # the check only uses the class
+    with pytest.raises(TypeError, match="has a training order of its own"):
         attach(bare, selection())
 
 
@@ -115,7 +115,7 @@ TARGETS = [{"prompt": "row3 the a"}, {"prompt": "row7 of of"}]
 def active(tmp_path, dataset=None, options=None, **changes):
     trainer = sft(tmp_path, pool() if dataset is None else dataset, **{"num_train_epochs": 3, **changes})
     selector = Selector(tiny.embedder(trainer.model))
-    return tiny.quietly(attach, trainer, selector, targets=TARGETS, examples_per_round=6, **(options or {}))
+    return tiny.without_warnings(attach, trainer, selector, targets=TARGETS, examples_per_round=6, **(options or {}))
 
 
 def test_active_rounds(tmp_path):
@@ -123,26 +123,28 @@ def test_active_rounds(tmp_path):
     trainer.train()
     assert trainer.rows == np.concatenate(picks_of(trainer)).tolist()
     assert len(set(trainer.rows)) == 18
-    # TRL averages its metrics over the steps between two lines of the log: a line of ours must not cut them short.
+    # TRL averages its metrics over the steps between two lines of the log: our line must not shorten that.
     lines = [line for line in trainer.state.log_history if "itl/round" in line]
     assert len(lines) == 3
     assert not any("mean_token_accuracy" in line for line in lines)
 
 
-@pytest.mark.parametrize("saved", [3, 4])
-def test_active_rounds_resume_bit_equal(tmp_path, saved):
+@pytest.mark.parametrize("checkpoint_step", [3, 4])
+def test_resumed_active_rounds_are_bit_equal(tmp_path, checkpoint_step):
     def fresh():
-        mixed = {"bf16": True, "gradient_checkpointing": True}
-        return active(tmp_path, save_strategy="steps", save_steps=saved, options={"pool": pool()}, **mixed)
+        precision = {"bf16": True, "gradient_checkpointing": True}
+        return active(
+            tmp_path, save_strategy="steps", save_steps=checkpoint_step, options={"pool": pool()}, **precision
+        )
 
     whole, resumed = fresh(), fresh()
     whole.train()
-    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{saved}"))
-    assert resumed.rows == whole.rows[2 * saved :]
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{checkpoint_step}"))
+    assert resumed.rows == whole.rows[2 * checkpoint_step :]
     tiny.assert_same_weights(tiny.adapter(resumed), tiny.adapter(whole))
 
 
-def test_rows_that_were_dropped_are_no_candidates(tmp_path):
+def test_rows_dropped_by_the_trainer_are_not_candidates(tmp_path):
     dataset = pool(long=(3, 7), itl_index=range(40))
     trainer = active(tmp_path, dataset, shuffle_dataset=True, options={"pool": dataset})
     trainer.train()
@@ -154,9 +156,9 @@ class SelectionSFTTrainer(SelectionTrainerMixin, trl.SFTTrainer):
     pass
 
 
-def test_the_mixin_follows_dropped_and_shuffled_rows_by_itself(tmp_path):
-    given = {"selection": selection(), "selection_options": {"order": "shuffled", "seed": 4}}
-    trainer = sft(tmp_path, pool(long=(0, 1)), SelectionSFTTrainer, given, shuffle_dataset=True)
+def test_the_mixin_finds_picks_after_rows_were_dropped_and_shuffled(tmp_path):
+    trainer_arguments = {"selection": selection(), "selection_options": {"order": "shuffled", "seed": 4}}
+    trainer = sft(tmp_path, pool(long=(0, 1)), SelectionSFTTrainer, trainer_arguments, shuffle_dataset=True)
     trainer.train()
     assert sorted(trainer.rows) == sorted(PICKS)
     assert trainer.rows != PICKS
@@ -185,21 +187,22 @@ def test_the_mixin_without_a_selection_is_the_plain_trainer(tmp_path):
 
 
 def test_another_pool_of_the_same_length_is_refused(tmp_path):
-    chosen = tiny.select(pool(), 6)
-    tiny.quietly(attach, sft(tmp_path, pool()), chosen)  # SFTTrainer put the end token behind each completion
+    selection_with_text = tiny.select(pool(), 6)
+    # SFTTrainer appended the end token to each completion; that is no difference.
+    tiny.without_warnings(attach, sft(tmp_path, pool()), selection_with_text)
     with pytest.raises(ValueError, match="another 'prompt' than the row that was picked"):
-        attach(sft(tmp_path, pool().shuffle(seed=0)), chosen)
+        attach(sft(tmp_path, pool().shuffle(seed=0)), selection_with_text)
 
 
 def conversations(num_rows, kind):
     def turn(role, content):
         return [{"role": role, "content": content}]
 
-    asked = [turn("user", f"What is the sum of {row} and three?") for row in range(num_rows)]
-    answered = [turn("assistant", f"The sum is {row + 3}.") for row in range(num_rows)]
+    prompts = [turn("user", f"What is the sum of {row} and three?") for row in range(num_rows)]
+    completions = [turn("assistant", f"The sum is {row + 3}.") for row in range(num_rows)]
     if kind == "prompt":
-        return Dataset.from_dict({"prompt": asked, "completion": answered})
-    return Dataset.from_dict({"messages": [ask + answer for ask, answer in zip(asked, answered, strict=True)]})
+        return Dataset.from_dict({"prompt": prompts, "completion": completions})
+    return Dataset.from_dict({"messages": [ask + answer for ask, answer in zip(prompts, completions, strict=True)]})
 
 
 @pytest.mark.parametrize("kind", ["prompt", "messages"])
@@ -216,23 +219,23 @@ def test_chat_data_with_a_fresh_adapter(tmp_path, kind):
     recorder = trainer.data_collator = Recorder(trainer)
     selector = Selector(HiddenStates(trainer.model, tokenizer=tokenizer))
     targets = [{"prompt": "What is the sum of two and three?"}]
-    tiny.quietly(attach, trainer, selector, targets=targets, examples_per_round=6).train()
+    tiny.without_warnings(attach, trainer, selector, targets=targets, examples_per_round=6).train()
     assert recorder.rows == np.concatenate(picks_of(trainer)).tolist()
     assert len(set(recorder.rows)) == 12
-    masked = [(labels == -100).any() for labels in recorder.labels]
-    assert all(masked) is (kind == "prompt")  # the loss is on completions alone where there are prompts
+    has_masked_labels = [(labels == -100).any() for labels in recorder.labels]
+    assert all(has_masked_labels) is (kind == "prompt")  # with prompts the loss is on the completions alone
 
 
 class Recorder:
-    """A collator that notes which rows of the trainer's dataset it was given."""
+    """A collator that records which rows of the trainer's dataset it gets."""
 
     def __init__(self, trainer):
         self.collate, self.rows, self.labels = trainer.data_collator, [], []
-        self.known = {tuple(ids): row for row, ids in enumerate(trainer.train_dataset["input_ids"])}
-        assert len(self.known) == len(trainer.train_dataset)
+        self.row_of_tokens = {tuple(ids): row for row, ids in enumerate(trainer.train_dataset["input_ids"])}
+        assert len(self.row_of_tokens) == len(trainer.train_dataset)
 
     def __call__(self, features):
-        self.rows += [self.known[tuple(one["input_ids"])] for one in features]
+        self.rows += [self.row_of_tokens[tuple(one["input_ids"])] for one in features]
         self.labels += [np.array(one["labels"]) for one in features]
         return self.collate(features)
 
@@ -243,8 +246,8 @@ def test_an_existing_script_adds_two_lines(tmp_path, monkeypatch):
     tiny_tokenizer().save_pretrained(tmp_path / "model")
     rows.to_json(tmp_path / "data.jsonl")
     embedder = HiddenStates(str(tmp_path / "model"))
-    chosen = Selector(embedder).select(rows, ["What is the sum of two and three?"], 4)
-    chosen.save(tmp_path / "selection")
+    selection_with_text = Selector(embedder).select(rows, ["What is the sum of two and three?"], 4)
+    selection_with_text.save(tmp_path / "selection")
 
     lines = {
         "from trl import": "from itl_hf import Selection, attach",
@@ -256,19 +259,19 @@ def test_an_existing_script_adds_two_lines(tmp_path, monkeypatch):
     difference = [line for line in difflib.ndiff(SCRIPT.splitlines(), script.splitlines()) if line[0] in "+-"]
     assert difference == [f"+ {line}" for line in lines.values()]
 
-    seen = []
+    trained_tokens = []
     step = trl.SFTTrainer.training_step
 
-    def recorded(trainer, model, inputs, *args, **kwargs):
+    def recording_step(trainer, model, inputs, *args, **kwargs):
         ids = inputs["input_ids"].tolist()
-        seen.extend(tuple(token for token in row if token != tiny_tokenizer().pad_token_id) for row in ids)
+        trained_tokens.extend(tuple(token for token in row if token != tiny_tokenizer().pad_token_id) for row in ids)
         return step(trainer, model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(trl.SFTTrainer, "training_step", recorded)
+    monkeypatch.setattr(trl.SFTTrainer, "training_step", recording_step)
     monkeypatch.setattr(sys, "argv", ["script", *(str(tmp_path / name) for name in ("model", "data.jsonl", "output"))])
     namespace = {"__name__": "__main__"}
     exec(compile(script, "existing_script.py", "exec"), namespace)
-    prepared = namespace["trainer"].train_dataset["input_ids"]
-    picked = Selection.load(tmp_path / "selection").indices
-    assert seen == [tuple(prepared[row]) for row in picked.tolist()]
+    tokenized_rows = namespace["trainer"].train_dataset["input_ids"]
+    picked_indices = Selection.load(tmp_path / "selection").indices
+    assert trained_tokens == [tuple(tokenized_rows[row]) for row in picked_indices.tolist()]
     assert json.loads((tmp_path / "data.jsonl").read_text().splitlines()[0])["prompt"]

@@ -1,6 +1,6 @@
-"""A trainer small enough to train in a second: two random Llama layers with LoRA, and rows that name themselves.
+"""A trainer small enough to train in a second: two random Llama layers with LoRA, and rows that can be told apart.
 
-Row `i` of a pool starts with token `FIRST + i`, so the rows a trainer trained on can be read off its batches.
+Row `i` of a pool starts with token `FIRST + i`, so the rows that a trainer trained on can be read from its batches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VOCABULARY = 128
 
 
 def pool(num_rows=40, text=False, **columns):
-    """Tokenized rows; with `text` also the prompts they were made of."""
+    """Tokenized rows; with `text` also the prompts that they were made from."""
     rows = [[FIRST + row, 3, 4 + row % 3, 5] for row in range(num_rows)]
     if text:
         columns["prompt"] = [f"row{row} the {('a', 'of', 'and')[row % 3]} of" for row in range(num_rows)]
@@ -83,7 +83,7 @@ def arguments(directory, cls=TrainingArguments, **changes):
 
 
 def recording(base=Trainer):
-    """A trainer class whose `batches` lists the pool rows of each batch it really took a step on."""
+    """A trainer class whose `batches` lists the pool rows of each batch that it trained on."""
 
     class Recording(base):
         def training_step(self, model, inputs, *args, **kwargs):
@@ -107,9 +107,9 @@ def trainer(directory, dataset=None, base=Trainer, **changes):
     )
 
 
-def adapter(trained):
+def adapter(trainer):
     """The trained weights, by name."""
-    return {name: value.detach().clone() for name, value in trained.model.named_parameters() if value.requires_grad}
+    return {name: value.detach().clone() for name, value in trainer.model.named_parameters() if value.requires_grad}
 
 
 def assert_same_weights(left, right):
@@ -118,7 +118,7 @@ def assert_same_weights(left, right):
     assert not different, f"weights differ: {different}"
 
 
-def quietly(call, *args, **kwargs):
+def without_warnings(call, *args, **kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         return call(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Run once by test_two_processes.py: every scenario once whole and once resumed in mid-epoch, on two processes."""
+"""Run by test_two_processes.py: trains every scenario without a break and resumed in mid-epoch, on two processes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from itl_hf.training import attach, picks_of
 from tests.training import tiny
 from tests.worlds import world
 
-SAVED = 4  # with 12 picks, 2 processes and batches of 2: the first of three steps of epoch 1
+CHECKPOINT_STEP = 4  # with 12 picks, 2 processes and batches of 2: the first of three steps of epoch 1
 
 
 def arguments(**changes):
-    return {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": SAVED, **changes}
+    return {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": CHECKPOINT_STEP, **changes}
 
 
 def plain(directory, **changes):
@@ -61,21 +61,21 @@ SCENARIOS = {
 }
 
 
-def attached(name, directory):
-    with warnings.catch_warnings(record=True) as caught:
+def build_trainer(name, directory):
+    with warnings.catch_warnings(record=True) as warning_list:
         warnings.simplefilter("always")
         trainer = SCENARIOS[name](directory)
-    return trainer, [str(warning.message) for warning in caught if "picks" in str(warning.message)]
+    return trainer, [str(warning.message) for warning in warning_list if "picks" in str(warning.message)]
 
 
 def run(name, directory):
-    whole, warned = attached(name, directory)
+    whole, warnings_raised = build_trainer(name, directory)
     whole.train()
-    resumed, _ = attached(name, directory)
-    resumed.train(resume_from_checkpoint=str(directory / f"checkpoint-{SAVED}"))
+    resumed, _ = build_trainer(name, directory)
+    resumed.train(resume_from_checkpoint=str(directory / f"checkpoint-{CHECKPOINT_STEP}"))
     left, right = tiny.adapter(whole), tiny.adapter(resumed)
     return {
-        "warned": warned,
+        "warned": warnings_raised,
         "whole": whole.batches,
         "resumed": resumed.batches,
         "picks": [picks.tolist() for picks in picks_of(whole)],

@@ -1,0 +1,88 @@
+"""Checks of a trainer that a selection is attached to: whether it can train on the picks, and what happens at the end
+of an epoch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import datasets
+import torch
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+#: What errors advise where `attach` is not possible.
+ALTERNATIVE = "build the trainer with train_dataset=selection.dataset, without attach"
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Raises an error unless a sampler can determine which rows the trainer trains on.
+
+    Raises:
+        `ValueError`: If there is no training dataset, or it is a stream, several datasets or packed rows.
+        `TypeError`: If this is not a `transformers.Trainer`, or its class has a training order of its own.
+    """
+    from transformers import Trainer
+
+    if not isinstance(trainer, Trainer):
+        raise TypeError(
+            f"attach needs a transformers.Trainer, not {type(trainer).__name__}: use SelectionSampler there."
+        )
+    if type(trainer)._get_train_sampler is not Trainer._get_train_sampler:
+        raise TypeError(f"{type(trainer).__name__} has a training order of its own that it relies on; {ALTERNATIVE}.")
+    if trainer.train_dataset is None:
+        raise ValueError("The trainer has no train_dataset. Build it with the pool you selected from as train_dataset.")
+    is_stream = isinstance(trainer.train_dataset, (torch.utils.data.IterableDataset, datasets.IterableDataset))
+    if is_stream or not hasattr(trainer.train_dataset, "__len__"):
+        raise ValueError(
+            f"The trainer's train_dataset is an iterable ({type(trainer.train_dataset).__name__}), in which no row can "
+            f"be looked up by its number: {ALTERNATIVE}."
+        )
+    if isinstance(trainer.train_dataset, dict):
+        raise ValueError(
+            f"The trainer's train_dataset is a dictionary of datasets ({', '.join(map(str, trainer.train_dataset))}), "
+            "in which a row number names several rows: join them with datasets.concatenate_datasets, select from that."
+        )
+    if getattr(trainer.args, "packing", False):
+        raise ValueError(f"With packing=True the trainer merges rows, so single picks cannot be found: {ALTERNATIVE}.")
+
+
+def rows_per_step(trainer: Trainer) -> int:
+    """Returns the number of rows that all processes together take in one step of the data loader."""
+    args = trainer.args
+    return args.train_batch_size * (1 if trainer.accelerator.split_batches else args.world_size)
+
+
+def warn_about_sampling_strategy(trainer: Trainer, stacklevel: int = 3) -> None:
+    """Warns that the attached selection replaces `train_sampling_strategy`."""
+    strategy = getattr(trainer.args, "train_sampling_strategy", "random")
+    if strategy != "random":
+        warnings.warn(
+            f"train_sampling_strategy={getattr(strategy, 'value', strategy)!r} has no effect on training any more: the "
+            "attached selection decides the order.",
+            stacklevel=stacklevel,
+        )
+
+
+def warn_about_incomplete_step(trainer: Trainer, num_picks: int, stacklevel: int = 3) -> None:
+    """Warns if the last picks do not fill a step, so that an epoch trains on some picks twice or not at all."""
+    args, accelerator, step = trainer.args, trainer.accelerator, rows_per_step(trainer)
+    remainder = num_picks % step
+    if remainder == 0 or args.process_index != 0:
+        return
+    if args.dataloader_drop_last:
+        effect = f"with dataloader_drop_last=True the last {remainder} of them are left out of every epoch"
+    elif args.world_size > 1 and accelerator.even_batches:
+        effect = (
+            f"so the last step of every epoch is filled up with {step - remainder} that were trained on already, "
+            f"for all {args.world_size} processes to take equally many steps"
+        )
+    else:
+        return
+    warnings.warn(
+        f"{num_picks} picks do not divide into batches of {step} over all processes; {effect}. Select a "
+        f"multiple of {step} to avoid it, or pass remainder='drop' to leave the last {remainder} out.",
+        stacklevel=stacklevel,
+    )
