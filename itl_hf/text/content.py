@@ -102,7 +102,7 @@ def read(row: Row, number: int | None, with_completion: bool) -> Parts:
 
 
 def _split_conversation(messages: Any, where: str, with_completion: bool) -> tuple[list[Any], list[Any] | None]:
-    """Splits messages into prompt and completion: the last turn, if the assistant speaks it."""
+    """Splits messages into prompt and completion: the last turn, if its role is `assistant`."""
     if isinstance(messages, str):
         raise ValueError(f"{where}column 'messages' holds a string; rename the column to 'text' or 'prompt'.")
     has_answer = messages[-1]["role"] == "assistant"

@@ -145,7 +145,7 @@ class Backbone:
         if not float(((result - reference).norm(dim=-1) / reference.norm(dim=-1)).mean()) < 0.05:
             raise ValueError(
                 f"packing=True: {type(self.model).__name__} with attn_implementation={self._attention!r} lets packed "
-                'rows see each other. Load it with attn_implementation="flash_attention_2", or leave packing out.'
+                'rows influence each other. Load it with attn_implementation="flash_attention_2", or leave packing out.'
             )
 
     def _run_all_layers(

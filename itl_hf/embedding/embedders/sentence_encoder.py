@@ -1,8 +1,8 @@
 """Features from a sentence-transformers model: small, fast, trained so that texts of similar meaning are close.
 
 These features come from a second model, not from the one that will be trained: they are cheap enough for millions of
-rows, but do not reflect what the trained model already knows. Texts are tokenized ahead in chunks, grouped into batches
-under a token budget and run through the library's own modules in this process; the result is what
+rows, but do not reflect what the trained model has already learned. Texts are tokenized ahead in chunks, grouped into
+batches under a token budget and run through the library's own modules in this process; the result is what
 `SentenceTransformer.encode` returns. Not covered: images and other modalities, sparse and multi-vector encoders, the
 library's process pool.
 """

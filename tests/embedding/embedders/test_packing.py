@@ -52,7 +52,7 @@ def test_packed_half_precision_passes_its_own_check():
 
 
 def test_packing_is_refused_where_rows_would_mix():
-    with pytest.raises(ValueError, match="lets packed rows see each other"):
+    with pytest.raises(ValueError, match="lets packed rows influence each other"):
         HiddenStates(tiny_model("bert"), tokenizer=tiny_tokenizer(), packing=True).embed(ROWS)
     with pytest.raises(ValueError, match="takes position_ids"):
         HiddenStates(tiny_model("t5"), tokenizer=tiny_tokenizer(), packing=True)

@@ -45,7 +45,7 @@ _HALF_SCALE = 1024.0
 class Gradients(LanguageModelEmbedder):
     """Sketched gradients of each row's own mean loss with respect to a language model's linear layers.
 
-    `labels` says which tokens the loss is taken on:
+    `labels` selects the tokens that the loss is taken on:
 
     - `"completion"`: those of the completion, each predicted from what comes before it, as in a step of fine-tuning on
       that row.

@@ -88,7 +88,7 @@ class Head:
         self._is_linear = None
         raise TypeError(
             f"{type(self.model).__name__}: its logits could not be computed from its last hidden states, which "
-            "gradients rest on."
+            "gradients require."
         )
 
     def _losses(self, hidden: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -203,8 +203,8 @@ class Capture:
         if values.dim() == 2 and len(values) == self._size[0] * self._size[1]:
             return values.view(*self._size, -1)
         raise ValueError(
-            f"layer {layer.name!r} works on a tensor of shape {tuple(values.shape)}, from which the positions of "
-            f"{self._size[0]} rows of {self._size[1]} cannot be told. Leave it out: name the layers to take "
+            f"layer {layer.name!r} works on a tensor of shape {tuple(values.shape)}, which does not have the "
+            f"positions of {self._size[0]} rows of {self._size[1]} tokens. Leave it out: name the layers to take "
             "with modules=."
         )
 

@@ -88,7 +88,7 @@ def plain_name(name: str) -> str:
 
 def coverage(model: nn.Module, layers: Sequence[Layer]) -> float:
     """Returns the share of the model's parameters that are weights of `layers`, without biases."""
-    # num_parameters knows that a 4-bit weight holds two numbers to a byte.
+    # num_parameters counts correctly that a byte of a 4-bit weight holds two parameters.
     total = getattr(model, "num_parameters", lambda: sum(p.numel() for p in model.parameters()))()
     return sum(layer.inputs * layer.outputs for layer in layers) / max(1, int(total))
 
