@@ -26,8 +26,9 @@ def google_style(docstring: str) -> str:
 
 
 def _type(text: str) -> str:
-    """The type alone, without backticks, "optional" and the default."""
-    return re.split(r",? *\*optional\*|,? defaults to ", text)[0].replace("`", "").replace(" or ", " | ")
+    """The type alone, as an expression: without backticks, "optional" and the default."""
+    kinds = re.split(r",? *\*optional\*|,? defaults to ", text)[0]
+    return re.sub(r"`(?:, | or )`", " | ", kinds).replace("`", "")
 
 
 class HuggingFaceDocstrings(griffe.Extension):
