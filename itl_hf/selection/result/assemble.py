@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-import itl_hf
 from itl_hf.gp.attainable import attainable_variance
 from itl_hf.selection.feature_arrays import Features, as_rows
 from itl_hf.selection.result.coverage import pool_groups
@@ -19,6 +18,7 @@ from itl_hf.selection.result.selection import Selection
 from itl_hf.selection.result.umap_layout import LayoutName, layout_of
 from itl_hf.selection.screening.screening import screen, warn_of_copies
 from itl_hf.selection.select_rows import RowSelection
+from itl_hf.version import __version__
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def assemble(rows: RowSelection, material: SelectionInputs, more: Callable[[int]
 
 def versions() -> dict[str, str]:
     """Versions of what the picks depend on."""
-    found = {"itl_hf": itl_hf.__version__, "python": platform.python_version()}
+    found = {"itl_hf": __version__, "python": platform.python_version()}
     for package in ("torch", "transformers", "datasets", "peft"):
         try:
             found[package] = version(package)
