@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from itl_hf.cli.examples import EXAMPLES, wrapped
 from itl_hf.cli.main import app
 from itl_hf.cli.output import SHARED
-from itl_hf.cli.selection_arguments import SelectionArguments
+from itl_hf.cli.train_arguments import SelectionArguments
 
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# The command line

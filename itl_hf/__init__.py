@@ -12,8 +12,10 @@ from itl_hf.version import __version__ as __version__
 
 _HOMES = {
     "ITL": "itl_hf.selection.acquisitions",
-    "Cosine": "itl_hf.selection.acquisitions",
-    "Random": "itl_hf.selection.acquisitions",
+    "Cosine": "itl_hf.selection.baselines",
+    "Random": "itl_hf.selection.baselines",
+    "SelectionConstraints": "itl_hf.selection.constraints",
+    "SelectionRecord": "itl_hf.selection.result.record",
     "StopWhen": "itl_hf.selection.constraints",
     "VTL": "itl_hf.selection.acquisitions",
     "select_rows": "itl_hf.selection.select_rows",
@@ -44,6 +46,8 @@ __all__ = [
     "Random",
     "RowSelection",
     "Selection",
+    "SelectionConstraints",
+    "SelectionRecord",
     "SelectionSampler",
     "SelectionTrainerMixin",
     "Selector",
@@ -62,9 +66,11 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.hidden_states import HiddenStates
     from itl_hf.embedding.embedders.sentence_encoder import SentenceEncoder
     from itl_hf.embedding.store.feature_store import FeatureStore
-    from itl_hf.selection.acquisitions import ITL, VTL, Cosine, Random
-    from itl_hf.selection.constraints import StopWhen
+    from itl_hf.selection.acquisitions import ITL, VTL
+    from itl_hf.selection.baselines import Cosine, Random
+    from itl_hf.selection.constraints import SelectionConstraints, StopWhen
     from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target
+    from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
     from itl_hf.selection.select_rows import RowSelection, select_rows
     from itl_hf.selection.selector import Selector

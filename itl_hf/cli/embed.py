@@ -9,45 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from itl_hf.cli import embedder_options as models
+from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, with_arguments
 from itl_hf.cli.config import ConfigOption
-from itl_hf.cli.embedder_options import EmbedderName
-from itl_hf.cli.output import Outcome, peak_memory
+from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 
 if TYPE_CHECKING:
     from itl_hf.embedding.store.feature_store import FeatureStore
 
 
+@with_arguments
 def embed(
     store: Annotated[Path, typer.Option("--store", help="Folder that keeps the features of any number of datasets.")],
+    embedding: EmbedderArguments,
+    model: ModelArguments,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="Rows: a file, a folder or a Hub dataset.")] = None,
     dataset_name: Annotated[str | None, typer.Option("--dataset_name", help="Another way to give DATA.")] = None,
     dataset_train_split: Annotated[
         str, typer.Option("--dataset_train_split", "--split", help="Split of a folder or Hub dataset.")
     ] = "train",
     dataset_config: Annotated[str | None, typer.Option("--dataset_config", help="Subset of a Hub dataset.")] = None,
-    embedder: models.EmbedderOption = EmbedderName.hidden_states,
-    model_name_or_path: models.ModelOption = None,
-    span: models.SpanOption = None,
-    layer: models.LayerOption = None,
-    pooling: models.PoolingOption = None,
-    skip_tokens: models.SkipOption = None,
-    packing: models.PackingOption = False,
-    compile: models.CompileOption = False,
-    modules: models.ModulesOption = None,
-    dimension: models.DimensionOption = None,
-    rank: models.RankOption = None,
-    labels: models.LabelsOption = None,
-    prompt_name: models.PromptOption = None,
-    normalize_embeddings: models.NormalizeOption = False,
-    max_length: models.LengthOption = None,
-    batch_tokens: models.BatchOption = None,
-    dtype: models.DtypeOption = None,
-    load_in_4bit: models.FourBitOption = False,
-    device: models.DeviceOption = None,
-    revision: models.RevisionOption = None,
-    trust_remote_code: models.TrustOption = False,
-    dry_run: models.DryRunOption = False,
+    dry_run: DryRunOption = False,
     config: ConfigOption = None,
 ) -> Outcome | None:
     """Embed a dataset into a store, where `itl-hf select` finds it.
@@ -55,7 +36,7 @@ def embed(
     Rows that are in the store already are not embedded again; an interrupted run goes on where it was. On several
     processes: torchrun --nproc_per_node 2 -m itl_hf embed ...
     """
-    began, settings = time.monotonic(), models.given(locals())
+    start_time = time.monotonic()
     name = _one_name(data, dataset_name)
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
@@ -66,14 +47,14 @@ def embed(
     from itl_hf.embedding.store.paths import feature_directory
 
     rows = load_rows(name, dataset_train_split, dataset_config)
-    built = models.build_embedder(embedder, model_name_or_path, settings)
+    built = embedding.build_embedder(model.model_name_or_path, **model.settings())
     keys, fingerprint = row_keys(rows, built), built.fingerprint()
     directory = feature_directory(store, fingerprint, keys.hash)
     if dry_run:
         from itl_hf.cli.estimates import embedding_outcome
         from itl_hf.embedding.estimate import estimate
 
-        startup = time.monotonic() - began
+        startup = time.monotonic() - start_time
         found = estimate(rows, built, directory, fingerprint=fingerprint, keys=keys)
         return embedding_outcome(found, startup) if distributed.rank() == 0 else None
     started, there = time.monotonic(), _is_finished(directory)
@@ -83,7 +64,7 @@ def embed(
         return None
     finished = FeatureStore.open(directory)
     done = "found in the store, nothing was embedded" if there else f"embedded in {seconds:.1f} s"
-    flags = models.as_flags(embedder, model_name_or_path, settings)
+    flags = model.as_flags(embedding)
     text = _summary(finished, done, _pool_flags(name, dataset_train_split, dataset_config), store, flags)
     return Outcome(text, _facts(finished, there, seconds))
 

@@ -27,6 +27,9 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress ba
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say what is done, and where in the code an error comes from.")
 ]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry_run", help="Estimate rows, tokens, time, disk and memory from a few batches; do nothing.")
+]
 SHARED = {"json": JsonOption, "quiet": QuietOption, "verbose": VerboseOption}
 
 #: Exit statuses, as `docs/command_line.md` explains them.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from itl_hf.cli.output import Outcome, speaking
-from itl_hf.cli.selection_arguments import SelectionArguments, parse
+from itl_hf.cli.train_arguments import SelectionArguments, parse
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -192,10 +192,10 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
     settings = {**picking.decisive(), "model": model.model_name_or_path, **_pool_settings(data)}
     if training.resume_from_checkpoint and (folder / FACTS).exists():
         earlier = Selection.load(folder)
-        if earlier.record.get("arguments") == settings:
+        if earlier.record.arguments == settings:
             return earlier
     selection = _select(picking, data, training, model)
-    selection = dataclasses.replace(selection, record={**selection.record, "arguments": settings})
+    selection = dataclasses.replace(selection, record=dataclasses.replace(selection.record, arguments=settings))
     release_memory()  # the embedder's model: another one is loaded to be trained
     if distributed.rank() == 0:
         selection.save(folder)
@@ -211,9 +211,11 @@ def _pool_settings(data: _Data) -> dict[str, Any]:
 
 def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig) -> Selection:
     selector = picking.selector(_embedder(picking, training, model))
-    selection = selector.select(data.pool(), data.targets(), int(picking.num_examples or 0))
+    selection = selector.select(
+        data.pool(), data.targets(), int(picking.num_examples or 0), constraints=picking.constraints()
+    )
     # What `extend` needs would keep the embedder's model in memory while another one is trained.
-    return dataclasses.replace(selection, more=None)
+    return dataclasses.replace(selection, extend_fn=None)
 
 
 def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConfig) -> Embedder:

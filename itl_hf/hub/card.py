@@ -23,6 +23,7 @@ from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
 from itl_hf.text import plain_text
 
 if TYPE_CHECKING:
+    from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
 TAGS = ("itl-hf", "data-selection", "transductive-active-learning")
@@ -111,7 +112,7 @@ def metadata(selection: Selection, published: Published) -> DatasetCardData:
         source_datasets=[base] if base and is_hub_id(base) else None,
         size_categories=[size],
         task_categories=["text-generation"],
-        tags=[*TAGS, str(selection.record.get("acquisition", "itl"))],
+        tags=[*TAGS, selection.record.acquisition_name],
         configs=configs,
         **more,
     )
@@ -122,10 +123,9 @@ def title(selection: Selection) -> str:
     return f"{len(selection):,} rows picked from {selection.pool_size:,} by {method(selection.record)}"
 
 
-def method(record: Mapping[str, Any]) -> str:
+def method(record: SelectionRecord) -> str:
     """The acquisition as people call it."""
-    name = str(record.get("acquisition", "unknown"))
-    return METHODS.get(name, name)
+    return METHODS.get(record.acquisition_name, record.acquisition_name)
 
 
 def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
@@ -144,27 +144,25 @@ def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
     }
 
 
-def settings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def settings(record: SelectionRecord) -> list[tuple[str, str]]:
     """How it was made, line by line; every value as it stands in the record."""
     rows: list[tuple[str, Any]] = [("method", method(record)), ("kernel", _kernel(record))]
-    rows.append(("preparation of features", record.get("standardize")))
-    rows += [(f"embedder: {key}", value) for key, value in (record.get("embedder") or {}).items()]
-    if "noise_std" in record:
-        rows.append(("noise (standard deviation)", f"{record['noise_std']:.6g}"))
-        rows.append(("noise on the targets", f"{record.get('target_noise_std', record['noise_std']):.6g}"))
-        rows.append(("how the noise was chosen", record.get("rule")))
-    rows.append(("seed", (record.get("asked") or {}).get("seed", "none: nothing is drawn")))
-    rows.append(("rows trained on before", record.get("already_selected")))
-    rows += [(f"limit: {key}", value) for key, value in (record.get("limits") or {}).items()]
-    rows += [(f"hash of the {name}", record.get(f"{name}_fingerprint")) for name in ("pool", "targets")]
-    rows += [(f"version of {name}", value) for name, value in (record.get("versions") or {}).items()]
+    rows.append(("preparation of features", record.standardization_name))
+    rows += [(f"embedder: {key}", value) for key, value in (record.embedder or {}).items()]
+    rows.append(("noise (standard deviation)", f"{record.noise_std:.6g}"))
+    rows.append(("noise on the targets", f"{record.target_noise_std:.6g}"))
+    rows.append(("how the noise was chosen", record.noise_rule))
+    rows.append(("seed", record.acquisition_options.get("seed", "none: nothing is drawn")))
+    rows.append(("rows trained on before", record.already_selected))
+    rows += [(f"constraint: {key}", value) for key, value in record.constraints.items()]
+    rows += [("hash of the pool", record.pool_fingerprint), ("hash of the targets", record.targets_fingerprint)]
+    rows += [(f"version of {name}", value) for name, value in record.versions.items()]
     return [(escape(name), code(value)) for name, value in rows if value is not None]
 
 
-def _kernel(record: Mapping[str, Any]) -> str:
-    length = record.get("lengthscale")
-    chosen = f" ({record['kernel_chosen']})" if "kernel_chosen" in record else ""
-    return f"{record.get('kernel')}{f' with lengthscale {length:g}' if length else ''}{chosen}"
+def _kernel(record: SelectionRecord) -> str:
+    length = record.kernel_options.get("lengthscale")
+    return f"{record.kernel_name}{f' with lengthscale {length:g}' if length else ''} ({record.kernel_rule})"
 
 
 def hopeless(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, Any]]:
@@ -197,9 +195,9 @@ def picks(selection: Selection) -> list[dict[str, Any]]:
     ]
 
 
-def model_names(record: Mapping[str, Any]) -> list[str]:
+def model_names(record: SelectionRecord) -> list[str]:
     """Models that made the features, those of a combined embedder too."""
-    facts = record.get("embedder") or {}
+    facts = record.embedder or {}
     return list(dict.fromkeys(str(facts[key]) for key in facts if key.rpartition(".")[2] == "model" and facts[key]))
 
 

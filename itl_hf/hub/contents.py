@@ -22,6 +22,7 @@ from itl_hf.hub.card import Published, write_card
 from itl_hf.hub.restore import VARIANCE_COLUMN, WITHHELD
 from itl_hf.report.figures import map_figure, variance_figure
 from itl_hf.selection.result.files import write_parquet
+from itl_hf.selection.result.record import SelectionRecord
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
@@ -80,8 +81,8 @@ def public_selection(selection: Selection, with_targets: bool) -> Selection:
         selection,
         dataset=selection.dataset.add_column(VARIANCE_COLUMN, left.tolist()),
         targets=selection.targets if with_targets else withheld(len(selection.targets)),
-        record=without_paths(selection.record),
-        more=None,
+        record=SelectionRecord.from_json(without_paths(selection.record.to_json())),
+        extend_fn=None,
     )
 
 
@@ -124,7 +125,7 @@ def picked_features(selection: Selection, store: str | os.PathLike[str] | None =
             "in, or leave out include_features"
         )
     record = selection.record
-    directory = feature_directory(store, record.get("embedder", {}), record.get("pool_fingerprint", ""))
+    directory = feature_directory(store, record.embedder or {}, record.pool_fingerprint or "")
     if not directory.exists():
         raise ValueError(f"{os.fspath(store)} holds no features of this selection's pool under its embedder")
     return np.asarray(FeatureStore.open(directory).features()[selection.indices])

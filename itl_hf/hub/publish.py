@@ -22,6 +22,7 @@ from itl_hf.hub.retry import ask
 from itl_hf.selection.result.files import FACTS
 
 if TYPE_CHECKING:
+    from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
 Operation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete
@@ -109,9 +110,9 @@ def preview(
     return write_contents(selection, folder, published, features)
 
 
-def known_source(record: dict[str, Any], base_dataset: str | None) -> dict[str, Any]:
+def known_source(record: SelectionRecord, base_dataset: str | None) -> dict[str, Any]:
     """Where the pool comes from: as told, else as recorded."""
-    recorded = dict(record.get("pool_source") or {})
+    recorded = dict(record.pool_source or {})
     if base_dataset is None or base_dataset == recorded.get("dataset"):
         return recorded
     return {"dataset": base_dataset}

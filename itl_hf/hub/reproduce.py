@@ -8,12 +8,13 @@ an ellipsis with a comment.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from itl_hf.selection.acquisitions import ACQUISITIONS
+from itl_hf.selection.registry import ACQUISITION_NAMES, acquisition_class
 
 if TYPE_CHECKING:
+    from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
 Call = tuple[str, str]  # the import that it needs, the expression
@@ -35,11 +36,12 @@ def program(selection: Selection, source: Mapping[str, Any], where: str) -> str:
     acquisition_import, acquisition = acquisition_call(record)
     kernel_import, kernel = kernel_call(record)
     arguments = select_arguments(record)
-    stop = ", StopWhen" if any("StopWhen(" in line for line in arguments) else ""
+    used_names = ["Selection", "Selector"]
+    used_names += [name for name in ("SelectionConstraints", "StopWhen") if any(f"{name}(" in a for a in arguments)]
     lines = [
         *versions_lines(record),
         "from datasets import load_dataset",
-        f"from itl_hf import {embedder_name}Selection, Selector{stop}",
+        f"from itl_hf import {embedder_name}{', '.join(sorted(used_names))}",
         *(line for line in (kernel_import, acquisition_import) if line),
         "",
         *rows_lines(record, source, selection.pool_size, len(selection.targets)),
@@ -57,13 +59,13 @@ def program(selection: Selection, source: Mapping[str, Any], where: str) -> str:
     return "\n".join(lines)
 
 
-def versions_lines(record: Mapping[str, Any]) -> list[str]:
+def versions_lines(record: SelectionRecord) -> list[str]:
     """What the picks were made with, as a comment."""
-    versions = ", ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items())
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     return [f"# made with {ascii(versions)[1:-1]}"] if versions else []
 
 
-def rows_lines(record: Mapping[str, Any], source: Mapping[str, Any], pool_size: int, targets: int) -> list[str]:
+def rows_lines(record: SelectionRecord, source: Mapping[str, Any], pool_size: int, targets: int) -> list[str]:
     """Where pool and targets come from, as far as that is known."""
     pool = "..."
     if source.get("dataset"):
@@ -71,16 +73,16 @@ def rows_lines(record: Mapping[str, Any], source: Mapping[str, Any], pool_size: 
         options = [f"revision={source['revision']!a}"] if source.get("revision") else []
         options.append(f"split={source.get('split') or 'train'!a}")
         pool = f"load_dataset({', '.join(names + options)})"
-    hashes = [ascii(record.get(f"{name}_fingerprint")) for name in ("pool", "targets")]
+    hashes = [ascii(record.pool_fingerprint), ascii(record.targets_fingerprint)]
     return [
         f"pool = {pool}  # {pool_size} rows; hash of their text: {hashes[0]}",
         f"targets = ...  # {targets} prompts; hash of their text: {hashes[1]}",
     ]
 
 
-def embedder_call(record: Mapping[str, Any]) -> Call:
+def embedder_call(record: SelectionRecord) -> Call:
     """The embedder with the settings of its fingerprint."""
-    facts = record.get("embedder") or {}
+    facts = record.embedder or {}
     kind = facts.get("embedder")
     if kind == "hidden_states":
         several = {
@@ -96,54 +98,61 @@ def embedder_call(record: Mapping[str, Any]) -> Call:
     return "", '...  # the one that "embedder" in selection.json describes'
 
 
-def kernel_call(record: Mapping[str, Any]) -> Call:
+def kernel_call(record: SelectionRecord) -> Call:
     """The kernel with its lengthscale."""
-    name = record.get("kernel")
+    name, options = record.kernel_name, record.kernel_options
     if name in ("linear", "cosine"):
         return "", ascii(name)
     if name in ("rbf", "laplace"):
         kind = {"rbf": "RBF", "laplace": "Laplace"}[name]
-        options = f"{record.get('lengthscale')!a}, on={record.get('on')!a}"
-        return f"from itl_hf.gp.kernels import {kind}", f"{kind}({options})"
+        arguments = f"{options.get('lengthscale')!a}, on={options.get('on')!a}"
+        return f"from itl_hf.gp.kernels import {kind}", f"{kind}({arguments})"
     return "", "..."
 
 
-def acquisition_call(record: Mapping[str, Any]) -> Call:
+def acquisition_call(record: SelectionRecord) -> Call:
     """The acquisition with all its options, the noise as it was found."""
-    kind = ACQUISITIONS.get(str(record.get("acquisition")))
-    if not isinstance(kind, type) or not is_dataclass(kind):
+    if record.acquisition_name not in ACQUISITION_NAMES:
         return "", "..."
-    asked = record.get("asked") or {}
-    options = {one.name: asked[one.name] for one in fields(kind) if one.init and one.name in asked}
-    options |= {name: record[name] for name in ("noise_std", "target_noise_std") if name in record and name in options}
+    kind = acquisition_class(record.acquisition_name)
+    options = {
+        one.name: record.acquisition_options[one.name]
+        for one in fields(kind)
+        if one.init and one.name in record.acquisition_options
+    }
+    options |= {name: getattr(record, name) for name in ("noise_std", "target_noise_std") if name in options}
     return f"from {kind.__module__} import {kind.__name__}", f"{kind.__name__}({_options(options)})"
 
 
-def selector_arguments(record: Mapping[str, Any], acquisition: str, kernel: str) -> list[str]:
+def selector_arguments(record: SelectionRecord, acquisition: str, kernel: str) -> list[str]:
     """What `Selector` is given beside pool and targets."""
     parts = ["embedder", acquisition, f"kernel={kernel}"]
-    prepared = str(record.get("standardize", ""))
+    prepared = record.standardization_name
     # With parts of different weight it is the embedder's own choice, which needs no argument.
     if "(" not in prepared:
         parts.append(f"standardize={'False' if prepared == 'none' else ascii(prepared)}")
     return parts
 
 
-def select_arguments(record: Mapping[str, Any]) -> list[str]:
+def select_arguments(record: SelectionRecord) -> list[str]:
     """What `select` is given beside pool, targets and the number of picks, a line each."""
-    lines = ["replace=True,"] if record.get("replace") else []
-    known = record.get("already_selected") or 0
-    if known:
-        lines.append(f"already_selected=...,  # the {known} rows that were trained on before")
-    for name, value in (record.get("limits") or {}).items():
+    lines = []
+    if record.already_selected:
+        lines.append(f"already_selected=...,  # the {record.already_selected} rows that were trained on before")
+    if record.constraints:
         # A column of the pool has a name; labels and costs that were given as values are not in the record.
-        lines.append(f"{name}={'...' if value is None else _limit(name, value)},")
+        entries = [f"    {name}={_constraint(name, value)}," for name, value in record.constraints.items()]
+        lines += ["constraints=SelectionConstraints(", *entries, "),"]
     return lines
 
 
-def _limit(name: str, value: Any) -> str:
+def _constraint(name: str, value: Any) -> str:
+    if value is None:
+        return "..."
     if name == "stop_when" and isinstance(value, Mapping):
         return f"StopWhen({_options(value)})"
+    if name == "group_shares" and isinstance(value, list):
+        return ascii({label: (low, high) for label, low, high in value})
     return ascii(value)
 
 

@@ -110,14 +110,14 @@ def render(selection: Selection, *, title: str | None, tables: Sequence[Table], 
         facts=sections.facts(selection, diagnosis),
         tables=tables,
         warnings=sections.warnings(selection, diagnosis.notices),
-        screened=selection.record.get("screening") is not None,
+        screened=selection.record.screening is not None,
         figures=figures(selection),
         groups=sections.groups(selection),
         picks=sections.picks(selection, max_picks),
         targets=targets,
         known_targets={target["number"]: target for target in targets},
         diagnosis=diagnosis.summary().split("\n"),
-        provenance=sections.provenance(selection.record),
+        provenance=sections.provenance(selection.record.to_json()),
     )
 
 

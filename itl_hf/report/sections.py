@@ -57,17 +57,17 @@ TOLD_ELSEWHERE = ("screening", "coverage")
 def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
     """The numbers of the first lines."""
     record = selection.record
-    name = str(record.get("acquisition", "unknown"))
-    embedder = record.get("embedder") or {}
+    name = record.acquisition_name
+    embedder = record.embedder or {}
     return {
         "picks": len(selection.indices),
         "pool": selection.pool_size,
         "targets": len(selection.targets),
         "method": METHODS.get(name, name),
-        "kernel": record.get("kernel", "?"),
-        "noise": record.get("noise_std"),
+        "kernel": record.kernel_name,
+        "noise": record.noise_std,
         # What stands behind the colon is for the record at the end of the page.
-        "rule": str(record.get("rule", "")).partition(":")[0],
+        "rule": record.noise_rule.partition(":")[0],
         "left": float(variance_left(selection.target_variance)[-1].mean()),
         "floor": float(floors(selection).mean()),
         "information": float(np.sum(selection.gains)),
@@ -138,7 +138,7 @@ def picks(selection: Selection, most: int) -> list[dict[str, Any]]:
 
 def groups(selection: Selection) -> dict[str, Any] | None:
     """Picks, pool and targets by source, for pools that name one."""
-    known = selection.record.get("coverage") or {}
+    known = selection.record.coverage or {}
     column = group_column(selection.dataset.column_names, known.get("column"))
     if column is None:
         return None
@@ -177,7 +177,7 @@ def groups(selection: Selection) -> dict[str, Any] | None:
 
 def warnings(selection: Selection, notices: tuple[Notice, ...]) -> list[dict[str, Any]]:
     """What to know before training, each with the rows that it is about."""
-    screening = Screening.from_record(selection.record) or Screening()
+    screening = Screening.from_record(selection.record.screening) or Screening()
     details = {"contamination": _copies(screening), "duplicates": _duplicates(screening)}
     return [
         {"head": HEADS[notice.kind], "text": notice.text, "rows": details.get(notice.kind, []), "kind": notice.kind}

@@ -1,15 +1,22 @@
-"""What users say about budgets, groups and when to stop, turned into what the engine keeps to."""
+"""What a selection must keep to: rows that may not be picked, budgets, group shares, and when to stop.
+
+`SelectionConstraints` is what users give, in Python, on the command line and in a record. `resolve` turns names of
+columns and texts into numbers, and `availability` turns those into the object that the search keeps up to date.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
 
+from itl_hf.embedding.row_reading import RowReading, read_dataset
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
@@ -29,12 +36,13 @@ class StopWhen:
             teach left aside: between 0 and 1.
 
     Raises:
-        `ValueError`: Neither is given, or one is out of range.
+        `ValueError`: If neither is given, or one is out of range.
 
     Example:
-        >>> from itl_hf import select_rows
+        >>> from itl_hf import SelectionConstraints, StopWhen, select_rows
         >>> rows = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]
-        >>> len(select_rows(rows, [[1.0, 0.0]], 3, kernel="linear", stop_when=StopWhen(variance_left=0.9)))
+        >>> constraints = SelectionConstraints(stop_when=StopWhen(variance_left=0.9))
+        >>> len(select_rows(rows, [[1.0, 0.0]], 3, kernel="linear", constraints=constraints))
         1
     """
 
@@ -50,87 +58,208 @@ class StopWhen:
             raise ValueError(f"StopWhen(variance_left=...) must be between 0 and 1, got {self.variance_left}")
 
     def rule(
-        self, gp: GaussianProcess, irreducible: Tensor, known: int
+        self, gp: GaussianProcess, irreducible: Tensor, num_observed: int
     ) -> Callable[[Objective, list[float]], int | None]:
-        """For `speculative_greedy`: how many of the picks so far to keep if that is enough.
+        """Returns the function that `speculative_greedy` calls to learn how many of the picks so far to keep.
 
         Args:
             gp (`GaussianProcess`):
                 The Gaussian process.
             irreducible (`Tensor`):
                 (m,) variance of each target that no pick can remove.
-            known (`int`):
+            num_observed (`int`):
                 Observations that came before the first pick.
         """
         floor = float(irreducible.sum())
 
-        def enough(objective: Objective, gains: list[float]) -> int | None:
+        def num_to_keep(objective: Objective, gains: list[float]) -> int | None:
             ends = []
             if self.gain is not None:
                 ends += [place for place, gain in enumerate(gains) if gain < self.gain][:1]
             if self.variance_left is not None:
-                removed = objective.posteriors[0].projections(gp.targets).square().sum(1)  # (known + n,)
-                left = gp.kernel.diagonal(gp.targets).sum() - removed.cumsum(0) - floor
-                start = left[known - 1] if known else left[0] + removed[0]
-                reached = (left[known:] <= self.variance_left * start).nonzero()
-                ends += [int(reached[0]) + 1] if len(reached) else []
+                removed_variance = objective.posteriors[0].projections(gp.targets).square().sum(1)  # (observed + n,)
+                remainder = gp.kernel.diagonal(gp.targets).sum() - removed_variance.cumsum(0) - floor
+                start = remainder[num_observed - 1] if num_observed else remainder[0] + removed_variance[0]
+                below = (remainder[num_observed:] <= self.variance_left * start).nonzero()
+                ends += [int(below[0]) + 1] if len(below) else []
             return min(ends) if ends else None
 
-        return enough
+        return num_to_keep
 
 
-def resolve_limits(
-    num_examples: int,
-    num_rows: int,
-    costs: Sequence[float] | np.ndarray | None,
-    budget: float | None,
-    groups: Sequence[Any] | np.ndarray | None,
-    shares: Shares | None,
-) -> AvailabilityTracker:
-    """The engine's limits from row costs and group labels.
+@dataclass(frozen=True)
+class SelectionConstraints:
+    """What the picks must keep to.
 
     Args:
-        num_examples (`int`):
-            Picks to make at most.
-        num_rows (`int`):
-            N.
-        costs (`Sequence[float]`, *optional*):
-            (N,) cost of each row, such as its tokens.
-        budget (`float`, *optional*):
-            What all picks may cost together; rows that no longer fit are skipped.
-        groups (`Sequence`, *optional*):
-            (N,) label of each row, such as its source.
-        shares (`float` or `Mapping`, *optional*):
-            The largest share of the picks that any group may have, or for some labels a pair (smallest, largest),
-            between 0 and 1.
+        replace (`bool`, *optional*, defaults to `False`):
+            Whether a row may be picked again.
+        exclude (`Sequence[int]` or `Dataset`, *optional*):
+            Rows that must never be picked: row numbers of the pool, or a dataset; then every row of the pool whose
+            prompt equals a prompt of that dataset is excluded (letter case and white space aside).
+        costs (`str` or `Sequence[float]`, *optional*):
+            What each row costs: the name of a column of the pool, or N numbers. Left out beside a `token_budget`,
+            `Selector` counts the row's tokens, completion included, with the embedder's tokenizer.
+        token_budget (`float`, *optional*):
+            What all picks may cost together. A row that no longer fits is skipped; among those that fit the objective
+            decides. (Gain per token would fill the budget with the shortest rows.)
+        groups (`str` or `Sequence`, *optional*):
+            Each row's group, such as its source: the name of a column of the pool, or N labels.
+        group_shares (`float` or `Mapping`, *optional*):
+            The largest share of `num_examples` for any group, or for some labels a pair (smallest, largest).
+        stop_when (`StopWhen`, *optional*):
+            Stop earlier, when a pick's gain or the variance that is left is small.
 
-    Raises:
-        `ValueError`: One without the other, lengths that differ, negative costs, labels that do not occur, shares that
-            cannot be met.
+    Example:
+        >>> from itl_hf import SelectionConstraints, select_rows
+        >>> rows = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]
+        >>> select_rows(rows, [[1.0, 0.0]], 1, constraints=SelectionConstraints(exclude=[0])).indices
+        array([1])
     """
-    if (costs is None) != (budget is None) or (groups is None) != (shares is None):
-        raise ValueError("give costs together with token_budget, and groups together with group_shares")
-    limits: dict[str, Any] = {}
-    if costs is not None and budget is not None:
-        limits |= {"costs": _costs(costs, num_rows), "budget": float(budget)}
-        if not limits["budget"] > 0:
-            raise ValueError(f"token_budget must be positive, got {budget}")
-    if groups is not None and shares is not None:
-        limits |= _groups(groups, shares, num_examples, num_rows)
-    return AvailabilityTracker(num_examples, **limits)
+
+    replace: bool = False
+    exclude: Sequence[int] | np.ndarray | Dataset = ()
+    costs: str | Sequence[float] | np.ndarray | None = None
+    token_budget: float | None = None
+    groups: str | Sequence[Any] | np.ndarray | None = None
+    group_shares: Shares | None = None
+    stop_when: StopWhen | None = None
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether tokens have to be counted because a budget came without costs."""
+        return self.token_budget is not None and self.costs is None
+
+    @property
+    def can_extend(self) -> bool:
+        """Whether a selection under these constraints can be continued with further picks."""
+        return all(value is None for value in (self.token_budget, self.group_shares, self.stop_when))
+
+    def resolve(self, pool: Dataset, reading: RowReading | None = None) -> SelectionConstraints:
+        """The same constraints with numbers and labels in place of column names and texts.
+
+        Args:
+            pool (`Dataset`):
+                Where columns are looked up.
+            reading (`RowReading`, *optional*):
+                What the one pass over the pool's text found; needed to count tokens and to compare texts.
+
+        Raises:
+            `ValueError`: If the pool has no such column.
+        """
+        costs, exclude = _column(pool, self.costs, "costs"), self.exclude
+        if reading is not None and self.counts_tokens:
+            costs = reading.num_tokens
+        if reading is not None and isinstance(exclude, Dataset):
+            exclude = reading.rows_with_prompts(read_dataset(exclude).prompt_keys)
+        return dataclasses.replace(self, costs=costs, groups=_column(pool, self.groups, "groups"), exclude=exclude)
+
+    def excluded_rows(self, num_rows: int) -> list[int]:
+        """Row numbers in `exclude`, ascending, each once.
+
+        Raises:
+            `ValueError`: If one is not a row number of the pool.
+            `TypeError`: If `exclude` holds texts, which only `Selector` can compare.
+        """
+        if isinstance(self.exclude, Dataset):
+            raise TypeError("exclude: select_rows knows no texts, so give row numbers; Selector also takes a dataset")
+        numbers = np.asarray(self.exclude)
+        if numbers.size and (numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer)):
+            raise ValueError(f"exclude must hold row numbers of the pool, got {self.exclude!r:.80}")
+        outside = numbers[(numbers < 0) | (numbers >= num_rows)]
+        if outside.size:
+            raise ValueError(f"exclude: row {int(outside[0])} is not among the {num_rows} rows of the pool")
+        return sorted(set(numbers.tolist()))
+
+    def availability(self, num_examples: int, num_rows: int) -> AvailabilityTracker:
+        """The search's view of budget and group shares; `costs` and `groups` must be numbers and labels by now.
+
+        Args:
+            num_examples (`int`):
+                Picks to make at most.
+            num_rows (`int`):
+                N.
+
+        Raises:
+            `ValueError`: If one of a pair is missing, lengths differ, costs are negative, labels do not occur, or
+                shares cannot be met.
+        """
+        if (self.costs is None) != (self.token_budget is None) or (self.groups is None) != (self.group_shares is None):
+            raise ValueError("give costs together with token_budget, and groups together with group_shares")
+        options: dict[str, Any] = {}
+        if self.costs is not None and self.token_budget is not None:
+            if not self.token_budget > 0:
+                raise ValueError(f"token_budget must be positive, got {self.token_budget}")
+            options |= {"costs": _check_costs(self.costs, num_rows), "budget": float(self.token_budget)}
+        if self.groups is not None and self.group_shares is not None:
+            options |= _group_sizes(self.groups, self.group_shares, num_examples, num_rows)
+        return AvailabilityTracker(num_examples, **options)
+
+    def to_json(self, resolved: SelectionConstraints | None = None) -> dict[str, Any]:
+        """JSON types, without what was left out.
+
+        Costs and labels that were given as values are not repeated: their entry is `None`. Excluded rows are written as
+        row numbers.
+
+        Args:
+            resolved (`SelectionConstraints`, *optional*):
+                What `resolve` returned, for the row numbers of excluded texts.
+        """
+        shares = self.group_shares
+        entries = {
+            "replace": self.replace,
+            "exclude": np.asarray((resolved or self).exclude, dtype=np.int64).tolist(),
+            "costs": self.costs if isinstance(self.costs, str) else None,
+            "token_budget": self.token_budget,
+            "groups": self.groups if isinstance(self.groups, str) else None,
+            # As pairs: the keys of a JSON object are strings, and labels may be numbers.
+            "group_shares": [[k, *pair] for k, pair in shares.items()] if isinstance(shares, Mapping) else shares,
+            "stop_when": None if self.stop_when is None else dataclasses.asdict(self.stop_when),
+        }
+        # An entry of `None` says that there were costs or groups, given as values.
+        always = {name for name in ("costs", "groups") if getattr(self, name) is not None}
+        return {name: value for name, value in entries.items() if name in always or value not in (None, False, [])}
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> SelectionConstraints:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            `ValueError`: If costs or groups were given as values, which the entries do not hold.
+        """
+        options = dict(entries)
+        if any(name in options and options[name] is None for name in ("costs", "groups")):
+            raise ValueError("its costs or groups were given as numbers, which the record does not hold")
+        if isinstance(options.get("group_shares"), list):
+            options["group_shares"] = {label: (low, high) for label, low, high in options["group_shares"]}
+        if "stop_when" in options:
+            options["stop_when"] = StopWhen(**options["stop_when"])
+        return cls(**options)
 
 
-def _costs(costs: Sequence[float] | np.ndarray, num_rows: int) -> Tensor:
+def _column(pool: Dataset, values: Any, name: str) -> Any:
+    """The values of a column of the pool where a name was given, else the values themselves."""
+    if not isinstance(values, str):
+        return values
+    if values not in pool.column_names:
+        raise ValueError(f"{name}: the pool has no column {values!r}; its columns are {pool.column_names}")
+    return pool[values][:]
+
+
+def _check_costs(costs: Any, num_rows: int) -> Tensor:
+    """(N,) float64 costs, finite and not negative."""
     values = torch.as_tensor(np.asarray(costs, dtype=np.float64))
     if values.shape != (num_rows,):
         raise ValueError(f"costs must hold one number for each of the {num_rows} rows, got shape {tuple(values.shape)}")
-    bad = (~(torch.isfinite(values) & (values >= 0))).nonzero()
-    if len(bad):
-        raise ValueError(f"costs: row {int(bad[0])} has {float(values[bad[0]])}; costs must be finite and not negative")
+    bad_rows = (~(torch.isfinite(values) & (values >= 0))).nonzero()
+    if len(bad_rows):
+        row = int(bad_rows[0])
+        raise ValueError(f"costs: row {row} has {float(values[row])}; costs must be finite and not negative")
     return values
 
 
-def _groups(groups: Sequence[Any] | np.ndarray, shares: Shares, num_examples: int, num_rows: int) -> dict[str, Tensor]:
+def _group_sizes(groups: Any, shares: Shares, num_examples: int, num_rows: int) -> dict[str, Tensor]:
+    """Each row's group number, and the least and the most picks of each group."""
     labels = list(groups)
     if len(labels) != num_rows:
         raise ValueError(f"groups must hold one label for each of the {num_rows} rows, got {len(labels)}")

@@ -33,7 +33,7 @@ from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import RBF, Cosine, Kernel, Laplace, resolve_kernel
 from itl_hf.gp.noise import effective_rank, picks_per_direction
 from itl_hf.gp.standardization import Standardization
-from itl_hf.selection.acquisitions import Acquisition
+from itl_hf.selection.protocol import Acquisition
 
 #: What `kernel="auto"` stands for.
 AUTO_KERNEL = RBF(0.6)
@@ -46,37 +46,41 @@ AUTO_STANDARDIZATION = Standardization("dimensions", unit=True)
 
 
 @dataclass(frozen=True)
-class Model:
-    """Kernel and preparation of one selection."""
+class KernelSpec:
+    """Kernel and preparation of the features of one selection.
+
+    Args:
+        kernel (`Kernel`):
+            The covariance function.
+        standardization (`Standardization`, *optional*):
+            What is done to the features first; nothing if `None`.
+        rule (`str`):
+            `"given"`, or how the kernel was chosen.
+    """
 
     kernel: Kernel
-    standardize: Standardization | None
-    chosen: str
+    standardization: Standardization | None
+    rule: str
 
-    def gp(
+    def gaussian_process(
         self, acquisition: Acquisition, targets: Tensor, num_examples: int
     ) -> tuple[GaussianProcess, dict[str, Any]]:
-        """The Gaussian process with its noise, and for the record how the noise was found.
+        """The Gaussian process with its noise, and how the noise was found, as entries of a `SelectionRecord`.
 
         Args:
             acquisition (`Acquisition`):
-                Says the noise, or leaves it to `auto_noise_std`.
+                Has the noise, or leaves it to `auto_noise_std`.
             targets (`Tensor`):
                 (m, d) prepared target rows.
             num_examples (`int`):
                 Picks to make.
         """
-        if acquisition.noise_std != "auto":
-            noise_std, rule = float(acquisition.noise_std), "given"
-        else:
+        noise_std, rule = acquisition.noise_std, "given"
+        if noise_std == "auto":
             noise_std, rule = auto_noise_std(self.kernel, targets, num_examples)
-        given = acquisition.target_noise_std
-        gp = GaussianProcess(self.kernel, targets, noise_std, noise_std if given is None else float(given))
-        return gp, {"rule": rule, "effective_rank": effective_rank(targets, self.kernel)}
-
-    def describe(self) -> dict[str, Any]:
-        """For the record, JSON types."""
-        return {**self.kernel.describe(), "kernel_chosen": self.chosen, "standardize": str(self.standardize or "none")}
+        target_noise_std = noise_std if acquisition.target_noise_std is None else acquisition.target_noise_std
+        gp = GaussianProcess(self.kernel, targets, float(noise_std), float(target_noise_std))
+        return gp, {"noise_rule": rule, "effective_rank": effective_rank(targets, self.kernel)}
 
 
 def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[float, str]:
@@ -109,7 +113,7 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
     )
 
 
-def resolve_model(kernel: Any, standardize: bool | str | Standardization) -> Model:
+def resolve_kernel_spec(kernel: Any, standardize: bool | str | Standardization) -> KernelSpec:
     """Kernel and preparation as asked for, or as chosen here.
 
     Args:
@@ -122,11 +126,10 @@ def resolve_model(kernel: Any, standardize: bool | str | Standardization) -> Mod
         `ValueError`: Unknown names.
     """
     auto = isinstance(kernel, str) and kernel == "auto"
-    resolved = AUTO_KERNEL if auto else resolve_kernel(kernel)
     if standardize is True:
-        how: Standardization | None = AUTO_STANDARDIZATION
+        standardization: Standardization | None = AUTO_STANDARDIZATION
     elif isinstance(standardize, Standardization):
-        how = standardize
+        standardization = standardize
     else:
-        how = None if standardize is False else Standardization.parse(standardize)
-    return Model(resolved, how, "auto" if auto else "given")
+        standardization = None if standardize is False else Standardization.parse(standardize)
+    return KernelSpec(AUTO_KERNEL if auto else resolve_kernel(kernel), standardization, "auto" if auto else "given")

@@ -23,7 +23,7 @@ from itl_hf.text import as_dataset, as_targets
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from itl_hf.selection.selector import Selector, Work
+    from itl_hf.selection.selector import EmbedJob, Selector
 
 #: Made-up rows that picking is timed on.
 MOST_ROWS = 4_096
@@ -73,9 +73,9 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
     """
     pool = as_dataset(pool, "pool")
     targets = as_targets(targets, pool)
-    pool_work, target_work = selector.works(pool, targets)
-    of_pool, of_targets = _embedding(selector, pool_work), _embedding(selector, target_work)
-    dimension = pool_work.embedder.dimension
+    pool_job, target_job = selector.embed_jobs(pool, targets)
+    of_pool, of_targets = _embedding(selector, pool_job), _embedding(selector, target_job)
+    dimension = pool_job.embedder.dimension
     features = of_pool.features_bytes + of_targets.features_bytes
     kept = min(CACHE_BYTES, len(pool) * dimension * 4)
     return SelectionEstimate(
@@ -86,10 +86,10 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
     )
 
 
-def _embedding(selector: Selector, work: Work) -> Estimate:
-    store, fingerprint = selector.store, work.fingerprint
-    directory = None if store is None else feature_directory(store, fingerprint, work.keys.hash)
-    return estimate(work.dataset, work.embedder, directory, fingerprint=fingerprint, keys=work.keys)
+def _embedding(selector: Selector, job: EmbedJob) -> Estimate:
+    store, fingerprint = selector.store, job.fingerprint
+    directory = None if store is None else feature_directory(store, fingerprint, job.reading.keys.hash)
+    return estimate(job.dataset, job.embedder, directory, fingerprint=fingerprint, keys=job.reading.keys)
 
 
 def _picking(selector: Selector, rows: int, targets: int, dimension: int, num_examples: int) -> float:

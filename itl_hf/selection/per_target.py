@@ -8,7 +8,7 @@ those of `select_rows` on the candidates with that one target.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,13 @@ from itl_hf.objectives.vtl import VTL
 from itl_hf.search.nearest_rows import PoolRows, nearest
 from itl_hf.search.per_target import PerTargetRequest, greedy_per_target
 from itl_hf.search.speculative import speculative_greedy
-from itl_hf.selection.acquisitions import ITL, Acquisition, Noise, check_noise, resolve_acquisition
-from itl_hf.selection.defaults import resolve_model
+from itl_hf.selection.acquisitions import ITL
+from itl_hf.selection.constraints import SelectionConstraints
+from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
+from itl_hf.selection.protocol import Acquisition, Noise
+from itl_hf.selection.registry import resolve_acquisition
+from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.select_rows import KernelLike, check_count, make_record, warn_zero_rows
 
 #: A pool of more rows than this, all of them candidates, is read block by block for each target instead.
@@ -45,7 +49,7 @@ class PerTargetSelection:
             nats.
         target_variance (`np.ndarray`):
             (m, n + 1) float64, posterior variance of f at the target after 0..n picks.
-        record (`dict`):
+        record (`SelectionRecord`):
             What was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
 
     Example:
@@ -58,7 +62,7 @@ class PerTargetSelection:
     indices: np.ndarray
     gains: np.ndarray
     target_variance: np.ndarray
-    record: dict[str, Any] = field(default_factory=dict)
+    record: SelectionRecord
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -120,41 +124,53 @@ def select_rows_per_target(
                [1]])
     """
     pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
-    chosen = resolve_acquisition(acquisition, noise_std=noise_std)
-    check_noise(chosen)
-    if not (isinstance(chosen, ITL) and chosen.name in ("itl", "vtl")):
-        raise ValueError(f"acquisition {chosen.name!r} has no form for one target at a time; known: itl, sift, vtl")
+    acquisition = resolve_acquisition(acquisition, noise_std=noise_std)
+    if not (isinstance(acquisition, ITL) and acquisition.name in ("itl", "vtl")):
+        raise ValueError(
+            f"acquisition {acquisition.name!r} has no form for one target at a time; known: itl, sift, vtl"
+        )
     check_widths(pool_rows, target_rows)
     check_count(num_examples, pool_rows.shape[0], replace)
     breadth = _check_candidates(num_candidates, num_examples, pool_rows.shape[0], replace)
-    model = resolve_model(kernel, standardize)
-    prepared = Pool(_as_tensor(pool_rows), model.standardize)
+    spec = resolve_kernel_spec(kernel, standardize)
+    prepared = Pool(_as_tensor(pool_rows), spec.standardization)
     warn_zero_rows(prepared)
-    anchors = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
+    prepared_targets = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
     # One noise for all: the rule asks for the targets' effective rank, and that of a single one is 1.
-    gp, rule = model.gp(chosen, anchors[:1], num_examples)
-    with tqdm(total=len(anchors), desc=f"selecting ({chosen.name})", unit="target", disable=not progress) as bar:
-        indices, removed = _pick(prepared, anchors, gp, (num_examples, breadth, replace), bar)
-    prior = gp.kernel.diagonal(anchors)  # (m,)
+    gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets[:1], num_examples)
+    with tqdm(
+        total=len(prepared_targets), desc=f"selecting ({acquisition.name})", unit="target", disable=not progress
+    ) as bar:
+        indices, removed = _pick(prepared, prepared_targets, gp, (num_examples, breadth, replace), bar)
+    prior = gp.kernel.diagonal(prepared_targets)  # (m,)
     variance = torch.cat([prior[:, None], removed.neg()], dim=1).cumsum(1).clamp_min_(0)  # (m, n + 1)
-    record = make_record(chosen, model, gp, rule, prepared, replace)
+    record = make_record(
+        acquisition,
+        spec,
+        gp,
+        prepared,
+        **noise_entries,
+        target_rows=len(prepared_targets),
+        num_candidates=breadth,
+        constraints=SelectionConstraints(replace=replace).to_json(),
+    )
     return PerTargetSelection(
         indices=indices.cpu().numpy(),
-        gains=_gains(chosen, removed, variance, gp).cpu().numpy(),
+        gains=_gains(acquisition, removed, variance, gp).cpu().numpy(),
         target_variance=variance.cpu().numpy(),
-        record=record | {"target_rows": len(anchors), "num_candidates": breadth},
+        record=record,
     )
 
 
 def _pick(
-    pool: Pool, anchors: Tensor, gp: GaussianProcess, sizes: tuple[int, int, bool], bar: tqdm[Any]
+    pool: Pool, prepared_targets: Tensor, gp: GaussianProcess, sizes: tuple[int, int, bool], bar: tqdm[Any]
 ) -> tuple[Tensor, Tensor]:
     """Row numbers, and by how much each pick lowers its target's variance, (m, n) both."""
     num_examples, breadth, replace = sizes
     kernel, noise_variance = gp.kernel, gp.noise_std**2
     if breadth == pool.num_rows > MOST_WHOLE:
         indices, gains = [], []
-        for anchor in anchors:
+        for anchor in prepared_targets:
             alone = GaussianProcess(kernel, anchor[None], gp.noise_std, gp.target_noise_std)
             picked = speculative_greedy(pool, VTL(alone), num_examples, replace=replace)
             indices.append(picked.indices)
@@ -162,12 +178,12 @@ def _pick(
             bar.update()
         return torch.tensor(indices), torch.tensor(gains, dtype=torch.float64)
     rows = PoolRows(pool)
-    candidates = nearest(rows, anchors, kernel, noise_variance, breadth)
+    candidates = nearest(rows, prepared_targets, kernel, noise_variance, breadth)
     request = PerTargetRequest(kernel, noise_variance, num_examples, replace)
     # Each process looks at its part of the pool for all targets, then picks for its part of the targets.
-    mine = share(len(anchors), distributed.rank(), distributed.world_size())
+    mine = share(len(prepared_targets), distributed.rank(), distributed.world_size())
     bar.reset(total=mine.stop - mine.start)
-    result = greedy_per_target(rows, candidates[mine], anchors[mine], request, bar.update)
+    result = greedy_per_target(rows, candidates[mine], prepared_targets[mine], request, bar.update)
     return distributed.gather_rows(result.indices), distributed.gather_rows(result.gains)
 
 

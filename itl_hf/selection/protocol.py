@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from itl_hf.embedding.row_keys import text_columns
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
 from itl_hf.objectives.base import Objective
@@ -22,10 +21,6 @@ from itl_hf.objectives.itl import ITL
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.candidates import ProjectionCache
 from itl_hf.search.greedy import GreedyPicks
-from itl_hf.text import plain_text
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 Noise = float | Literal["auto"]
 TextSpan = Literal["auto", "prompt", "whole"]
@@ -146,8 +141,7 @@ def reads(acquisition: Acquisition) -> Reads:
 
 def resolve_texts(
     acquisition: Acquisition,
-    texts: Sequence[Text] | None,
-    target_texts: Sequence[Text] | None,
+    texts: tuple[Sequence[Text], Sequence[Text]] | None,
     sizes: tuple[int, int],
     has_costs: bool,
 ) -> Texts | None:
@@ -156,41 +150,36 @@ def resolve_texts(
     Args:
         acquisition (`Acquisition`):
             May need them.
-        texts (`Sequence`, *optional*):
-            Of the pool's rows: strings, or pairs (prompt, completion).
-        target_texts (`Sequence`, *optional*):
-            Of the targets.
+        texts (`tuple[Sequence, Sequence]`, *optional*):
+            Those of the pool's rows and those of the targets: strings, or pairs (prompt, completion).
         sizes (`tuple[int, int]`):
             N, m.
         has_costs (`bool`):
             Whether rows have costs, which can stand for lengths.
 
     Raises:
-        `ValueError`: There are none and the acquisition needs them, one without the other, or lengths that differ.
+        `ValueError`: If there are none and the acquisition needs them, one side is missing, or lengths differ.
     """
-    if texts is None and target_texts is None:
-        wanted = reads(acquisition)
-        if wanted == "texts" or (wanted == "lengths" and not has_costs):
-            other = ", or costs= and token_budget=, or lengths= on the acquisition" if wanted == "lengths" else ""
+    if texts is None:
+        needs = reads(acquisition)
+        if needs == "texts" or (needs == "lengths" and not has_costs):
+            other = ", or costs and token_budget, or lengths= on the acquisition" if needs == "lengths" else ""
             raise ValueError(
-                f"acquisition {acquisition.name!r} reads {wanted}: give texts= and target_texts={other}. "
-                "Selector gives the texts by itself."
+                f"acquisition {acquisition.name!r} reads {needs}: give texts=(texts of the pool, texts of the targets)"
+                f"{other}. Selector gives the texts by itself."
             )
         return None
-    if texts is None or target_texts is None:
-        raise ValueError("give texts and target_texts together")
-    for name, given, size in (("texts", texts, sizes[0]), ("target_texts", target_texts, sizes[1])):
-        if isinstance(given, str) or len(given) != size:
-            raise ValueError(f"{name} must hold one text for each of {size} rows, got {len(given)}")
-    return Texts(_pairs(texts, "texts"), _pairs(target_texts, "target_texts"))
+    if not isinstance(texts, tuple | list) or len(texts) != 2 or any(side is None for side in texts):
+        raise ValueError("texts must be a pair: the texts of the pool's rows and the texts of the targets, together")
+    for name, side, size in (("texts of the pool", texts[0], sizes[0]), ("texts of the targets", texts[1], sizes[1])):
+        if isinstance(side, str) or len(side) != size:
+            raise ValueError(f"{name} must hold one text for each of {size} rows, got {len(side)}")
+    return Texts(_pairs(texts[0], "texts of the pool"), _pairs(texts[1], "texts of the targets"))
 
 
-def texts_for(acquisition: Acquisition, pool: Dataset, targets: Dataset) -> dict[str, Any]:
-    """`texts` and `target_texts` of `select_rows` from datasets, if the acquisition reads them."""
-    if reads(acquisition) not in ("texts", "lengths"):
-        return {}
-    sides = {"texts": pool, "target_texts": targets}
-    return {name: [plain_text(row) for row in text_columns(side)] for name, side in sides.items()}
+def reads_text(acquisition: Acquisition) -> bool:
+    """Whether the acquisition can use the rows' texts."""
+    return reads(acquisition) in ("texts", "lengths")
 
 
 def check_whole(name: str, value: Any, least: int) -> None:

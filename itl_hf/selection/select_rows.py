@@ -20,19 +20,13 @@ from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.standardization import Standardization
-from itl_hf.selection.acquisitions import (
-    Acquisition,
-    Noise,
-    SelectionRequest,
-    check_noise,
-    describe,
-    resolve_acquisition,
-)
-from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
-from itl_hf.selection.defaults import Model, resolve_model
+from itl_hf.selection.constraints import SelectionConstraints
+from itl_hf.selection.defaults import KernelSpec, resolve_kernel_spec
 from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
 from itl_hf.selection.large_pools import approximate, fit_to_memory
-from itl_hf.selection.protocol import Raw, Text, resolve_texts
+from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, resolve_texts
+from itl_hf.selection.registry import describe_acquisition, resolve_acquisition
+from itl_hf.selection.result.record import SelectionRecord
 
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
 
@@ -51,7 +45,7 @@ class RowSelection:
             (n + 1, m) float64, posterior variance of f at each target after 0..n picks.
         similarity (`np.ndarray`):
             (n, m) float64, prior correlation of each pick with each target under the kernel.
-        record (`dict`):
+        record (`SelectionRecord`):
             What was asked for and what was chosen: acquisition, kernel, noise and its rule, sizes.
         pool (`Pool`):
             The rows as they were prepared.
@@ -69,7 +63,7 @@ class RowSelection:
     gains: np.ndarray
     target_variance: np.ndarray
     similarity: np.ndarray
-    record: dict[str, Any]
+    record: SelectionRecord
     pool: Pool = field(repr=False, compare=False)
     gp: GaussianProcess = field(repr=False, compare=False)
 
@@ -97,18 +91,11 @@ def select_rows(
     acquisition: str | Acquisition = "itl",
     kernel: KernelLike = "auto",
     noise_std: Noise | None = None,
-    target_noise_std: float | None = None,
     seed: int | None = None,
-    replace: bool = False,
     standardize: bool | str | Standardization = True,
     already_selected: Sequence[int] | Features | None = None,
-    costs: Sequence[float] | np.ndarray | None = None,
-    token_budget: float | None = None,
-    groups: Sequence[Any] | np.ndarray | None = None,
-    group_shares: Shares | None = None,
-    stop_when: StopWhen | None = None,
-    texts: Sequence[Text] | None = None,
-    target_texts: Sequence[Text] | None = None,
+    constraints: SelectionConstraints | None = None,
+    texts: tuple[Sequence[Text], Sequence[Text]] | None = None,
     progress: bool = False,
 ) -> RowSelection:
     """Picks the rows of `pool` that tell most about `targets`.
@@ -122,54 +109,40 @@ def select_rows(
         num_examples (`int`):
             Rows to pick.
         acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`):
-            `"itl"`, `"vtl"` (alias `"sift"`), `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, a rival
+            `"itl"`, `"vtl"` (alias `"sift"`), `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, a baseline
             (`itl_hf.selection.baselines`: `"random"`, `"length_matched_random"`, `"cosine"`, `"max_similarity"`,
             `"round_robin"`, `"information_density"`, `"badge"`, `"k_center"`, `"k_means"`, `"less"`, `"dsir"`,
             `"bm25"`), or an object such as `ITL(noise_std=1.0)`.
         kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`):
-            `"linear"`, `"rbf"`, `"laplace"`, `"cosine"`, an object of `itl_hf.gp.kernels`, or a function (X, Y) -> k(X,
-            Y) such as a `gpytorch` kernel.
+            `"linear"`, `"rbf"`, `"laplace"`, `"cosine"`, an object of `itl_hf.gp.kernels`, or a function of two sets of
+            rows that returns their kernel matrix, such as a `gpytorch` kernel.
         noise_std (`float` or `"auto"`, *optional*):
-            See `ITL`; `"auto"` when left out.
-        target_noise_std (`float`, *optional*):
-            See `ITL`; equal to `noise_std` when left out.
+            Noise of a row's answer, see `ITL`; `"auto"` when left out. `ITL(target_noise_std=...)` sets the noise of
+            the targets.
         seed (`int`, *optional*):
             Seed of an acquisition that draws, such as `"random"`.
-        replace (`bool`, *optional*, defaults to `False`):
-            Whether a row may be picked again.
         standardize (`bool`, `str` or `Standardization`, *optional*, defaults to `True`):
             What is done to both arrays first, fitted on the pool. `True`: centre, every dimension to the same variance,
             every row to norm 1. `False`: nothing. Or a name: `"scale"`, `"dimensions"`, `"whiten"`, `"whiten-64"`, each
             also with `-unit` behind; or an `itl_hf.gp.standardization.Standardization`.
         already_selected (`Sequence[int]` or features, *optional*):
-            What the model was trained on before: row numbers of the pool (they are not picked again unless `replace`),
-            or (h, d) feature rows.
-        costs (`Sequence[float]`, *optional*):
-            (N,) what each row costs, such as its tokens.
-        token_budget (`float`, *optional*):
-            What all picks may cost together. A row that no longer fits is skipped; among those that fit the objective
-            decides. (Gain per token would fill the budget with the shortest rows.)
-        groups (`Sequence`, *optional*):
-            (N,) a label for each row, such as its source.
-        group_shares (`float` or `Mapping`, *optional*):
-            The largest share of `num_examples` for any group, or for some labels a pair (smallest, largest).
-        stop_when (`StopWhen`, *optional*):
-            Stop earlier, when a pick's gain or the variance that is left is small.
-        texts (`Sequence`, *optional*):
-            (N,) the pool's rows as strings, or pairs (prompt, completion), for acquisitions that read words (`"dsir"`,
-            `"bm25"`) or lengths.
-        target_texts (`Sequence`, *optional*):
-            (m,) those of the targets.
+            What the model was trained on before: row numbers of the pool (they are not picked again unless
+            `SelectionConstraints(replace=True)`), or (h, d) feature rows.
+        constraints (`SelectionConstraints`, *optional*):
+            Rows that may not be picked, budgets, shares of groups, when to stop, and whether rows may be picked again.
+        texts (`tuple[Sequence, Sequence]`, *optional*):
+            The texts of the N rows and of the m targets, each as strings or pairs (prompt, completion), for
+            acquisitions that read words (`"dsir"`, `"bm25"`) or lengths.
         progress (`bool`, *optional*, defaults to `False`):
-            Show a progress bar.
+            Whether to show a progress bar.
 
     Returns:
-        `RowSelection`: `.indices`, `.gains`, `.target_variance`; fewer than `num_examples` rows where a budget, a share
-            or `stop_when` ended it.
+        `RowSelection`: `.indices`, `.gains`, `.target_variance`; fewer than `num_examples` rows where a constraint
+            ended the selection.
 
     Raises:
-        `ValueError`: Arrays that are empty, not two-dimensional, of different width, or hold NaN (the row is named);
-            more picks than rows; an unknown name; a negative noise.
+        `ValueError`: If an array is empty, not two-dimensional, of another width, or holds NaN (the row is named),
+            there are more picks than rows, a name is unknown, or a noise is negative.
 
     Example:
         >>> import numpy as np
@@ -179,44 +152,69 @@ def select_rows(
         array([0])
     """
     pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
-    chosen = resolve_acquisition(acquisition, noise_std=noise_std, target_noise_std=target_noise_std, seed=seed)
-    check_noise(chosen)
+    num_rows, num_targets = pool_rows.shape[0], target_rows.shape[0]
+    acquisition = resolve_acquisition(acquisition, noise_std=noise_std, seed=seed)
     check_widths(pool_rows, target_rows)
-    sizes = (pool_rows.shape[0], target_rows.shape[0])
-    words = resolve_texts(chosen, texts, target_texts, sizes, has_costs=costs is not None)
-    known_numbers, known_rows = _known(already_selected, pool_rows)
-    closed = [] if replace else known_numbers
-    check_count(num_examples, pool_rows.shape[0] - len(set(closed)), replace)
-    limits = resolve_limits(num_examples, pool_rows.shape[0], costs, token_budget, groups, group_shares)
-    model = resolve_model(kernel, standardize)
-    prepared = Pool(pool_rows, model.standardize)
+    constraints = SelectionConstraints() if constraints is None else constraints
+    text_rows = resolve_texts(acquisition, texts, (num_rows, num_targets), has_costs=constraints.costs is not None)
+    observed_indices, observed_features = _observed(already_selected, pool_rows)
+    excluded = constraints.excluded_rows(num_rows)
+    if not constraints.replace:
+        excluded = sorted({*excluded, *observed_indices})
+    check_count(num_examples, num_rows - len(excluded), constraints.replace and len(excluded) < num_rows)
+    availability = constraints.availability(num_examples, num_rows)
+    spec = resolve_kernel_spec(kernel, standardize)
+    prepared = Pool(pool_rows, spec.standardization)
     warn_zero_rows(prepared)
     raw_targets = finite(target_rows, "targets")  # (m, d)
-    anchors = prepared.preparation(raw_targets).to(prepared.device)  # (m, d)
-    picks = num_examples + (len(known_numbers) or len(known_rows))
-    model = fit_to_memory(model, prepared, anchors, picks)
-    gp, rule = model.gp(chosen, anchors, num_examples)
-    gp, loss = approximate(gp, prepared, picks)
-    undirected = is_undirected(chosen, gp)
-    known = prepared.rows(known_numbers) if known_numbers else prepared.prepare(known_rows).to(prepared.device)
+    prepared_targets = prepared.preparation(raw_targets).to(prepared.device)  # (m, d)
+    num_picks = num_examples + (len(observed_indices) or len(observed_features))
+    spec = fit_to_memory(spec, prepared, prepared_targets, num_picks)
+    gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples)
+    gp, approximation = approximate(gp, prepared, num_picks)
+    undirected = is_undirected(acquisition, gp)
+    if observed_indices:
+        observed = prepared.rows(observed_indices)
+        observed_features = torch.as_tensor(pool_rows[observed_indices])
+    else:
+        observed = prepared.prepare(observed_features).to(prepared.device)
     stop = None
-    if stop_when is not None:
-        stop = stop_when.rule(gp, attainable_variance(prepared, gp, known=known).irreducible, len(known))
-    raw = Raw(raw_targets, torch.as_tensor(pool_rows[known_numbers]) if known_numbers else known_rows)
-    with tqdm(total=num_examples, desc=f"selecting ({chosen.name})", unit="row", disable=not progress) as bar:
-        request = SelectionRequest(limits, replace, known, closed, bar.update, stop, words, raw, progress)
-        picked = chosen.pick(prepared, gp, request)
-        bar.update(len(picked.indices) - bar.n)
-    rows = prepared.rows(picked.indices)  # (n, d)
+    if constraints.stop_when is not None:
+        irreducible = attainable_variance(prepared, gp, known=observed).irreducible
+        stop = constraints.stop_when.rule(gp, irreducible, len(observed))
+    with tqdm(total=num_examples, desc=f"selecting ({acquisition.name})", unit="row", disable=not progress) as bar:
+        request = SelectionRequest(
+            availability,
+            constraints.replace,
+            observed,
+            excluded,
+            bar.update,
+            stop,
+            text_rows,
+            Raw(raw_targets, observed_features),
+            progress,
+        )
+        picks = acquisition.pick(prepared, gp, request)
+        bar.update(len(picks.indices) - bar.n)
+    rows = prepared.rows(picks.indices)  # (n, d)
     prepared.release()
+    record = make_record(
+        acquisition,
+        spec,
+        gp,
+        prepared,
+        **noise_entries,
+        already_selected=len(observed),
+        undirected=undirected,
+        approximation=approximation,
+        constraints=constraints.to_json(),
+    )
     return RowSelection(
-        indices=np.asarray(picked.indices, dtype=np.int64),
-        gains=np.asarray(picked.gains, dtype=np.float64),
-        target_variance=target_variance(rows, gp, known).cpu().numpy(),
+        indices=np.asarray(picks.indices, dtype=np.int64),
+        gains=np.asarray(picks.gains, dtype=np.float64),
+        target_variance=target_variance(rows, gp, observed).cpu().numpy(),
         similarity=correlation(rows, gp).cpu().numpy(),
-        record=make_record(chosen, model, gp, rule, prepared, replace)
-        | loss
-        | {"already_selected": len(known), "undirected": undirected},
+        record=record,
         pool=prepared,
         gp=gp,
     )
@@ -269,11 +267,11 @@ def check_count(num_examples: int, open_rows: int, replace: bool) -> None:
         )
 
 
-def _known(already_selected: Any, pool: Any) -> tuple[list[int], Tensor]:
-    """Row numbers, or feature rows, of what was trained on before."""
-    none = torch.zeros(0, pool.shape[1])
+def _observed(already_selected: Any, pool: Any) -> tuple[list[int], Tensor]:
+    """What the model was trained on before: row numbers of the pool, or (h, d) feature rows."""
+    no_rows = torch.zeros(0, pool.shape[1])
     if already_selected is None or len(already_selected) == 0:
-        return [], none
+        return [], no_rows
     array = already_selected if isinstance(already_selected, Tensor) else np.asarray(already_selected)
     if array.ndim == 2:
         rows = finite(as_rows(array, "already_selected"), "already_selected")
@@ -284,7 +282,7 @@ def _known(already_selected: Any, pool: Any) -> tuple[list[int], Tensor]:
     for number in numbers:
         if not 0 <= number < pool.shape[0]:
             raise ValueError(f"already_selected: row {number} is not among the {pool.shape[0]} rows of the pool")
-    return numbers, none
+    return numbers, no_rows
 
 
 def warn_zero_rows(pool: Pool) -> None:
@@ -298,24 +296,19 @@ def warn_zero_rows(pool: Pool) -> None:
 
 
 def make_record(
-    acquisition: Acquisition,
-    model: Model,
-    gp: GaussianProcess,
-    rule: dict[str, Any],
-    pool: Pool,
-    replace: bool,
-) -> dict[str, Any]:
-    """What was asked for and what was chosen, JSON types."""
-    asked = describe(acquisition)
-    return {
-        "acquisition": acquisition.name,
-        "asked": {key: value for key, value in asked.items() if key != "name"},
-        **model.describe(),
-        "noise_std": gp.noise_std,
-        "target_noise_std": gp.target_noise_std,
-        **rule,
-        "replace": replace,
-        "pool_rows": pool.num_rows,
-        "target_rows": len(gp.targets),
-        "dimension": pool.raw_dimension,
-    }
+    acquisition: Acquisition, spec: KernelSpec, gp: GaussianProcess, pool: Pool, **entries: Any
+) -> SelectionRecord:
+    """The record of a selection from what it used; `entries` are further fields of `SelectionRecord`."""
+    options = describe_acquisition(acquisition)
+    return SelectionRecord(
+        acquisition_name=acquisition.name,
+        acquisition_options={key: value for key, value in options.items() if key != "name"},
+        kernel_options=spec.kernel.describe(),
+        kernel_rule=spec.rule,
+        standardization_name=str(spec.standardization or "none"),
+        noise_std=gp.noise_std,
+        target_noise_std=gp.target_noise_std,
+        pool_rows=pool.num_rows,
+        dimension=pool.raw_dimension,
+        **{"target_rows": len(gp.targets), **entries},
+    )

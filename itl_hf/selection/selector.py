@@ -1,4 +1,4 @@
-"""Datasets in, a selection out: embeds pool and targets, picks, and gathers what a reader of the result needs."""
+"""`Selector`: reads, checks and embeds pool and targets, selects rows, and assembles the `Selection`."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+import numpy as np
 from datasets import Dataset, DatasetDict
 
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.base import Embedder, Fingerprint
 from itl_hf.embedding.progress import bars_wanted
-from itl_hf.embedding.row_keys import RowKeys, row_keys
+from itl_hf.embedding.row_reading import RowReading, read_dataset
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.gp.standardization import Standardization
-from itl_hf.selection.acquisitions import Acquisition, Noise, check_noise, resolve_acquisition
-from itl_hf.selection.constraints import Shares, StopWhen, resolve_limits
-from itl_hf.selection.costs import token_costs
-from itl_hf.selection.defaults import resolve_model
+from itl_hf.selection.constraints import SelectionConstraints
+from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.feature_arrays import Features
-from itl_hf.selection.protocol import texts_for
-from itl_hf.selection.result.assemble import SelectionInputs, assemble, versions
+from itl_hf.selection.protocol import Acquisition, Noise, reads_text
+from itl_hf.selection.registry import resolve_acquisition
+from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
 from itl_hf.selection.result.selection import COLUMNS, Selection
 from itl_hf.selection.result.umap_layout import LayoutName, check_layout
 from itl_hf.selection.select_rows import KernelLike, RowSelection, check_count, select_rows
@@ -48,8 +48,6 @@ class Selector:
             Preparation of the features, see `select_rows`; `True` is the embedder's own choice where it has one
             (`Combined` keeps its weights).
         noise_std (`float` or `"auto"`, *optional*):
-            See `ITL`.
-        target_noise_std (`float`, *optional*):
             See `ITL`.
         seed (`int`, *optional*):
             Seed of an acquisition that draws, such as `"random"`.
@@ -79,20 +77,16 @@ class Selector:
         kernel: KernelLike = "auto",
         standardize: bool | str | Standardization = True,
         noise_std: Noise | None = None,
-        target_noise_std: float | None = None,
         seed: int | None = None,
         targets_embedder: Embedder | None = None,
         layout: LayoutName = "pca",
         store: str | os.PathLike[str] | None = None,
     ) -> None:
         self.embedder = embedder
-        self.acquisition = resolve_acquisition(
-            acquisition, noise_std=noise_std, target_noise_std=target_noise_std, seed=seed
-        )
-        check_noise(self.acquisition)
+        self.acquisition = resolve_acquisition(acquisition, noise_std=noise_std, seed=seed)
         self.kernel, self.targets_embedder = kernel, targets_embedder
         self.standardize = getattr(embedder, "preparation", True) if standardize is True else standardize
-        resolve_model(kernel, self.standardize)  # raises early
+        resolve_kernel_spec(kernel, self.standardize)  # raises early
         check_layout(layout)
         self.layout: LayoutName = layout
         self.store = None if store is None else Path(store)
@@ -105,15 +99,10 @@ class Selector:
         *,
         pool_split: str | None = None,
         targets_split: str | None = None,
-        replace: bool = False,
-        already_selected: Sequence[int] | None = None,
-        costs: str | Sequence[float] | None = None,
-        token_budget: float | None = None,
-        groups: str | Sequence[Any] | None = None,
-        group_shares: Shares | None = None,
-        stop_when: StopWhen | None = None,
+        already_selected: Sequence[int] | np.ndarray | None = None,
+        constraints: SelectionConstraints | None = None,
     ) -> Selection:
-        """Embeds both, picks `num_examples` rows of the pool, and returns them with the reasons.
+        """Embeds pool and targets, picks `num_examples` rows of the pool, and returns them with the reasons.
 
         Args:
             pool (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`):
@@ -126,167 +115,166 @@ class Selector:
                 Split of a `DatasetDict`.
             targets_split (`str`, *optional*):
                 Split of a `DatasetDict`.
-            replace (`bool`, *optional*, defaults to `False`):
-                Whether a row may be picked again.
             already_selected (`Sequence[int]`, *optional*):
                 Rows of the pool that the model was trained on before.
-            costs (`str` or `Sequence[float]`, *optional*):
-                What each row costs: a column of the pool, or the numbers. Left out beside a `token_budget`, it is the
-                row's tokens, completion included, by the embedder's tokenizer.
-            token_budget (`float`, *optional*):
-                What all picks may cost together, see `select_rows`.
-            groups (`str` or `Sequence`, *optional*):
-                Each row's group, such as its source: a column of the pool, or the labels.
-            group_shares (`float` or `Mapping`, *optional*):
-                What share of the picks groups may have, see `select_rows`.
-            stop_when (`StopWhen`, *optional*):
-                Stop earlier, see `select_rows`.
+            constraints (`SelectionConstraints`, *optional*):
+                Rows that may not be picked, budgets, shares of groups, when to stop, and whether rows may be picked
+                again. Costs and groups may be names of columns of the pool.
 
         Returns:
-            `Selection`
+            `Selection`: The picked rows, why each was picked, and the record of the selection.
 
         Raises:
-            `ValueError`: Bad rows, columns, or numbers; all of it is checked before the model runs.
+            `ValueError`: If rows, columns or numbers are wrong; all of it is checked before the model runs.
         """
         pool_data = as_dataset(pool, "pool", pool_split)
         target_data = as_targets(targets, pool_data, targets_split)
-        check_count(num_examples, len(pool_data) - len(set(already_selected or ())) * (not replace), replace)
+        constraints = SelectionConstraints() if constraints is None else constraints
+        observed = [] if already_selected is None else [int(row) for row in already_selected]
         _check_columns(pool_data, target_data)
-        row_costs, row_groups = _column(pool_data, costs, "costs"), _column(pool_data, groups, "groups")
-        counted = token_budget is not None and costs is None
-        if counted:
-            row_costs = token_costs(pool_data, self.embedder)
-        resolve_limits(num_examples, len(pool_data), row_costs, token_budget, row_groups, group_shares)
-        material = self._embed_both(pool_data, target_data)
-        limited = {
-            "costs": row_costs,
-            "token_budget": token_budget,
-            "groups": row_groups,
-            "group_shares": group_shares,
-            "stop_when": stop_when,
-        }
-        asked = {
-            **limited,
-            "costs": costs if isinstance(costs, str) else None,
-            "groups": groups if isinstance(groups, str) else None,
-            "stop_when": None if stop_when is None else dataclasses.asdict(stop_when),
-        }
-        # For whoever selects again; numbers that were given directly are not repeated.
-        material.provenance["limits"] = {
-            name: asked[name]
-            for name, value in limited.items()
-            if value is not None and not (counted and name == "costs")
-        }
-        rows = self._pick(material, num_examples, self.acquisition, replace, already_selected, **limited)
-        more = None
-        if all(value is None for value in limited.values()):
-            more = functools.partial(self._extend, material, rows, replace, list(already_selected or ()))
-        return assemble(rows, material, more)
+        num_blocked = 0 if constraints.replace else len(set(observed))
+        check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)
+        pool_job, target_job = self.embed_jobs(pool_data, target_data, constraints.counts_tokens)
+        resolved = constraints.resolve(pool_data, pool_job.reading)
+        blocked = set(resolved.excluded_rows(len(pool_data))) | set([] if constraints.replace else observed)
+        check_count(num_examples, len(pool_data) - len(blocked), constraints.replace and len(blocked) < len(pool_data))
+        resolved.availability(num_examples, len(pool_data))  # raises before the model runs
+        inputs = self._embed_both(pool_job, target_job)
+        rows = self._pick(inputs, num_examples, self.acquisition, observed, resolved)
+        entries = {**inputs.record_entries, "constraints": constraints.to_json(resolved)}
+        rows = dataclasses.replace(rows, record=dataclasses.replace(rows.record, **entries))
+        extend_fn = None
+        if constraints.can_extend:
+            extend_fn = functools.partial(self._extend, inputs, rows, observed, resolved)
+        return assemble(rows, inputs, extend_fn)
 
     def _pick(
         self,
-        material: SelectionInputs,
+        inputs: SelectionInputs,
         num_examples: int,
         acquisition: Acquisition,
-        replace: bool,
-        known: Sequence[int] | None,
-        **limited: Any,
+        already_selected: Sequence[int],
+        constraints: SelectionConstraints,
     ) -> RowSelection:
         return select_rows(
-            material.pool_features,
-            material.target_features,
+            inputs.pool_features,
+            inputs.target_features,
             num_examples,
             acquisition=acquisition,
             kernel=self.kernel,
             standardize=self.standardize,
-            replace=replace,
-            already_selected=known,
+            already_selected=already_selected,
+            constraints=constraints,
+            texts=inputs.texts,
             progress=bars_wanted(),
-            **texts_for(acquisition, material.pool, material.targets),
-            **limited,
         )
 
     def _extend(
-        self, material: SelectionInputs, rows: RowSelection, replace: bool, known: list[int], num_examples: int
+        self,
+        inputs: SelectionInputs,
+        rows: RowSelection,
+        already_selected: list[int],
+        constraints: SelectionConstraints,
+        num_examples: int,
     ) -> Selection:
-        """The same selection with further picks; the noise stays what it was."""
-        noise = {name: rows.record[name] for name in ("noise_std", "target_noise_std")}
+        """The same selection with further picks and the same noise."""
+        noise = {"noise_std": rows.record.noise_std, "target_noise_std": rows.record.target_noise_std}
         acquisition = dataclasses.replace(self.acquisition, **noise)  # type: ignore[type-var]
-        rest = self._pick(material, num_examples, acquisition, replace, [*known, *rows.indices.tolist()])
-        joined = rows.then(rest)
-        return assemble(joined, material, functools.partial(self._extend, material, joined, replace, known))
+        observed = [*already_selected, *rows.indices.tolist()]
+        joined = rows.then(self._pick(inputs, num_examples, acquisition, observed, constraints))
+        return assemble(joined, inputs, functools.partial(self._extend, inputs, joined, already_selected, constraints))
 
-    def works(self, pool: Dataset, targets: Dataset) -> tuple[Work, Work]:
-        """The pool's and the targets' rows, checked and hashed, each with its embedder; no model runs."""
+    def embed_jobs(self, pool: Dataset, targets: Dataset, count_tokens: bool = False) -> tuple[EmbedJob, EmbedJob]:
+        """Reads, checks and hashes the pool's and the targets' rows; no model runs.
+
+        Args:
+            pool (`Dataset`):
+                Rows to pick from.
+            targets (`Dataset`):
+                The task's prompts.
+            count_tokens (`bool`, *optional*, defaults to `False`):
+                Whether to count the tokens of the pool's rows.
+
+        Returns:
+            `tuple[EmbedJob, EmbedJob]`: The pool's and the targets' rows, each with its embedder.
+        """
         # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
-        pool_embedder, target_embedder = self._embedders(targets)
-        target_work = self._work(targets, "targets", target_embedder)
-        return self._work(pool, "pool", pool_embedder), target_work
-
-    def _embed_both(self, pool: Dataset, targets: Dataset) -> SelectionInputs:
-        pool_work, target_work = self.works(pool, targets)
-        if target_work.embedder.dimension != pool_work.embedder.dimension:
-            raise ValueError(
-                f"features of the targets have {target_work.embedder.dimension} numbers and those of the pool "
-                f"{pool_work.embedder.dimension}: targets_embedder must be of the same kind"
-            )
-        _warn_if_spans_differ(pool_work, target_work)
-        target_features, pool_features = (self._embed(work) for work in (target_work, pool_work))
-        provenance = {
-            "embedder": pool_work.fingerprint,
-            "targets_embedder": target_work.fingerprint,
-            "pool_fingerprint": pool_work.keys.hash,
-            "targets_fingerprint": target_work.keys.hash,
-            "versions": versions(),
-        }
-        return SelectionInputs(pool, targets, pool_features, target_features, provenance, self.layout)
-
-    def _embedders(self, targets: Dataset) -> tuple[Embedder, Embedder]:
-        """Those of the pool and of the targets; one may choose by what the targets hold."""
+        pool_embedder = target_embedder = self.embedder.for_targets(targets)
         if self.targets_embedder is not None:
-            return self.embedder, self.targets_embedder
-        choose = getattr(self.embedder, "for_targets", None)
-        chosen = self.embedder if choose is None else choose(targets)
-        return chosen, chosen
+            pool_embedder, target_embedder = self.embedder, self.targets_embedder
+        keep_texts = reads_text(self.acquisition)
+        target_job = _embed_job(targets, "targets", target_embedder, keep_texts=keep_texts)
+        return _embed_job(pool, "pool", pool_embedder, count_tokens=count_tokens, keep_texts=keep_texts), target_job
 
-    def _work(self, dataset: Dataset, name: str, embedder: Embedder) -> Work:
-        try:
-            return Work(dataset, name, embedder, embedder.fingerprint(), row_keys(dataset, embedder))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+    def _embed_both(self, pool_job: EmbedJob, target_job: EmbedJob) -> SelectionInputs:
+        if target_job.embedder.dimension != pool_job.embedder.dimension:
+            raise ValueError(
+                f"features of the targets have {target_job.embedder.dimension} numbers and those of the pool "
+                f"{pool_job.embedder.dimension}: targets_embedder must be of the same kind"
+            )
+        _warn_if_spans_differ(pool_job, target_job)
+        target_features, pool_features = (self._embed(job) for job in (target_job, pool_job))
+        record_entries = {
+            "embedder": pool_job.fingerprint,
+            "targets_embedder": target_job.fingerprint,
+            "pool_fingerprint": pool_job.reading.keys.hash,
+            "targets_fingerprint": target_job.reading.keys.hash,
+            "versions": package_versions(),
+        }
+        return SelectionInputs(
+            pool_job.dataset,
+            target_job.dataset,
+            pool_job.reading,
+            target_job.reading,
+            pool_features,
+            target_features,
+            record_entries,
+            self.layout,
+        )
 
-    def _embed(self, work: Work) -> Features:
+    def _embed(self, job: EmbedJob) -> Features:
         directory = None
         if self.store is not None:
-            directory = feature_directory(self.store, work.fingerprint, work.keys.hash)
+            directory = feature_directory(self.store, job.fingerprint, job.reading.keys.hash)
         return embed(
-            work.dataset,
-            work.embedder,
+            job.dataset,
+            job.embedder,
             directory,
-            description=f"embedding {work.name}",
-            fingerprint=work.fingerprint,
-            rows_hash=work.keys,
+            description=f"embedding {job.name}",
+            fingerprint=job.fingerprint,
+            rows_hash=job.reading.keys,
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
-    """Rows to embed, checked, with what identifies the work."""
+class EmbedJob:
+    """Rows to embed, read and checked.
+
+    Args:
+        dataset (`Dataset`):
+            The rows.
+        name (`str`):
+            `"pool"` or `"targets"`, for messages.
+        embedder (`Embedder`):
+            What embeds them.
+        fingerprint (`dict`):
+            The embedder's fingerprint.
+        reading (`RowReading`):
+            What the one pass over the rows' text found.
+    """
 
     dataset: Dataset
     name: str
     embedder: Embedder
     fingerprint: Fingerprint
-    keys: RowKeys
+    reading: RowReading
 
 
-def _column(pool: Dataset, values: Any, name: str) -> Any:
-    """A column of the pool where a name was given, else the values themselves."""
-    if not isinstance(values, str):
-        return values
-    if values not in pool.column_names:
-        raise ValueError(f"{name}: the pool has no column {values!r}; its columns are {pool.column_names}")
-    return pool[values][:]
+def _embed_job(dataset: Dataset, name: str, embedder: Embedder, **options: bool) -> EmbedJob:
+    try:
+        return EmbedJob(dataset, name, embedder, embedder.fingerprint(), read_dataset(dataset, embedder, **options))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _check_columns(pool: Dataset, targets: Dataset) -> None:
@@ -298,7 +286,7 @@ def _check_columns(pool: Dataset, targets: Dataset) -> None:
         raise ValueError(f"pool already has the columns {taken}, which a selection adds; rename or remove them first")
 
 
-def _warn_if_spans_differ(pool: Work, targets: Work) -> None:
+def _warn_if_spans_differ(pool: EmbedJob, targets: EmbedJob) -> None:
     """Points out that whole conversations are compared with prompts alone, which finds the rows without an answer."""
     spans = pool.fingerprint.get("span"), targets.fingerprint.get("span")
     if spans == ("whole", "whole") and plain_text(pool.dataset[0])[1] and not plain_text(targets.dataset[0])[1]:

@@ -25,7 +25,8 @@ import torch
 
 from itl_hf import distributed
 from itl_hf.embedding.embed import rows_fingerprint
-from itl_hf.selection.acquisitions import describe
+from itl_hf.selection.constraints import SelectionConstraints
+from itl_hf.selection.registry import describe_acquisition
 from itl_hf.training.attachment import Attachment
 from itl_hf.training.preserve_state import preserve_training_state, shares_weights
 from itl_hf.training.sampler import Order, SelectionSampler, digest, nearest_targets_of
@@ -132,7 +133,7 @@ class ActiveRounds(Attachment):
             "candidates_per_round": options.candidates_per_round,
             "replace": options.replace,
             "already_selected": digest(np.asarray(options.already_selected)),
-            "acquisition": {"name": selector.acquisition.name, **describe(selector.acquisition)},
+            "acquisition": {"name": selector.acquisition.name, **describe_acquisition(selector.acquisition)},
             "pool": pool_hash,
             "targets": rows_fingerprint(options.targets, selector.embedder),
         }
@@ -193,7 +194,7 @@ class ActiveRounds(Attachment):
                 pool,
                 self.options.targets,
                 self.options.examples_per_round,
-                replace=self.options.replace,
+                constraints=SelectionConstraints(replace=self.options.replace),
                 already_selected=np.searchsorted(rows, trained).tolist(),
             )
         nearest = nearest_targets_of(selection)

@@ -16,7 +16,7 @@ from trl import SFTTrainer, get_peft_config
 
 from itl_hf import attach
 from itl_hf.cli.load_rows import load_rows
-from itl_hf.cli.selection_arguments import parse
+from itl_hf.cli.train_arguments import parse
 from recipes.offline_files import ensure
 
 

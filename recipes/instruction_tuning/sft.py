@@ -20,7 +20,7 @@ from trl import ModelConfig, SFTTrainer, get_peft_config
 
 from itl_hf import Selection, attach
 from itl_hf.cli.load_rows import load_rows
-from itl_hf.cli.selection_arguments import SelectionArguments, parse
+from itl_hf.cli.train_arguments import SelectionArguments, parse
 from recipes.offline_files import ensure
 
 
@@ -29,7 +29,7 @@ def pick(picking: SelectionArguments, pool: Dataset, model: ModelConfig) -> Sele
     embedder = picking.build_embedder(str(model.model_name_or_path))
     targets = load_rows(str(picking.targets), picking.targets_split)
     selection = picking.selector(embedder).select(pool, targets, int(picking.num_examples or 0))
-    return dataclasses.replace(selection, more=None)  # lets go of the embedder: no second model during training
+    return dataclasses.replace(selection, extend_fn=None)  # lets go of the embedder: no second model during training
 
 
 def main(arguments: Sequence[str]) -> SFTTrainer:

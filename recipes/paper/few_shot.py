@@ -140,7 +140,7 @@ def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Me
         given = dict(options)
         if rule_for == "batch" and "noise_std" not in given:
             first = select_rows(task.pool, task.targets, BATCH, acquisition=acquisition, **options)
-            given["noise_std"] = first.record["noise_std"]
+            given["noise_std"] = first.record.noise_std
         order = select_rows(task.pool, task.targets, count, acquisition=acquisition, **given).indices
         return lambda picks, head: order[len(picks) : len(picks) + BATCH]
 

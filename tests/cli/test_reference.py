@@ -19,7 +19,7 @@ from itl_hf import Gradients, HiddenStates, Selection, Selector, SentenceEncoder
 from itl_hf.cli.examples import EXAMPLES
 from itl_hf.cli.main import app
 from itl_hf.cli.output import SHARED
-from itl_hf.cli.selection_arguments import READING, SelectionArguments
+from itl_hf.cli.train_arguments import READING, SelectionArguments
 from itl_hf.report.page import write_report
 from itl_hf.selection.diagnosis.diagnosis import Diagnosis
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from itl_hf import Selection
 from itl_hf.cli import main as command_line
 from itl_hf.cli import train as module
-from itl_hf.cli.selection_arguments import SelectionArguments, parse
+from itl_hf.cli.train_arguments import SelectionArguments, parse
 from itl_hf.embedding.embedders.hidden_states import HiddenStates
 from itl_hf.training import picks_of
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer

@@ -17,7 +17,7 @@ from accelerate.commands.config.config_args import load_config_from_file  # noqa
 from accelerate.commands.launch import launch_command_parser  # noqa: E402
 from transformers import HfArgumentParser  # noqa: E402
 
-from itl_hf.cli.selection_arguments import parse  # noqa: E402
+from itl_hf.cli.train_arguments import parse  # noqa: E402
 from recipes.test_time.__main__ import Settings  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]

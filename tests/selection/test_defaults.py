@@ -13,7 +13,7 @@ from itl_hf import select_rows
 from itl_hf.gp.kernels import RBF, Cosine, Laplace, Linear
 from itl_hf.gp.noise import effective_rank
 from itl_hf.selection import defaults
-from itl_hf.selection.defaults import auto_noise_std, resolve_model
+from itl_hf.selection.defaults import auto_noise_std, resolve_kernel_spec
 
 KERNELS = [Linear(), Cosine(), RBF(0.3), RBF(0.6), RBF(0.7, on="distance"), Laplace(0.8)]
 
@@ -73,7 +73,7 @@ def test_a_short_lengthscale_takes_less_noise_and_none_takes_less_than_one():
 
 
 def test_a_kernel_about_which_nothing_is_known_takes_one():
-    model = resolve_model(lambda rows, others: rows @ others.T, True)
+    model = resolve_kernel_spec(lambda rows, others: rows @ others.T, True)
     assert auto_noise_std(model.kernel, unit_targets(3), 10**4)[0] == 1
 
 

@@ -68,7 +68,7 @@ def compare(first: Selection, second: Selection) -> Comparison:
 
 def same_pool(first: Selection, second: Selection) -> bool:
     """Whether row numbers mean the same rows in both."""
-    hashes = [selection.record.get("pool_fingerprint") for selection in (first, second)]
+    hashes = [selection.record.pool_fingerprint for selection in (first, second)]
     return hashes[0] == hashes[1] and first.pool_size == second.pool_size
 
 
@@ -101,7 +101,9 @@ def _same_axes(first: Selection, second: Selection) -> bool:
     """Principal axes follow from the pool's prepared features alone."""
     if {first.layout.method, second.layout.method} != {"pca"}:
         return False
-    return all(first.record.get(name) == second.record.get(name) for name in ("embedder", "standardize"))
+    return all(
+        getattr(first.record, name) == getattr(second.record, name) for name in ("embedder", "standardization_name")
+    )
 
 
 def _keys(selection: Selection, by_text: bool) -> list[Hashable]:

@@ -132,7 +132,7 @@ def curve(selection: Selection, target: int | None) -> dict[str, Any]:
     """
     left = variance_left(selection.target_variance)
     prior = selection.target_variance[0]
-    measured = selection.record.get("pool_limits") or {}
+    measured = selection.record.attainable or {}
     whole = float(prior.sum()) or 1.0
     floor = float(selection.irreducible.sum()) / whole
     if target is not None:

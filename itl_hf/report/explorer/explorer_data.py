@@ -11,7 +11,7 @@ import numpy as np
 from itl_hf.embedding.row_keys import row_keys
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.paths import feature_directory
-from itl_hf.report.explorer.reselect import check_record
+from itl_hf.selection.reselect import check_reselectable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -107,7 +107,7 @@ def gather(
         targets = _stored(selection, store, "targets", "targets_embedder")
     if not obstacle:
         try:
-            check_record(selection.record)
+            check_reselectable(selection.record)
         except ValueError as error:
             obstacle = f"Selecting again is off: {error}."
     return ExplorerData(selection, name, compare, compare_name, pool, equal, rows, targets, obstacle)
@@ -116,7 +116,7 @@ def gather(
 def _checked(selection: Selection, pool: Dataset) -> np.ndarray | None:
     """Which rows are equal, of a pool that is the selection's own."""
     keys = row_keys(pool)
-    known = selection.record.get("pool_fingerprint", keys.hash)
+    known = selection.record.pool_fingerprint or keys.hash
     if len(pool) != selection.pool_size or keys.hash != known:
         raise ValueError(
             f"--pool holds other rows ({len(pool)}) than those that were selected from ({selection.pool_size}): "
@@ -126,8 +126,8 @@ def _checked(selection: Selection, pool: Dataset) -> np.ndarray | None:
 
 
 def _stored(selection: Selection, store: str | os.PathLike[str], side: str, embedder: str) -> Features:
-    record = selection.record
-    directory = feature_directory(store, record.get(embedder) or {}, record.get(f"{side}_fingerprint", ""))
+    fingerprint = getattr(selection.record, embedder) or {}
+    directory = feature_directory(store, fingerprint, getattr(selection.record, f"{side}_fingerprint") or "")
     if not directory.exists():
         raise ValueError(
             f"{os.fspath(store)} holds no features of this selection's {side}: give the folder that "

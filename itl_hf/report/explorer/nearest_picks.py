@@ -9,10 +9,8 @@ import numpy as np
 import torch
 
 from itl_hf.gp.gaussian_process import GaussianProcess
-from itl_hf.gp.kernels import resolve_kernel
 from itl_hf.gp.pool import Pool
-from itl_hf.report.explorer.reselect import recorded_kernel, recorded_standardization
-from itl_hf.selection.defaults import resolve_model
+from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.feature_arrays import as_rows, finite
 from itl_hf.selection.select_rows import correlation
 
@@ -48,7 +46,7 @@ def nearest_picks(explored: ExplorerData, selection: Selection, target: int, mos
 
 def _to_all(explored: ExplorerData, rows: np.ndarray, target: int) -> np.ndarray:
     pool, targets = _prepared(explored)
-    kernel = resolve_kernel(recorded_kernel(explored.selection.record))
+    kernel = explored.selection.record.kernel()
     gp = GaussianProcess(kernel, targets[target : target + 1], 1.0, 1.0)
     return correlation(pool.rows(rows.tolist()), gp)[:, 0].cpu().numpy()
 
@@ -56,8 +54,8 @@ def _to_all(explored: ExplorerData, rows: np.ndarray, target: int) -> np.ndarray
 @functools.lru_cache(maxsize=1)
 def _prepared(explored: ExplorerData) -> tuple[Pool, torch.Tensor]:
     """Fitting the preparation reads all of the pool, so it is done once."""
-    standardize = recorded_standardization(explored.selection.record)
-    pool = Pool(as_rows(explored.pool_features, "pool"), resolve_model("linear", standardize).standardize)  # type: ignore[arg-type]
+    standardize = explored.selection.record.standardization()
+    pool = Pool(as_rows(explored.pool_features, "pool"), resolve_kernel_spec("linear", standardize).standardization)  # type: ignore[arg-type]
     anchors = pool.preparation(finite(as_rows(explored.target_features, "targets"), "targets"))  # type: ignore[arg-type]
     pool.release()
     return pool, anchors

@@ -49,7 +49,7 @@ def cut(text: str) -> str:
 def group_column(selection: Selection) -> str | None:
     """The column that names where a row comes from: that of the selection's limits, or one with a usual name."""
     columns = selection.dataset.column_names
-    asked = (selection.record.get("limits") or {}).get("groups")
+    asked = selection.record.constraints.get("groups")
     return coverage.group_column(columns, asked)
 
 

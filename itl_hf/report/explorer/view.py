@@ -98,7 +98,7 @@ def counterpart(explored: ExplorerData, session: Session) -> Selection | None:
 def summary(explored: ExplorerData) -> str:
     """HTML: what was selected from what, in a sentence and a few numbers."""
     selection = explored.selection
-    name = str(selection.record.get("acquisition", "?"))
+    name = selection.record.acquisition_name
     diagnosis = diagnose(selection)
     return _templates.get_template("summary.html").render(
         picks=len(selection),

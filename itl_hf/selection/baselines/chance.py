@@ -28,6 +28,7 @@ from itl_hf.selection.protocol import (
     open_among,
     picked,
 )
+from itl_hf.selection.registry import resolve_acquisition
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,6 @@ class LengthMatchedRandom:
             object.__setattr__(self, "lengths", tuple(lengths.tolist()))
 
     def _checked_like(self) -> Any:
-        from itl_hf.selection.acquisitions import resolve_acquisition  # which knows this class
-
         like = self.like
         if isinstance(like, str):
             resolved = None if like == "targets" else resolve_acquisition(like)
@@ -168,8 +167,6 @@ class LengthMatchedRandom:
         return measured(again(_matched(queues, wanted, request, first), request), pool, gp, request)
 
     def _references(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> list[int]:
-        from itl_hf.selection.acquisitions import resolve_acquisition
-
         if isinstance(self.like, tuple):
             for row in self.like:
                 if not 0 <= row < pool.num_rows:
@@ -184,7 +181,7 @@ class LengthMatchedRandom:
         """Of the pool's rows and of the targets, (N,), (m,) float64."""
         if self.like == "targets":
             if request.texts is None:
-                raise ValueError("like='targets' reads lengths of texts: give texts= and target_texts=")
+                raise ValueError("like='targets' reads the targets' lengths: give texts=(pool's texts, targets' texts)")
             pool, targets = request.texts.both("auto")
             return _words(pool), _words(targets)
         none = torch.zeros(0, dtype=torch.float64)

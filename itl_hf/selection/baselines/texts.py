@@ -234,7 +234,7 @@ class BM25:
 
 def _texts(name: str, request: SelectionRequest) -> Texts:
     if request.texts is None:
-        raise ValueError(f"{name} reads texts: give texts= and target_texts=")
+        raise ValueError(f"{name} reads texts: give texts=(texts of the pool, texts of the targets)")
     return request.texts
 
 

@@ -203,7 +203,7 @@ class Diagnosis:
 
 def diagnose(selection: Selection) -> Diagnosis:
     """Reads off a selection what became of each of its targets; see `Selection.diagnose`."""
-    limits = selection.record.get("pool_limits", {})
+    limits = selection.record.attainable or {}
     far_below = min(max(limits.get("usual_reach", FAR), FAR), NEAR)
     targets = []
     for number, row in enumerate(selection.targets):

@@ -45,7 +45,7 @@ def notices(selection: Selection) -> list[Notice]:
     Example:
         >>> texts = [notice.text for notice in notices(selection)]
     """
-    screening = Screening.from_record(selection.record)
+    screening = Screening.from_record(selection.record.screening)
     found = [] if screening is None else [*_contamination(screening), *_duplicates(screening)]
     return [*found, *_undirected(selection), *_negligible(selection)]
 
@@ -81,14 +81,13 @@ def _duplicates(screening: Screening) -> list[Notice]:
 
 
 def _undirected(selection: Selection) -> list[Notice]:
-    record = selection.record
-    if record.get("acquisition") == "undirected":
+    if selection.record.acquisition_name == "undirected":
         return [
             Notice(
                 "undirected", "The objective does not look at the targets: it picks what the model knows least about."
             )
         ]
-    if record.get("undirected"):
+    if selection.record.undirected:
         text = (
             "The targets span the whole feature space and count as free of noise, so the objective had lost its "
             "direction: it picked what the model knows least about, whatever the targets."

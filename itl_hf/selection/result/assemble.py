@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from itl_hf.embedding.row_keys import text_columns
+from itl_hf.embedding.row_reading import RowReading, TextPair
 from itl_hf.gp.attainable import attainable_variance
 from itl_hf.selection.feature_arrays import Features, as_rows
 from itl_hf.selection.result.coverage import pool_groups
@@ -18,66 +21,105 @@ from itl_hf.selection.result.selection import Selection
 from itl_hf.selection.result.umap_layout import LayoutName, layout_of
 from itl_hf.selection.screening.screening import screen, warn_of_copies
 from itl_hf.selection.select_rows import RowSelection
+from itl_hf.text import plain_text
 from itl_hf.version import __version__
 
 
 @dataclass(frozen=True)
 class SelectionInputs:
-    """What a selection is made from."""
+    """What a selection is made from.
+
+    Args:
+        pool (`Dataset`):
+            The N rows of the pool.
+        targets (`Dataset`):
+            The m target rows.
+        pool_reading (`RowReading`):
+            What the one pass over the pool's text found.
+        target_reading (`RowReading`):
+            The same for the targets.
+        pool_features (`Features`):
+            (N, d) feature rows.
+        target_features (`Features`):
+            (m, d) feature rows.
+        record_entries (`dict`):
+            Fields of `SelectionRecord` that say what was selected from.
+        layout (`"pca"` or `"umap"`):
+            Kind of the map.
+    """
 
     pool: Dataset
     targets: Dataset
-    pool_features: Features  # (N, d)
-    target_features: Features  # (m, d)
-    provenance: dict[str, Any]
+    pool_reading: RowReading
+    target_reading: RowReading
+    pool_features: Features
+    target_features: Features
+    record_entries: dict[str, Any]
     layout: LayoutName = "pca"
 
+    @property
+    def texts(self) -> tuple[list[TextPair], list[TextPair]] | None:
+        """The texts of pool and targets where the acquisition reads texts."""
+        if self.pool_reading.texts is None or self.target_reading.texts is None:
+            return None
+        return self.pool_reading.texts, self.target_reading.texts
 
-def assemble(rows: RowSelection, material: SelectionInputs, more: Callable[[int], Selection] | None) -> Selection:
-    """The selection that a reader of the result needs; `more` continues it."""
-    prepared, gp = rows.pool, rows.gp
-    limits = attainable_variance(prepared, gp, include=rows.indices.tolist())
-    measured = {
-        "rows": limits.rows,
-        "exact": limits.exact,
-        "pool_effective_rank": limits.pool_rank,
-        "usual_reach": limits.usual_reach,
-    }
-    layout = layout_of(material.layout, prepared, gp.targets, rows.indices.tolist())
-    prepared.release()
-    screening = screen(material.pool, material.targets, rows.indices.tolist(), limits.nearest.cpu().numpy())
+
+def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[int], Selection] | None) -> Selection:
+    """Builds the `Selection` of the picked rows: measures what the pool can teach, draws the map, screens for copies.
+
+    Args:
+        rows (`RowSelection`):
+            The picked rows.
+        inputs (`SelectionInputs`):
+            What they were picked from.
+        extend_fn (`Callable`, *optional*):
+            Continues the selection by a number of picks; `None` where it cannot be continued.
+    """
+    picks = rows.indices.tolist()
+    attainable = attainable_variance(rows.pool, rows.gp, include=picks)
+    layout = layout_of(inputs.layout, rows.pool, rows.gp.targets, picks)
+    rows.pool.release()
+    prompts = [plain_text(row)[0] for row in text_columns(inputs.targets)]
+    screening = screen(inputs.pool, picks, attainable.nearest.cpu().numpy(), inputs.pool_reading, prompts)
     warn_of_copies(screening)
-    found = {
-        "pool_limits": measured,
-        "screening": screening.to_record(),
-        "coverage": pool_groups(material.pool, material.provenance.get("limits", {}).get("groups")),
-    }
+    record = dataclasses.replace(
+        rows.record,
+        attainable={
+            "rows": attainable.rows,
+            "exact": attainable.exact,
+            "pool_effective_rank": attainable.pool_rank,
+            "usual_reach": attainable.usual_reach,
+        },
+        screening=screening.to_record(),
+        coverage=pool_groups(inputs.pool, rows.record.constraints.get("groups")),
+    )
     return Selection(
-        dataset=picked_rows(material.pool, rows),
-        targets=material.targets,
+        dataset=picked_rows(inputs.pool, rows),
+        targets=inputs.targets,
         indices=rows.indices,
         gains=rows.gains,
         target_variance=rows.target_variance,
-        irreducible=limits.irreducible.numpy(),
-        whole_pool=limits.whole_pool.numpy(),
-        reach=limits.reach.numpy(),
-        pool_size=len(material.pool),
-        record=rows.record | material.provenance | found,
+        irreducible=attainable.irreducible.numpy(),
+        whole_pool=attainable.whole_pool.numpy(),
+        reach=attainable.reach.numpy(),
+        pool_size=len(inputs.pool),
+        record=record,
         layout=layout,
-        features=np.asarray(as_rows(material.pool_features, "pool")[rows.indices]),
-        more=more,
+        features=np.asarray(as_rows(inputs.pool_features, "pool")[rows.indices]),
+        extend_fn=extend_fn,
     )
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the picks depend on."""
-    found = {"itl_hf": __version__, "python": platform.python_version()}
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that the picks depend on."""
+    versions = {"itl_hf": __version__, "python": platform.python_version()}
     for package in ("torch", "transformers", "datasets", "peft"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def picked_rows(pool: Dataset, rows: RowSelection) -> Dataset:

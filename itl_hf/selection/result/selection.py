@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from itl_hf.selection.diagnosis.diagnosis import Diagnosis, diagnose
 from itl_hf.selection.result import files
+from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.screening.screening import Screening
 
 if TYPE_CHECKING:
@@ -73,11 +74,11 @@ class Selection:
             (m,) float64, largest prior correlation of each target with any row of the pool.
         pool_size (`int`):
             Rows of the pool.
-        record (`dict`):
-            Provenance as JSON types: acquisition, kernel, noise and its rule, embedder, fingerprints, versions.
+        record (`SelectionRecord`):
+            What was asked for and chosen: acquisition, kernel, noise and its rule, embedder, fingerprints, versions.
         layout (`Layout`):
             The map of pool, targets and picks.
-        more (`Callable`, *optional*):
+        extend_fn (`Callable`, *optional*):
             Makes `extend` possible while pool and features are at hand; not saved.
         features (`np.ndarray`, *optional*):
             (n, d) feature rows of the picks as embedded, while they are at hand; not saved.
@@ -100,16 +101,16 @@ class Selection:
     whole_pool: np.ndarray
     reach: np.ndarray
     pool_size: int
-    record: dict[str, Any]
+    record: SelectionRecord
     layout: Layout
-    more: Callable[[int], Selection] | None = field(default=None, repr=False, compare=False)
+    extend_fn: Callable[[int], Selection] | None = field(default=None, repr=False, compare=False)
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __repr__(self) -> str:
-        name, noise = self.record.get("acquisition", "?"), self.record.get("noise_std", float("nan"))
+        name, noise = self.record.acquisition_name, self.record.noise_std
         left = self.target_variance[-1].sum() / max(self.target_variance[0].sum(), 1e-300)
         return (
             f"Selection({len(self)} of {self.pool_size} rows by {name} for {len(self.targets)} targets, "
@@ -126,7 +127,7 @@ class Selection:
         Raises:
             `FileExistsError`: The folder holds something that is not a selection.
         """
-        facts = {"pool_size": self.pool_size, "record": self.record, "layout": self.layout.method}
+        facts = {"pool_size": self.pool_size, "record": self.record.to_json(), "layout": self.layout.method}
         arrays = {name: getattr(self, name) for name in files.ARRAYS}
         arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
         return files.write(Path(directory), self.dataset, self.targets, arrays, facts)
@@ -146,7 +147,7 @@ class Selection:
             targets=targets,
             layout=Layout(**places, method=facts.get("layout", "pca")),
             pool_size=facts["pool_size"],
-            record=facts["record"],
+            record=SelectionRecord.from_json(facts["record"]),
             **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
         )
 
@@ -160,12 +161,12 @@ class Selection:
         Raises:
             `ValueError`: The selection was loaded from disk, or made under a budget, group shares or `stop_when`.
         """
-        if self.more is None:
+        if self.extend_fn is None:
             raise ValueError(
                 "this selection was loaded from disk or made under limits, so it cannot be extended; select again with "
                 "a larger num_examples, or from the same pool with already_selected=selection.indices"
             )
-        return self.more(num_examples)
+        return self.extend_fn(num_examples)
 
     def diagnose(self) -> Diagnosis:
         """What became of each target, and which of them this pool cannot teach, with their text; print it for a table.
@@ -186,7 +187,7 @@ class Selection:
             >>> Selection.load("selected").screening.contaminated_rows
             []
         """
-        return Screening.from_record(self.record)
+        return Screening.from_record(self.record.screening)
 
     def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Writes one self-contained HTML page about the selection; see `itl_hf.report.page.write_report`.

@@ -9,10 +9,11 @@ What it cannot see: paraphrase, translation, and copies of which more than `MOST
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+
+from itl_hf.text.normalization import normalize_text
 
 #: Words, single signs, and single characters of scripts that put no spaces between words.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+|[^\w\s]|_")
@@ -27,18 +28,6 @@ NEAR = 0.6
 Run = tuple[str, ...]
 
 
-def key(text: str) -> str:
-    r"""What exact copies have in common.
-
-    Example:
-        >>> key("What is  2 + 2?\n") == key("what is 2 + 2?")
-        True
-    """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return " ".join(text.casefold().split())
-
-
 def runs(text: str) -> set[Run]:
     """All runs of `RUN` words of a text; of a shorter text the whole.
 
@@ -46,7 +35,7 @@ def runs(text: str) -> set[Run]:
         >>> sorted(runs("a b c d e"))
         [('a', 'b', 'c', 'd'), ('b', 'c', 'd', 'e')]
     """
-    words = _WORD.findall(key(text))
+    words = _WORD.findall(normalize_text(text))
     return {tuple(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))} if words else set()
 
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from itl_hf.embedding.row_keys import read_rows, text_columns
-from itl_hf.gp.pool import spaced_rows
-from itl_hf.selection.screening.overlap import Corpus, key
-from itl_hf.text import Row, plain_text
+from itl_hf.embedding.row_reading import RowReading, prompt_keys_of
+from itl_hf.selection.screening.overlap import Corpus
+from itl_hf.text import plain_text
+from itl_hf.text.normalization import normalize_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
 How = Literal["exact", "near"]
 #: Nearest rows of each target whose text is compared with it.
 CANDIDATES, MOST_CANDIDATES = 10, 10_000
-#: Rows that show which wording the pool's texts share, beside those that are compared.
-SAMPLE_ROWS = 1_000
 #: Copies that are kept one by one; the counts are always of all.
 KEPT = 1_000
-_READ_ROWS = 1_024
 
 
 @dataclass(frozen=True)
@@ -124,45 +122,54 @@ class Screening:
         return asdict(self) | {"copies": [*map(asdict, self.copies)], "duplicates": [*map(asdict, self.duplicates)]}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Screening | None:
-        """Read from a selection's record; `None` where it was made by a version that did not screen."""
-        found = record.get("screening")
-        if found is None:
+    def from_record(cls, entries: Mapping[str, Any] | None) -> Screening | None:
+        """Reads what `to_record` wrote; `None` where nothing was written."""
+        if entries is None:
             return None
         return cls(
-            tuple(Copy(**copy) for copy in found["copies"]),
-            tuple(Duplicate(**one) for one in found["duplicates"]),
-            found["num_copies"],
-            found["num_duplicates"],
+            tuple(Copy(**copy) for copy in entries["copies"]),
+            tuple(Duplicate(**one) for one in entries["duplicates"]),
+            entries["num_copies"],
+            entries["num_duplicates"],
         )
 
 
-def screen(pool: Dataset, targets: Dataset, picks: Sequence[int], nearest: np.ndarray) -> Screening:
-    """Looks for copies of targets in the pool and for copies among the picks.
+def screen(
+    pool: Dataset,
+    picks: Sequence[int],
+    nearest: np.ndarray,
+    pool_reading: RowReading,
+    target_prompts: Sequence[str],
+) -> Screening:
+    """Searches the pool for copies of targets, and the picks for copies of each other.
 
     Args:
         pool (`Dataset`):
             The rows.
-        targets (`Dataset`):
-            The target rows.
         picks (`Sequence[int]`):
             Picked row numbers in their order.
         nearest (`np.ndarray`):
             (k, m) row numbers, each target's nearest rows, nearest first.
+        pool_reading (`RowReading`):
+            What the one pass over the pool's text found: it finds exact copies without another pass.
+        target_prompts (`Sequence[str]`):
+            (m,) the targets' prompts.
     """
     ranks = {row: rank for rank, row in reversed(list(enumerate(picks)))}
     rows = text_columns(pool)
-    prompts = [plain_text(row)[0] for row in _read(text_columns(targets))]
-    near = nearest[: max(1, min(CANDIDATES, MOST_CANDIDATES // len(prompts)))]  # (<= k, m)
-    wanted = sorted({*ranks, *near.flatten().tolist(), *spaced_rows(len(pool), SAMPLE_ROWS)})
-    texts = {number: plain_text(row) for number, row in zip(wanted, read_rows(rows, np.array(wanted)), strict=True)}
+    near = nearest[: max(1, min(CANDIDATES, MOST_CANDIDATES // len(target_prompts)))]  # (<= k, m)
+    texts = dict(pool_reading.sample)
+    unread = sorted({*ranks, *near.flatten().tolist()} - set(texts))
+    if unread:
+        read_texts = map(plain_text, read_rows(rows, np.array(unread)))
+        texts |= dict(zip(unread, read_texts, strict=True))
     corpus = Corpus({number: "\n".join(text) for number, text in texts.items()})
     copies = {
         (target, row): Copy(target, row, ranks.get(row), "near", round(share, 3))
-        for target, prompt in enumerate(prompts)
+        for target, prompt in enumerate(target_prompts)
         for row, share in corpus.near(prompt).items()
     }
-    copies |= {(copy.target, copy.row): copy for copy in _exact_copies(rows, prompts, ranks)}
+    copies |= {(copy.target, copy.row): copy for copy in _exact_copies(pool_reading, target_prompts, ranks)}
     duplicates = sorted(_duplicates(texts, corpus, ranks), key=lambda one: (one.rank, one.of))
     ordered = sorted(copies.values(), key=lambda copy: (copy.rank is None, copy.how, copy.target, copy.row))
     return Screening(tuple(ordered[:KEPT]), tuple(duplicates[:KEPT]), len(ordered), len(duplicates))
@@ -182,24 +189,20 @@ def warn_of_copies(screening: Screening) -> None:
         )
 
 
-def _exact_copies(rows: Dataset, prompts: Sequence[str], ranks: Mapping[int, int]) -> Iterator[Copy]:
-    wanted: defaultdict[str, list[int]] = defaultdict(list)
-    for target, prompt in enumerate(prompts):
-        wanted[key(prompt)].append(target)
-    for number, row in enumerate(_read(rows)):
-        for target in wanted.get(key(plain_text(row)[0]), ()):
-            yield Copy(target, number, ranks.get(number), "exact")
-
-
-def _read(rows: Dataset) -> Iterator[Row]:
-    for start in range(0, len(rows), _READ_ROWS):
-        yield from read_rows(rows, range(start, min(start + _READ_ROWS, len(rows))))
+def _exact_copies(pool_reading: RowReading, target_prompts: Sequence[str], ranks: Mapping[int, int]) -> Iterator[Copy]:
+    target_keys = prompt_keys_of(target_prompts)  # (m, 2)
+    targets_by_key: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    for target, prompt_key in enumerate(target_keys.tolist()):
+        targets_by_key[tuple(prompt_key)].append(target)
+    for row in pool_reading.rows_with_prompts(target_keys).tolist():
+        for target in targets_by_key[tuple(pool_reading.prompt_keys[row].tolist())]:
+            yield Copy(target, row, ranks.get(row), "exact")
 
 
 def _duplicates(texts: Mapping[int, tuple[str, str]], corpus: Corpus, ranks: Mapping[int, int]) -> Iterable[Duplicate]:
     first: dict[tuple[str, str], int] = {}
     for row, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        earlier = first.setdefault((key(texts[row][0]), key(texts[row][1])), row)
+        earlier = first.setdefault((normalize_text(texts[row][0]), normalize_text(texts[row][1])), row)
         if earlier != row:
             yield Duplicate(rank, ranks[earlier], "exact")
     distinct = sorted(first.values(), key=lambda row: ranks[row])

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from datasets import Dataset, load_dataset
 
-from itl_hf.selection.acquisitions import ACQUISITIONS
+from itl_hf.selection.registry import ACQUISITION_NAMES
 from recipes.benchmarks.bigbench import bigbench_rows
 from recipes.benchmarks.fine_tuning.rows import DEVELOPMENT_SETS, SEEDS, TEST_SETS, BenchmarkRows, Sizes
 from recipes.benchmarks.fine_tuning.tuner import Training
@@ -43,9 +43,9 @@ class Method:
         given = {"name": entry} if isinstance(entry, str) else dict(entry)
         name = str(given.pop("name"))
         given.setdefault("acquisition", name)
-        if name != UNTUNED and given["acquisition"] not in ACQUISITIONS:
+        if name != UNTUNED and given["acquisition"] not in ACQUISITION_NAMES:
             raise ValueError(
-                f"method {name!r}: unknown acquisition {given['acquisition']!r}; known: {', '.join(ACQUISITIONS)}"
+                f"method {name!r}: unknown acquisition {given['acquisition']!r}; known: {', '.join(ACQUISITION_NAMES)}"
             )
         return cls(name, given)
 

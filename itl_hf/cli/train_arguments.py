@@ -1,88 +1,61 @@
-"""What `itl-hf train` asks beside TRL's own arguments, and how all of them are read from flags and YAML.
+"""What `itl-hf train` takes beside TRL's own arguments, and how all of them are read from flags and YAML.
 
-A dataclass instead of typer options, since TRL's `TrlParser` reads dataclasses: the several hundred arguments of
-`ScriptArguments`, `SFTConfig` and `ModelConfig` keep their names, and a script of your own can parse ours with its own.
+TRL's `TrlParser` reads dataclasses, so the several hundred arguments of `ScriptArguments`, `SFTConfig` and
+`ModelConfig` keep their names, and a script of your own can parse ours with its own.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
+from itl_hf.cli.arguments import EmbedderArguments, PickingArguments, option
+
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.selection.selector import Selector
 
-#: What decides the picks: a resumed run with the same ones need not select again.
-DECISIVE = (
-    *("targets", "targets_split", "targets_config", "num_examples", "acquisition", "kernel", "noise_std"),
-    *("selection_seed", "embedding_model", "embedding_max_length"),
-)
-#: Options of the embedder, under its own names; TRL has a `max_length` and a `dtype` for the trainer.
-READING = (
-    *("layer", "pooling", "span", "skip_tokens", "batch_tokens"),
-    *("modules", "dimension", "rank", "labels"),
-    *("prompt_name", "normalize_embeddings"),
-)
+#: Options that do not decide the picks: a resumed run in which only these differ need not select again.
+NOT_DECISIVE = ("examples_per_round", "candidates_per_round", "selection", "store", "order", "eval_dataset_name")
 WAYS = ("num_examples", "examples_per_round", "selection")
 
 
-def _option(default: Any, help_text: str) -> Any:
-    return field(default=default, metadata={"help": help_text})
-
-
 @dataclass
-class SelectionArguments:
+class SelectionArguments(EmbedderArguments, PickingArguments):
     """What to train on; the pool is TRL's `dataset_name`.
 
+    TRL has a `seed`, a `max_length` and a model of its own for the trainer, so ours are called `selection_seed`,
+    `embedding_max_length` and `embedding_model`.
+
     Raises:
-        `ValueError`: A value of the wrong kind.
+        `ValueError`: If a value is of the wrong kind.
     """
 
-    targets: str | None = _option(None, "The task's prompts: a file, a folder or a Hub dataset.")
-    targets_split: str = _option("train", "Split of the targets.")
-    targets_config: str | None = _option(None, "Subset of a Hub dataset of targets.")
-    num_examples: int | None = _option(None, "Rows to pick once, before training.")
-    examples_per_round: int | None = _option(
+    targets: str | None = option(None, "The task's prompts: a file, a folder or a Hub dataset.")
+    targets_split: str = option("train", "Split of the targets.")
+    targets_config: str | None = option(None, "Subset of a Hub dataset of targets.")
+    num_examples: int | None = option(None, "Rows to pick once, before training.")
+    examples_per_round: int | None = option(
         None, "Instead: rows to pick before every epoch, with the model as it is by then."
     )
-    candidates_per_round: int | None = _option(
+    candidates_per_round: int | None = option(
         None, "With examples_per_round: embed only so many rows in a round, drawn anew."
     )
-    selection: str | None = _option(
+    selection: str | None = option(
         None, "Instead: folder of a selection that `itl-hf select` made; nothing is selected then."
     )
-    acquisition: str = _option("itl", "itl, vtl (sift), ctl, mean_marginal_itl, undirected, cosine or random.")
-    kernel: str = _option("auto", "auto, linear, rbf, laplace or cosine.")
-    noise_std: str = _option("auto", "auto, or a number: small is variety, large relevance.")
-    selection_seed: int = _option(0, "Seed of acquisition=random.")
-    embedder: str = _option(
-        "hidden_states", "Features: hidden_states or gradients of the model, or those of a sentence_encoder."
-    )
-    embedding_model: str | None = _option(
+    selection_seed: int = option(0, "Seed of acquisition=random.")
+    embedding_model: str | None = option(
         None, "Model that makes the features; the one to train if left out. Not with examples_per_round."
     )
-    layer: str | None = _option(
-        None, "hidden_states: index (22, -1) or share of the depth (0.75) of the layer to read; several: 0.5,0.75."
-    )
-    pooling: str | None = _option(None, "hidden_states: mean, last or weighted_mean; several: mean,last.")
-    span: str | None = _option(None, "Part of a row that is embedded: prompt, completion or whole.")
-    skip_tokens: int | None = _option(None, "hidden_states: tokens at the start that are not pooled.")
-    batch_tokens: int | None = _option(None, "Tokens in a batch while embedding; changes no feature.")
-    modules: str | None = _option(None, "gradients: linear layers that count: all, or v_proj,down_proj.")
-    dimension: int | None = _option(None, "gradients: numbers in a feature row.")
-    rank: int | None = _option(None, "gradients: numbers that either side of a layer is projected to.")
-    labels: str | None = _option(None, "gradients: loss on the completion, the whole, or what is predicted.")
-    prompt_name: str | None = _option(None, "sentence_encoder: which of the model's prompts comes first.")
-    normalize_embeddings: bool = _option(False, "sentence_encoder: scale every row to norm 1.")
-    embedding_max_length: int | None = _option(None, "Tokens of a row that are embedded.")
-    store: str | None = _option(None, "Folder that keeps features: none is made twice.")
-    order: str = _option("shuffled", "Order of training: shuffled, gain or interleaved. Packing makes its own.")
-    eval_dataset_name: str | None = _option(
+    embedding_max_length: int | None = option(None, "Tokens of a row that are embedded.")
+    store: str | None = option(None, "Folder that keeps features: none is made twice.")
+    order: str = option("shuffled", "Order of training: shuffled, gain or interleaved. Packing makes its own.")
+    eval_dataset_name: str | None = option(
         None, "Rows for eval_strategy: a file, a folder or a Hub dataset; dataset_name if left out."
     )
 
@@ -96,10 +69,14 @@ class SelectionArguments:
                 continue
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise ValueError(f"{one.name} must be a text or a number, got {value!r:.60}")
-            if "str" in str(one.type):
+            if "int" in str(one.type):
+                if not isinstance(value, int) or value < (one.name not in ("selection_seed", "skip_tokens")):
+                    raise ValueError(f"{one.name} must be a whole number of at least 1, got {value!r}")
+            elif "float" in str(one.type):
+                if isinstance(value, str):
+                    raise ValueError(f"{one.name} must be a number, got {value!r:.60}")
+            else:
                 setattr(self, one.name, str(value))
-            elif not isinstance(value, int) or value < (one.name not in ("selection_seed", "skip_tokens")):
-                raise ValueError(f"{one.name} must be a whole number of at least 1, got {value!r}")
 
     def check(self, packing: bool = False) -> None:
         """Raises `ValueError` for arguments that contradict each other.
@@ -112,10 +89,11 @@ class SelectionArguments:
 
         if self.order not in get_args(Order):
             raise ValueError(f"--order must be one of {', '.join(get_args(Order))}, got {self.order!r}")
-        given = [name for name in WAYS if getattr(self, name) is not None]
-        if len(given) != 1:
+        self.check_constraints()
+        ways_given = [name for name in WAYS if getattr(self, name) is not None]
+        if len(ways_given) != 1:
             ways = ", ".join(f"--{name}" for name in WAYS)
-            raise ValueError(f"give one of {ways}; got {' and '.join(given) or 'none'}")
+            raise ValueError(f"give one of {ways}; got {' and '.join(ways_given) or 'none'}")
         if (self.targets is None) != (self.selection is not None):
             raise ValueError(
                 "--targets is missing: the task's prompts, a file, a folder or a Hub dataset"
@@ -134,54 +112,35 @@ class SelectionArguments:
                 "sentence_encoder"
             )
 
-    def build_embedder(self, model: Any, **more: Any) -> Embedder:
-        """The embedder that was asked for.
-
-        Args:
-            model (`str` or `PreTrainedModel`):
-                Hub id, folder, or the model in training.
-            **more:
-                Further arguments of the embedder's class; those that are `None` or `False` are left out.
-
-        Raises:
-            `ValueError`: An option that this embedder does not have, or no such embedder.
-        """
-        from itl_hf.cli import embedder_options as models
-
-        if self.embedder not in list(models.EmbedderName):
-            raise ValueError(f"--embedder must be one of {', '.join(models.EmbedderName)}, got {self.embedder!r}")
-        options = {name: getattr(self, name) for name in READING} | {"max_length": self.embedding_max_length, **more}
-        given = {name: value for name, value in options.items() if value is not None and value is not False}
-        return models.build_embedder(models.EmbedderName(self.embedder), model, given)
+    def build_embedder(self, model: Any, **options: Any) -> Embedder:
+        """The embedder that was asked for, see `EmbedderArguments.build_embedder`."""
+        return super().build_embedder(model, max_length=self.embedding_max_length, **options)
 
     def selector(self, embedder: Embedder) -> Selector:
-        """What picks, with these settings and this embedder.
+        """A `Selector` with these settings and this embedder.
 
         Args:
             embedder (`Embedder`):
                 Such as `arguments.build_embedder(model)`.
 
         Raises:
-            `ValueError`: An acquisition or kernel that does not exist, or a noise that is no number.
+            `ValueError`: If there is no such acquisition or kernel, or a noise is out of range.
         """
-        from itl_hf.selection.acquisitions import ACQUISITIONS
+        from itl_hf.selection.registry import ACQUISITION_NAMES, has_seed
         from itl_hf.selection.selector import Selector
 
-        draws = "seed" in getattr(ACQUISITIONS.get(self.acquisition), "__dataclass_fields__", {})
-        seed = self.selection_seed if draws else None
+        draws = self.acquisition in ACQUISITION_NAMES and has_seed(self.acquisition)
         return Selector(
-            embedder, self.acquisition, kernel=self.kernel, noise_std=self._noise(), seed=seed, store=self.store
+            embedder,
+            self.acquisition_object(self.selection_seed if draws else None),
+            kernel=self.kernel,
+            standardize=self.standardize_argument,
+            store=self.store,
         )
 
     def decisive(self) -> dict[str, Any]:
-        """What decides the picks, beside the pool and the model."""
-        return {name: value for name, value in asdict(self).items() if name in (*DECISIVE, "embedder", *READING)}
-
-    def _noise(self) -> Any:
-        try:
-            return self.noise_std if self.noise_std == "auto" else float(self.noise_std)
-        except ValueError:
-            raise ValueError(f"noise_std must be auto or a number, got {self.noise_std!r}") from None
+        """The options that decide the picks, beside the pool and the model."""
+        return {name: value for name, value in asdict(self).items() if name not in NOT_DECISIVE}
 
 
 def parse(arguments: list[str]) -> tuple[Any, ...]:

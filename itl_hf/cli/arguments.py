@@ -1,0 +1,296 @@
+"""Every option that more than one command takes, declared once.
+
+The fields of these dataclasses are the options: `embed` and `select` turn them into typer options (`with_arguments`),
+and `train` has them beside TRL's own arguments (`train_arguments.py`). From here an option reaches the work by
+`EmbedderArguments.build_embedder`, `PickingArguments.acquisition_object` and `PickingArguments.constraints`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import importlib
+import inspect
+import shlex
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from itl_hf.embedding.embedders.base import Embedder
+    from itl_hf.selection.constraints import SelectionConstraints
+    from itl_hf.selection.protocol import Acquisition
+
+DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+EmbedderName = Literal["hidden_states", "gradients", "sentence_encoder"]
+_EMBEDDER_PATHS = {
+    "hidden_states": ("itl_hf.embedding.embedders.hidden_states", "HiddenStates"),
+    "gradients": ("itl_hf.embedding.embedders.gradients", "Gradients"),
+    "sentence_encoder": ("itl_hf.embedding.embedders.sentence_encoder", "SentenceEncoder"),
+}
+
+
+def option(default: Any, help_text: str, *aliases: str, metavar: str | None = None) -> Any:
+    """A field of a dataclass of options.
+
+    Args:
+        default (`Any`):
+            The option's default.
+        help_text (`str`):
+            What `--help` says.
+        *aliases (`str`):
+            Further spellings, such as `"--model"`.
+        metavar (`str`, *optional*):
+            What `--help` shows for the value.
+    """
+    metadata: dict[str, Any] = {"help": help_text, "aliases": list(aliases)}
+    return dataclasses.field(default=default, metadata=metadata | ({} if metavar is None else {"metavar": metavar}))
+
+
+@dataclass
+class EmbedderArguments:
+    """What is embedded and how, under the embedders' own names. Options left out keep the embedder's default."""
+
+    embedder: EmbedderName = option(
+        "hidden_states", "Features: the model's hidden_states, its gradients, or a sentence_encoder."
+    )
+    span: Literal["prompt", "completion", "whole"] | None = option(None, "Part of a row that is embedded.")
+    layer: str | None = option(
+        None,
+        "hidden_states: index (22, -1) or share of the depth (0.75) of the layer to read; several: 0.5,0.75.",
+        metavar="<layer>[,...]",
+    )
+    pooling: str | None = option(
+        None, "hidden_states: mean, last or weighted_mean; several: mean,last.", metavar="<name>[,...]"
+    )
+    skip_tokens: int | None = option(None, "hidden_states: tokens at the start that are not pooled.")
+    modules: str | None = option(
+        None, "gradients: linear layers that count: all, or v_proj,down_proj.", metavar="<name>[,...]"
+    )
+    dimension: int | None = option(None, "gradients: numbers in a feature row.")
+    rank: int | None = option(None, "gradients: numbers that either side of a layer is projected to.")
+    labels: Literal["completion", "whole", "predicted"] | None = option(
+        None, "gradients: loss on the completion, all tokens, or what the model predicts."
+    )
+    prompt_name: str | None = option(None, "sentence_encoder: which of the model's prompts comes first.")
+    normalize_embeddings: bool = option(False, "sentence_encoder: scale every row to norm 1.")
+    batch_tokens: int | None = option(None, "Tokens in a batch, padding included; changes no feature.")
+
+    def build_embedder(self, model: Any, **options: Any) -> Embedder:
+        """The embedder that was asked for.
+
+        Args:
+            model (`str` or `PreTrainedModel`, *optional*):
+                Hub id, folder, or a live model; the default model if `None`.
+            **options:
+                Further arguments of the embedder's class; those that are `None` or `False` are left out.
+
+        Raises:
+            `ValueError`: If there is no such embedder, it does not have an option, or refuses its value.
+        """
+        if self.embedder not in _EMBEDDER_PATHS:
+            raise ValueError(f"--embedder must be one of {', '.join(_EMBEDDER_PATHS)}, got {self.embedder!r}")
+        module, class_name = _EMBEDDER_PATHS[self.embedder]
+        kind: Any = getattr(importlib.import_module(module), class_name)
+        settings = {**self.settings(), **_without_defaults(options)}
+        parameters = inspect.signature(kind).parameters
+        for name in settings:
+            if name not in parameters:
+                raise ValueError(f"--{name} is not an option of --embedder {self.embedder}; leave it out")
+        if model is None and self.embedder == "sentence_encoder":
+            raise ValueError("--embedder sentence_encoder needs --model_name_or_path, a sentence-transformers model")
+        embedder: Embedder = kind(model or DEFAULT_MODEL, **{key: _parse(key, text) for key, text in settings.items()})
+        return embedder
+
+    def settings(self) -> dict[str, Any]:
+        """The options that were given, under the embedders' names."""
+        own_names = [one.name for one in dataclasses.fields(EmbedderArguments) if one.name != "embedder"]
+        return _without_defaults({name: getattr(self, name) for name in own_names})
+
+
+@dataclass
+class ModelArguments:
+    """Which model embeds and how it is loaded, for commands that train nothing."""
+
+    model_name_or_path: str | None = option(
+        None, f"Hub id or folder. Left out: {DEFAULT_MODEL}; a sentence_encoder has to be named.", "--model"
+    )
+    max_length: int | None = option(None, "Tokens of a row that are read.")
+    packing: bool = option(False, "hidden_states: batches without padding.")
+    compile: bool = option(False, "hidden_states: run the blocks through torch.compile.")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option(
+        None, "What the model computes in; float32 if left out."
+    )
+    load_in_4bit: bool = option(False, "Load weights in 4 bits (bitsandbytes).")
+    device: str | None = option(None, "cpu, cuda:0, ...; the best there is if left out.")
+    revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.", "--model_revision")
+    trust_remote_code: bool = option(False, "Run the model repository's code.")
+
+    def settings(self) -> dict[str, Any]:
+        """The options that were given, but for the model's name."""
+        options = _without_defaults(vars(self))
+        return {name: value for name, value in options.items() if name != "model_name_or_path"}
+
+    def as_flags(self, embedder: EmbedderArguments) -> str:
+        """These options and those of the embedder as a user types them."""
+        words = [] if embedder.embedder == "hidden_states" else ["--embedder", embedder.embedder]
+        words += [] if self.model_name_or_path is None else ["--model_name_or_path", self.model_name_or_path]
+        for name, value in {**embedder.settings(), **self.settings()}.items():
+            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        return shlex.join(words)
+
+
+@dataclass
+class PickingArguments:
+    """How rows are picked, and what the picks must keep to."""
+
+    acquisition: str = option(
+        "itl", "itl, vtl (sift), ctl, undirected, ...; or a baseline: random, cosine, round_robin, bm25, ..."
+    )
+    kernel: str = option("auto", "auto, linear, rbf, laplace or cosine.")
+    standardize: str = option("auto", "Preparation of the features: auto, none, scale, dimensions, whiten-64, ...")
+    noise_std: str = option("auto", "auto, or a number. Small: variety; large: relevance.", metavar="auto|FLOAT")
+    target_noise_std: float | None = option(None, "Noise of the targets' values; equal to noise_std if left out.")
+    replace: bool = option(False, "Allow a row to be picked again.")
+    exclude: str | None = option(
+        None, "Rows whose prompts must never be picked, such as a benchmark: a file, a folder or a Hub dataset."
+    )
+    token_budget: float | None = option(None, "What all picks may cost together: tokens by the model's tokenizer.")
+    costs: str | None = option(None, "With --token_budget: column of the pool with each row's cost.", "--costs_column")
+    groups: str | None = option(None, "Column of the pool with each row's group, as its source.", "--groups_column")
+    group_shares: float | None = option(
+        None, "Largest share of the picks that a group may have, 0 to 1.", "--max_group_share"
+    )
+    stop_gain: float | None = option(None, "Stop when a pick's gain would be below this.")
+    stop_variance_left: float | None = option(
+        None, "Stop when this share of the targets' variance is left that the pool can teach, 0 to 1."
+    )
+
+    def acquisition_object(self, seed: int | None) -> Acquisition:
+        """The acquisition with its noises and, where it draws, the seed.
+
+        Raises:
+            `ValueError`: If there is no such acquisition, or a noise is out of range.
+        """
+        from itl_hf.selection.registry import resolve_acquisition
+
+        try:
+            noise_std = self.noise_std if self.noise_std == "auto" else float(self.noise_std)
+        except ValueError:
+            raise ValueError(f"noise_std must be auto or a number, got {self.noise_std!r}") from None
+        return resolve_acquisition(
+            self.acquisition, noise_std=noise_std, target_noise_std=self.target_noise_std, seed=seed
+        )
+
+    @property
+    def standardize_argument(self) -> bool | str:
+        """`standardize` as `Selector` takes it."""
+        return {"auto": True, "none": False}.get(self.standardize, self.standardize)
+
+    def check_constraints(self) -> None:
+        """Raises `ValueError` where one of two options that belong together is missing; reads no data."""
+        if self.costs is not None and self.token_budget is None:
+            raise ValueError("--costs goes with --token_budget: of what, and how much")
+        if (self.groups is None) != (self.group_shares is None):
+            raise ValueError("--groups and --group_shares go together: groups of what, and how much of it")
+
+    def constraints(self) -> SelectionConstraints:
+        """The constraints; the rows to exclude are loaded.
+
+        Raises:
+            `ValueError`: If one of two options that belong together is missing, or a value is out of range.
+        """
+        from itl_hf.cli.load_rows import load_rows
+        from itl_hf.selection.constraints import SelectionConstraints, StopWhen
+
+        self.check_constraints()
+        stops = self.stop_gain is not None or self.stop_variance_left is not None
+        return SelectionConstraints(
+            replace=self.replace,
+            exclude=() if self.exclude is None else load_rows(self.exclude),
+            costs=self.costs,
+            token_budget=self.token_budget,
+            groups=self.groups,
+            group_shares=self.group_shares,
+            stop_when=StopWhen(gain=self.stop_gain, variance_left=self.stop_variance_left) if stops else None,
+        )
+
+
+def with_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with an option for every field of each parameter that is annotated with a dataclass."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    kinds = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint) and name != "return"}
+
+    @functools.wraps(command)
+    def run(**options: Any) -> Any:
+        for name, kind in kinds.items():
+            values = {one.name: options.pop(one.name) for one in dataclasses.fields(kind)}
+            plain = {key: value.value if isinstance(value, enum.Enum) else value for key, value in values.items()}
+            options[name] = kind(**plain)  # type: ignore[operator]
+        return command(**options)
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        kind = kinds.get(parameter.name)
+        parameters += [parameter.replace(annotation=hints[parameter.name])] if kind is None else _typer_parameters(kind)
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _typer_parameters(kind: Any) -> list[inspect.Parameter]:
+    hints = typing.get_type_hints(kind)
+    parameters = []
+    for one in dataclasses.fields(kind):
+        metadata = dict(one.metadata)
+        annotation, aliases = hints[one.name], metadata.pop("aliases")
+        choices = [
+            arm.__args__ for arm in (annotation, *typing.get_args(annotation)) if typing.get_origin(arm) is Literal
+        ]
+        if choices:
+            annotation = enum.StrEnum(one.name, {choice: choice for choice in choices[0]}) | None
+        names = [f"--{one.name}", *aliases]
+        parameters.append(
+            inspect.Parameter(
+                one.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=one.default,
+                annotation=Annotated[annotation, typer.Option(*names, **metadata)],
+            )
+        )
+    return parameters
+
+
+def _without_defaults(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def _parse(name: str, value: Any) -> Any:
+    """Lists that are separated by commas on the command line."""
+    if name not in ("layer", "pooling", "modules"):
+        return value
+    parts = [part.strip() for part in str(value).split(",") if part.strip()]
+    if not parts:
+        raise ValueError(f"--{name} is empty")
+    values = [layer_number(part) for part in parts] if name == "layer" else parts
+    if name == "modules":
+        return value if value == "all" else values
+    return values if len(values) > 1 else values[0]
+
+
+def layer_number(text: str) -> int | float:
+    """`22` is the layer of that index, `0.75` a share of the depth.
+
+    Raises:
+        `ValueError`: If the text is neither.
+    """
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        raise ValueError(
+            f"--layer {text!r} is no layer: give an index (22, -1) or a share of the depth (0.75)"
+        ) from None

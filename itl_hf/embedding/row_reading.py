@@ -1,0 +1,132 @@
+"""The one pass over a dataset's text before a selection: everything that needs the text of all rows is computed here.
+
+Hashing, token counts, the search for copies of targets and the exclusion of texts share this pass, so that a pool is
+read once for all of them. Per row 32 bytes are kept, 8 more for token counts, and the text of a thousand sample rows.
+Rows that are not in the feature store are read a second time when they are embedded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from itl_hf.embedding.row_keys import CHECK_ROWS, RowKeys, keys_of, read_rows, text_columns
+from itl_hf.gp.pool import spaced_rows
+from itl_hf.text import RowTokenizer, plain_text
+from itl_hf.text.normalization import normalize_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from itl_hf.embedding.embedders.base import Embedder
+
+#: Evenly spaced rows whose text is kept; they show which wording the rows of a dataset share.
+SAMPLE_ROWS = 1_000
+TextPair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class RowReading:
+    """What one pass over the text of a dataset's N rows yields.
+
+    Args:
+        keys (`RowKeys`):
+            128 bits of each row's text columns: they identify stored features and find equal rows.
+        prompt_keys (`np.ndarray`):
+            (N, 2) uint64, 128 bits of each row's normalized prompt: rows with equal keys have the same prompt.
+        sample (`Mapping[int, tuple[str, str]]`):
+            Prompt and completion of some evenly spaced rows, by row number.
+        num_tokens (`np.ndarray`, *optional*):
+            (N,) int64, tokens of each row, prompt and completion together, if they were asked for.
+        texts (`list[tuple[str, str]]`, *optional*):
+            Prompt and completion of every row, if they were asked for.
+    """
+
+    keys: RowKeys
+    prompt_keys: np.ndarray
+    sample: Mapping[int, TextPair]
+    num_tokens: np.ndarray | None = None
+    texts: list[TextPair] | None = None
+
+    def rows_with_prompts(self, prompt_keys: np.ndarray) -> np.ndarray:
+        """Row numbers of the rows whose prompt has one of these keys, (M, 2) uint64 -> (K,) int64, ascending."""
+        candidates = np.flatnonzero(np.isin(self.prompt_keys[:, 0], prompt_keys[:, 0]))
+        wanted_keys = set(map(tuple, prompt_keys.tolist()))
+        matches = [row for row in candidates.tolist() if tuple(self.prompt_keys[row].tolist()) in wanted_keys]
+        return np.asarray(matches, dtype=np.int64)
+
+
+def read_dataset(
+    dataset: Dataset, embedder: Embedder | None = None, *, count_tokens: bool = False, keep_texts: bool = False
+) -> RowReading:
+    """Reads the text of all rows once; each row is checked on the way.
+
+    Args:
+        dataset (`Dataset`):
+            Rows as `itl_hf.text.row_format` describes them.
+        embedder (`Embedder`, *optional*):
+            Its `check` is called with every row, and its tokenizer counts tokens.
+        count_tokens (`bool`, *optional*, defaults to `False`):
+            Whether to count each row's tokens.
+        keep_texts (`bool`, *optional*, defaults to `False`):
+            Whether to keep the text of every row.
+
+    Raises:
+        `ValueError`: If no column holds text, a row cannot be read, or tokens are to be counted and the embedder has no
+            tokenizer of a language model.
+
+    Example:
+        >>> import datasets
+        >>> reading = read_dataset(datasets.Dataset.from_dict({"text": ["a b", "c", "A  b"]}))
+        >>> reading.rows_with_prompts(reading.prompt_keys[:1]).tolist()
+        [0, 2]
+    """
+    rows = text_columns(dataset)
+    tokenize = _row_tokenizer(embedder) if count_tokens else None
+    sample_rows = set(spaced_rows(len(rows), SAMPLE_ROWS))
+    key_parts, prompt_parts, token_counts = [], [], []
+    texts: list[TextPair] = []
+    sample: dict[int, TextPair] = {}
+    # The bar shows only where reading takes longer than two seconds.
+    with tqdm(total=len(rows), desc="checking rows", unit="row", delay=2, leave=False) as bar:
+        for start in range(0, len(rows), CHECK_ROWS):
+            batch = read_rows(rows, range(start, min(start + CHECK_ROWS, len(rows))))
+            if embedder is not None:
+                embedder.check(batch, start)
+            batch_texts = [plain_text(row) for row in batch]
+            key_parts.append(keys_of(batch))
+            prompt_parts.append(prompt_keys_of(prompt for prompt, _ in batch_texts))
+            sample |= {start + i: pair for i, pair in enumerate(batch_texts) if start + i in sample_rows}
+            if keep_texts:
+                texts += batch_texts
+            if tokenize is not None:
+                token_counts += [len(row.input_ids) for row in tokenize(batch, start)]
+            bar.update(len(batch))
+    return RowReading(
+        keys=RowKeys(rows.column_names, np.concatenate(key_parts)),
+        prompt_keys=np.concatenate(prompt_parts),
+        sample=sample,
+        num_tokens=np.asarray(token_counts, dtype=np.int64) if count_tokens else None,
+        texts=texts if keep_texts else None,
+    )
+
+
+def prompt_keys_of(prompts: Iterable[str]) -> np.ndarray:
+    """128 bits of each normalized prompt, (B, 2) uint64."""
+    digests = [hashlib.blake2b(normalize_text(prompt).encode(), digest_size=16).digest() for prompt in prompts]
+    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).astype(np.uint64)
+
+
+def _row_tokenizer(embedder: Embedder | None) -> RowTokenizer:
+    tokenizer = getattr(embedder, "tokenizer", None)
+    if tokenizer is None:
+        raise ValueError(
+            f"token_budget without costs counts tokens with the embedder's tokenizer, and {type(embedder).__name__} "
+            "has none of a language model: give costs, a column with each row's tokens"
+        )
+    return RowTokenizer(tokenizer)

@@ -1,0 +1,99 @@
+"""Selecting again from the record of a selection: the same acquisition, kernel, noise and constraints.
+
+The noise is the one that was used, also where a rule chose it, so that the picks before the first difference stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from itl_hf.embedding.row_reading import read_dataset
+from itl_hf.selection.feature_arrays import Features
+from itl_hf.selection.protocol import reads_text
+from itl_hf.selection.result.record import SelectionRecord
+from itl_hf.selection.select_rows import RowSelection, select_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def check_reselectable(record: SelectionRecord) -> None:
+    """Raises `ValueError` unless the record holds everything that selecting again needs.
+
+    The message continues a sentence such as "Selecting again is off: ...".
+    """
+    record.acquisition()
+    record.kernel()
+    record.standardization()
+    if record.already_selected:
+        raise ValueError("it started from rows that the model was trained on before, and the record only counts them")
+    if record.selection_constraints().counts_tokens:
+        raise ValueError("its token budget counted tokens with the embedder's tokenizer, and the record has no counts")
+
+
+def reselect(
+    record: SelectionRecord,
+    pool: Dataset,
+    targets: Dataset,
+    pool_features: Features,
+    target_features: Features,
+    num_examples: int,
+    *,
+    exclude: Collection[int] = (),
+) -> RowSelection:
+    """Selects again with the settings of a record.
+
+    Args:
+        record (`SelectionRecord`):
+            Of the earlier selection.
+        pool (`Dataset`):
+            The N rows that were selected from: columns of costs and groups are read, and texts where the acquisition
+            reads them.
+        targets (`Dataset`):
+            The m targets.
+        pool_features (`Features`):
+            (N, d) features of the pool.
+        target_features (`Features`):
+            (m, d) features of the targets.
+        num_examples (`int`):
+            Rows to pick.
+        exclude (`Collection[int]`, *optional*):
+            Rows that may not be picked, beside those that the record excludes.
+
+    Raises:
+        `ValueError`: If the record does not hold enough, or too few rows are left.
+    """
+    check_reselectable(record)
+    acquisition = record.acquisition()
+    constraints = record.selection_constraints().resolve(pool)
+    excluded = sorted({*np.asarray(constraints.exclude, dtype=np.int64).tolist(), *map(int, exclude)})
+    texts = None
+    if reads_text(acquisition):
+        texts = tuple(read_dataset(rows, keep_texts=True).texts or [] for rows in (pool, targets))
+    rows = select_rows(
+        pool_features,
+        target_features,
+        num_examples,
+        acquisition=acquisition,
+        kernel=record.kernel(),
+        standardize=record.standardization(),
+        constraints=dataclasses.replace(constraints, exclude=excluded),
+        texts=texts,  # type: ignore[arg-type]
+    )
+    entries = {**record.constraints, "exclude": excluded}
+    record_now = dataclasses.replace(
+        rows.record,
+        constraints={name: value for name, value in entries.items() if value not in ([],)},
+        embedder=record.embedder,
+        targets_embedder=record.targets_embedder,
+        pool_fingerprint=record.pool_fingerprint,
+        targets_fingerprint=record.targets_fingerprint,
+        pool_source=record.pool_source,
+        versions=record.versions,
+        coverage=record.coverage,
+    )
+    return dataclasses.replace(rows, record=record_now)
