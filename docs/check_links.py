@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import sys
 import tomllib
@@ -41,7 +42,7 @@ def tokens(path: Path) -> Iterator[Token]:
 def anchors(path: Path) -> set[str]:
     """The anchors of a file's headings, as GitHub and the site name them."""
     lines = list(tokens(path))
-    titles = [inline.content for heading, inline in zip(lines, lines[1:], strict=False) if heading.type == "heading_open"]
+    titles = [inline.content for heading, inline in itertools.pairwise(lines) if heading.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 

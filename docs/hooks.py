@@ -2,8 +2,8 @@
 
 Pages are written for a reader on GitHub: links are relative paths within the repository. When the site is built,
 
-- the README, CONTRIBUTING, CHANGELOG, SECURITY, the recipes' pages and the notebooks (as they are, without running them)
-  become pages beside those of `docs/`;
+- the README, CONTRIBUTING, CHANGELOG, SECURITY, the recipes' pages and the notebooks (without running them) become pages
+  beside those of `docs/`;
 - a link to a file that is a page or a picture of the site leads there, any other link leads to the repository's home;
 - formulas between dollar signs become MathML, which browsers display without a script.
 """
@@ -55,7 +55,8 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, files: Any, **_: Any) -> str:
     """Rewrites the page's links, and indents what belongs to a list item as far as Python-Markdown wants it."""
     pieces = re.split(r"^( *```.*?^ *```$)", markdown, flags=re.MULTILINE | re.DOTALL)
-    pieces[::2] = [re.sub(r"(?<=\]\()([^)\s]+)(?=\))", lambda m: _link(m[1], page, files), text) for text in pieces[::2]]
+    target = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
+    pieces[::2] = [target.sub(lambda match: _link(match[1], page, files), text) for text in pieces[::2]]
     return re.sub(r"^ {2,3}(?=\S)", "    ", "".join(pieces), flags=re.MULTILINE)
 
 
