@@ -2,7 +2,7 @@
 
 Pages are written for a reader on GitHub: links are relative paths within the repository. When the site is built,
 
-- the README, CONTRIBUTING, CHANGELOG, SECURITY, the recipes' pages and the notebooks (without running them) become pages
+- the README, CONTRIBUTING, CHANGELOG, SECURITY, the recipes' pages and the notebooks (which are not run) become pages
   beside those of `docs/`;
 - a link to a file that is a page or a picture of the site leads there, any other link leads to the repository's home;
 - formulas between dollar signs become MathML, which browsers display without a script.
