@@ -25,6 +25,7 @@ _HOMES = {
     "Selector": "itl_hf.selection.selector",
     "Selection": "itl_hf.selection.result.selection",
     "Combined": "itl_hf.embedding.embedders.combined",
+    "Embedder": "itl_hf.embedding.embedders.base",
     "Gradients": "itl_hf.embedding.embedders.gradients",
     "HiddenStates": "itl_hf.embedding.embedders.hidden_states",
     "SentenceEncoder": "itl_hf.embedding.embedders.sentence_encoder",
@@ -39,6 +40,7 @@ __all__ = [
     "VTL",
     "Combined",
     "Cosine",
+    "Embedder",
     "FeatureStore",
     "Gradients",
     "HiddenStates",
@@ -61,6 +63,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embed import embed
+    from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.embedding.embedders.combined import Combined
     from itl_hf.embedding.embedders.gradients import Gradients
     from itl_hf.embedding.embedders.hidden_states import HiddenStates

@@ -178,12 +178,8 @@ class PickingArguments:
         """
         from itl_hf.selection.registry import resolve_acquisition
 
-        try:
-            noise_std = self.noise_std if self.noise_std == "auto" else float(self.noise_std)
-        except ValueError:
-            raise ValueError(f"noise_std must be auto or a number, got {self.noise_std!r}") from None
         return resolve_acquisition(
-            self.acquisition, noise_std=noise_std, target_noise_std=self.target_noise_std, seed=seed
+            self.acquisition, noise_std=self._noise(), target_noise_std=self.target_noise_std, seed=seed
         )
 
     @property
@@ -191,12 +187,19 @@ class PickingArguments:
         """`standardize` as `Selector` takes it."""
         return {"auto": True, "none": False}.get(self.standardize, self.standardize)
 
-    def check_constraints(self) -> None:
-        """Raises `ValueError` where one of two options that belong together is missing; reads no data."""
+    def check_picking(self) -> None:
+        """Raises `ValueError` for a noise that is no number, and where one of two options is missing; reads no data."""
+        self._noise()
         if self.costs is not None and self.token_budget is None:
             raise ValueError("--costs goes with --token_budget: of what, and how much")
         if (self.groups is None) != (self.group_shares is None):
             raise ValueError("--groups and --group_shares go together: groups of what, and how much of it")
+
+    def _noise(self) -> float | str:
+        try:
+            return self.noise_std if self.noise_std == "auto" else float(self.noise_std)
+        except ValueError:
+            raise ValueError(f"noise_std: {self.noise_std!r} is neither `auto` nor a number") from None
 
     def constraints(self) -> SelectionConstraints:
         """The constraints; the rows to exclude are loaded.
@@ -207,7 +210,7 @@ class PickingArguments:
         from itl_hf.cli.load_rows import load_rows
         from itl_hf.selection.constraints import SelectionConstraints, StopWhen
 
-        self.check_constraints()
+        self.check_picking()
         stops = self.stop_gain is not None or self.stop_variance_left is not None
         return SelectionConstraints(
             replace=self.replace,
@@ -235,8 +238,11 @@ def with_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
-        kind = kinds.get(parameter.name)
-        parameters += [parameter.replace(annotation=hints[parameter.name])] if kind is None else _typer_parameters(kind)
+        if parameter.name in kinds:
+            parameters += _typer_parameters(kinds[parameter.name])
+        else:
+            annotation = hints[parameter.name]
+            parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
@@ -252,7 +258,8 @@ def _typer_parameters(kind: Any) -> list[inspect.Parameter]:
             arm.__args__ for arm in (annotation, *typing.get_args(annotation)) if typing.get_origin(arm) is Literal
         ]
         if choices:
-            annotation = enum.StrEnum(one.name, {choice: choice for choice in choices[0]}) | None
+            members: Any = enum.StrEnum(one.name, {name: name for name in choices[0]})  # type: ignore[misc]
+            annotation = typing.Optional[members]  # noqa: UP045  (a union with a type that is made here)
         names = [f"--{one.name}", *aliases]
         parameters.append(
             inspect.Parameter(

@@ -50,7 +50,10 @@ def select(
     start_time = time.monotonic()
     if output_dir is None and not dry_run:
         raise typer.BadParameter("--output_dir is missing: the folder for the selection")
-    picking.check_constraints()
+    try:
+        picking.check_picking()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.load_rows import load_rows

@@ -89,7 +89,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
 
         if self.order not in get_args(Order):
             raise ValueError(f"--order must be one of {', '.join(get_args(Order))}, got {self.order!r}")
-        self.check_constraints()
+        self.check_picking()
         ways_given = [name for name in WAYS if getattr(self, name) is not None]
         if len(ways_given) != 1:
             ways = ", ".join(f"--{name}" for name in WAYS)

@@ -10,6 +10,7 @@ import numpy as np
 
 from itl_hf.distributed import Processes
 from itl_hf.embedding.driver import Settings, in_memory, into_store, stream_into_store
+from itl_hf.embedding.embedders.base import check_embedder
 from itl_hf.embedding.row_keys import RowKeys, row_keys, rows_fingerprint, text_columns
 from itl_hf.embedding.store.manifest import DTYPES
 from itl_hf.embedding.store.stored_features import StoredFeatures
@@ -117,6 +118,7 @@ def embed(
         >>> features.shape == (len(pool), embedder.dimension)
         True
     """
+    check_embedder(embedder)
     if shard_rows < 1:
         raise ValueError(f"shard_rows must be at least 1, got {shard_rows}.")
     settings = Settings(embedder, shard_rows, description, _storage_dtype(embedder, dtype), fingerprint)
@@ -136,14 +138,12 @@ def embed(
             features = stream_into_store(dataset, Path(directory), settings, processes)
         else:
             features = into_store(text_columns(dataset), Path(directory), settings, rows_hash, processes)
-    report = getattr(embedder, "report_truncation", None)
-    if report is not None:
-        report()
+    embedder.report_truncation()
     return features
 
 
 def _storage_dtype(embedder: Embedder, dtype: str | None) -> str:
-    chosen = getattr(embedder, "storage_dtype", "float32") if dtype is None else dtype
+    chosen = embedder.storage_dtype if dtype is None else dtype
     if chosen not in DTYPES:
         raise ValueError(f"dtype must be one of {DTYPES}, got {chosen!r}.")
     return str(chosen)

@@ -132,7 +132,7 @@ def estimate(
     timing = _time(read_rows(rows, np.sort(draw[:SHARD_ROWS])), embedder)
     units, units_error = _total(counted, len(missing))
     _forget_truncation(embedder)
-    item = 2 if getattr(embedder, "storage_dtype", "float32") == "float16" else 4
+    item = 2 if embedder.storage_dtype == "float16" else 4
     return Estimate(
         rows=len(rows),
         distinct_rows=len(distinct),
@@ -161,7 +161,7 @@ def _missing(
     if directory is None or not (directory / NAME).exists():
         return distinct
     work = {**(embedder.fingerprint() if fingerprint is None else fingerprint), "rows_hash": keys.hash}
-    dtype = getattr(embedder, "storage_dtype", "float32")
+    dtype = embedder.storage_dtype
     store = FeatureStore(
         directory, work, rows=rows, dimension=embedder.dimension, shard_rows=SHARD_ROWS, dtype=dtype, index=keys.index()
     )
@@ -171,8 +171,8 @@ def _missing(
 
 def _lengths(rows: Sequence[Row], embedder: Any) -> np.ndarray | None:
     """Tokens that the model reads of each row, (B,); `None` where the embedder cannot say."""
-    count = getattr(embedder, "token_counts", None)
-    return None if count is None else np.asarray(count(rows), dtype=np.int64)
+    counts = embedder.token_counts(rows)
+    return None if counts is None else np.asarray(counts, dtype=np.int64)
 
 
 def _total(counted: np.ndarray | None, rows: int) -> tuple[float, float]:
@@ -220,7 +220,7 @@ def _rate(rates: list[float], done: list[int], batches: list[list[int]], units: 
 
 
 def _batch_units(embedder: Any, lengths: np.ndarray | None) -> int:
-    return 32 if lengths is None else int(getattr(embedder, "batch_tokens", 8192))
+    return 32 if lengths is None else int(embedder.batch_tokens)
 
 
 def _run(rows: Sequence[Row], embedder: Any) -> Embedded:
@@ -234,7 +234,7 @@ def _disk(rows: int, distinct: int, embedder: Any, sample: Embedded | None, work
     assert sample is not None
     height = min(SHARD_ROWS, distinct)
     places = np.arange(height) % len(sample.features)
-    dtype = getattr(embedder, "storage_dtype", "float32")
+    dtype = embedder.storage_dtype
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore(folder, work, rows=height, dimension=embedder.dimension, shard_rows=height, dtype=dtype)
         columns = {name: values.numpy()[places] for name, values in sample.columns.items()}
@@ -249,11 +249,9 @@ def _disk(rows: int, distinct: int, embedder: Any, sample: Embedded | None, work
 
 def _forget_truncation(embedder: Any) -> None:
     """What was cut here is not what a later run cuts."""
-    report = getattr(embedder, "report_truncation", None)
-    if report is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            report()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        embedder.report_truncation()
 
 
 def device_memory() -> int | None:

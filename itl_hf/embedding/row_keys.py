@@ -100,14 +100,13 @@ def text_columns(dataset: Dataset) -> Dataset:
 
 def read_keys(rows: Dataset, embedder: Embedder | None, first: int, end: int) -> np.ndarray:
     """Keys of the rows from `first` to before `end`, (end - first, 2) uint64, each row checked on the way."""
-    check = getattr(embedder, "check", None)
     parts = [np.empty((0, 2), dtype=np.uint64)]
     # The bar shows only where reading takes longer than two seconds.
     with tqdm(total=end - first, desc="checking rows", unit="row", delay=2, leave=False) as bar:
         for start in range(first, end, CHECK_ROWS):
             batch = read_rows(rows, range(start, min(start + CHECK_ROWS, end)))
-            if check is not None:
-                check(batch, start)
+            if embedder is not None:
+                embedder.check(batch, start)
             parts.append(keys_of(batch))
             bar.update(len(batch))
     return np.concatenate(parts)

@@ -123,7 +123,7 @@ def prompt_keys_of(prompts: Iterable[str]) -> np.ndarray:
 
 
 def _row_tokenizer(embedder: Embedder | None) -> RowTokenizer:
-    tokenizer = getattr(embedder, "tokenizer", None)
+    tokenizer = None if embedder is None else embedder.tokenizer
     if tokenizer is None:
         raise ValueError(
             f"token_budget without costs counts tokens with the embedder's tokenizer, and {type(embedder).__name__} "

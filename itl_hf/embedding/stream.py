@@ -78,9 +78,7 @@ class StreamReader:
         keys = RowKeys(TEXT_COLUMNS, keys_of(rows))
         there = self.store.rows_hash(shard)
         if there is None:
-            check = getattr(self.embedder, "check", None)
-            if check is not None:
-                check(rows, first)
+            self.embedder.check(rows, first)
             places = keys.index()
             kept = np.arange(len(rows)) if places is None else np.unique(places, return_index=True)[1]
             return Task(shard, first + kept, [rows[i] for i in kept], places, keys.hash)

@@ -86,15 +86,14 @@ _Embed = Callable[[Callable[[int], None]], Any]
 
 def _prepared(tasks: Iterator[Task], embedder: Embedder) -> Any:
     """(task, what runs the model on it), a generator."""
-    prepare, embed_prepared = getattr(embedder, "prepare", None), getattr(embedder, "embed_prepared", None)
-    if prepare is None or embed_prepared is None:
+    if not embedder.prepares_ahead:
         return ((task, _whole(task, embedder)) for task in tasks)
 
     def items() -> Iterator[tuple[Task, _Embed]]:
         for task in tasks:
             with _located(task, embedder):
-                ready = prepare(task.rows, int(task.numbers[0]))
-            yield task, functools.partial(_run_prepared, embed_prepared, ready)
+                ready = embedder.prepare(task.rows, int(task.numbers[0]))
+            yield task, functools.partial(_run_prepared, embedder.embed_prepared, ready)
 
     return ahead(items())
 
@@ -119,11 +118,10 @@ def _located(task: Task, embedder: Embedder) -> Iterator[None]:
     except ValueError as error:
         if task.numbers[-1] - task.numbers[0] + 1 == len(task.numbers):
             raise
-        look = getattr(embedder, "prepare", getattr(embedder, "check", None))
+        check = embedder.prepare if embedder.prepares_ahead else embedder.check
         for row, number in zip(task.rows, task.numbers.tolist(), strict=True):
             try:
-                if look is not None:
-                    look([row], number)
+                check([row], number)
             except ValueError as located:
                 raise located from error
         raise

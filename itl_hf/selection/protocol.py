@@ -90,6 +90,9 @@ class SelectionRequest:
             Features as they were given.
         progress (`bool`):
             Whether to show progress bars.
+        num_continued (`int`):
+            Picks of the selection that this one continues, for acquisitions that take turns: the rows in
+            `already_selected` that may not be picked again.
     """
 
     limits: AvailabilityTracker
@@ -101,6 +104,7 @@ class SelectionRequest:
     texts: Texts | None = None
     raw: Raw | None = None
     progress: bool = False
+    num_continued: int = 0
 
     def open_rows(self, num_rows: int) -> Tensor:
         """Which rows are not excluded, (N,) bool."""

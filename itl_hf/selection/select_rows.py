@@ -193,6 +193,7 @@ def select_rows(
             text_rows,
             Raw(raw_targets, observed_features),
             progress,
+            num_continued=0 if constraints.replace else len(set(observed_indices)),
         )
         picks = acquisition.pick(prepared, gp, request)
         bar.update(len(picks.indices) - bar.n)

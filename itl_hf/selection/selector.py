@@ -8,13 +8,13 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from datasets import Dataset, DatasetDict
 
 from itl_hf.embedding.embed import embed
-from itl_hf.embedding.embedders.base import Embedder, Fingerprint
+from itl_hf.embedding.embedders.base import Embedder, Fingerprint, check_embedder
 from itl_hf.embedding.progress import bars_wanted
 from itl_hf.embedding.row_reading import RowReading, read_dataset
 from itl_hf.embedding.store.paths import feature_directory
@@ -82,10 +82,13 @@ class Selector:
         layout: LayoutName = "pca",
         store: str | os.PathLike[str] | None = None,
     ) -> None:
+        check_embedder(embedder)
+        if targets_embedder is not None:
+            check_embedder(targets_embedder, "targets_embedder")
         self.embedder = embedder
         self.acquisition = resolve_acquisition(acquisition, noise_std=noise_std, seed=seed)
         self.kernel, self.targets_embedder = kernel, targets_embedder
-        self.standardize = getattr(embedder, "preparation", True) if standardize is True else standardize
+        self.standardize = embedder.preparation if standardize is True else standardize
         resolve_kernel_spec(kernel, self.standardize)  # raises early
         check_layout(layout)
         self.layout: LayoutName = layout
@@ -139,10 +142,8 @@ class Selector:
         blocked = set(resolved.excluded_rows(len(pool_data))) | set([] if constraints.replace else observed)
         check_count(num_examples, len(pool_data) - len(blocked), constraints.replace and len(blocked) < len(pool_data))
         resolved.availability(num_examples, len(pool_data))  # raises before the model runs
-        inputs = self._embed_both(pool_job, target_job)
+        inputs = self._embed_both(pool_job, target_job, constraints.to_json(resolved))
         rows = self._pick(inputs, num_examples, self.acquisition, observed, resolved)
-        entries = {**inputs.record_entries, "constraints": constraints.to_json(resolved)}
-        rows = dataclasses.replace(rows, record=dataclasses.replace(rows.record, **entries))
         extend_fn = None
         if constraints.can_extend:
             extend_fn = functools.partial(self._extend, inputs, rows, observed, resolved)
@@ -199,14 +200,15 @@ class Selector:
             `tuple[EmbedJob, EmbedJob]`: The pool's and the targets' rows, each with its embedder.
         """
         # Both are read before the model runs on either: a bad row at the end of the pool shows in seconds.
-        pool_embedder = target_embedder = self.embedder.for_targets(targets)
-        if self.targets_embedder is not None:
+        if self.targets_embedder is None:
+            pool_embedder = target_embedder = self.embedder.for_targets(targets)
+        else:
             pool_embedder, target_embedder = self.embedder, self.targets_embedder
         keep_texts = reads_text(self.acquisition)
         target_job = _embed_job(targets, "targets", target_embedder, keep_texts=keep_texts)
         return _embed_job(pool, "pool", pool_embedder, count_tokens=count_tokens, keep_texts=keep_texts), target_job
 
-    def _embed_both(self, pool_job: EmbedJob, target_job: EmbedJob) -> SelectionInputs:
+    def _embed_both(self, pool_job: EmbedJob, target_job: EmbedJob, constraints: dict[str, Any]) -> SelectionInputs:
         if target_job.embedder.dimension != pool_job.embedder.dimension:
             raise ValueError(
                 f"features of the targets have {target_job.embedder.dimension} numbers and those of the pool "
@@ -220,6 +222,7 @@ class Selector:
             "pool_fingerprint": pool_job.reading.keys.hash,
             "targets_fingerprint": target_job.reading.keys.hash,
             "versions": package_versions(),
+            "constraints": constraints,
         }
         return SelectionInputs(
             pool_job.dataset,

@@ -25,6 +25,7 @@ import torch
 
 from itl_hf import distributed
 from itl_hf.embedding.embed import rows_fingerprint
+from itl_hf.embedding.embedders.base import Embedder
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.registry import describe_acquisition
 from itl_hf.training.attachment import Attachment
@@ -187,7 +188,7 @@ class ActiveRounds(Attachment):
         pool = self.options.pool if whole else self.options.pool.select(rows)
         clock = _Clock(self.selector.embedder)
         timed = copy.copy(self.selector)
-        timed.embedder = clock
+        timed.embedder = clock  # type: ignore[assignment]  # a virtual subclass of `Embedder`
         model: Any = self.trainer.model
         with preserve_training_state(model, [self.sampler.seed, number]):
             selection = timed.select(
@@ -251,8 +252,9 @@ class ActiveRounds(Attachment):
         )
 
 
+@Embedder.register
 class _Clock:
-    """An embedder that notes when it was last of use: what comes after is selection."""
+    """Forwards to an embedder and records when it was last called; the time after that is spent on selection."""
 
     def __init__(self, embedder: Any) -> None:
         self._embedder = embedder
@@ -271,6 +273,11 @@ class _Clock:
 
         call: Callable[..., Any] = noted
         return call
+
+    def for_targets(self, targets: Any) -> _Clock:
+        """Forwards to the embedder's own choice from here on."""
+        self._embedder = self._embedder.for_targets(targets)
+        return self
 
     def seconds(self) -> tuple[float, float]:
         """For embedding, reading of rows and the store included, and for the rest until now."""

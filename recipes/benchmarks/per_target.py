@@ -143,7 +143,7 @@ def defaults(prompts: int, rounds: int) -> dict[str, Any]:
     clock = Clock()
     for _ in range(rounds):
         picked = clock("itl_hf", prompts, lambda: select_rows_per_target(pool, targets, PICKS))
-    return {**clock.medians(), "kernel": picked.record["kernel"], "noise_std": picked.record["noise_std"]}
+    return {**clock.medians(), "kernel": picked.record.kernel_name, "noise_std": picked.record.noise_std}
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ import numpy as np
 from datasets import Dataset
 
 from itl_hf import embed
+from itl_hf.embedding.row_reading import SAMPLE_ROWS, read_dataset
 from itl_hf.selection.screening.overlap import NEAR, runs
-from itl_hf.selection.screening.screening import SAMPLE_ROWS, Copy, screen
+from itl_hf.selection.screening.screening import Copy, screen
 from recipes.benchmarks.parts import run
 from recipes.benchmarks.pools import embedder
 from recipes.offline import reasoning_pool
@@ -77,9 +78,10 @@ def found() -> dict[str, Any]:
     features, anchors = embed(rows_of, model), embed(targets, model)
     nearest = (features @ anchors.T).argsort(0)[::-1][:32]  # (32, m)
     started = time.process_time()
-    screened = screen(rows_of, targets, [], nearest)
+    reading = read_dataset(rows_of)
+    screened = screen(rows_of, [], nearest, reading, targets["prompt"][:])
     seconds = time.process_time() - started
-    everything = screen(rows_of, targets, list(range(len(pool))), nearest)
+    everything = screen(rows_of, list(range(len(pool))), nearest, reading, targets["prompt"][:])
     return {
         "rows": len(pool),
         "targets": TARGETS,

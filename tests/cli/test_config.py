@@ -9,9 +9,8 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from itl_hf.cli import embedder_options as models
+from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, with_arguments
 from itl_hf.cli.config import ConfigOption
-from itl_hf.cli.embedder_options import EmbedderName
 from itl_hf.cli.main import app
 
 
@@ -20,17 +19,17 @@ def read(text, tmp_path, *flags):
     echo = typer.Typer(rich_markup_mode=None)
 
     @echo.command()
+    @with_arguments
     def show(
+        embedding: EmbedderArguments,
+        model: ModelArguments,
         rows: int = 1,
         share: float | None = None,
         name: str = "none",
-        layer: models.LayerOption = None,
-        embedder: models.EmbedderOption = EmbedderName.hidden_states,
-        revision: models.RevisionOption = None,
-        packing: models.PackingOption = False,
         config: ConfigOption = None,
     ):
-        typer.echo(json.dumps([rows, share, name, layer, embedder.value, revision, packing]))
+        values = [rows, share, name, embedding.layer, embedding.embedder, model.revision, model.packing]
+        typer.echo(json.dumps(values))
 
     (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
     result = CliRunner().invoke(echo, ["--config", str(tmp_path / "run.yaml"), *flags])

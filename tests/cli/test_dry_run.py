@@ -56,4 +56,4 @@ def test_a_token_budget_counts_tokens_itself(files, run, tmp_path):
     texts = [row["prompt"] + row["completion"] for row in selection.dataset]
     lengths = [len(ids) for ids in tiny_tokenizer()(texts)["input_ids"]]
     assert 0 < sum(lengths) <= 120 < sum(lengths) + 60
-    assert selection.record["limits"] == {"token_budget": 120.0}
+    assert selection.record.constraints == {"token_budget": 120.0}

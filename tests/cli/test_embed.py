@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from itl_hf import HiddenStates, Selection, Selector
-from itl_hf.cli import embedder_options as models
-from itl_hf.cli.embedder_options import EmbedderName
+from itl_hf.cli.arguments import EmbedderArguments
 from itl_hf.cli.load_rows import load_rows
 from itl_hf.embedding import FeatureStore
 from itl_hf.embedding.row_keys import rows_fingerprint
@@ -76,7 +75,7 @@ def test_the_command_that_it_suggests_works_and_finds_the_features(files, run, t
     picked = run(*command)
     assert picked.exit_code == 0, picked.output
     assert sum(embedded) == 2
-    assert Selection.load(tmp_path / "out").record["embedder"]["pooling"] == "mean, last"
+    assert Selection.load(tmp_path / "out").record.embedder["pooling"] == "mean, last"
 
 
 def test_features_are_those_of_python(files, run, tmp_path):
@@ -105,7 +104,7 @@ def test_gradients(files, run, tmp_path):
         *("--labels", "predicted", "--output_dir", tmp_path / "out"),
     )
     assert result.exit_code == 0, result.output
-    assert Selection.load(tmp_path / "out").record["embedder"]["embedder"] == "gradients"
+    assert Selection.load(tmp_path / "out").record.embedder["embedder"] == "gradients"
 
 
 def test_sentence_encoder(files, run, tmp_path):
@@ -118,7 +117,7 @@ def test_sentence_encoder(files, run, tmp_path):
     target = ("--targets", files / "targets.txt", "--num_examples", 2, "--output_dir", tmp_path / "out")
     result = run("select", "--pool", files / "pool.jsonl", *target, *options)
     assert result.exit_code == 0, result.output
-    assert Selection.load(tmp_path / "out").record["embedder"]["embedder"] == "sentence_encoder"
+    assert Selection.load(tmp_path / "out").record.embedder["embedder"] == "sentence_encoder"
 
 
 def test_duplicates_are_counted_once(files, run, tmp_path, embedded):
@@ -144,12 +143,12 @@ def test_rows_are_given_once(run, tmp_path, arguments, said):
 
 def refused(kind, **settings):
     with pytest.raises(ValueError) as caught:
-        models.build_embedder(kind, None, settings)
+        EmbedderArguments(kind, **settings).build_embedder(None)
     return str(caught.value)
 
 
 def test_options_of_another_embedder_are_refused():
-    hidden, gradients, encoder = EmbedderName
+    hidden, gradients, encoder = "hidden_states", "gradients", "sentence_encoder"
     assert refused(gradients, layer="1") == "--layer is not an option of --embedder gradients; leave it out"
     assert "--labels is not an option of --embedder hidden_states" in refused(hidden, labels="predicted")
     assert "needs --model_name_or_path" in refused(encoder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import os
@@ -15,11 +16,21 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from itl_hf import Gradients, HiddenStates, Selection, Selector, SentenceEncoder, embed
+from itl_hf import (
+    ITL,
+    Gradients,
+    HiddenStates,
+    Selection,
+    SelectionConstraints,
+    Selector,
+    SentenceEncoder,
+    embed,
+)
+from itl_hf.cli.arguments import EmbedderArguments, PickingArguments
 from itl_hf.cli.examples import EXAMPLES
 from itl_hf.cli.main import app
 from itl_hf.cli.output import SHARED
-from itl_hf.cli.train_arguments import READING, SelectionArguments
+from itl_hf.cli.train_arguments import SelectionArguments
 from itl_hf.report.page import write_report
 from itl_hf.selection.diagnosis.diagnosis import Diagnosis
 
@@ -28,7 +39,7 @@ COMMANDS = typer.main.get_command(app).commands
 EMBEDDERS = (HiddenStates, Gradients, SentenceEncoder)
 PYTHON = {
     "embed": (*EMBEDDERS, Selector, embed),
-    "select": (*EMBEDDERS, Selector, Selector.select),
+    "select": (*EMBEDDERS, Selector, Selector.select, SelectionConstraints, ITL),
     "report": (write_report,),
     "diagnose": (Diagnosis.table,),
     "push": (Selection.push_to_hub,),
@@ -70,8 +81,15 @@ def test_options_have_the_names_of_the_python_arguments(command):
 
 def test_train_takes_the_embedders_options_under_their_names():
     known = {name for kind in EMBEDDERS for name in inspect.signature(kind).parameters}
-    assert set(READING) <= known
-    assert set(READING) <= set(inspect.signature(SelectionArguments).parameters)
+    ours = {one.name for one in dataclasses.fields(EmbedderArguments)} - {"embedder"}
+    assert ours <= known
+    assert ours <= {one.name for one in dataclasses.fields(SelectionArguments)}
+
+
+def test_train_takes_what_select_takes():
+    picking = {one.name for one in dataclasses.fields(PickingArguments)}
+    assert picking <= {one.name for one in COMMANDS["select"].params}
+    assert picking <= {one.name for one in dataclasses.fields(SelectionArguments)}
 
 
 @pytest.mark.parametrize("command", [name for name in EXAMPLES if name in COMMANDS])

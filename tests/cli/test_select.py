@@ -18,9 +18,9 @@ def test_the_config_file_sets_options_and_flags_override_them(files, run):
     assert result.exit_code == 0, result.output
     selection = Selection.load(files / "selected")
     assert len(selection) == 5
-    assert selection.record["noise_std"] == 1.5
-    assert selection.record["target_noise_std"] == 0.5
-    assert selection.record["embedder"]["layer"] == 1
+    assert selection.record.noise_std == 1.5
+    assert selection.record.target_noise_std == 0.5
+    assert selection.record.embedder["layer"] == 1
     assert "5 of 24 rows by itl" in result.output
 
 
@@ -48,8 +48,8 @@ def test_options_go_by_the_names_of_trl_too(files, run, tmp_path):
     )
     assert result.exit_code == 0, result.output
     record = Selection.load(tmp_path / "out").record
-    assert record["acquisition"] == "vtl"
-    assert record["embedder"]["revision"] == "main"
+    assert record.acquisition_name == "vtl"
+    assert record.embedder["revision"] == "main"
 
 
 def test_a_token_budget_ends_the_selection(files, run, tmp_path):

@@ -212,7 +212,7 @@ def test_another_model_may_do_the_embedding(config, tmp_path):
     trainer = trained(config(embedding_model=str(tmp_path / "other")))
     record = Selection.load(tmp_path / "out-put" / "selection").record
     own = HiddenStates(str(tmp_path / "other"), layer=1).fingerprint()
-    assert record["embedder"]["weights"] == own["weights"]
+    assert record.embedder["weights"] == own["weights"]
     assert trainer.model.config.model_type == "llama"
 
 
@@ -253,7 +253,7 @@ def test_a_mixture_of_datasets_is_a_pool(config, files):
         ({"num_examples": 0}, "num_examples must be a whole number of at least 1, got 0"),
         ({"layer": [1, 2]}, "layer must be a text or a number"),
         ({"layer": "top"}, "'top' is no layer"),
-        ({"noise_std": "low"}, "noise_std must be auto or a number, got 'low'"),
+        ({"noise_std": "low"}, "noise_std: 'low' is neither"),
         ({"order": "best"}, "--order must be one of gain, shuffled, interleaved, got 'best'"),
         ({"acquisition": "luck"}, "unknown acquisition 'luck'"),
         ({"model_name_or_path": None}, "--model_name_or_path is missing"),
@@ -349,9 +349,9 @@ def test_any_embedder_and_its_options(config, files, tmp_path, seen):
     changes = {"embedder": "gradients", "modules": "v_proj", "dimension": 64, "rank": 8, "labels": "predicted"}
     trained(config(("layer",), **changes, order="gain"))
     record = Selection.load(tmp_path / "out-put" / "selection").record
-    assert record["embedder"]["embedder"] == "gradients"
-    assert (record["embedder"]["dimension"], record["embedder"]["rank"]) == (64, 8)
-    assert record["arguments"]["modules"] == "v_proj"
+    assert record.embedder["embedder"] == "gradients"
+    assert (record.embedder["dimension"], record.embedder["rank"]) == (64, 8)
+    assert record.arguments["modules"] == "v_proj"
     with pytest.raises(ValueError, match="--layer is not an option of --embedder gradients"):
         trained(config(**changes))
     with pytest.raises(ValueError, match="--embedder must be one of hidden_states, gradients, sentence_encoder"):

@@ -7,8 +7,8 @@ import sys
 import torch
 import trl  # noqa: F401  # imported before the fork, once for all
 
-from itl_hf.cli.train_arguments import parse
 from itl_hf.cli.train import run
+from itl_hf.cli.train_arguments import parse
 from tests.worlds import world
 
 

@@ -8,10 +8,11 @@ import time
 
 import torch
 
+from itl_hf import Embedder
 from itl_hf.embedding import Embedded
 
 
-class HashEmbedder:
+class HashEmbedder(Embedder):
     dimension = 8
 
     def __init__(self, seconds: float = 0.0, bad_text: str | None = None, **settings):
@@ -53,6 +54,8 @@ class CountingTokens(HashEmbedder):
 
 class Preparing(HashEmbedder):
     """Prepares rows apart from embedding them, and notes in which thread and in what order."""
+
+    prepares_ahead = True
 
     def __init__(self, *args, unreadable: str | None = None, **kwargs):
         super().__init__(*args, **kwargs)

@@ -8,10 +8,11 @@ import sys
 import datasets
 import torch
 
+from itl_hf import Embedder
 from itl_hf.embedding import FeatureStore, embed
 
 
-class Wide:
+class Wide(Embedder):
     """A kilobyte-wide embedder: features are what takes room here."""
 
     dimension = 1024

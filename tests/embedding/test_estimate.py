@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from itl_hf.selection.costs import token_costs
 
+from itl_hf import Embedder
 from itl_hf.embedding import estimate as module
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.estimate import estimate
-from itl_hf.selection.costs import token_costs
 
 
-class Clocked:
+class Clocked(Embedder):
     """A word is a token; a token takes a millisecond, and the longest rows a little more."""
 
     dimension, batch_tokens = 16, 256
@@ -79,6 +80,6 @@ def test_an_embedder_that_counts_no_tokens_is_timed_by_rows(monkeypatch):
     assert found.seconds == pytest.approx(300)
 
 
-def test_costs_need_a_tokenizer():
+def test_costs_need_a_tokenizer(monkeypatch):
     with pytest.raises(ValueError, match="give costs"):
-        token_costs(rows(2), object())
+        token_costs(rows(2), Clocked(monkeypatch))

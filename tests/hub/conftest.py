@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import Selector
+from itl_hf import Embedder, Selector
 from tests.hub_server import TOKEN, HubServer
 
 SECRET = "zebras juggle quartz violins"
 
 
-class LetterCounts:
+class LetterCounts(Embedder):
     """A row's features are how often each letter occurs in it."""
 
     dimension = 26
@@ -56,7 +56,7 @@ def selection(store):
 def made(pool, targets, picks, **options):
     """Without what makes it go on: another process gets it."""
     pool, targets = datasets.Dataset.from_list(pool), datasets.Dataset.from_list(targets)
-    return dataclasses.replace(Selector(LetterCounts(), **options).select(pool, targets, picks), more=None)
+    return dataclasses.replace(Selector(LetterCounts(), **options).select(pool, targets, picks), extend_fn=None)
 
 
 class Client:

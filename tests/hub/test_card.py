@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 
-from itl_hf import HiddenStates, Selection, Selector
+from itl_hf import ITL, HiddenStates, Selection, SelectionConstraints, Selector
 from itl_hf.hub.card import Published, write_card
 from itl_hf.hub.contents import public_selection
 from itl_hf.hub.escape import code, escape
@@ -89,7 +89,8 @@ def test_a_card_of_hostile_rows_has_the_tags_of_an_ordinary_one(selection):
     hostile = selection.dataset.remove_columns(["prompt", "source"])
     hostile = hostile.add_column("prompt", HOSTILE[:6]).add_column("source", HOSTILE[6:12])
     targets = selection.targets.remove_columns("prompt").add_column("prompt", HOSTILE[:2])
-    record = selection.record | {"embedder": {"embedder": HOSTILE[0], "note": HOSTILE[8]}, "rule": HOSTILE[2]}
+    embedder = {"embedder": HOSTILE[0], "note": HOSTILE[8]}
+    record = dataclasses.replace(selection.record, embedder=embedder, noise_rule=HOSTILE[2])
     worse = dataclasses.replace(selection, dataset=hostile, targets=targets, record=record)
     shown = page(card_of(worse, targets=True, license=HOSTILE[1], source={"dataset": HOSTILE[3]}).text)
     assert set(shown.tags) <= set(plain.tags)
@@ -100,7 +101,8 @@ def test_a_card_of_hostile_rows_has_the_tags_of_an_ordinary_one(selection):
 
 def test_a_record_cannot_end_the_block_of_code(selection):
     quoted = 'x"\n```\n<script>'
-    record = selection.record | {"embedder": {"embedder": "hidden_states", "model": quoted, "span": quoted}}
+    embedder = {"embedder": "hidden_states", "model": quoted, "span": quoted}
+    record = dataclasses.replace(selection.record, embedder=embedder)
     shown = page(card_of(dataclasses.replace(selection, record=record)).text)
     assert "script" not in shown.tags
 
@@ -116,7 +118,7 @@ def test_metadata_is_what_the_hub_searches_by(selection):
 
 
 def test_what_is_not_known_is_not_claimed(selection):
-    record = selection.record | {"embedder": {"model": "a-folder"}}
+    record = dataclasses.replace(selection.record, embedder={"model": "a-folder"})
     data = card_of(dataclasses.replace(selection, record=record)).data.to_dict()
     assert not {"license", "source_datasets", "base_model"} & set(data)
     assert card_of(selection, license="Do what you like!").data.license == "other"
@@ -126,7 +128,7 @@ def test_it_says_what_was_found(selection):
     text = page(card_of(selection).text).text
     record = selection.record
     assert "6 rows, picked by ITL from a pool of 20 for 2 target prompts" in text
-    for fact in (record["pool_fingerprint"], record["rule"], f"{record['noise_std']:.6g}", record["versions"]["torch"]):
+    for fact in (record.pool_fingerprint, record.noise_rule, f"{record.noise_std:.6g}", record.versions["torch"]):
         assert fact in text
     for line in selection.diagnose().summary().split("\n"):
         assert line in text
@@ -144,13 +146,14 @@ def test_targets_out_of_reach_are_listed_with_their_text_only_if_published(selec
 
 def test_folders_of_this_machine_are_not_told(selection, tmp_path):
     home = str(tmp_path / "alice" / "my-model")
-    record = selection.record | {"embedder": {"model": home, "others": [home]}, "store": "C:\\Users\\alice\\my-model"}
+    embedder = {"model": home, "others": [home], "store": "C:\\Users\\alice\\my-model"}
+    record = dataclasses.replace(selection.record, embedder=embedder)
     folder = preview(dataclasses.replace(selection, record=record), tmp_path / "preview", "me/subset")
     for name in ("README.md", "selection.json"):
         text = (folder / name).read_text(encoding="utf-8")
         assert "alice" not in text
         assert "my-model" in text
-    assert Selection.load(folder).record["store"] == "my-model"
+    assert Selection.load(folder).record.embedder["store"] == "my-model"
 
 
 def test_a_preview_asks_for_an_empty_folder(selection, tmp_path):
@@ -178,9 +181,13 @@ def model(tmp_path_factory):
     [
         ({"layer": 1}, {}, {}),
         ({"layer": [1, 2], "pooling": ["mean", "last"]}, {"kernel": "linear"}, {}),
-        ({"skip_tokens": 1, "max_length": 100}, {"acquisition": "vtl", "noise_std": 0.3}, {"replace": True}),
+        (
+            {"skip_tokens": 1, "max_length": 100},
+            {"acquisition": "vtl", "noise_std": 0.3},
+            {"constraints": SelectionConstraints(replace=True)},
+        ),
         ({"layer": 0.5}, {"acquisition": "random", "seed": 7, "standardize": False}, {}),
-        ({}, {"kernel": "laplace", "standardize": "whiten-8-unit", "target_noise_std": 0.1}, {}),
+        ({}, {"kernel": "laplace", "standardize": "whiten-8-unit", "acquisition": ITL(target_noise_std=0.1)}, {}),
         ({}, {"acquisition": "cosine", "kernel": "cosine"}, {"already_selected": [3, 4]}),
     ],
 )
@@ -206,9 +213,15 @@ def test_the_program_of_the_card_selects_the_same_rows(model, monkeypatch, embed
         exec(compile(program, "card", "exec"), other)
 
 
-def test_limits_in_the_record_are_in_the_program(selection):
-    limits = {"token_budget": 100, "costs": "cost", "groups": None, "stop_when": {"gain": 0.1, "variance_left": None}}
-    text = card_of(dataclasses.replace(selection, record=selection.record | {"limits": limits})).text
+def test_constraints_in_the_record_are_in_the_program(selection):
+    constraints = {
+        "token_budget": 100,
+        "costs": "cost",
+        "groups": None,
+        "stop_when": {"gain": 0.1, "variance_left": None},
+    }
+    record = dataclasses.replace(selection.record, constraints=constraints)
+    text = card_of(dataclasses.replace(selection, record=record)).text
     for line in (
         "token_budget=100,",
         "costs='cost',",
@@ -229,4 +242,4 @@ def test_the_hub_takes_the_card_and_knows_the_licence_of_the_base(hub, client, s
     assert "license" not in client(actions.load_card)[0]
     client(actions.push, selection, base_dataset="me/pool", license="mit")
     assert client(actions.load_card)[0]["license"] == "mit"
-    assert made(POOL, TARGETS, 6).record["pool_fingerprint"] in text
+    assert made(POOL, TARGETS, 6).record.pool_fingerprint in text

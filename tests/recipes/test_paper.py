@@ -44,7 +44,7 @@ def test_pool_targets_and_test_rows_are_disjoint_and_of_the_sizes_asked_for(task
 
 @pytest.mark.parametrize("name", ["itl", "vtl", "ctl", "round_robin", "cosine", "information_density", "k_center"])
 def test_one_long_selection_is_the_rounds_of_an_active_loop(task, name):
-    noise = select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name).record["noise_std"]
+    noise = select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name).record.noise_std
     rounds: list[int] = []
     for _ in range(3):
         rounds += select_rows(

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from itl_hf import SelectionRecord
+
 
 @dataclass
 class StandInLayout:
@@ -30,7 +32,7 @@ class StandInSelection:
     whole_pool: np.ndarray
     reach: np.ndarray
     pool_size: int
-    record: dict[str, Any]
+    record: SelectionRecord
     layout: StandInLayout
 
 
@@ -41,7 +43,6 @@ def selection(
     pick_texts: list[str] | None = None,
     target_texts: list[str] | None = None,
     tasks: list[str] | None = None,
-    record: dict[str, Any] | None = None,
 ) -> StandInSelection:
     """A selection of so many picks for so many targets, with the given texts or some of its own."""
     pick_texts = pick_texts or [f"question number {i}" for i in range(picks)]
@@ -72,6 +73,19 @@ def selection(
         whole_pool=np.full(targets, 0.1),
         reach=np.linspace(0.9, 0.1, targets),
         pool_size=pool,
-        record=record or {"acquisition": "itl", "kernel": "linear", "noise_std": 2.125, "rule": "auto: a rule"},
+        record=SelectionRecord(
+            acquisition_name="itl",
+            acquisition_options={"reads": "features"},
+            kernel_options={"kernel": "linear"},
+            kernel_rule="given",
+            standardization_name="dimensions-unit",
+            noise_std=2.125,
+            target_noise_std=2.125,
+            noise_rule="auto: a rule",
+            effective_rank=2.0,
+            pool_rows=pool,
+            target_rows=targets,
+            dimension=8,
+        ),
         layout=StandInLayout(points, np.arange(pool), points[:targets] + 0.1, points[indices]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,12 @@ def browser():
 def path(tmp_path_factory):
     texts = [*HOSTILE, "x" * 3000, "an honest row"]
     chosen = selection(pick_texts=texts, target_texts=HOSTILE, tasks=texts)
-    chosen.record |= {HOSTILE[0]: HOSTILE[1], "rule": HOSTILE[2]}
-    chosen.record["screening"] = Screening((Copy(0, 3, 1, "exact"),), (), 1, 0).to_record()
+    chosen.record = dataclasses.replace(
+        chosen.record,
+        embedder={HOSTILE[0]: HOSTILE[1]},
+        noise_rule=HOSTILE[2],
+        screening=Screening((Copy(0, 3, 1, "exact"),), (), 1, 0).to_record(),
+    )
     return write_report(chosen, tmp_path_factory.mktemp("page") / "report.html", title=HOSTILE[0])  # type: ignore[arg-type]
 
 

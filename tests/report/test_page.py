@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import subprocess
 import sys
@@ -116,7 +117,8 @@ def test_hostile_text_is_only_text(hostile: str, tmp_path: Path) -> None:
         ).tags
     ]
     chosen = selection(pick_texts=[hostile, "b"], target_texts=[hostile], tasks=[hostile, hostile])
-    chosen.record |= {hostile: hostile, "rule": hostile, "embedder": {"model": f"org{hostile}"}}
+    embedder = {hostile: hostile, "model": f"org{hostile}"}
+    chosen.record = dataclasses.replace(chosen.record, noise_rule=hostile, embedder=embedder)
     html = written(chosen, tmp_path, title=hostile)
     found = Page(html)
     assert [tag for tag, _ in found.tags if tag not in ("dt", "dd")] == [
@@ -185,7 +187,8 @@ def test_coverage_by_task_counts_picks(tmp_path: Path) -> None:
 
 def test_coverage_is_held_against_the_pool(tmp_path: Path) -> None:
     chosen = selection(tasks=["sums", "poems", "sums", "sums", "poems"])
-    chosen.record["coverage"] = {"column": "task", "rows": {"news": 30, "sums": 8, "poems": 2}, "others": 0}
+    coverage = {"column": "task", "rows": {"news": 30, "sums": 8, "poems": 2}, "others": 0}
+    chosen.record = dataclasses.replace(chosen.record, coverage=coverage)
     text = Page(written(chosen, tmp_path)).text
     assert "sums 3 60% 20.0% poems 2 40% 5.0%" in text
     assert "1 more in the pool, with 75% of its rows, gave no pick." in text
@@ -194,8 +197,8 @@ def test_coverage_is_held_against_the_pool(tmp_path: Path) -> None:
 def test_what_is_to_be_known_stands_first(tmp_path: Path) -> None:
     chosen = selection(picks=40, pool=60)
     copies = (Copy(1, int(chosen.indices[2]), 2, "exact"), Copy(2, 55, None, "near", 0.8))
-    chosen.record["screening"] = Screening(copies, (Duplicate(3, 0, "near", 0.75),), 2, 1).to_record()
-    chosen.record["undirected"] = True
+    screening = Screening(copies, (Duplicate(3, 0, "near", 0.75),), 2, 1).to_record()
+    chosen.record = dataclasses.replace(chosen.record, screening=screening, undirected=True)
     chosen.gains[20:] = 1e-6
     text = Page(written(chosen, tmp_path)).text
     for said in (
@@ -213,7 +216,7 @@ def test_what_is_to_be_known_stands_first(tmp_path: Path) -> None:
 def test_a_clean_selection_says_what_was_looked_for_and_an_old_one_that_nothing_was(tmp_path: Path) -> None:
     chosen = selection()
     assert "made by an earlier version, which did not look" in Page(written(chosen, tmp_path)).text
-    chosen.record["screening"] = Screening().to_record()
+    chosen.record = dataclasses.replace(chosen.record, screening=Screening().to_record())
     assert "Nothing was found." in Page(written(chosen, tmp_path)).text
 
 

@@ -45,4 +45,4 @@ def texts_of(pool, targets, seed=0):
             known[key] = tuple(" ".join(rng.choice(WORDS, rng.integers(2, 25))) for _ in range(2))
         return known[key]
 
-    return {"texts": [text(row) for row in pool], "target_texts": [text(row) for row in targets]}
+    return {"texts": ([text(row) for row in pool], [text(row) for row in targets])}

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from itl_hf import select_rows
+from itl_hf import SelectionConstraints, select_rows
 from itl_hf.gp import pool as pool_module
 from itl_hf.selection.baselines import farthest
 from tests.selection.rivals import NAMES, TEXTUAL, problem, texts_of
@@ -23,7 +23,8 @@ PROCESSES = 3
 def picks():
     pool, targets = problem(0, 200)
     words = texts_of(pool, targets)
-    limited = {"groups": [row % 3 for row in range(200)], "group_shares": 0.5, "already_selected": [5, 150, 77]}
+    constraints = SelectionConstraints(groups=[row % 3 for row in range(200)], group_shares=0.5)
+    limited = {"constraints": constraints, "already_selected": [5, 150, 77]}
     found = {}
     for name in NAMES:
         for key, options in ((name, {}), (f"{name} limited", limited)):

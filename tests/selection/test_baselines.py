@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import StopWhen, select_rows
-from itl_hf.selection.acquisitions import ACQUISITIONS, describe, resolve_acquisition
+from itl_hf import SelectionConstraints, SelectionRecord, StopWhen, select_rows
 from itl_hf.selection.baselines import BADGE, BM25, DSIR, LESS, InformationDensity, KMeans, LengthMatchedRandom
+from itl_hf.selection.registry import ACQUISITION_NAMES, describe_acquisition, resolve_acquisition
 from tests.oracle import gaussian_process as oracle
 from tests.selection import sharded_rivals
 from tests.selection.rivals import NAMES, TEXTUAL, problem, texts_of
@@ -21,15 +21,15 @@ DRAWING = ("random", "length_matched_random", "badge", "k_means", "dsir")
 each = pytest.mark.parametrize("name", NAMES)
 
 
-def pick(name, count, rows=60, seed=0, **options):
+def pick(name, count, rows=60, seed=0, acquisition=None, **options):
     pool, targets = problem(seed, rows)
     words = texts_of(pool, targets) if name in TEXTUAL else {}
-    return select_rows(pool, targets, count, acquisition=name, kernel="linear", **words, **options)
+    return select_rows(pool, targets, count, acquisition=acquisition or name, kernel="linear", **words, **options)
 
 
 def test_every_rival_is_in_the_battery():
     ours = {"itl", "vtl", "sift", "ctl", "mean_marginal_itl", "undirected"}
-    assert set(NAMES) == set(ACQUISITIONS) - ours - {"rds"}
+    assert set(NAMES) == set(ACQUISITION_NAMES) - ours - {"rds"}
     assert resolve_acquisition("rds") == resolve_acquisition("round_robin")
 
 
@@ -41,7 +41,7 @@ def test_no_row_comes_twice_and_all_rows_can_be_picked(name):
 
 @each
 def test_gains_are_the_information_about_the_targets(name):
-    picked = pick(name, 8, noise_std=0.7, target_noise_std=0.5)
+    picked = pick(name, 8, acquisition=resolve_acquisition(name, noise_std=0.7, target_noise_std=0.5))
     pool, targets = oracle.standardize(*(rows.numpy() for rows in problem(0, 60)))
     features = np.concatenate([pool, targets])
     kernel, anchors, picks = features @ features.T, list(range(60, len(features))), picked.indices.tolist()
@@ -78,7 +78,7 @@ def test_what_was_trained_on_before_is_not_picked(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("k_means", "length_matched_random")])
 def test_a_selection_continued_is_one_longer_selection(name):
     whole, first = pick(name, 20), pick(name, 9)
-    rest = pick(name, 11, already_selected=first.indices, noise_std=whole.record["noise_std"])
+    rest = pick(name, 11, already_selected=first.indices, noise_std=whole.record.noise_std)
     if name == "information_density":  # its uncertainty depends on the noise, and that on the number of picks
         whole, first = pick(name, 20, noise_std=1.0), pick(name, 9, noise_std=1.0)
         rest = pick(name, 11, already_selected=first.indices, noise_std=1.0)
@@ -88,13 +88,13 @@ def test_a_selection_continued_is_one_longer_selection(name):
 @each
 def test_group_shares_and_budgets_are_kept(name):
     groups = [row % 3 for row in range(60)]
-    picked = pick(name, 9, groups=groups, group_shares=1 / 3)
+    picked = pick(name, 9, constraints=SelectionConstraints(groups=groups, group_shares=1 / 3))
     assert np.bincount(picked.indices % 3).tolist() == [3, 3, 3]
-    least = pick(name, 10, groups=groups, group_shares={1: (0.5, 1.0)})
+    least = pick(name, 10, constraints=SelectionConstraints(groups=groups, group_shares={1: (0.5, 1.0)}))
     assert len(least) == 10
     assert (least.indices % 3 == 1).sum() >= 5
     costs = np.arange(60) % 7 + 1.0
-    budgeted = pick(name, 40, costs=costs, token_budget=30)
+    budgeted = pick(name, 40, constraints=SelectionConstraints(costs=costs, token_budget=30))
     assert costs[budgeted.indices].sum() <= 30
     assert costs.min() > 30 - costs[budgeted.indices].sum()  # until nothing fits any more
     assert len(set(budgeted.indices.tolist())) == len(budgeted)
@@ -103,9 +103,11 @@ def test_group_shares_and_budgets_are_kept(name):
 @each
 def test_with_replacement_there_are_always_enough(name):
     groups = [row % 3 for row in range(20)]
-    picks = pick(name, 45, rows=20, replace=True).indices
+    picks = pick(name, 45, rows=20, constraints=SelectionConstraints(replace=True)).indices
     assert len(picks) == 45
-    limited = pick(name, 45, rows=20, replace=True, groups=groups, group_shares=1 / 3).indices
+    limited = pick(
+        name, 45, rows=20, constraints=SelectionConstraints(replace=True, groups=groups, group_shares=1 / 3)
+    ).indices
     assert np.bincount(limited % 3).tolist() == [15, 15, 15]
     if name not in ("random", "information_density"):
         assert picks[20:40].tolist() == picks[:20].tolist()
@@ -123,7 +125,9 @@ def test_more_picks_than_different_rows(name):
 @each
 def test_stopping_early(name):
     whole = pick(name, 20)
-    stopped = pick(name, 20, stop_when=StopWhen(gain=float(whole.gains.min()) * 1.001))
+    stopped = pick(
+        name, 20, constraints=SelectionConstraints(stop_when=StopWhen(gain=float(whole.gains.min()) * 1.001))
+    )
     assert stopped.indices.tolist() == whole.indices[: whole.gains.argmin()].tolist()
 
 
@@ -138,18 +142,18 @@ def test_blocks_do_not_change_the_picks(name, monkeypatch):
 
 @each
 def test_the_record_says_what_was_used(name):
-    record = json.loads(json.dumps(pick(name, 3).record))
-    assert record["acquisition"] == name
+    record = SelectionRecord.from_json(json.loads(json.dumps(pick(name, 3).record.to_json())))
+    assert record.acquisition_name == name
     expected = {"badge": "raw features", "less": "raw features", "dsir": "texts", "bm25": "texts"}
     expected["length_matched_random"] = "lengths"
-    assert record["asked"]["reads"] == expected.get(name, "features")
-    assert ("bm25s" in record["asked"]) == (name == "bm25")
-    assert ("seed" in record["asked"]) == (name in DRAWING)
+    assert record.acquisition_options["reads"] == expected.get(name, "features")
+    assert ("bm25s" in record.acquisition_options) == (name == "bm25")
+    assert ("seed" in record.acquisition_options) == (name in DRAWING)
 
 
 def test_long_options_are_recorded_by_their_hash():
     lengths = list(range(100))
-    said = [describe(LengthMatchedRandom(lengths=values))["lengths"] for values in (lengths, lengths[::-1])]
+    said = [describe_acquisition(LengthMatchedRandom(lengths=values))["lengths"] for values in (lengths, lengths[::-1])]
     assert all(text.startswith("100 values, sha256 ") for text in said)
     assert said[0] != said[1]
 
@@ -170,11 +174,11 @@ WRONG = {
     "span": (lambda: DSIR(span="answer"), "span must be one of"),
     "k1": (lambda: BM25(k1=-1.0), "k1 must be"),
     "b": (lambda: BM25(b=2.0), "b must be between 0 and 1"),
-    "no texts": (lambda: plain("dsir"), "reads texts: give texts= and target_texts="),
+    "no texts": (lambda: plain("dsir"), "reads texts: give texts=.texts of the pool, texts of"),
     "no lengths": (lambda: plain("length_matched_random"), "lengths= on the acquisition"),
-    "half of the texts": (lambda: plain("bm25", texts=["a"] * 5), "together"),
-    "too few texts": (lambda: plain("bm25", texts=["a"] * 4, target_texts=["a"] * 4), "texts must hold one .* of 5"),
-    "no text": (lambda: plain("bm25", texts=["a", 3, "a", "a", "a"], target_texts=["a"] * 4), "texts: row 1 must be"),
+    "half of the texts": (lambda: plain("bm25", texts=(["a"] * 5, None)), "together"),
+    "too few texts": (lambda: plain("bm25", texts=(["a"] * 4, ["a"] * 4)), "texts of the pool must hold one .* of 5"),
+    "no text": (lambda: plain("bm25", texts=(["a", 3, "a", "a", "a"], ["a"] * 4)), "texts of the pool: row 1 must be"),
     "lengths of others": (lambda: plain(LengthMatchedRandom(lengths=[1.0])), "lengths must hold one number for each"),
     "a row that is not there": (lambda: plain(LengthMatchedRandom(like=[7], lengths=[1.0] * 5)), "like: row 7"),
     "subtasks": (lambda: plain(LESS(subtasks=["a"])), "subtasks must hold a label for each of 4"),

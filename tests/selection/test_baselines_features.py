@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import select_rows
+from itl_hf import SelectionConstraints, select_rows
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.baselines import BADGE, LESS, InformationDensity, KMeans, LengthMatchedRandom
@@ -210,7 +210,13 @@ def test_length_matching_follows_itl_and_goes_to_the_nearest_stratum():
 def test_length_matching_by_costs_leaves_the_budget_to_the_picks():
     pool, targets = problem(0, 60)
     costs = np.arange(60) % 10 + 1.0
-    found = select_rows(pool, targets, 10, acquisition="length_matched_random", costs=costs, token_budget=40)
+    found = select_rows(
+        pool,
+        targets,
+        10,
+        acquisition="length_matched_random",
+        constraints=SelectionConstraints(costs=costs, token_budget=40),
+    )
     assert 30 < costs[found.indices].sum() <= 40
 
 

@@ -11,7 +11,6 @@ import torch
 
 from itl_hf import Selector, select_rows
 from itl_hf.gp.pool import Pool
-from itl_hf.selection.acquisitions import resolve_acquisition
 from itl_hf.selection.baselines import BM25, DSIR, LengthMatchedRandom
 from itl_hf.selection.baselines.texts import gumbel
 from itl_hf.selection.protocol import Texts
@@ -29,7 +28,7 @@ FEATURES = problem(0, 40, num_targets=3)
 
 
 def picks(acquisition, count, texts=ROWS, target_texts=QUERIES, **options):
-    found = select_rows(*FEATURES, count, acquisition=acquisition, texts=texts, target_texts=target_texts, **options)
+    found = select_rows(*FEATURES, count, acquisition=acquisition, texts=(texts, target_texts), **options)
     return found.indices.tolist()
 
 
@@ -140,9 +139,8 @@ def test_lengths_of_texts_are_words():
 def test_selector_gives_the_texts(name):
     picked = Selector(CharacterCounts(), name).select(POOL, TARGETS, 6)
     embedder = CharacterCounts()
-    words = {"texts": [(row["prompt"], row["completion"]) for row in POOL]}
-    words["target_texts"] = [row["prompt"] for row in TARGETS]
-    rows = select_rows(embedder.embed(POOL), embedder.embed(TARGETS), 6, acquisition=resolve_acquisition(name), **words)
+    texts = [(row["prompt"], row["completion"]) for row in POOL], [row["prompt"] for row in TARGETS]
+    rows = select_rows(embedder.embed(POOL), embedder.embed(TARGETS), 6, acquisition=name, texts=texts)
     assert picked.indices.tolist() == rows.indices.tolist()
     if name == "bm25":  # "banana" and nothing else stands in a target
         assert {POOL[row]["completion"] for row in rows.indices[:5]} == {"banana"}

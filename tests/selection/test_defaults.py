@@ -80,17 +80,17 @@ def test_a_kernel_about_which_nothing_is_known_takes_one():
 def test_the_record_says_what_was_chosen_and_why():
     pool, _, _, targets = clusters(0, [6, 3], copies=3)
     record = select_rows(pool, targets, 200).record
-    json.dumps(record)
-    assert record["kernel"] == "rbf"
-    assert record["lengthscale"] == defaults.AUTO_KERNEL.lengthscale
-    assert record["kernel_chosen"] == "auto"
-    assert record["standardize"] == "dimensions-unit"
-    contrast = math.exp(1 / record["lengthscale"]) - 1
-    assert record["noise_std"] ** 2 == pytest.approx(200 / record["effective_rank"] / contrast)
-    assert "num_examples / effective rank" in record["rule"]
-    assert f"{1 / (contrast + 1):.3g}" in record["rule"]
-    given = select_rows(pool, targets, 5, kernel=RBF(0.2), noise_std=0.5).record
-    assert (given["kernel_chosen"], given["rule"], given["noise_std"]) == ("given", "given", 0.5)
+    json.dumps(record.to_json())
+    assert record.kernel_name == "rbf"
+    assert record.kernel_options["lengthscale"] == defaults.AUTO_KERNEL.lengthscale
+    assert record.kernel_rule == "auto"
+    assert record.standardization_name == "dimensions-unit"
+    contrast = math.exp(1 / record.kernel_options["lengthscale"]) - 1
+    assert record.noise_std**2 == pytest.approx(200 / record.effective_rank / contrast)
+    assert "num_examples / effective rank" in record.noise_rule
+    assert f"{1 / (contrast + 1):.3g}" in record.noise_rule
+    explicit = select_rows(pool, targets, 5, kernel=RBF(0.2), noise_std=0.5).record
+    assert (explicit.kernel_rule, explicit.noise_rule, explicit.noise_std) == ("given", "given", 0.5)
 
 
 def test_units_and_offsets_of_the_features_do_not_change_the_picks():
@@ -101,7 +101,7 @@ def test_units_and_offsets_of_the_features_do_not_change_the_picks():
     assert select_rows(pool, targets, 40).indices.tolist() == first.indices.tolist()
     changed = select_rows(scale * pool + shift, scale * targets + shift, 40)
     assert changed.indices.tolist() == first.indices.tolist()
-    assert changed.record["noise_std"] == pytest.approx(first.record["noise_std"], rel=1e-9)
+    assert changed.record.noise_std == pytest.approx(first.record.noise_std, rel=1e-9)
 
 
 @pytest.mark.parametrize("standardize", ["scale-unit", "whiten-20-unit"])

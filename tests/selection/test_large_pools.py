@@ -39,17 +39,16 @@ def test_an_approximated_kernel_picks_as_the_exact_one_when_landmarks_are_many(m
     exact = select_rows(pool, targets, 20, kernel=RBF(0.4), noise_std=1.0)
     assert approximate.indices.tolist() == exact.indices.tolist()
     np.testing.assert_allclose(approximate.gains, exact.gains, rtol=1e-4)
-    assert approximate.record["approximation"]["lost_of_pool"] < 1e-6
-    assert "approximation" not in exact.record
+    assert approximate.record.approximation["lost_of_pool"] < 1e-6
+    assert exact.record.approximation is None
 
 
 @pytest.mark.usefixtures("little_memory")
 def test_the_record_says_what_an_approximation_loses(monkeypatch):
     monkeypatch.setattr("itl_hf.selection.large_pools.LANDMARKS", 10)
     pool, targets = problem(2, rows=300, dimension=8, num_targets=3)
-    loss = select_rows(pool, targets, 20, kernel=RBF(0.1), noise_std=1.0, already_selected=pool[:4]).record[
-        "approximation"
-    ]
+    record = select_rows(pool, targets, 20, kernel=RBF(0.1), noise_std=1.0, already_selected=pool[:4]).record
+    loss = record.approximation
     assert 0.1 < loss["lost_of_pool"] < 1
     assert loss["lost_of_targets"] < 1e-6
 
@@ -60,8 +59,8 @@ def test_the_default_gives_way_to_the_linear_kernel(monkeypatch):
     pool, targets = problem(3, rows=300, dimension=8, num_targets=3)
     auto, linear = (select_rows(pool, targets, 20, kernel=kernel) for kernel in ("auto", Linear()))
     assert auto.indices.tolist() == linear.indices.tolist()
-    assert auto.record["kernel"] == "linear"
-    assert "too many" in auto.record["kernel_chosen"]
+    assert auto.record.kernel_name == "linear"
+    assert "too many" in auto.record.kernel_rule
 
 
 def test_a_memory_map_is_read_and_let_go(tmp_path):

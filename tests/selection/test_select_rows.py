@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itl_hf import ITL, Random, select_rows
+from itl_hf import ITL, Random, SelectionConstraints, select_rows
 from tests.oracle import gaussian_process as oracle
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -50,7 +50,7 @@ def test_picks_equal_brute_force(seed, rows, dimension, num_targets, duplicates,
     pool, targets = problem(seed, rows, dimension, num_targets, duplicates, dtype)
     target_noise_std = noise_std if target_noise == "equal" else 3 * noise_std
     num_examples = min(10, rows)
-    picked = linear(pool, targets, num_examples, noise_std=noise_std, target_noise_std=target_noise_std)
+    picked = linear(pool, targets, num_examples, acquisition=ITL(noise_std, target_noise_std))
     plain = oracle.standardize(pool.double().numpy(), targets.double().numpy())
     picks, gains, variance = oracle.greedy_itl(*plain, num_examples, noise_std, target_noise_std)
     assert picked.indices.tolist() == picks
@@ -62,7 +62,7 @@ def test_picks_equal_brute_force(seed, rows, dimension, num_targets, duplicates,
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_free_targets_equal_brute_force(seed):
     pool, targets = problem(seed, rows=30, dimension=12, num_targets=4, duplicates=5)
-    picked = linear(pool, targets, 8, noise_std=0.5, target_noise_std=0.0)
+    picked = linear(pool, targets, 8, acquisition=ITL(0.5, 0.0))
     picks, gains, _ = oracle.greedy_itl(*oracle.standardize(pool.numpy(), targets.numpy()), 8, 0.5, 0.0)
     assert picked.indices.tolist() == picks
     np.testing.assert_allclose(picked.gains, gains, rtol=1e-6)
@@ -131,7 +131,12 @@ def test_duplicates_go_to_the_lowest_row():
 def test_with_replacement_a_row_may_come_back_and_without_it_all_rows_come_once():
     pool = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
     target = torch.tensor([[1.0, 0.0]])
-    assert linear(pool, target, 4, noise_std=1.0, replace=True, standardize=False).indices.tolist().count(0) > 1
+    assert (
+        linear(pool, target, 4, noise_std=1.0, constraints=SelectionConstraints(replace=True), standardize=False)
+        .indices.tolist()
+        .count(0)
+        > 1
+    )
     assert sorted(linear(pool, target, 3, noise_std=1.0).indices) == [0, 1, 2]
 
 
@@ -139,10 +144,10 @@ def test_auto_noise_is_picks_per_target_direction():
     pool, _ = problem(5, rows=60, dimension=6, num_targets=1)
     targets = 3 * torch.eye(6)[:4].double()
     picked = linear(pool, targets, 20, standardize=False)
-    assert picked.record["noise_std"] == pytest.approx(math.sqrt(20 / 4))
-    assert picked.record["effective_rank"] == pytest.approx(4)
-    assert "auto" in picked.record["rule"]
-    assert picked.record["target_noise_std"] == picked.record["noise_std"]
+    assert picked.record.noise_std == pytest.approx(math.sqrt(20 / 4))
+    assert picked.record.effective_rank == pytest.approx(4)
+    assert "auto" in picked.record.noise_rule
+    assert picked.record.target_noise_std == picked.record.noise_std
 
 
 def test_cosine_is_the_highest_mean_cosine_similarity():
@@ -177,7 +182,7 @@ BAD = {
     "negative noise": (dict(noise_std=-1.0), "noise_std must be positive"),
     "zero noise": (dict(noise_std=0.0), "noise_std must be positive"),
     "noise that is no number": (dict(noise_std="large"), "noise_std must be positive"),
-    "negative target noise": (dict(target_noise_std=-0.1), "target_noise_std must be 0 or positive"),
+    "negative target noise": (dict(acquisition=ITL(target_noise_std=-0.1)), "target_noise_std must be 0 or positive"),
     "unknown acquisition": (dict(acquisition="itll"), "unknown acquisition 'itll'; known: badge, bm25, cosine, ctl"),
     "unknown kernel": (dict(kernel="cubic"), "unknown kernel 'cubic'"),
     "noise said twice": (dict(acquisition=ITL(noise_std=1.0), noise_std=2.0), "noise_std: set on ITL"),

@@ -9,11 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import ITL, HiddenStates, Selection, Selector, StopWhen, select_rows
+from itl_hf import (
+    ITL,
+    Embedder,
+    HiddenStates,
+    Selection,
+    SelectionConstraints,
+    SelectionRecord,
+    Selector,
+    StopWhen,
+    select_rows,
+)
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
-class CharacterCounts:
+class CharacterCounts(Embedder):
     """A row's features are how often each letter occurs in it."""
 
     dimension = 26
@@ -66,10 +76,11 @@ def test_the_dataset_says_where_each_row_came_from_and_why(selection):
 
 
 def test_the_record_is_complete_and_json(selection):
-    record = json.loads(json.dumps(selection.record))
-    assert record["acquisition"] == "itl"
-    assert record["embedder"] == {"embedder": "character counts"}
-    assert {"noise_std", "target_noise_std", "rule", "kernel", "pool_fingerprint", "versions"} <= set(record)
+    record = SelectionRecord.from_json(json.loads(json.dumps(selection.record.to_json())))
+    assert record == selection.record
+    assert record.acquisition_name == "itl"
+    assert record.embedder == {"embedder": "character counts"}
+    assert {"noise_rule", "kernel_options", "pool_fingerprint", "versions"} <= set(record.to_json())
 
 
 def test_the_map_covers_pool_targets_and_picks(selection):
@@ -120,6 +131,19 @@ def test_files_of_two_selections_are_not_read_as_one(selection, name, tmp_path):
     (folder / name).write_bytes((other / name).read_bytes())
     with pytest.raises(ValueError, match="checksum differs"):
         Selection.load(folder)
+
+
+def test_texts_of_a_dataset_are_excluded():
+    first = Selector(CharacterCounts()).select(POOL, TARGETS, 6)
+    excluded = datasets.Dataset.from_list(
+        [{"prompt": f"  {POOL[row]['prompt'].upper()} "} for row in first.indices[:2]]
+    )
+    constraints = SelectionConstraints(exclude=excluded)
+    again = Selector(CharacterCounts()).select(POOL, TARGETS, 6, constraints=constraints)
+    texts = {POOL[row]["prompt"] for row in first.indices[:2]}
+    assert not texts & {POOL[row]["prompt"] for row in again.indices}
+    assert {POOL[row]["prompt"] for row in again.record.constraints["exclude"]} == texts
+    assert not {POOL[row]["prompt"] for row in again.extend(3).indices} & texts
 
 
 def test_plain_datasets_opens_a_saved_selection(selection, tmp_path):
@@ -178,12 +202,19 @@ def test_what_cannot_be_extended_says_why(selection, tmp_path):
 def test_columns_name_costs_and_groups():
     pool = [{**row, "tokens": 3 + place % 4} for place, row in enumerate(POOL)]
     limited = Selector(CharacterCounts()).select(
-        pool, TARGETS, 8, costs="tokens", token_budget=21, groups="task", group_shares={"banana": (0.0, 0.25)}
+        pool,
+        TARGETS,
+        8,
+        constraints=SelectionConstraints(
+            costs="tokens", token_budget=21, groups="task", group_shares={"banana": (0.0, 0.25)}
+        ),
     )
     assert sum(limited.dataset["tokens"]) <= 21
     assert limited.dataset["task"].count("banana") <= 2
     with pytest.raises(ValueError, match="no column 'source'"):
-        Selector(CharacterCounts()).select(pool, TARGETS, 8, groups="source", group_shares=0.5)
+        Selector(CharacterCounts()).select(
+            pool, TARGETS, 8, constraints=SelectionConstraints(groups="source", group_shares=0.5)
+        )
 
 
 BAD = {
@@ -220,9 +251,14 @@ def test_the_record_keeps_the_limits_that_were_asked_for():
     pool = datasets.Dataset.from_dict({"text": ["a b", "c d", "e f", "g h"], "tokens": [1.0, 2.0, 3.0, 4.0]})
     stop = StopWhen(variance_left=0.01)
     selection = Selector(CharacterCounts()).select(
-        pool, ["a c"], 3, costs="tokens", token_budget=8, groups=[0, 1, 0, 1], group_shares=0.9, stop_when=stop
+        pool,
+        ["a c"],
+        3,
+        constraints=SelectionConstraints(
+            costs="tokens", token_budget=8, groups=[0, 1, 0, 1], group_shares=0.9, stop_when=stop
+        ),
     )
-    assert selection.record["limits"] == {
+    assert selection.record.constraints == {
         "costs": "tokens",
         "token_budget": 8,
         "groups": None,
@@ -232,4 +268,4 @@ def test_the_record_keeps_the_limits_that_were_asked_for():
     np.testing.assert_array_equal(
         selection.features, [CharacterCounts().embed([pool[int(i)]])[0] for i in selection.indices]
     )
-    assert Selector(CharacterCounts()).select(pool, ["a c"], 2).record["limits"] == {}
+    assert Selector(CharacterCounts()).select(pool, ["a c"], 2).record.constraints == {}

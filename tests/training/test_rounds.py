@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback
 
-from itl_hf import HiddenStates, Selector
+from itl_hf import Embedder, HiddenStates, Selector
 from itl_hf.training import attach, picks_of
 from itl_hf.training.attachment import STATE_NAME
 from tests.training import tiny
@@ -365,7 +365,7 @@ def test_an_embedder_of_another_model_is_pointed_out(tmp_path):
         attached(Lengths())
 
 
-class Lengths:
+class Lengths(Embedder):
     dimension = 2
 
     def fingerprint(self):

@@ -1,15 +1,19 @@
-"""What every source of features looks like to the rest of the package."""
+"""`Embedder`, the base class of every source of features, and the types it returns."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from itl_hf.text import Row
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from itl_hf.gp.standardization import Standardization
 
 Fingerprint = dict[str, str | int | float | bool | None]
 
@@ -47,43 +51,56 @@ class Embedded:
     columns: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Embedder(Protocol):
-    """Rows of text -> feature rows.
+class Embedder(ABC):
+    """Base class of everything that turns rows of text into feature rows.
 
-    A class of your own needs the members below and nothing else. More is used where it exists:
+    To use features of your own, subclass it and define `dimension`, `fingerprint()` and `embed()`. All other members
+    have defaults. An embedder whose tokenization can run ahead of its model, in a second thread, also defines `prepare`
+    and `embed_prepared` and sets `prepares_ahead`.
 
-    - `check(rows, first_row)` raises `ValueError` for rows that cannot be embedded, without running a model;
-    - `prepare(rows, first_row)` and `embed_prepared(prepared, on_rows=)` split `embed` into what needs no model,
-      which runs ahead in a thread of its own, and the rest;
-    - `report_truncation()` warns about rows that were cut since it was last called;
-    - `token_counts(rows)` says how many tokens the model reads of each row, and `batch_tokens` how many a batch may
-      hold: estimates are made from them;
-    - `tokenizer`, that of a language model, counts tokens for a `token_budget`;
-    - `storage_dtype`, `"float32"` (the default) or `"float16"`, is what the features are stored in;
-    - `for_targets(targets)` returns the embedder for pool and targets, given the targets, if it is another one;
-    - `preparation` is what `Selector` does to the features unless told otherwise, see `Standardization`.
+    Attributes:
+        tokenizer (`PreTrainedTokenizerBase`, *optional*):
+            Tokenizer of a language model. It counts the tokens of each row for a `token_budget`.
+        batch_tokens (`int`, defaults to 8192):
+            Most tokens in a batch. Estimates of time use it, where `token_counts` returns counts.
+        storage_dtype (`str`, defaults to `"float32"`):
+            `"float32"` or `"float16"`: the type that features are stored in.
+        preparation (`bool`, `str` or `Standardization`, defaults to `True`):
+            What `Selector(..., standardize=True)` does to the features; see `Standardization`.
+        prepares_ahead (`bool`, defaults to `False`):
+            Whether `prepare` may run in a second thread while `embed_prepared` runs.
 
     Example:
-        >>> class Length:
+        >>> import torch
+        >>> class TextLength(Embedder):
         ...     dimension = 1
-        ...     def fingerprint(self): return {"embedder": "length"}
+        ...     def fingerprint(self): return {"embedder": "text length"}
         ...     def embed(self, rows, *, first_row=0, on_rows=None):
         ...         return torch.tensor([[float(len(row["text"]))] for row in rows])
+        >>> TextLength().embed([{"text": "four"}])
+        tensor([[4.]])
     """
 
+    tokenizer: PreTrainedTokenizerBase | None = None
+    batch_tokens: int = 8192
+    storage_dtype: str = "float32"
+    preparation: bool | str | Standardization = True
+    prepares_ahead: bool = False
+
     @property
+    @abstractmethod
     def dimension(self) -> int:
-        """Numbers in a feature row."""
-        ...
+        """Number of columns of a feature row. A subclass defines it as a property or as an attribute of the class."""
 
+    @abstractmethod
     def fingerprint(self) -> Fingerprint:
-        """Everything that determines a row's features except the row itself, as JSON scalars."""
-        ...
+        """Returns everything that determines a row's features except the row itself, as JSON scalars."""
 
+    @abstractmethod
     def embed(
         self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None
     ) -> Tensor | Embedded:
-        """Features of `rows`, in their order.
+        """Computes the features of `rows`, in their order.
 
         Args:
             rows (`Sequence[Row]`):
@@ -91,9 +108,74 @@ class Embedder(Protocol):
             first_row (`int`, *optional*, defaults to 0):
                 Number of `rows[0]` in its dataset, for error messages.
             on_rows (`Callable[[int], None]`, *optional*):
-                Called with k each time k more rows are done; drives the progress bar.
+                Called with k each time k more rows are embedded; drives the progress bar.
 
         Returns:
-            `Tensor`: shape (len(rows), dimension), float32, on the CPU; or these in an `Embedded`.
+            `Tensor` or `Embedded`: Shape (len(rows), dimension), float32, on the CPU.
         """
-        ...
+
+    def check(self, rows: Sequence[Row], first_row: int = 0) -> None:  # noqa: B027  # checking is optional
+        """Raises `ValueError` for rows that cannot be embedded, without running a model. The default checks nothing."""
+
+    def prepare(self, rows: Sequence[Row], first_row: int = 0) -> Any:
+        """Does for `rows` what needs no model, such as tokenization. The default keeps the rows as they are.
+
+        Args:
+            rows (`Sequence[Row]`):
+                As for `embed`.
+            first_row (`int`, *optional*, defaults to 0):
+                As for `embed`.
+
+        Returns:
+            The argument of `embed_prepared`.
+        """
+        return rows, first_row
+
+    def embed_prepared(self, prepared_rows: Any, *, on_rows: Callable[[int], None] | None = None) -> Tensor | Embedded:
+        """Computes the features from what `prepare` returned. The default calls `embed`.
+
+        Args:
+            prepared_rows:
+                The result of `prepare`.
+            on_rows (`Callable[[int], None]`, *optional*):
+                As for `embed`.
+
+        Returns:
+            `Tensor` or `Embedded`: As `embed` returns.
+        """
+        rows, first_row = prepared_rows
+        return self.embed(rows, first_row=first_row, on_rows=on_rows)
+
+    def report_truncation(self) -> None:  # noqa: B027  # not every embedder cuts rows
+        """Warns about the rows that were cut since the last call. The default cuts no rows and warns about none."""
+
+    def token_counts(self, rows: Sequence[Row]) -> list[int] | None:
+        """Returns the number of tokens that the model reads of each row. The default, `None`: it is unknown."""
+        return None
+
+    def for_targets(self, targets: Sequence[Row]) -> Embedder:
+        """Returns the embedder to use for both pool and targets, given the targets. The default is this one."""
+        return self
+
+
+def check_embedder(embedder: object, argument: str = "embedder") -> None:
+    """Raises a `TypeError` that says what to do if `embedder` is not an instance of `Embedder`.
+
+    Args:
+        embedder (`object`):
+            What a user passed.
+        argument (`str`, *optional*, defaults to `"embedder"`):
+            Name of the argument, for the message.
+
+    Example:
+        >>> check_embedder("HuggingFaceTB/SmolLM2-135M-Instruct")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        TypeError: embedder must be an itl_hf.Embedder such as HiddenStates(model), got str. For features ...
+    """
+    if isinstance(embedder, type) and issubclass(embedder, Embedder):
+        raise TypeError(f"{argument} is the class {embedder.__name__}: pass an instance, {embedder.__name__}(...).")
+    if not isinstance(embedder, Embedder):
+        raise TypeError(
+            f"{argument} must be an itl_hf.Embedder such as HiddenStates(model), got {type(embedder).__name__}. For "
+            "features of your own, subclass itl_hf.Embedder and define dimension, fingerprint() and embed()."
+        )

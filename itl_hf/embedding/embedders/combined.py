@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from itl_hf.embedding.embedders.base import Embedded, Embedder
+from itl_hf.embedding.embedders.base import Embedded, Embedder, check_embedder
 from itl_hf.gp.standardization import Standardization
 from itl_hf.text import Row
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Fingerprint
 
 
-class Combined:
+class Combined(Embedder):
     """Features of several embedders side by side, scaled so that their kernels add up: k = sum_i w_i k_i.
 
     Args:
@@ -57,10 +56,14 @@ class Combined:
         4
     """
 
+    prepares_ahead = True
+
     def __init__(
         self, parts: Sequence[Embedder], weights: Sequence[float] | None = None, *, unit_norm: bool = True
     ) -> None:
         self.parts = list(parts)
+        for number, part in enumerate(self.parts):
+            check_embedder(part, f"part {number}")
         if len(self.parts) < 2:
             raise ValueError(f"Combined needs two or more embedders, got {len(self.parts)}.")
         self.weights = [1.0] * len(self.parts) if weights is None else [float(weight) for weight in weights]
@@ -70,28 +73,22 @@ class Combined:
             if not 0 < weight < math.inf:
                 raise ValueError(f"weights must be positive and finite, got {weight} for part {number}.")
         self.unit_norm = unit_norm
+        self.storage_dtype = "float16" if {part.storage_dtype for part in self.parts} == {"float16"} else "float32"
+        # Each part is standardized as it would be by itself, then multiplied by its weight.
+        dimensions = [part.dimension for part in self.parts]
+        self.preparation = Standardization(
+            "dimensions", unit=True, parts=tuple(zip(dimensions, self.weights, strict=True))
+        )
 
     @property
     def dimension(self) -> int:
-        """The parts' dimensions together."""
+        """Sum of the dimensions of the parts."""
         return sum(part.dimension for part in self.parts)
-
-    @property
-    def preparation(self) -> Standardization:
-        """What selection does to the features unless told otherwise: each part as by itself, then its weight."""
-        parts = tuple((part.dimension, weight) for part, weight in zip(self.parts, self.weights, strict=True))
-        return Standardization("dimensions", unit=True, parts=parts)
 
     def for_targets(self, targets: Sequence[Row]) -> Combined:
         """The embedder for pool and targets, given the targets: every part's own choice."""
-        parts = [part.for_targets(targets) if hasattr(part, "for_targets") else part for part in self.parts]
+        parts = [part.for_targets(targets) for part in self.parts]
         return Combined(parts, self.weights, unit_norm=self.unit_norm)
-
-    @property
-    def storage_dtype(self) -> str:
-        """`"float16"` if that is enough for every part."""
-        kinds = {getattr(part, "storage_dtype", "float32") for part in self.parts}
-        return "float16" if kinds == {"float16"} else "float32"
 
     def fingerprint(self) -> Fingerprint:
         """Those of the parts, each entry with `part0.`, `part1.`, ... before its name, and how they are combined."""
@@ -104,9 +101,7 @@ class Combined:
     def check(self, rows: Sequence[Row], first_row: int = 0) -> None:
         """Raise for rows that any part would refuse, without running a model."""
         for part in self.parts:
-            check = getattr(part, "check", None)
-            if check is not None:
-                check(rows, first_row)
+            part.check(rows, first_row)
 
     def embed(self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None) -> Tensor:
         """Features of `rows`, in their order.
@@ -131,11 +126,11 @@ class Combined:
             self.report_truncation()
         return features
 
-    def prepare(self, rows: Sequence[Row], first_row: int = 0) -> list[Prepared]:
-        """What each part can do for the next rows without its model; of a part that cannot, the rows themselves."""
-        return [Prepared.of(part, rows, first_row) for part in self.parts]
+    def prepare(self, rows: Sequence[Row], first_row: int = 0) -> list[Any]:
+        """Returns what the `prepare` of each part returns."""
+        return [part.prepare(rows, first_row) for part in self.parts]
 
-    def embed_prepared(self, prepared: list[Prepared], *, on_rows: Callable[[int], None] | None = None) -> Embedded:
+    def embed_prepared(self, prepared_rows: list[Any], *, on_rows: Callable[[int], None] | None = None) -> Embedded:
         """As `embed`, from what `prepare` returned.
 
         Columns: `tokens` of the first part that has it; of each part `part0.norm` and so on, before scaling, and
@@ -146,7 +141,8 @@ class Combined:
         last = len(self.parts) - 1
         for number, (part, weight) in enumerate(zip(self.parts, self.weights, strict=True)):
             # Rows are done when all parts are: only the last moves the progress bar.
-            embedded = prepared[number].embed(part, on_rows if number == last else _nobody)
+            result = part.embed_prepared(prepared_rows[number], on_rows=on_rows if number == last else _nobody)
+            embedded = result if isinstance(result, Embedded) else Embedded(result)
             norms = embedded.features.norm(dim=1)  # (B,)
             scaled = embedded.features * math.sqrt(weight)  # (B, d_i)
             features.append(scaled / norms.where(norms > 0, 1.0)[:, None] if self.unit_norm else scaled)
@@ -159,41 +155,7 @@ class Combined:
     def report_truncation(self) -> None:
         """Has each part warn about the rows it cut."""
         for part in self.parts:
-            report = getattr(part, "report_truncation", None)
-            if report is not None:
-                report()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Rows on their way through one part.
-
-    Args:
-        ready (`Any`):
-            What the part's `prepare` gave, or the rows if it has none.
-        first_row (`int`):
-            Number of the first row in its dataset.
-        split (`bool`):
-            Whether the part has `prepare` and `embed_prepared`.
-    """
-
-    ready: Any
-    first_row: int
-    split: bool
-
-    @classmethod
-    def of(cls, part: Any, rows: Sequence[Row], first_row: int) -> Prepared:
-        """The rows, prepared as far as the part can."""
-        split = hasattr(part, "prepare") and hasattr(part, "embed_prepared")
-        return cls(part.prepare(rows, first_row) if split else rows, first_row, split)
-
-    def embed(self, part: Any, on_rows: Callable[[int], None] | None) -> Embedded:
-        """The part's features with its columns."""
-        if self.split:
-            embedded = part.embed_prepared(self.ready, on_rows=on_rows)
-        else:
-            embedded = part.embed(self.ready, first_row=self.first_row, on_rows=on_rows)
-        return embedded if isinstance(embedded, Embedded) else Embedded(embedded)
+            part.report_truncation()
 
 
 def _nobody(_count: int) -> None:

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from itl_hf.embedding.embedders.backbone import Backbone
-from itl_hf.embedding.embedders.base import Embedded
+from itl_hf.embedding.embedders.base import Embedded, Embedder
 from itl_hf.embedding.embedders.batching import TokenBatches
 from itl_hf.embedding.embedders.language_model import LanguageModel, default_device, load_model
 from itl_hf.embedding.embedders.pooling import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Fingerprint
 
 
-class HiddenStates:
+class HiddenStates(Embedder):
     """Features from a hidden layer of a language model.
 
     Several layers and poolings come from one forward pass and stand side by side in a row, as the model has them, layer
@@ -100,6 +100,8 @@ class HiddenStates:
         True
     """
 
+    prepares_ahead = True
+
     def __init__(
         self,
         model: str | Path | PreTrainedModel | nn.Module,
@@ -143,12 +145,12 @@ class HiddenStates:
         return len(self.parts) * self.backbone.dimension
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> PreTrainedTokenizerBase:  # type: ignore[override]
         """What rows are read with."""
         return self.language_model.tokenizer
 
     @property
-    def batch_tokens(self) -> int:
+    def batch_tokens(self) -> int:  # type: ignore[override]
         """Most tokens in a batch; less than what was given where memory ran out."""
         return self._batches.batch_tokens
 
@@ -202,11 +204,11 @@ class HiddenStates:
         """Token ids: what can be done for the next rows while the model is busy with these."""
         return self.language_model.tokens(rows, first_row)
 
-    def embed_prepared(self, prepared: list[Tokens], *, on_rows: Callable[[int], None] | None = None) -> Embedded:
+    def embed_prepared(self, prepared_rows: list[Tokens], *, on_rows: Callable[[int], None] | None = None) -> Embedded:
         """As `embed`, from what `prepare` returned, with `tokens` (what the model read of each row) as a column."""
-        features = torch.empty(len(prepared), self.dimension)  # (B, d)
-        lengths = [len(row.input_ids) for row in prepared]
-        for batch, pooled in self._batches.run(lengths, lambda batch: self._pooled([prepared[i] for i in batch])):
+        features = torch.empty(len(prepared_rows), self.dimension)  # (B, d)
+        lengths = [len(row.input_ids) for row in prepared_rows]
+        for batch, pooled in self._batches.run(lengths, lambda batch: self._pooled([prepared_rows[i] for i in batch])):
             features[batch] = pooled.cpu()
             if on_rows is not None:
                 on_rows(len(batch))

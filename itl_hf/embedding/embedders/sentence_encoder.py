@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from itl_hf.embedding.embedders.backbone import evaluation_mode
-from itl_hf.embedding.embedders.base import Embedded
+from itl_hf.embedding.embedders.base import Embedded, Embedder
 from itl_hf.embedding.embedders.batching import TokenBatches
 from itl_hf.embedding.embedders.language_model import default_device, tokenizer_hash, torch_dtype
 from itl_hf.embedding.embedders.sentence_model import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _CHARACTERS_PER_TOKEN = 4
 
 
-class SentenceEncoder:
+class SentenceEncoder(Embedder):
     """Features from a sentence-transformers model.
 
     A string is encoded as it is; of a conversation the text of its messages, without a chat template, since sentence
@@ -84,6 +84,8 @@ class SentenceEncoder:
         >>> encoder.embed([{"prompt": "What is 2 + 2?"}]).shape  # doctest: +SKIP
         torch.Size([1, 384])
     """
+
+    prepares_ahead = True
 
     def __init__(
         self,
@@ -149,7 +151,7 @@ class SentenceEncoder:
         }
 
     @property
-    def batch_tokens(self) -> int:
+    def batch_tokens(self) -> int:  # type: ignore[override]
         """Most tokens in a batch; less than what was given where memory ran out."""
         return self._batches.batch_tokens
 
@@ -202,18 +204,18 @@ class SentenceEncoder:
         texts = [self._text(row, number) for number, row in enumerate(rows, first_row)]
         return [self._tokenized(places, [texts[i] for i in places], first_row) for places in chunks(texts)]
 
-    def embed_prepared(self, prepared: list[Chunk], *, on_rows: Callable[[int], None] | None = None) -> Embedded:
+    def embed_prepared(self, prepared_rows: list[Chunk], *, on_rows: Callable[[int], None] | None = None) -> Embedded:
         """As `embed`, from what `prepare` returned, with the column `tokens` where the model's tokenizer tells it."""
-        count = sum(len(chunk.places) for chunk in prepared)
+        count = sum(len(chunk.places) for chunk in prepared_rows)
         features = torch.empty(count, self.dimension)  # (B, d)
         tokens = torch.zeros(count, dtype=torch.int64)  # (B,)
-        for chunk in prepared:
+        for chunk in prepared_rows:
             tokens[chunk.places] = torch.tensor(chunk.lengths)
             for batch, encoded in self._batches.run(chunk.lengths, functools.partial(self._encoded, chunk)):
                 features[[chunk.places[i] for i in batch]] = encoded
                 if on_rows is not None:
                     on_rows(len(batch))
-        counted = all(chunk.features is not None for chunk in prepared)
+        counted = all(chunk.features is not None for chunk in prepared_rows)
         return Embedded(features, {"tokens": tokens} if counted else {})
 
     def report_truncation(self) -> None:

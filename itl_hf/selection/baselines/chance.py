@@ -69,7 +69,7 @@ class Random:
     def _with_replacement(self, num_rows: int, request: SelectionRequest, generator: torch.Generator) -> list[int]:
         limits, picks = request.limits, list[int]()
         while len(picks) < limits.num_examples:
-            rows = torch.arange(num_rows)
+            rows = request.open_rows(num_rows).nonzero()[:, 0]
             rows = rows[open_among(rows, limits)]
             if len(rows) == 0:
                 break
@@ -163,7 +163,7 @@ class LengthMatchedRandom:
         drawn = drawn[request.open_rows(pool.num_rows)[drawn]]
         of_row = strata[drawn]
         queues = [drawn[of_row == stratum].tolist()[::-1] for stratum in range(self.strata)]
-        first = len(set(request.exclude)) if isinstance(self.like, tuple) else 0
+        first = request.num_continued if isinstance(self.like, tuple) else 0
         return measured(again(_matched(queues, wanted, request, first), request), pool, gp, request)
 
     def _references(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> list[int]:

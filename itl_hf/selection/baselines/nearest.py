@@ -109,7 +109,7 @@ class RoundRobin:
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Turns over exact lists of the nearest rows."""
         nearest = NearestRows(pool, _cosines, unit(gp.targets), request.exclude)
-        picks = turns(nearest, len(gp.targets), pool.num_rows, request, first=len(set(request.exclude)))
+        picks = turns(nearest, len(gp.targets), pool.num_rows, request, first=request.num_continued)
         return measured(again(picks, request), pool, gp, request)
 
 

@@ -77,8 +77,8 @@ class DSIR:
 
     Example:
         >>> from itl_hf import select_rows
-        >>> texts = {"texts": ["a red fox", "two plus two", "blue sky"], "target_texts": ["what is two plus three?"]}
-        >>> select_rows([[1.0], [2.0], [4.0]], [[1.0]], 1, acquisition="dsir", **texts).indices
+        >>> texts = ["a red fox", "two plus two", "blue sky"], ["what is two plus three?"]
+        >>> select_rows([[1.0], [2.0], [4.0]], [[1.0]], 1, acquisition="dsir", texts=texts).indices
         array([1])
     """
 
@@ -176,8 +176,8 @@ class BM25:
 
     Example:
         >>> from itl_hf import select_rows
-        >>> texts = {"texts": ["a red fox", "two plus two", "blue sky"], "target_texts": ["the sky at night"]}
-        >>> select_rows([[1.0], [2.0], [4.0]], [[1.0]], 1, acquisition="bm25", **texts).indices
+        >>> texts = ["a red fox", "two plus two", "blue sky"], ["the sky at night"]
+        >>> select_rows([[1.0], [2.0], [4.0]], [[1.0]], 1, acquisition="bm25", texts=texts).indices
         array([2])
     """
 
@@ -207,7 +207,7 @@ class BM25:
         """Turns over lists of matching rows."""
         texts, targets = _texts(self.name, request).both(self.span)
         matches = self.matches(texts, targets, request)
-        picks = turns(matches, len(targets), pool.num_rows, request, first=len(set(request.exclude)))
+        picks = turns(matches, len(targets), pool.num_rows, request, first=request.num_continued)
         return measured(again(picks, request), pool, gp, request)
 
     def matches(self, texts: list[str], targets: list[str], request: SelectionRequest) -> Lists:

@@ -85,6 +85,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
     warn_of_copies(screening)
     record = dataclasses.replace(
         rows.record,
+        **inputs.record_entries,
         attainable={
             "rows": attainable.rows,
             "exact": attainable.exact,
@@ -92,7 +93,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
             "usual_reach": attainable.usual_reach,
         },
         screening=screening.to_record(),
-        coverage=pool_groups(inputs.pool, rows.record.constraints.get("groups")),
+        coverage=pool_groups(inputs.pool, inputs.record_entries.get("constraints", {}).get("groups")),
     )
     return Selection(
         dataset=picked_rows(inputs.pool, rows),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from itl_hf import Embedder
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.base import Embedded
 from itl_hf.embedding.embedders.combined import Combined
@@ -24,8 +25,10 @@ from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 ROWS = [{"text": f"{text} {number}"} for number in range(3) for text in SENTENCES]
 
 
-class Fixed:
+class Fixed(Embedder):
     """Given features, without `prepare`, as a user's own class may be."""
+
+    dimension = 0
 
     def __init__(self, features, **columns):
         self.features, self.columns = torch.as_tensor(features, dtype=torch.float32), columns
@@ -183,9 +186,9 @@ def test_which_preparation_keeps_the_weights():
 def test_a_selector_takes_it(views):
     selection = Selector(Combined(views, [3, 1]), kernel="linear").select(ROWS, SENTENCES[:2], 3)
     assert len(selection) == 3
-    assert selection.record["standardize"].startswith("dimensions-unit (32 dimensions weigh 3")
-    assert selection.record["embedder"]["part0.embedder"] == "hidden_states"
-    assert selection.record["embedder"]["part1.embedder"] == "gradients"
+    assert selection.record.standardization_name.startswith("dimensions-unit (32 dimensions weigh 3")
+    assert selection.record.embedder["part0.embedder"] == "hidden_states"
+    assert selection.record.embedder["part1.embedder"] == "gradients"
 
 
 def test_what_is_wrong_is_said():

@@ -31,4 +31,4 @@ def explored(made, rival) -> ExplorerData:
 @pytest.fixture(scope="session")
 def bare(made) -> ExplorerData:
     """A saved selection and nothing else."""
-    return gather(dataclasses.replace(made.selection, features=None, more=None))
+    return gather(dataclasses.replace(made.selection, features=None, extend_fn=None))

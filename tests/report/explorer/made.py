@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from itl_hf import SelectionConstraints
 from itl_hf.embedding.row_keys import row_keys
+from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.selection.result.assemble import SelectionInputs, assemble
@@ -40,13 +42,13 @@ def make(
     dimension: int = 16,
     prompts: dict[int, str] | None = None,
     target_prompts: dict[int, str] | None = None,
-    limits: dict[str, Any] | None = None,
+    constraints: SelectionConstraints | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Made:
     """Rows of eight kinds in clusters, targets of the first three, features in a store under `folder`.
 
-    `prompts` and `target_prompts` replace those of single rows; `limits` go to `select_rows` and into the record.
+    `prompts` and `target_prompts` replace those of single rows; `constraints` go to `select_rows` and into the record.
     """
     generator = np.random.default_rng(seed)
     kinds = generator.integers(0, len(KINDS), rows)
@@ -73,14 +75,15 @@ def make(
         for shard in range(store.num_shards):
             first, end = store.row_range(shard)
             store.write(shard, numbers[first:end])
-    provenance = {
+    constraints = constraints or SelectionConstraints()
+    record_entries = {
         "embedder": FINGERPRINT,
         "targets_embedder": FINGERPRINT,
         "pool_fingerprint": hashes[0],
         "targets_fingerprint": hashes[1],
-        "limits": dict(limits or {}),
+        "constraints": constraints.to_json(),
     }
-    columns = {name: pool[limits[name]][:] for name in ("costs", "groups") if limits and name in limits}
-    picked = select_rows(features, anchors, picks, **{**(limits or {}), **columns}, **options)
-    selection = assemble(picked, SelectionInputs(pool, goal, features, anchors, provenance), None)
+    picked = select_rows(features, anchors, picks, constraints=constraints.resolve(pool), **options)
+    inputs = SelectionInputs(pool, goal, read_dataset(pool), read_dataset(goal), features, anchors, record_entries)
+    selection = assemble(picked, inputs, None)
     return Made(selection, pool, goal, features, anchors, folder / "store")

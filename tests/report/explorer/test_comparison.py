@@ -51,7 +51,7 @@ def test_places_on_the_map(made, rival):
     # Other features, other axes: the first one's map is asked instead.
     moved = dataclasses.replace(
         second,
-        record=second.record | {"standardize": "scale"},
+        record=dataclasses.replace(second.record, standardization_name="scale"),
         layout=dataclasses.replace(second.layout, picks=second.layout.picks + 99),
     )
     np.testing.assert_allclose(places_on_map(first.layout, first, moved, compare(first, moved)), places, atol=1e-5)

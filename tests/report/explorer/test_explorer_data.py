@@ -39,20 +39,20 @@ def test_a_store_of_other_work_is_refused(made, tmp_path):
     ("record", "reason"),
     [
         ({"already_selected": 3}, "only counts them"),
-        ({"kernel": "callable"}, "does not hold all of its kernel"),
-        ({"standardize": "dimensions (3 dimensions weigh 0.5)"}, "weighted sum"),
-        ({"acquisition": "mine"}, "'mine' is not one of this package"),
-        ({"limits": {"costs": None, "token_budget": 5}}, "given as numbers"),
+        ({"kernel_options": {"kernel": "callable", "name": "f"}}, "does not hold all of its kernel"),
+        ({"standardization_name": "dimensions (3 dimensions weigh 0.5)"}, "weighted sum"),
+        ({"acquisition_name": "mine"}, "'mine' is not one of this package"),
+        ({"constraints": {"costs": None, "token_budget": 5}}, "given as numbers"),
     ],
 )
 def test_records_that_do_not_say_enough_switch_it_off(made, record, reason):
-    selection = dataclasses.replace(made.selection, record=made.selection.record | record)
+    selection = dataclasses.replace(made.selection, record=dataclasses.replace(made.selection.record, **record))
     assert reason in gather(selection, pool=made.pool, store=made.store).obstacle
 
 
 def test_equal_rows_are_known(made):
     pool = made.pool.select([*range(119), 3])
-    record = {key: value for key, value in made.selection.record.items() if key != "pool_fingerprint"}
+    record = dataclasses.replace(made.selection.record, pool_fingerprint=None)
     explored = gather(dataclasses.replace(made.selection, record=record), pool=pool)
     assert explored.equal[119] == explored.equal[3]
     assert len(set(explored.equal.tolist())) == 119

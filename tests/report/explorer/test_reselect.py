@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from itl_hf import Selection, select_rows
+from itl_hf import Selection, SelectionConstraints, select_rows
 from itl_hf.report.explorer import gather
 from itl_hf.report.explorer.reselect import select_again
 from tests.report.explorer.made import make
@@ -27,7 +27,7 @@ def test_dropped_rows_are_not_picked_and_the_picks_before_them_stay(explored, ma
     assert len(again) == len(made.selection)
     assert not set(dropped) & set(again.indices.tolist())
     np.testing.assert_array_equal(again.indices[:4], made.selection.indices[:4])
-    assert again.record["dropped_rows"] == sorted(dropped)
+    assert again.record.constraints["exclude"] == sorted(dropped)
     assert made.selection.screening is not None
     assert again.screening is None
 
@@ -46,7 +46,7 @@ def test_the_picks_are_those_of_a_pool_without_the_rows(tmp_path):
 
 @pytest.mark.parametrize("acquisition", ["vtl", "cosine", "random", "bm25", "round_robin"])
 def test_other_acquisitions_keep_their_options(tmp_path, acquisition):
-    texts = {"texts": ["word"] * 120, "target_texts": ["word"] * 6} if acquisition == "bm25" else {}
+    texts = {"texts": (["word"] * 120, ["word"] * 6)} if acquisition == "bm25" else {}
     one = make(tmp_path, acquisition=acquisition, kernel="rbf", picks=8, **texts)
     explored = gather(one.selection, pool=one.pool, store=one.store)
     assert explored.obstacle == ""
@@ -64,9 +64,9 @@ def test_rows_with_the_same_text_go_together(tmp_path):
     assert not {first, twin} & set(select_again(explored, [first]).indices.tolist())
 
 
-def test_limits_on_record_hold_again(tmp_path):
-    limits = {"groups": "task", "group_shares": 0.25, "costs": "cost", "token_budget": 60.0}
-    one = make(tmp_path, limits=limits, picks=16)
+def test_constraints_in_the_record_hold_again(tmp_path):
+    constraints = SelectionConstraints(groups="task", group_shares=0.25, costs="cost", token_budget=60.0)
+    one = make(tmp_path, constraints=constraints, picks=16)
     again = select_again(gather(one.selection, pool=one.pool, store=one.store), one.selection.indices[:2].tolist())
     tasks = again.dataset["task"][:]
     assert max(tasks.count(name) for name in tasks) <= 4

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf import Selection, Selector
+from itl_hf import Embedder, Selection, Selector
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.result import umap_layout as module
 
@@ -25,7 +25,7 @@ class Doubled:
         return 2 * rows[:, :2]
 
 
-class Words:
+class Words(Embedder):
     dimension = 3
 
     def fingerprint(self):

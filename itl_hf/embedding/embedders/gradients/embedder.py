@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from itl_hf.embedding.embedders.base import Embedded
+from itl_hf.embedding.embedders.base import Embedded, Embedder
 from itl_hf.embedding.embedders.batching import TokenBatches
 from itl_hf.embedding.embedders.gradients.head import Head, Labels, output_embeddings
 from itl_hf.embedding.embedders.gradients.hooks import Capture, frozen
@@ -51,7 +51,7 @@ class Prepared:
     first_row: int
 
 
-class Gradients:
+class Gradients(Embedder):
     """Sketched gradients of each row's own mean loss with respect to a language model's linear layers.
 
     `labels` says which tokens the loss is taken on:
@@ -116,6 +116,8 @@ class Gradients:
         (torch.Size([1, 8192]), torch.Size([1]))
     """
 
+    prepares_ahead = True
+
     def __init__(
         self,
         model: str | Path | PreTrainedModel | nn.Module,
@@ -145,6 +147,8 @@ class Gradients:
         self.layers = find_layers(self.model, modules)
         self.sketch = KroneckerSketch(dimension, rank, seed)
         self.normalize = normalize
+        # Rounding rows of unit length to float16 costs less than the sketch's own noise.
+        self.storage_dtype = "float16" if normalize else "float32"
         self.adam = adam
         for layer in self.layers if adam is not None else ():
             adam.rescaling(layer)  # type: ignore[union-attr]  # what is missing shows now
@@ -192,17 +196,12 @@ class Gradients:
         return self.sketch.dimension
 
     @property
-    def storage_dtype(self) -> str:
-        """`"float16"` for rows of unit length, which costs less than the sketch's own noise; else `"float32"`."""
-        return "float16" if self.normalize else "float32"
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
+    def tokenizer(self) -> PreTrainedTokenizerBase:  # type: ignore[override]
         """What rows are read with."""
         return self.language_model.tokenizer
 
     @property
-    def batch_tokens(self) -> int:
+    def batch_tokens(self) -> int:  # type: ignore[override]
         """Most tokens in a batch; less than what was given where memory ran out."""
         return self._batches.batch_tokens
 
@@ -276,9 +275,9 @@ class Gradients:
         self._unlabelled += bare
         return Prepared(tokens, first_row)
 
-    def embed_prepared(self, prepared: Prepared, *, on_rows: Callable[[int], None] | None = None) -> Embedded:
+    def embed_prepared(self, prepared_rows: Prepared, *, on_rows: Callable[[int], None] | None = None) -> Embedded:
         """As `embed`, from what `prepare` returned."""
-        rows = prepared.tokens
+        rows = prepared_rows.tokens
         labelled = [i for i, row in enumerate(rows) if self._count(row)]
         with frozen(self.model), self._capture.attached():
             features = torch.zeros(len(rows), self.dimension)  # (B, D)

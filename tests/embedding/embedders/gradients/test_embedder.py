@@ -384,6 +384,6 @@ def test_an_untrained_adapter_gives_the_base_models_features():
 def test_a_selector_takes_both_on_the_same_labels():
     rows = [{"prompt": f"{a} + {b} =", "completion": f" {a + b}"} for a, b in [(1, 2), (3, 4), (5, 6), (7, 8)]]
     record = Selector(embedder()).select(rows, [{"prompt": "2 + 2 ="}], 2).record
-    assert record["embedder"]["labels"] == record["targets_embedder"]["labels"] == "predicted"
+    assert record.embedder["labels"] == record.targets_embedder["labels"] == "predicted"
     record = Selector(embedder()).select(rows, rows[:1], 2).record
-    assert record["embedder"]["labels"] == record["targets_embedder"]["labels"] == "completion"
+    assert record.embedder["labels"] == record.targets_embedder["labels"] == "completion"
