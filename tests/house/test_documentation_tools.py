@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import re
 import runpy
 
 import pytest
@@ -54,3 +57,18 @@ def test_what_a_page_loads_from_another_machine_is_reported(links, monkeypatch, 
 def test_a_tag_that_is_not_the_version_is_refused():
     faults = runpy.run_path(str(ROOT / ".ci" / "check_release.py"))["faults"]("v99.0.0")
     assert any("v99.0.0" in fault for fault in faults)
+
+
+def test_python_on_the_pages_imports_what_exists():
+    pages = [ROOT / "README.md", *(ROOT / "docs" / "guide").glob("*.md"), *(ROOT / "recipes").rglob("*.md")]
+    programs = [one for page in pages for one in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)]
+    imports = [node for one in programs for node in ast.walk(ast.parse(one)) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if node.module.split(".")[0] == "itl_hf"]
+    assert len(ours) > 3
+    missing = [
+        f"{node.module}.{alias.name}"
+        for node in ours
+        for alias in node.names
+        if not hasattr(importlib.import_module(node.module), alias.name)
+    ]
+    assert missing == []
