@@ -11,7 +11,7 @@ import typer.main
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from itl_hf.cli.examples import EXAMPLES, wrapped
+from itl_hf.cli.examples import EXAMPLES, wrap_command
 from itl_hf.cli.main import app
 from itl_hf.cli.output import SHARED
 from itl_hf.cli.train_arguments import SelectionArguments
@@ -53,7 +53,7 @@ def _examples(commands: list[str]) -> str:
     lines = ["## Examples", "", "```sh"]
     for name in (name for name in commands if name in EXAMPLES):
         for why, words in EXAMPLES[name]:
-            lines += [f"# {why}", *wrapped(words)]
+            lines += [f"# {why}", *wrap_command(words)]
     return "\n".join([*lines, "```", ""])
 
 

@@ -1,7 +1,7 @@
 """Every option that more than one command takes, declared once.
 
 The fields of these dataclasses are the options: `embed` and `select` turn them into typer options (`with_arguments`),
-and `train` has them beside TRL's own arguments (`train_arguments.py`). From here an option reaches the work by
+and `train` has them beside TRL's own arguments (`train_arguments.py`). Options reach the search through
 `EmbedderArguments.build_embedder`, `PickingArguments.acquisition_object` and `PickingArguments.constraints`.
 """
 
@@ -81,7 +81,7 @@ class EmbedderArguments:
     batch_tokens: int | None = option(None, "Tokens in a batch, padding included; changes no feature.")
 
     def build_embedder(self, model: Any, **options: Any) -> Embedder:
-        """The embedder that was asked for.
+        """Builds the embedder.
 
         Args:
             model (`str` or `PreTrainedModel`, *optional*):
@@ -107,7 +107,7 @@ class EmbedderArguments:
         return embedder
 
     def settings(self) -> dict[str, Any]:
-        """The options that were given, under the embedders' names."""
+        """Returns the options that were set, under the embedders' names."""
         own_names = [one.name for one in dataclasses.fields(EmbedderArguments) if one.name != "embedder"]
         return _without_defaults({name: getattr(self, name) for name in own_names})
 
@@ -131,12 +131,12 @@ class ModelArguments:
     trust_remote_code: bool = option(False, "Run the model repository's code.")
 
     def settings(self) -> dict[str, Any]:
-        """The options that were given, but for the model's name."""
+        """Returns the options that were set, without the model's name."""
         options = _without_defaults(vars(self))
         return {name: value for name, value in options.items() if name != "model_name_or_path"}
 
     def as_flags(self, embedder: EmbedderArguments) -> str:
-        """These options and those of the embedder as a user types them."""
+        """Returns these options and those of the embedder as they are typed on the command line."""
         words = [] if embedder.embedder == "hidden_states" else ["--embedder", embedder.embedder]
         words += [] if self.model_name_or_path is None else ["--model_name_or_path", self.model_name_or_path]
         for name, value in {**embedder.settings(), **self.settings()}.items():
@@ -171,7 +171,7 @@ class PickingArguments:
     )
 
     def acquisition_object(self, seed: int | None) -> Acquisition:
-        """The acquisition with its noises and, where it draws, the seed.
+        """Builds the acquisition with its noises and, if it draws rows at random, the seed.
 
         Raises:
             `ValueError`: If there is no such acquisition, or a noise is out of range.
@@ -184,11 +184,11 @@ class PickingArguments:
 
     @property
     def standardize_argument(self) -> bool | str:
-        """`standardize` as `Selector` takes it."""
+        """`standardize` as an argument of `Selector`."""
         return {"auto": True, "none": False}.get(self.standardize, self.standardize)
 
     def check_picking(self) -> None:
-        """Raises `ValueError` for a noise that is no number, and where one of two options is missing; reads no data."""
+        """Raises `ValueError` if the noise is no number or one of two options that belong together is missing."""
         self._noise()
         if self.costs is not None and self.token_budget is None:
             raise ValueError("--costs goes with --token_budget: of what, and how much")
@@ -202,7 +202,7 @@ class PickingArguments:
             raise ValueError(f"noise_std: {self.noise_std!r} is neither `auto` nor a number") from None
 
     def constraints(self) -> SelectionConstraints:
-        """The constraints; the rows to exclude are loaded.
+        """Builds the constraints and loads the rows to exclude.
 
         Raises:
             `ValueError`: If one of two options that belong together is missing, or a value is out of range.
@@ -224,7 +224,7 @@ class PickingArguments:
 
 
 def with_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with an option for every field of each parameter that is annotated with a dataclass."""
+    """Gives the command an option for every field of each parameter that is annotated with a dataclass."""
     hints = typing.get_type_hints(command, include_extras=True)
     kinds = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint) and name != "return"}
 
@@ -277,7 +277,7 @@ def _without_defaults(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse(name: str, value: Any) -> Any:
-    """Lists that are separated by commas on the command line."""
+    """Converts the options that hold several values, separated by commas."""
     if name not in ("layer", "pooling", "modules"):
         return value
     parts = [part.strip() for part in str(value).split(",") if part.strip()]
@@ -290,7 +290,7 @@ def _parse(name: str, value: Any) -> Any:
 
 
 def layer_number(text: str) -> int | float:
-    """`22` is the layer of that index, `0.75` a share of the depth.
+    """Converts `"22"` to the index of a layer and `"0.75"` to a share of the depth.
 
     Raises:
         `ValueError`: If the text is neither.

@@ -11,14 +11,14 @@ import yaml
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
-    """An eager option callback: puts the file's values in as the command's defaults.
+    """Sets the values of the file as the command's defaults. This is an eager callback of the option `--config`.
 
     Keys are the options' names without dashes in front, in any of their spellings. A list stands for what is separated
     by commas on the command line.
 
     Raises:
-        `typer.BadParameter`: No such file, no mapping in it, a key that the command does not have or that stands there
-            twice, or a value that is no number, text or list of them.
+        `typer.BadParameter`: If there is no such file, it holds no mapping, a key is unknown or occurs twice, or a
+            value is no number, text or list of them.
     """
     if path is None or context.resilient_parsing:
         return path
@@ -28,33 +28,33 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
         raise typer.BadParameter(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise typer.BadParameter(f"{path} must hold `option: value` lines")
-    known = _spellings(context)
+    parameter_names = _spellings(context)
     defaults: dict[str, object] = {}
     for key, value in values.items():
         spelling = str(key).replace("-", "_")
-        if spelling not in known:
-            near = difflib.get_close_matches(spelling, known, n=1)
+        if spelling not in parameter_names:
+            near = difflib.get_close_matches(spelling, parameter_names, n=1)
             hint = f"; did you mean `{near[0]}`?" if near else ""
             raise typer.BadParameter(f"{path}: unknown option `{key}`{hint}")
-        if known[spelling] in defaults:
+        if parameter_names[spelling] in defaults:
             raise typer.BadParameter(f"{path}: `{key}` is given twice, under two of its names")
-        defaults[known[spelling]] = _text(value, f"{path}: `{key}`")
+        defaults[parameter_names[spelling]] = _text(value, f"{path}: `{key}`")
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
 
 
 def _spellings(context: typer.Context) -> dict[str, str]:
-    """Every name that an option goes by -> the name of its parameter."""
-    known: dict[str, str] = {}
+    """Maps every spelling of an option to the name of its parameter."""
+    parameter_names: dict[str, str] = {}
     for parameter in context.command.params:
         if parameter.name and parameter.name not in ("config", "help"):
             names = [option.lstrip("-") for option in parameter.opts if option.startswith("--")]
-            known |= dict.fromkeys([parameter.name, *names], parameter.name)
-    return known
+            parameter_names |= dict.fromkeys([parameter.name, *names], parameter.name)
+    return parameter_names
 
 
 def _text(value: object, where: str) -> object:
-    """YAML's numbers as the text that the option's own parser expects, so that a file and a flag mean the same."""
+    """Converts numbers to the text that the option's parser expects, so that a file and a flag mean the same."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int | float):

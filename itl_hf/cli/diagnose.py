@@ -1,4 +1,4 @@
-"""`itl-hf diagnose`: what became of each target, what the pool cannot teach, what to know before training."""
+"""`itl-hf diagnose`: what the picks taught about each target, and what to know before training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def diagnose(
     rows: Annotated[int, typer.Option("--rows", help="Targets to show, the worst first; 0 for all.")] = 30,
     config: ConfigOption = None,
 ) -> Outcome:
-    """Say what a selection could not do: targets that the pool cannot teach, copies, picks that tell nothing."""
+    """Show what a selection could not do: targets that the pool cannot teach, copies, picks without information."""
     if rows < 0:
         raise typer.BadParameter(f"--rows must be 0 or more, got {rows}")
     diagnosis = saved_selection(selection).diagnose()

@@ -1,4 +1,4 @@
-"""`itl-hf embed`: a dataset in, its features in a store, where `select` finds them."""
+"""`itl-hf embed`: embeds a dataset and keeps the features in a store, where `itl-hf select` finds them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def embed(
 ) -> Outcome | None:
     """Embed a dataset into a store, where `itl-hf select` finds it.
 
-    Rows that are in the store already are not embedded again; an interrupted run goes on where it was. On several
+    Rows that are in the store already are not embedded again; an interrupted run continues where it stopped. On several
     processes: torchrun --nproc_per_node 2 -m itl_hf embed ...
     """
     start_time = time.monotonic()
@@ -47,26 +47,26 @@ def embed(
     from itl_hf.embedding.store.paths import feature_directory
 
     rows = load_rows(name, dataset_train_split, dataset_config)
-    built = embedding.build_embedder(model.model_name_or_path, **model.settings())
-    keys, fingerprint = row_keys(rows, built), built.fingerprint()
+    embedder = embedding.build_embedder(model.model_name_or_path, **model.settings())
+    keys, fingerprint = row_keys(rows, embedder), embedder.fingerprint()
     directory = feature_directory(store, fingerprint, keys.hash)
     if dry_run:
         from itl_hf.cli.estimates import embedding_outcome
         from itl_hf.embedding.estimate import estimate
 
         startup = time.monotonic() - start_time
-        found = estimate(rows, built, directory, fingerprint=fingerprint, keys=keys)
-        return embedding_outcome(found, startup) if distributed.rank() == 0 else None
-    started, there = time.monotonic(), _is_finished(directory)
-    embed_dataset(rows, built, directory, fingerprint=fingerprint, rows_hash=keys)
-    seconds = time.monotonic() - started
+        estimate_result = estimate(rows, embedder, directory, fingerprint=fingerprint, keys=keys)
+        return embedding_outcome(estimate_result, startup) if distributed.rank() == 0 else None
+    start, there = time.monotonic(), _is_finished(directory)
+    embed_dataset(rows, embedder, directory, fingerprint=fingerprint, rows_hash=keys)
+    seconds = time.monotonic() - start
     if distributed.rank() != 0:
         return None
-    finished = FeatureStore.open(directory)
-    done = "found in the store, nothing was embedded" if there else f"embedded in {seconds:.1f} s"
+    feature_store = FeatureStore.open(directory)
+    message = "found in the store, nothing was embedded" if there else f"embedded in {seconds:.1f} s"
     flags = model.as_flags(embedding)
-    text = _summary(finished, done, _pool_flags(name, dataset_train_split, dataset_config), store, flags)
-    return Outcome(text, _facts(finished, there, seconds))
+    text = _summary(feature_store, message, _pool_flags(name, dataset_train_split, dataset_config), store, flags)
+    return Outcome(text, _facts(feature_store, there, seconds))
 
 
 def _one_name(data: str | None, dataset_name: str | None) -> str:
@@ -91,37 +91,38 @@ def _pool_flags(name: str, split: str, subset: str | None) -> list[str]:
     return words + ([] if subset is None else ["--pool_config", subset])
 
 
-def _facts(finished: FeatureStore, there: bool, seconds: float) -> dict[str, Any]:
+def _facts(feature_store: FeatureStore, there: bool, seconds: float) -> dict[str, Any]:
     return {
-        "rows": finished.num_rows,
-        "distinct_rows": finished.stored_rows,
-        "dimension": finished.dimension,
-        "directory": str(finished.directory),
+        "rows": feature_store.num_rows,
+        "distinct_rows": feature_store.stored_rows,
+        "dimension": feature_store.dimension,
+        "directory": str(feature_store.directory),
         "found": there,
-        "tokens": _tokens(finished),
+        "tokens": _tokens(feature_store),
         "seconds": seconds,
-        "disk_bytes": sum(path.stat().st_size for path in finished.directory.iterdir()),
+        "disk_bytes": sum(path.stat().st_size for path in feature_store.directory.iterdir()),
         "memory_bytes": peak_memory(),
     }
 
 
-def _tokens(finished: FeatureStore) -> int | None:
-    """Tokens that the model read, equal rows once; `None` where the embedder does not count them."""
+def _tokens(feature_store: FeatureStore) -> int | None:
+    """Returns the number of tokens that the model read, equal rows once; `None` if the embedder does not count."""
     import numpy as np
 
     try:
-        tokens = finished.column("tokens")  # (N,)
+        tokens = feature_store.column("tokens")  # (N,)
     except ValueError:
         return None
-    index = finished.index
+    index = feature_store.index
     return int(tokens.sum() if index is None else tokens[np.unique(index, return_index=True)[1]].sum())
 
 
-def _summary(finished: FeatureStore, done: str, pool: list[str], store: Path, flags: str) -> str:
+def _summary(feature_store: FeatureStore, message: str, pool: list[str], store: Path, flags: str) -> str:
     command = shlex.join(["itl-hf", "select", *pool, "--store", str(store)])
     return (
-        f"{finished.num_rows:,} rows ({finished.stored_rows:,} distinct), {finished.dimension:,} numbers each; {done}\n"
-        f"in {finished.directory}\n"
+        f"{feature_store.num_rows:,} rows ({feature_store.stored_rows:,} distinct), "
+        f"{feature_store.dimension:,} numbers each; {message}\n"
+        f"in {feature_store.directory}\n"
         f"to pick from them: {command}{' ' * bool(flags)}{flags} --targets ... --num_examples ... --output_dir ...\n"
-        f"in Python: FeatureStore.open({str(finished.directory)!r}).features()"
+        f"in Python: FeatureStore.open({str(feature_store.directory)!r}).features()"
     )

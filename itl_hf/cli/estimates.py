@@ -1,4 +1,4 @@
-"""`--dry_run`: an estimate in words, and how it was made."""
+"""The output of `--dry_run`: the estimate, and how it was made."""
 
 from __future__ import annotations
 
@@ -12,41 +12,47 @@ if TYPE_CHECKING:
     from itl_hf.selection.estimate import SelectionEstimate
 
 
-def embedding_outcome(found: Estimate, startup: float) -> Outcome:
-    """What `itl-hf embed --dry_run` says; `startup` are the seconds until the first batch."""
+def embedding_outcome(estimate: Estimate, startup: float) -> Outcome:
+    """The output of `itl-hf embed --dry_run`; `startup` is the time in seconds until the first batch."""
     memory = peak_memory()
     lines = [
-        *_embedding(found),
-        f"time     {_time(found.seconds)}{_error(found.seconds_error, found.missing_rows)} on one process, and "
-        f"{_time(startup)} to load the model and read the rows",
-        f"disk     {size(found.disk_bytes)} for the finished store",
+        *_embedding(estimate),
+        f"time     {_time(estimate.seconds)}{_error(estimate.seconds_error, estimate.missing_rows)} on one process, "
+        f"and {_time(startup)} to load the model and read the rows",
+        f"disk     {size(estimate.disk_bytes)} for the finished store",
         f"memory   {_memory(memory)}",
-        *_how(found),
+        *_how(estimate),
     ]
-    return Outcome("\n".join(lines), {**asdict(found), "startup_seconds": startup, "memory_bytes": memory, **_gpu()})
+    return Outcome("\n".join(lines), {**asdict(estimate), "startup_seconds": startup, "memory_bytes": memory, **_gpu()})
 
 
-def selection_outcome(found: SelectionEstimate, startup: float) -> Outcome:
-    """What `itl-hf select --dry_run` says."""
+def selection_outcome(estimate: SelectionEstimate, startup: float) -> Outcome:
+    """The output of `itl-hf select --dry_run`."""
     memory = peak_memory()
-    total = None if memory is None else memory + found.features_bytes
+    total = None if memory is None else memory + estimate.features_bytes
     lines = [
-        *(line.replace("rows   ", "pool   ", 1) for line in _embedding(found.pool)),
-        *(line.replace("rows   ", "targets", 1) for line in _embedding(found.targets)[:1]),
-        f"time     {_time(found.seconds)}: embedding the pool {_time(found.pool.seconds)}"
-        f"{_error(found.pool.seconds_error, found.pool.missing_rows)} on one process, the targets "
-        f"{_time(found.targets.seconds)}, picking {_time(found.picking_seconds)}; and {_time(startup)} to load the "
-        "model and read the rows",
-        f"disk     {size(found.pool.disk_bytes + found.targets.disk_bytes)} for features, with --store",
+        *(line.replace("rows   ", "pool   ", 1) for line in _embedding(estimate.pool)),
+        *(line.replace("rows   ", "targets", 1) for line in _embedding(estimate.targets)[:1]),
+        f"time     {_time(estimate.seconds)}: embedding the pool {_time(estimate.pool.seconds)}"
+        f"{_error(estimate.pool.seconds_error, estimate.pool.missing_rows)} on one process, the targets "
+        f"{_time(estimate.targets.seconds)}, picking {_time(estimate.picking_seconds)}; and {_time(startup)} to load "
+        "the model and read the rows",
+        f"disk     {size(estimate.pool.disk_bytes + estimate.targets.disk_bytes)} for features, with --store",
         f"memory   {_memory(total)}",
-        *_how(found.pool),
+        *_how(estimate.pool),
     ]
-    facts = {**asdict(found), "seconds": found.seconds, "startup_seconds": startup, "memory_bytes": total, **_gpu()}
+    facts = {
+        **asdict(estimate),
+        "seconds": estimate.seconds,
+        "startup_seconds": startup,
+        "memory_bytes": total,
+        **_gpu(),
+    }
     return Outcome("\n".join(lines), facts)
 
 
 def size(count: int) -> str:
-    """Bytes as people read them.
+    """Formats a number of bytes.
 
     Example:
         >>> size(3 * 2**20), size(800)
@@ -58,20 +64,20 @@ def size(count: int) -> str:
     return f"{-(-count // 1024)} KiB"
 
 
-def _embedding(found: Estimate) -> list[str]:
-    left = "all in the store" if not found.missing_rows else f"{found.missing_rows:,} to embed"
-    lines = [f"rows     {found.rows:,} ({found.distinct_rows:,} distinct), {left}"]
-    if found.tokens and found.missing_rows:
-        mean = found.tokens / found.missing_rows
-        lines.append(f"tokens   {found.tokens:,}{_error(found.tokens_error, 1)}, {mean:,.0f} a row")
+def _embedding(estimate: Estimate) -> list[str]:
+    left = "all in the store" if not estimate.missing_rows else f"{estimate.missing_rows:,} to embed"
+    lines = [f"rows     {estimate.rows:,} ({estimate.distinct_rows:,} distinct), {left}"]
+    if estimate.tokens and estimate.missing_rows:
+        mean = estimate.tokens / estimate.missing_rows
+        lines.append(f"tokens   {estimate.tokens:,}{_error(estimate.tokens_error, 1)}, {mean:,.0f} a row")
     return lines
 
 
-def _how(found: Estimate) -> list[str]:
-    if not found.missing_rows:
+def _how(estimate: Estimate) -> list[str]:
+    if not estimate.missing_rows:
         return []
     return [
-        f"Estimated from {found.timed_rows:,} rows that were embedded here, in batches as the real run makes them, "
+        f"Estimated from {estimate.timed_rows:,} rows that were embedded here, in batches as the real run makes them, "
         "the longest first. Errors are 95% intervals; a machine that is busy with other things is slower."
     ]
 
@@ -96,5 +102,5 @@ def _memory(count: int | None) -> str:
 def _gpu() -> dict[str, int]:
     from itl_hf.embedding.estimate import device_memory
 
-    found = device_memory()
-    return {} if found is None else {"device_memory_bytes": found}
+    memory = device_memory()
+    return {} if memory is None else {"device_memory_bytes": memory}

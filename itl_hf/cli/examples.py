@@ -1,4 +1,4 @@
-"""What people type: the examples under `--help` and in `docs/command_line.md`. Tests parse each of them."""
+"""Examples of commands, shown by `--help` and in `docs/command_line.md`. Tests parse each of them."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 
 
-def wrapped(words: str, indent: str = "") -> list[str]:
-    """A command in lines of at most 78 columns, as a shell reads them."""
+def wrap_command(words: str, indent: str = "") -> list[str]:
+    """Breaks a command into lines of at most 78 columns, with continuation marks for the shell."""
     wrap = textwrap.TextWrapper(76, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
     *most, last = wrap.wrap(words)
     return [*(f"{line} \\" for line in most), last]
 
 
 def epilog(command: str) -> str | None:
-    """The examples of a command as they stand under its `--help`."""
-    lines = [line for why, words in EXAMPLES.get(command, ()) for line in (f"  # {why}", *wrapped(words, "  "))]
+    """Formats the examples of a command for its `--help`."""
+    lines = [line for why, words in EXAMPLES.get(command, ()) for line in (f"  # {why}", *wrap_command(words, "  "))]
     # \b keeps the lines as they are.
     return "\b\n" + "\n".join(["Examples:", *lines]) if lines else None

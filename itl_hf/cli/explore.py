@@ -48,7 +48,7 @@ def explore(
     ] = False,
     config: ConfigOption = None,
 ) -> Outcome:
-    """Look at a selection in the browser: the map, each target, what was picked for it; drop rows and select again.
+    """Show a selection in the browser: the map, each target, the rows picked for it; drop rows and select again.
 
     Nothing leaves this machine. Stop with Ctrl-C.
 
@@ -59,26 +59,26 @@ def explore(
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf.report import explorer
 
-    loaded = saved_selection(selection)
+    loaded_selection = saved_selection(selection)
     if space is not None:
         from itl_hf.hub.space import write_space
 
-        folder = write_space(loaded, space, include_targets=include_targets)
+        folder = write_space(loaded_selection, space, include_targets=include_targets)
         words = f"written to {folder}, nothing published; read its README.md, then: hf upload --repo-type space ..."
         return Outcome(words, {"path": str(folder)})
-    explored = explorer.gather(
-        loaded,
+    explorer_data = explorer.gather(
+        loaded_selection,
         name=Path(selection).name,
         compare=None if compare is None else saved_selection(compare),
         compare_name="" if compare is None else Path(compare).name,
         pool=_rows(pool, pool_split, pool_config),
         store=store,
     )
-    page = explorer.serve(explored, host=host, port=port, inbrowser=open_browser)
+    page = explorer.serve(explorer_data, host=host, port=port, inbrowser=open_browser)
     words = f"exploring {selection} at {page.local_url} (Ctrl-C to stop)"
-    if explored.obstacle:
-        words = f"{explored.obstacle}\n{words}"
-    facts = {"url": page.local_url, "obstacle": explored.obstacle or None}
+    if explorer_data.obstacle:
+        words = f"{explorer_data.obstacle}\n{words}"
+    facts = {"url": page.local_url, "obstacle": explorer_data.obstacle or None}
     return Outcome(words, facts, afterwards=page.block_thread)
 
 

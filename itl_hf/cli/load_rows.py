@@ -1,4 +1,4 @@
-"""Rows by name: a local file, a folder, or a dataset on the Hub."""
+"""Loads rows by name: a local file, a folder, or a dataset on the Hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".pa
 
 
 def load_rows(name: str, split: str = "train", config: str | None = None) -> Dataset:
-    """The rows that `name` stands for.
+    """Loads the rows of a file, a folder or a Hub dataset.
 
     Args:
         name (`str`):
@@ -23,8 +23,8 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
             Configuration (subset) of a Hub dataset.
 
     Raises:
-        `ValueError`: A file of a kind that is not known or that cannot be read, or a split that is not there.
-        `FileNotFoundError`: Something that looks like a file and is not there.
+        `ValueError`: If the kind of file is unknown, the file cannot be read, or there is no such split.
+        `FileNotFoundError`: If the name looks like a file and there is none.
     """
     path = Path(name)
     if path.is_file():
@@ -38,18 +38,18 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
     if path.suffix in READERS:
         raise FileNotFoundError(f"{name}: no such file")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        return _saved(name, split)
+        return _load_saved(name, split)
     try:
         return load_dataset(name, config, split=split)
     except DatasetGenerationError as error:
         raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
 
 
-def _saved(name: str, split: str) -> Dataset:
-    """A folder that `save_to_disk` wrote."""
-    saved = load_from_disk(name)
-    if not isinstance(saved, DatasetDict):
-        return saved
-    if split not in saved:
-        raise ValueError(f"{name} has no split {split!r}; its splits are {list(saved)}")
-    return saved[split]
+def _load_saved(name: str, split: str) -> Dataset:
+    """Loads a folder that `save_to_disk` wrote."""
+    dataset = load_from_disk(name)
+    if not isinstance(dataset, DatasetDict):
+        return dataset
+    if split not in dataset:
+        raise ValueError(f"{name} has no split {split!r}; its splits are {list(dataset)}")
+    return dataset[split]

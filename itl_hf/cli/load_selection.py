@@ -1,4 +1,4 @@
-"""A selection by name: the folder that `itl-hf select` wrote, or a dataset on the Hub that `itl-hf push` published."""
+"""Loads a selection by name: a folder that `itl-hf select` wrote, or a Hub dataset that `itl-hf push` published."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SelectionArgument = Annotated[
 
 
 def saved_selection(name: str) -> Selection:
-    """The selection in that folder, or in that dataset on the Hub where there is no such folder.
+    """Loads the selection from the folder of this name or, if there is none, from the Hub dataset of this name.
 
     Raises:
-        `FileNotFoundError`: Neither.
+        `FileNotFoundError`: If there is neither.
     """
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf.selection.result.selection import Selection

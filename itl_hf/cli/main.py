@@ -13,7 +13,7 @@ from itl_hf.cli.diagnose import diagnose
 from itl_hf.cli.embed import embed
 from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
-from itl_hf.cli.output import exit_status, spoken
+from itl_hf.cli.output import exit_status, with_output
 from itl_hf.cli.push import push
 from itl_hf.cli.report import report
 from itl_hf.cli.select import select
@@ -30,9 +30,9 @@ app = typer.Typer(
 )
 
 
-def print_version(wanted: bool) -> None:
+def print_version(show: bool) -> None:
     """Prints the version and stops."""
-    if wanted:
+    if show:
         typer.echo(itl_hf.__version__)
         raise typer.Exit()
 
@@ -47,17 +47,19 @@ def common(
 
 
 def normalise(token: str) -> str:
-    """`--num-examples` is taken for `--num_examples`, the spelling of TRL and of the Python arguments."""
+    """Accepts `--num-examples` for `--num_examples`, the spelling of TRL and of the Python arguments."""
     return token.replace("-", "_")
 
 
 for command in (embed, select, report, explore, diagnose, push):
-    app.command(context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(spoken(command))
+    app.command(context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
+        with_output(command)
+    )
 app.command(context_settings=CONTEXT, epilog=epilog("train"))(train)
 
 
 def plain_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:
-    """What concerns the user's data is a sentence; what concerns code keeps the line that it is about."""
+    """Shows a warning about the user's data as one sentence; other warnings keep the line of code."""
     if category is UserWarning:
         return f"itl-hf: {message}\n"
     return _format_warning(message, category, *where, **more)  # type: ignore[arg-type]
@@ -67,7 +69,7 @@ _format_warning = warnings.formatwarning
 
 
 def main() -> None:
-    """Runs the command line; what goes wrong ends in one plain sentence and an exit status, not in a traceback."""
+    """Runs the command line. Errors end in one sentence and an exit status, without a traceback."""
     warnings.formatwarning = plain_warning
     try:
         app()

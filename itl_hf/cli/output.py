@@ -1,6 +1,7 @@
-"""What every command says and where: results on stdout, as text or as one JSON object; all else on stderr.
+"""The output of every command: results on stdout, as text or as one JSON object; everything else on stderr.
 
-A command returns an `Outcome`; `spoken` gives it the options `--json`, `--quiet` and `--verbose` and does the talking.
+A command returns an `Outcome`; `with_output` gives the command the options `--json`, `--quiet` and `--verbose`, and
+prints the outcome as they say.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import typer
 JsonOption = Annotated[
     bool, typer.Option("--json", help="The result as one JSON object on stdout, all else on stderr.")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no notes of libraries.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no messages of libraries.")]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say what is done, and where in the code an error comes from.")
+    bool, typer.Option("--verbose", "-v", help="Show what is done, and the traceback of an error.")
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry_run", help="Estimate rows, tokens, time, disk and memory from a few batches; do nothing.")
@@ -34,7 +35,7 @@ SHARED = {"json": JsonOption, "quiet": QuietOption, "verbose": VerboseOption}
 
 #: Exit statuses, as `docs/command_line.md` explains them.
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
-#: What users can mend: the input, the options, what is installed.
+#: Errors that users can correct: in the input, the options, or what is installed.
 MISTAKES = (
     *(ValueError, TypeError, ImportError),
     *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError),
@@ -47,7 +48,7 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did.
+    """The result of a command.
 
     Args:
         text (`str`):
@@ -55,7 +56,7 @@ class Outcome:
         facts (`dict`):
             For machines, JSON types.
         afterwards (callable, *optional*):
-            Runs when both were said: a server that goes on until it is stopped.
+            Called after the output, such as a server that runs until it is stopped.
     """
 
     text: str
@@ -63,12 +64,12 @@ class Outcome:
     afterwards: Callable[[], object] | None = None
 
 
-def spoken(command: Callable[..., Outcome | None]) -> Callable[..., None]:
-    """The command with the options of `SHARED` behind its own; what it returns is printed as they say."""
+def with_output(command: Callable[..., Outcome | None]) -> Callable[..., None]:
+    """Adds the options of `SHARED` to the command and prints what it returns as they say."""
 
     @functools.wraps(command)
     def run(*, json: bool = False, quiet: bool = False, verbose: bool = False, **options: Any) -> None:
-        with speaking(command.__name__, json=json, quiet=quiet, verbose=verbose) as say:
+        with output_of(command.__name__, json=json, quiet=quiet, verbose=verbose) as say:
             say(command(**options))
 
     hints = typing.get_type_hints(command, include_extras=True)
@@ -83,13 +84,14 @@ def spoken(command: Callable[..., Outcome | None]) -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def speaking(name: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator[Callable[[Outcome | None], None]]:
-    """While a command works: bars and notes as asked for; yields what prints its outcome.
+def output_of(name: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator[Callable[[Outcome | None], None]]:
+    """Context of a running command: sets progress bars and log messages, and prints the outcome at the end.
 
-    With `json`, whatever a library prints goes to stderr, and an error becomes a JSON object, too.
+    It yields the function that takes the outcome. With `json`, everything that a library prints goes to stderr, and an
+    error becomes a JSON object, too.
     """
     stdout = sys.stdout
-    said: list[Outcome | None] = []
+    outcomes: list[Outcome | None] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment(_QUIET if quiet else {}))
         if verbose:
@@ -97,14 +99,14 @@ def speaking(name: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator[C
         if json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         try:
-            yield said.append
+            yield outcomes.append
         except Exception as error:
             if json:
                 print(json_format.dumps({"command": name, "error": _sentence(error)}), file=stdout)
             if verbose and not isinstance(error, typer.Exit):
                 traceback.print_exc()
             raise
-    for outcome in said:
+    for outcome in outcomes:
         if outcome is not None:
             facts = {"command": name, **outcome.facts}
             typer.echo(json_format.dumps(facts, ensure_ascii=False) if json else outcome.text)
@@ -115,12 +117,12 @@ def speaking(name: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator[C
 
 
 def exit_status(error: BaseException) -> int:
-    """2 for what users can mend, 1 for work that failed: no connection, no memory, no room on the disk."""
+    """Returns 2 for errors that users can correct, 1 for work that failed: no connection, no memory, a full disk."""
     return MISTAKE if isinstance(error, MISTAKES) else FAILED
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process has used, in bytes; `None` where the system does not tell."""
+    """Returns the peak memory of this process in bytes; `None` if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

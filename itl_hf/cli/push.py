@@ -43,20 +43,20 @@ def push(
 ) -> Outcome:
     """Publish a selection as a dataset with a card, in one commit. Log in first: `hf auth login`, or set HF_TOKEN.
 
-    Target prompts stay at home unless --include_targets is given. See all of it before: --preview folder.
+    Target prompts are not published unless --include_targets is given. --preview FOLDER writes everything to a folder.
     """
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf.selection.result.selection import Selection
 
-    loaded = Selection.load(selection)
+    to_publish = Selection.load(selection)
     if preview is not None:
         from itl_hf.hub import publish
 
-        known = {"revision": revision, "license": license, "features": include_features, "targets": include_targets}
-        folder = publish.preview(loaded, preview, repo_id, store=store, base_dataset=base_dataset, **known)
+        options = {"revision": revision, "license": license, "features": include_features, "targets": include_targets}
+        folder = publish.preview(to_publish, preview, repo_id, store=store, base_dataset=base_dataset, **options)
         text = f"written to {folder}, nothing published; read its README.md first"
         return Outcome(text, {"preview": str(folder), "published": False})
-    done = loaded.push_to_hub(
+    commit_info = to_publish.push_to_hub(
         repo_id,
         private=private,
         revision=revision,
@@ -67,5 +67,5 @@ def push(
         license=license,
         commit_message=commit_message,
     )
-    facts = {"published": True, "repo_id": repo_id, "url": str(done.commit_url), "commit": str(done.oid)}
-    return Outcome(f"published: {done.commit_url}", facts)
+    facts = {"published": True, "repo_id": repo_id, "url": str(commit_info.commit_url), "commit": str(commit_info.oid)}
+    return Outcome(f"published: {commit_info.commit_url}", facts)

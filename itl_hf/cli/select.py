@@ -1,4 +1,4 @@
-"""`itl-hf select`: pool and targets in, a folder with the picked rows out."""
+"""`itl-hf select`: picks rows of a pool for the targets and writes them to a folder."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""`itl-hf train`: select, then TRL's SFTTrainer on the picks; or select again before every epoch.
+"""`itl-hf train`: selects, then trains TRL's SFTTrainer on the picks; or selects again before every epoch.
 
-The arguments are TRL's own, from flags and a YAML file, with a dozen of ours beside them: a config that trains with
-`trl sft` needs `targets` and `num_examples` added and nothing changed. What it leaves out: streamed datasets, which
-have no row numbers.
+It takes TRL's arguments and those of `SelectionArguments`, from flags and a YAML file: a config that trains with
+`trl sft` needs `targets` and `num_examples` added and nothing changed. Streamed datasets are not supported, because
+they have no row numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from itl_hf.cli.output import Outcome, speaking
+from itl_hf.cli.output import Outcome, output_of
 from itl_hf.cli.train_arguments import SelectionArguments, parse
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.selection.result.selection import Selection
 
-#: `train` reads its own arguments: typer must hand over everything as it stands.
+#: `train` parses its arguments itself, so typer must pass on all of them unchanged.
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -43,7 +43,7 @@ def train(context: typer.Context) -> None:
     flags = {name: word in context.args for word, name in ours.items()}
     words = ["--help" if word == "--help_all" else word for word in context.args if word not in ours]
     dry_run = flags.pop("dry_run")
-    with speaking("train", **flags) as say:
+    with output_of("train", **flags) as say:
         arguments = parse(words)
         say(_estimate(*arguments) if dry_run else _outcome(run(*arguments)))
 
@@ -63,7 +63,7 @@ def _estimate(
     model: ModelConfig,
     mixture: DatasetMixtureConfig | None = None,
 ) -> Outcome:
-    """What picking once takes; training is not estimated."""
+    """Estimates embedding and picking once; training is not estimated."""
     from itl_hf.cli.estimates import selection_outcome
     from itl_hf.selection.estimate import estimate_selection
 
@@ -83,7 +83,7 @@ def run(
     model: ModelConfig,
     mixture: DatasetMixtureConfig | None = None,
 ) -> SFTTrainer:
-    """Selects, trains, saves.
+    """Selects rows, trains on them, and saves the model.
 
     Args:
         picking (`SelectionArguments`):
@@ -98,17 +98,17 @@ def run(
             A pool of several datasets instead.
 
     Returns:
-        `SFTTrainer`: after training.
+        `SFTTrainer`: The trainer after training.
 
     Raises:
-        `ValueError`: Arguments that are missing or contradict each other; before any work is done.
+        `ValueError`: If arguments are missing or contradict each other; raised before any work is done.
     """
     data = _Data(picking, script, mixture)
     _check(picking, training, model, data)
     held_out = None if training.eval_strategy == "no" else data.held_out()
     if picking.examples_per_round is None:
         selection = _selection(picking, data, training, model)
-        # The trainer prepares the picks and not the pool.
+        # The trainer tokenizes the picks only, not the whole pool.
         trainer = _trainer(selection.dataset, held_out, training, model)
         _attach_picks(trainer, selection, picking.order)
     else:
@@ -124,7 +124,7 @@ def run(
 
 @dataclasses.dataclass(frozen=True)
 class _Data:
-    """Where rows come from; read when asked for."""
+    """Loads the pool, the targets and the evaluation rows when they are needed."""
 
     picking: SelectionArguments
     script: ScriptArguments
@@ -162,10 +162,10 @@ class _Data:
             return load_rows(str(self.script.dataset_name), split, self.script.dataset_config)
         from trl import get_dataset
 
-        found = get_dataset(self.mixture)
-        if split not in found:
-            raise ValueError(f"the mixture of datasets has no split {split!r}; its splits are {list(found)}")
-        return found[split]
+        splits = get_dataset(self.mixture)
+        if split not in splits:
+            raise ValueError(f"the mixture of datasets has no split {split!r}; its splits are {list(splits)}")
+        return splits[split]
 
 
 def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig, data: _Data) -> None:
@@ -179,7 +179,7 @@ def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig,
 
 
 def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig) -> Selection:
-    """The one made before, or a new one, saved beside the model."""
+    """Loads the selection of an earlier run, or makes a new one and saves it beside the model."""
     from accelerate.utils import release_memory
 
     from itl_hf import distributed
@@ -219,7 +219,7 @@ def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model
 
 
 def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConfig) -> Embedder:
-    """On a model of its own, which is gone before another one is loaded to be trained."""
+    """Builds the embedder with a model of its own, which is released before the model to train is loaded."""
     hub: dict[str, Any] = {"trust_remote_code": training.trust_remote_code}
     if picking.embedding_model is None:
         hub |= {"revision": model.model_revision, "load_in_4bit": model.load_in_4bit}
@@ -228,36 +228,36 @@ def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConf
 
 
 def _attach_picks(trainer: SFTTrainer, selection: Selection, order: str) -> None:
-    """Puts the picks in order, those that the trainer kept."""
+    """Attaches the picks that the trainer kept, in the order that was asked for."""
     from itl_hf.training.attach_trainer import attach
 
-    if trainer.args.packing:  # whole packs of picks are what it trains on, in an order of its own
+    if trainer.args.packing:  # packing merges the picks and orders the packs itself
         return
     if len(trainer.train_dataset) < len(selection):
         import numpy as np
 
-        kept = np.isin(selection.indices, trainer.train_dataset["pool_index"][:])  # (n,)
+        is_kept = np.isin(selection.indices, trainer.train_dataset["pool_index"][:])  # (n,)
         warnings.warn(
-            f"SFTTrainer dropped {len(kept) - kept.sum()} of the {len(kept)} picks: within max_length="
+            f"SFTTrainer dropped {len(is_kept) - is_kept.sum()} of the {len(is_kept)} picks: within max_length="
             f"{trainer.args.max_length} tokens nothing of their completions is left. Training goes on without them.",
             stacklevel=2,
         )
-        rows = selection.dataset.select(np.flatnonzero(kept))
-        selection = dataclasses.replace(selection, indices=selection.indices[kept], dataset=rows)
+        rows = selection.dataset.select(np.flatnonzero(is_kept))
+        selection = dataclasses.replace(selection, indices=selection.indices[is_kept], dataset=rows)
     attach(trainer, selection, order=order)  # type: ignore[arg-type]  # attach checks it
 
 
 def _in_rounds(
     picking: SelectionArguments, data: _Data, held_out: Dataset | None, training: SFTConfig, model: ModelConfig
 ) -> SFTTrainer:
-    """A trainer that selects before each epoch with the model as it is."""
+    """Builds a trainer that selects before each epoch with the features of the current model."""
     from itl_hf.training.attach_trainer import attach
     from itl_hf.training.pick_positions import ID_COLUMN
 
     pool, targets = data.pool(), data.targets()
     # The trainer may drop rows while it prepares them; the numbers say which are left.
-    numbered = pool if ID_COLUMN in pool.column_names else pool.add_column(ID_COLUMN, list(range(len(pool))))
-    trainer = _trainer(numbered, held_out, training, model)
+    numbered_pool = pool if ID_COLUMN in pool.column_names else pool.add_column(ID_COLUMN, list(range(len(pool))))
+    trainer = _trainer(numbered_pool, held_out, training, model)
     embedder = picking.build_embedder(trainer.model, tokenizer=trainer.processing_class)
     return attach(
         trainer,
@@ -271,7 +271,7 @@ def _in_rounds(
 
 
 def _trainer(rows: Dataset, held_out: Dataset | None, training: SFTConfig, model: ModelConfig) -> SFTTrainer:
-    """As `trl sft` builds it."""
+    """Builds the trainer as `trl sft` does."""
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
     training.model_init_kwargs = {

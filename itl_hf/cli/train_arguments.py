@@ -1,4 +1,4 @@
-"""What `itl-hf train` takes beside TRL's own arguments, and how all of them are read from flags and YAML.
+"""The arguments of `itl-hf train` beside TRL's own, and how all of them are read from flags and YAML.
 
 TRL's `TrlParser` reads dataclasses, so the several hundred arguments of `ScriptArguments`, `SFTConfig` and
 `ModelConfig` keep their names, and a script of your own can parse ours with its own.
@@ -60,7 +60,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
     )
 
     def __post_init__(self) -> None:
-        # YAML's numbers come as they are: `layer: 0.75` and `--layer 0.75` must mean the same.
+        # YAML keeps numbers as numbers; `layer: 0.75` and `--layer 0.75` must mean the same.
         for one in fields(self):
             value = getattr(self, one.name)
             if value is None and one.default is None:
@@ -113,11 +113,11 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
             )
 
     def build_embedder(self, model: Any, **options: Any) -> Embedder:
-        """The embedder that was asked for, see `EmbedderArguments.build_embedder`."""
+        """Builds the embedder; the arguments are those of `EmbedderArguments.build_embedder`."""
         return super().build_embedder(model, max_length=self.embedding_max_length, **options)
 
     def selector(self, embedder: Embedder) -> Selector:
-        """A `Selector` with these settings and this embedder.
+        """Builds a `Selector` with these settings and this embedder.
 
         Args:
             embedder (`Embedder`):
@@ -139,24 +139,24 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
         )
 
     def decisive(self) -> dict[str, Any]:
-        """The options that decide the picks, beside the pool and the model."""
+        """Returns the options that decide the picks, beside the pool and the model."""
         return {name: value for name, value in asdict(self).items() if name not in NOT_DECISIVE}
 
 
 def parse(arguments: list[str]) -> tuple[Any, ...]:
-    """Flags and `--config` as our arguments and TRL's.
+    """Parses flags and `--config` into our arguments and TRL's.
 
     Args:
         arguments (`list[str]`):
-            The command line behind the command's name.
+            The words of the command line after the command's name.
 
     Returns:
         `tuple`: `SelectionArguments`, `ScriptArguments`, `SFTConfig`, `ModelConfig`, `DatasetMixtureConfig`.
 
     Raises:
-        `ValueError`: An option that does not exist, on the command line or in the file, or an unreadable file.
-        `ImportError`: TRL is not installed.
-        `SystemExit`: A value of the wrong kind (after a line about it), or `--help`.
+        `ValueError`: If an option does not exist, on the command line or in the file, or the file cannot be read.
+        `ImportError`: If TRL is not installed.
+        `SystemExit`: If a value is of the wrong kind (a line about it is printed), or for `--help`.
     """
     try:
         from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
@@ -168,24 +168,24 @@ def parse(arguments: list[str]) -> tuple[Any, ...]:
         usage="itl-hf train --config run.yaml [--option value ...]; --help_all lists the options",
         allow_abbrev=False,
     )
-    known = {name for action in parser._actions for name in (action.dest, *action.option_strings)}
-    arguments = _checked_config(arguments, known)
-    # Before TRL's classes are built: what they say of a value that was not set at all would only mislead.
+    option_names = {name for action in parser._actions for name in (action.dest, *action.option_strings)}
+    arguments = _checked_config(arguments, option_names)
+    # Checked before TRL's classes are built: their errors about other values would be misleading.
     for flag in (word.split("=")[0] for word in arguments if word.startswith("--") and word != "--config"):
-        if flag not in known:
-            raise ValueError(f"unknown option {flag}{_near(flag, known)}; --help_all lists all of them")
-    *parsed, rest = parser.parse_args_and_config(arguments, return_remaining_strings=True)
+        if flag not in option_names:
+            raise ValueError(f"unknown option {flag}{_near(flag, option_names)}; --help_all lists all of them")
+    *parsed_arguments, rest = parser.parse_args_and_config(arguments, return_remaining_strings=True)
     if rest:
         raise ValueError(f"{rest[0]!r} belongs to no option")
-    training = parsed[2]
-    # TRL's field is a text, also for `true`: go on from the last checkpoint.
-    given = str(training.resume_from_checkpoint).lower()
-    training.resume_from_checkpoint = {"true": True, "false": None}.get(given, training.resume_from_checkpoint)
-    return tuple(parsed)
+    training = parsed_arguments[2]
+    # In TRL the field is a text, also for `true`, which means the last checkpoint.
+    resume = str(training.resume_from_checkpoint).lower()
+    training.resume_from_checkpoint = {"true": True, "false": None}.get(resume, training.resume_from_checkpoint)
+    return tuple(parsed_arguments)
 
 
-def _checked_config(arguments: list[str], known: set[str]) -> list[str]:
-    """The same with `--config=x` in two words, which TRL looks for, after a look at what the file says."""
+def _checked_config(arguments: list[str], option_names: set[str]) -> list[str]:
+    """Splits `--config=x` into two words, as TRL expects them, and checks the options in the file."""
     arguments = [word for one in arguments for word in (one.split("=", 1) if one.startswith("--config=") else [one])]
     if "--config" not in arguments:
         return arguments
@@ -200,12 +200,14 @@ def _checked_config(arguments: list[str], known: set[str]) -> list[str]:
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold `option: value` lines")
     for key in values:
-        if key not in known and key != "env":
-            raise ValueError(f"{path}: unknown option `{key}`{_near(str(key), known)}")
+        if key not in option_names and key != "env":
+            raise ValueError(f"{path}: unknown option `{key}`{_near(str(key), option_names)}")
     return arguments
 
 
-def _near(word: str, known: set[str]) -> str:
+def _near(word: str, option_names: set[str]) -> str:
     spelling = word.lstrip("-").split("=")[0].replace("-", "_")
-    found = difflib.get_close_matches(spelling, sorted(name for name in known if not name.startswith("-")), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+    matches = difflib.get_close_matches(
+        spelling, sorted(name for name in option_names if not name.startswith("-")), n=1
+    )
+    return f"; did you mean {matches[0]}?" if matches else ""

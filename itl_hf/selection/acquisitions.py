@@ -1,8 +1,8 @@
-"""The ways to choose rows, as the user names them: ITL, its relatives, and the rivals it is compared with, behind one
-protocol.
+"""The acquisitions that maximise an objective of `itl_hf.objectives`: ITL, VTL, mean-marginal ITL, CTL, undirected.
 
-Every acquisition carries the noise of the Gaussian process, also those that pick without one: the information gain and
-the target variance of any selection are then measured in the same way and can be compared.
+The baselines they are compared with are in `itl_hf.selection.baselines`. Every acquisition has the noise of the
+Gaussian process, also the baselines that pick without one, so that the information gain and the target variance of any
+selection are measured in the same way and can be compared.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from itl_hf.selection.protocol import Noise, SelectionRequest
 
 @dataclass(frozen=True)
 class ITL:
-    """Information-based transductive learning: the row whose answer would tell most about the targets, given those
-    picked before.
+    """Information-based transductive learning: picks the row whose answer gives most information about the targets,
+    given the rows picked before.
 
     Args:
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            Standard deviation of the noise on a row's answer, relative to sqrt(mean k(x, x)) = 1. Small values seek
-            variety, large ones relevance; for the rule see `itl_hf.gp.noise`.
+            Standard deviation of the noise on a row's answer, relative to sqrt(mean k(x, x)) = 1. Small values favour
+            variety, large ones relevance. `"auto"` follows the rule of `itl_hf.gp.noise`.
         target_noise_std (`float`, *optional*):
             Noise on the targets' values; defaults to `noise_std`, which gives I(y(A); y_x). 0 gives I(f(A); y_x), which
-            loses its direction when the targets span the whole feature space.
+            no longer depends on the targets when these span the whole feature space.
 
     Example:
         >>> from itl_hf import ITL
@@ -42,7 +42,7 @@ class ITL:
     name: str = "itl"
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """Exact greedy maximisation of the objective of this name."""
+        """Maximises the objective of this name greedily and exactly."""
         objective: Objective = OBJECTIVES[self.name](gp)
         for row in request.known:
             objective.observe(row)
@@ -60,8 +60,8 @@ class ITL:
 
 @dataclass(frozen=True)
 class VTL(ITL):
-    """Variance-based transductive learning: the row that removes most of the targets' total variance; SIFT when there
-    is one target.
+    """Variance-based transductive learning: picks the row that removes most of the targets' total variance. With one
+    target this is SIFT.
 
     Example:
         >>> from itl_hf import VTL, select_rows
@@ -74,20 +74,20 @@ class VTL(ITL):
 
 @dataclass(frozen=True)
 class MeanMarginalITL(ITL):
-    """The row that tells most about each target taken for itself, on average."""
+    """Picks the row with the largest information about a single target, averaged over the targets."""
 
     name: str = "mean_marginal_itl"
 
 
 @dataclass(frozen=True)
 class CTL(ITL):
-    """The row with the largest mean posterior correlation with the targets."""
+    """Picks the row with the largest mean posterior correlation with the targets."""
 
     name: str = "ctl"
 
 
 @dataclass(frozen=True)
 class Undirected(ITL):
-    """The row the model knows least about, whatever the targets (uncertainty sampling)."""
+    """Picks the row with the largest posterior variance, whatever the targets (uncertainty sampling)."""
 
     name: str = "undirected"

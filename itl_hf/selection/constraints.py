@@ -195,20 +195,20 @@ class SelectionConstraints:
             options |= _group_sizes(self.groups, self.group_shares, num_examples, num_rows)
         return AvailabilityTracker(num_examples, **options)
 
-    def to_json(self, resolved: SelectionConstraints | None = None) -> dict[str, Any]:
+    def to_json(self, resolved_constraints: SelectionConstraints | None = None) -> dict[str, Any]:
         """JSON types, without what was left out.
 
         Costs and labels that were given as values are not repeated: their entry is `None`. Excluded rows are written as
         row numbers.
 
         Args:
-            resolved (`SelectionConstraints`, *optional*):
+            resolved_constraints (`SelectionConstraints`, *optional*):
                 What `resolve` returned, for the row numbers of excluded texts.
         """
         shares = self.group_shares
         entries = {
             "replace": self.replace,
-            "exclude": np.asarray((resolved or self).exclude, dtype=np.int64).tolist(),
+            "exclude": np.asarray((resolved_constraints or self).exclude, dtype=np.int64).tolist(),
             "costs": self.costs if isinstance(self.costs, str) else None,
             "token_budget": self.token_budget,
             "groups": self.groups if isinstance(self.groups, str) else None,

@@ -1,4 +1,4 @@
-"""What happens when nobody says: kernel, preparation and noise, chosen without labels.
+"""The defaults of kernel, preparation and noise. They are chosen without labels.
 
 The noise, derived. After k picks from a cluster of rows with correlation r to each other and to their target, the next
 of them has covariance r (1 - r + noise) / (1 - r + noise + k r) with the target; a row outside it has q all along. So
@@ -35,13 +35,13 @@ from itl_hf.gp.noise import effective_rank, picks_per_direction
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.protocol import Acquisition
 
-#: What `kernel="auto"` stands for.
+#: The kernel of `kernel="auto"`.
 AUTO_KERNEL = RBF(0.6)
 #: The least noise of kernels that fall off with distance, and that of kernels about which nothing is known.
 UNIT_NOISE_STD = 1.0
-#: What `standardize=True` stands for. A few dimensions carry most of the norm of hidden states, and one token (the
-#: first, which attention uses as a sink) most of their mean: with one factor for all dimensions, ITL would pick by text
-#: length.
+#: The preparation of `standardize=True`. A few dimensions carry most of the norm of hidden states, and one token (the
+#: first, which attention uses as a sink) carries most of their mean: with one factor for all dimensions, ITL would pick
+#: by text length.
 AUTO_STANDARDIZATION = Standardization("dimensions", unit=True)
 
 
@@ -104,26 +104,27 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
         return noise_std, "auto: sqrt(num_examples / effective rank of the targets)"
     if not isinstance(kernel, RBF | Laplace):
         return UNIT_NOISE_STD, "auto: 1, since nothing is known about this kernel"
-    unrelated = float(kernel.cross(torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))[0, 1])
-    contrast = 1 / max(unrelated, 1e-12) - 1
+    orthogonal_rows = torch.eye(2, dtype=torch.float64)
+    unrelated_covariance = float(kernel.cross(orthogonal_rows, orthogonal_rows)[0, 1])
+    contrast = 1 / max(unrelated_covariance, 1e-12) - 1
     noise_std = max(UNIT_NOISE_STD, picks_per_direction(targets, num_examples, kernel) / math.sqrt(contrast))
     return noise_std, (
         "auto: sqrt(num_examples / effective rank of the targets / (1 / q - 1)), at least 1, "
-        f"q = k(unrelated rows) = {unrelated:.3g}"
+        f"q = k(unrelated rows) = {unrelated_covariance:.3g}"
     )
 
 
 def resolve_kernel_spec(kernel: Any, standardize: bool | str | Standardization) -> KernelSpec:
-    """Kernel and preparation as asked for, or as chosen here.
+    """Returns the kernel and the preparation that were asked for, or the defaults.
 
     Args:
         kernel (`str`, `Kernel` or `Callable`):
             `"auto"`, a name, an object or a function.
         standardize (`bool`, `str` or `Standardization`):
-            `True` for what suits the kernel.
+            `True` for `AUTO_STANDARDIZATION`, `False` for none, a name, or an object.
 
     Raises:
-        `ValueError`: Unknown names.
+        `ValueError`: If a name is unknown.
     """
     auto = isinstance(kernel, str) and kernel == "auto"
     if standardize is True:

@@ -1,7 +1,7 @@
-"""What a selection will take, before hours are spent: that of embedding pool and targets, and of picking.
+"""Estimates the time and memory of a selection before it runs: embedding pool and targets, and picking.
 
-Picking is timed on made-up features of the same width, as many rows as the pool has up to a few thousand, and taken in
-proportion from there: its passes over the pool are, and what is not is small.
+Picking is timed on random features of the same width, with as many rows as the pool has up to a few thousand. The time
+for the whole pool is taken to be proportional to its rows, as the passes over the pool are; the rest is small.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from itl_hf.selection.selector import EmbedJob, Selector
 
-#: Made-up rows that picking is timed on.
+#: Number of random rows that picking is timed on.
 MOST_ROWS = 4_096
 
 
 @dataclass(frozen=True)
 class SelectionEstimate:
-    """What `Selector.select` will take.
+    """Estimated time and memory of `Selector.select`.
 
     Args:
         pool (`Estimate`):
@@ -41,7 +41,7 @@ class SelectionEstimate:
         picking_seconds (`float`):
             Picking, and measuring what was picked.
         features_bytes (`int`):
-            Memory for features and what picking keeps of them.
+            Memory for features and for the copies of them that picking keeps.
     """
 
     pool: Estimate
@@ -51,12 +51,14 @@ class SelectionEstimate:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Seconds of embedding and picking together."""
         return self.pool.seconds + self.targets.seconds + self.picking_seconds
 
 
 def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_examples: int) -> SelectionEstimate:
-    """Estimates `selector.select(pool, targets, num_examples)`; see `itl_hf.embedding.estimate`.
+    """Estimates `selector.select(pool, targets, num_examples)`.
+
+    Embedding is estimated by `itl_hf.embedding.estimate`, which embeds a few batches.
 
     Args:
         selector (`Selector`):
@@ -69,7 +71,7 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
             Rows to pick.
 
     Raises:
-        `ValueError`: Rows that cannot be read.
+        `ValueError`: If a row cannot be read.
     """
     pool = as_dataset(pool, "pool")
     targets = as_targets(targets, pool)
@@ -77,12 +79,12 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
     of_pool, of_targets = _embedding(selector, pool_job), _embedding(selector, target_job)
     dimension = pool_job.embedder.dimension
     features = of_pool.features_bytes + of_targets.features_bytes
-    kept = min(CACHE_BYTES, len(pool) * dimension * 4)
+    cache_bytes = min(CACHE_BYTES, len(pool) * dimension * 4)
     return SelectionEstimate(
         of_pool,
         of_targets,
         picking_seconds=_picking(selector, len(pool), len(targets), dimension, num_examples),
-        features_bytes=kept + (features if selector.store is None else 0),
+        features_bytes=cache_bytes + (features if selector.store is None else 0),
     )
 
 
@@ -97,10 +99,11 @@ def _picking(selector: Selector, rows: int, targets: int, dimension: int, num_ex
     height = min(rows, max(MOST_ROWS, num_examples))
     features = random.standard_normal((height, dimension), dtype=np.float32)
     near = features[random.integers(0, height, targets)] + 0.5 * random.standard_normal((targets, dimension))
-    started = time.perf_counter()
-    # ITL whatever was asked for: rivals that read texts or losses have none of made-up rows, and none is much slower.
-    picked = select_rows(features, near.astype(np.float32), num_examples, kernel=selector.kernel)
-    numbers = picked.indices.tolist()
-    attainable_variance(picked.pool, picked.gp, include=numbers)
-    principal_layout(picked.pool, picked.gp.targets, numbers)
-    return (time.perf_counter() - started) * rows / height
+    start_time = time.perf_counter()
+    # ITL is timed whatever the acquisition: baselines that read texts or losses have none for random rows, and no
+    # acquisition is much slower.
+    selection = select_rows(features, near.astype(np.float32), num_examples, kernel=selector.kernel)
+    numbers = selection.indices.tolist()
+    attainable_variance(selection.pool, selection.gp, include=numbers)
+    principal_layout(selection.pool, selection.gp.targets, numbers)
+    return (time.perf_counter() - start_time) * rows / height

@@ -1,4 +1,4 @@
-"""Feature arrays as users have them: lists, NumPy arrays, memory maps, tensors, arrays that stay on the disk."""
+"""Reads feature arrays of every kind that users have: lists, NumPy arrays, memory maps, tensors, arrays on disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @runtime_checkable
 class RowReader(Protocol):
-    """An array that is read by rows and is not in memory: `itl_hf.embedding.StoredFeatures`, an HDF5 dataset."""
+    """An array on disk that is read by rows, such as `itl_hf.embedding.StoredFeatures` or an HDF5 dataset."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,9 +40,9 @@ Features = np.ndarray | Tensor | RowReader | Sequence[Sequence[float]]
 
 
 class ReadRows:
-    """Rows of a `RowReader` as tensors, without the rest of it in memory.
+    """Reads rows of a `RowReader` as tensors, without the rest of the array in memory.
 
-    Rows asked for by number are read in ascending order and once each, which every such array understands.
+    Rows are requested in ascending order and once each, which every such array supports.
     """
 
     def __init__(self, array: RowReader) -> None:
@@ -57,9 +57,9 @@ class ReadRows:
 
 
 class MappedRows:
-    """A memory map that does not stay in memory: pages are given back after each read.
+    """Reads rows of a memory map and releases its pages after each read.
 
-    Without it the pages of a whole pool would count as this process's memory until something else needs the room.
+    Otherwise the pages of the whole pool would count as this process's memory until another process needs them.
     """
 
     def __init__(self, array: np.memmap) -> None:
@@ -75,10 +75,16 @@ class MappedRows:
 
 
 def as_rows(features: Features, name: str) -> Any:
-    """The array as it is, or a list turned into one; anything that is no float matrix is refused by name.
+    """Returns the array, or a list converted to one.
+
+    Args:
+        features (`Features`):
+            (N, d) feature rows.
+        name (`str`):
+            The argument's name, for error messages.
 
     Raises:
-        `ValueError`: Not two-dimensional, empty, or no floats.
+        `ValueError`: If the array is not two-dimensional, is empty, or does not hold floats.
     """
     if isinstance(features, np.ndarray | Tensor):
         rows: Any = features
@@ -108,10 +114,10 @@ def check_widths(pool: Any, targets: Any) -> None:
 
 
 def finite(rows: Any, name: str) -> Tensor:
-    """All rows as a tensor.
+    """Returns all rows as a tensor.
 
     Raises:
-        `ValueError`: NaN or infinity; the row is named.
+        `ValueError`: If a row holds NaN or infinity; the row is named.
     """
     tensor = rows if isinstance(rows, Tensor) else torch.as_tensor(np.array(rows[:], copy=True))
     bad = (~torch.isfinite(tensor).all(1)).nonzero()

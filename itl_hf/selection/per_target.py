@@ -1,8 +1,9 @@
-"""For every target rows of its own: test-time fine-tuning, where each prompt gets its own training set (SIFT).
+"""Selects rows for each target separately: test-time fine-tuning, where each prompt has a training set of its own
+(SIFT).
 
-`select_rows` serves all of its targets with one set of picks; here each target is served alone, and thousands of them
-together. Candidates are preselected for each target, exact, by what a first answer would tell; the picks among them are
-those of `select_rows` on the candidates with that one target.
+`select_rows` makes one set of picks for all targets. Here each target has its own picks, and thousands of targets are
+processed together. Each target's candidates are the rows whose first answer would give most information about it; the
+picks are those of `select_rows` on these candidates with that one target.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.select_rows import KernelLike, check_count, make_record, warn_zero_rows
 
-#: A pool of more rows than this, all of them candidates, is read block by block for each target instead.
+#: If all rows are candidates and there are more than this, the pool is read block by block for each target instead.
 MOST_WHOLE = 8192
 
 
 @dataclass(frozen=True)
 class PerTargetSelection:
-    """Picked rows of a feature array, for every target its own.
+    """Picked rows of a feature array, separately for each target.
 
     Args:
         indices (`np.ndarray`):
@@ -81,7 +82,7 @@ def select_rows_per_target(
     replace: bool = False,
     progress: bool = False,
 ) -> PerTargetSelection:
-    """Picks for each of `targets` the rows of `pool` that tell most about that one.
+    """Picks, for each target, the rows of `pool` that give most information about that target.
 
     Args:
         pool (`np.ndarray` or `torch.Tensor`):
@@ -112,8 +113,9 @@ def select_rows_per_target(
         `PerTargetSelection`: `.indices`, `.gains`, `.target_variance`, a row for each target.
 
     Raises:
-        `ValueError`: Arrays that are empty, not two-dimensional, of different width, or hold NaN (the row is named);
-            more picks than candidates; an acquisition without a form for one target; an unknown name; a negative noise.
+        `ValueError`: If an array is empty, not two-dimensional, of another width, or holds NaN (the row is named),
+            there are more picks than candidates, the acquisition has no form for one target, a name is unknown, or a
+            noise is negative.
 
     Example:
         >>> import numpy as np
@@ -133,22 +135,22 @@ def select_rows_per_target(
     check_count(num_examples, pool_rows.shape[0], replace)
     breadth = _check_candidates(num_candidates, num_examples, pool_rows.shape[0], replace)
     spec = resolve_kernel_spec(kernel, standardize)
-    prepared = Pool(_as_tensor(pool_rows), spec.standardization)
-    warn_zero_rows(prepared)
-    prepared_targets = prepared.preparation(finite(target_rows, "targets")).to(prepared.device)  # (m, d)
-    # One noise for all: the rule asks for the targets' effective rank, and that of a single one is 1.
+    prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization)
+    warn_zero_rows(prepared_pool)
+    prepared_targets = prepared_pool.preparation(finite(target_rows, "targets")).to(prepared_pool.device)  # (m, d)
+    # One noise for all targets: the rule uses the effective rank of the targets, which is 1 for a single one.
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets[:1], num_examples)
     with tqdm(
         total=len(prepared_targets), desc=f"selecting ({acquisition.name})", unit="target", disable=not progress
     ) as bar:
-        indices, removed = _pick(prepared, prepared_targets, gp, (num_examples, breadth, replace), bar)
+        indices, removed_variance = _pick(prepared_pool, prepared_targets, gp, (num_examples, breadth, replace), bar)
     prior = gp.kernel.diagonal(prepared_targets)  # (m,)
-    variance = torch.cat([prior[:, None], removed.neg()], dim=1).cumsum(1).clamp_min_(0)  # (m, n + 1)
+    variance = torch.cat([prior[:, None], removed_variance.neg()], dim=1).cumsum(1).clamp_min_(0)  # (m, n + 1)
     record = make_record(
         acquisition,
         spec,
         gp,
-        prepared,
+        prepared_pool,
         **noise_entries,
         target_rows=len(prepared_targets),
         num_candidates=breadth,
@@ -156,7 +158,7 @@ def select_rows_per_target(
     )
     return PerTargetSelection(
         indices=indices.cpu().numpy(),
-        gains=_gains(acquisition, removed, variance, gp).cpu().numpy(),
+        gains=_gains(acquisition, removed_variance, variance, gp).cpu().numpy(),
         target_variance=variance.cpu().numpy(),
         record=record,
     )
@@ -165,40 +167,40 @@ def select_rows_per_target(
 def _pick(
     pool: Pool, prepared_targets: Tensor, gp: GaussianProcess, sizes: tuple[int, int, bool], bar: tqdm[Any]
 ) -> tuple[Tensor, Tensor]:
-    """Row numbers, and by how much each pick lowers its target's variance, (m, n) both."""
+    """Returns row numbers, and by how much each pick lowers its target's variance, both (m, n)."""
     num_examples, breadth, replace = sizes
     kernel, noise_variance = gp.kernel, gp.noise_std**2
     if breadth == pool.num_rows > MOST_WHOLE:
         indices, gains = [], []
         for anchor in prepared_targets:
             alone = GaussianProcess(kernel, anchor[None], gp.noise_std, gp.target_noise_std)
-            picked = speculative_greedy(pool, VTL(alone), num_examples, replace=replace)
-            indices.append(picked.indices)
-            gains.append(picked.gains)
+            picks = speculative_greedy(pool, VTL(alone), num_examples, replace=replace)
+            indices.append(picks.indices)
+            gains.append(picks.gains)
             bar.update()
         return torch.tensor(indices), torch.tensor(gains, dtype=torch.float64)
     rows = PoolRows(pool)
     candidates = nearest(rows, prepared_targets, kernel, noise_variance, breadth)
     request = PerTargetRequest(kernel, noise_variance, num_examples, replace)
-    # Each process looks at its part of the pool for all targets, then picks for its part of the targets.
+    # Each process scores its part of the pool for all targets, then picks for its part of the targets.
     mine = share(len(prepared_targets), distributed.rank(), distributed.world_size())
     bar.reset(total=mine.stop - mine.start)
     result = greedy_per_target(rows, candidates[mine], prepared_targets[mine], request, bar.update)
     return distributed.gather_rows(result.indices), distributed.gather_rows(result.gains)
 
 
-def _gains(acquisition: Acquisition, removed: Tensor, variance: Tensor, gp: GaussianProcess) -> Tensor:
+def _gains(acquisition: Acquisition, removed_variance: Tensor, variance: Tensor, gp: GaussianProcess) -> Tensor:
     """The gains in the acquisition's own unit, (m, n): for ITL 1/2 log of the ratio of the target's noisy variances."""
     if acquisition.name == "vtl":
-        return removed
+        return removed_variance
     before = variance[:, :-1] + gp.target_noise_std**2
-    # A share of 1 would be an exact answer about an exact target.
-    share = (removed / before.clamp_min(torch.finfo(before.dtype).tiny)).clamp_max(1 - 1e-15)
+    # A share of 1 would mean a noise-free answer about a noise-free target, and infinite information.
+    share = (removed_variance / before.clamp_min(torch.finfo(before.dtype).tiny)).clamp_max(1 - 1e-15)
     return -0.5 * torch.log1p(-share)
 
 
 def _check_candidates(num_candidates: int | None, num_examples: int, pool_rows: int, replace: bool) -> int:
-    """How many rows each target chooses from."""
+    """Returns the number of candidates of each target."""
     if num_candidates is None:
         return pool_rows
     whole = isinstance(num_candidates, int | np.integer) and not isinstance(num_candidates, bool)

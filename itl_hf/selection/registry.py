@@ -85,9 +85,9 @@ def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acqui
         return acquisition
     if "seed" in set_options and not has_seed(acquisition):
         raise ValueError(f"seed belongs to acquisitions that draw, such as 'random'; {acquisition!r} draws nothing")
-    resolved: Acquisition = acquisition_class(acquisition)(**set_options)
-    _check_noise(resolved)
-    return resolved
+    acquisition_object: Acquisition = acquisition_class(acquisition)(**set_options)
+    _check_noise(acquisition_object)
+    return acquisition_object
 
 
 def describe_acquisition(acquisition: Acquisition) -> dict[str, Any]:

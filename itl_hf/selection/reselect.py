@@ -70,7 +70,7 @@ def reselect(
     check_reselectable(record)
     acquisition = record.acquisition()
     constraints = record.selection_constraints().resolve(pool)
-    excluded = sorted({*np.asarray(constraints.exclude, dtype=np.int64).tolist(), *map(int, exclude)})
+    excluded_rows = sorted({*np.asarray(constraints.exclude, dtype=np.int64).tolist(), *map(int, exclude)})
     texts = None
     if reads_text(acquisition):
         texts = tuple(read_dataset(rows, keep_texts=True).texts or [] for rows in (pool, targets))
@@ -81,10 +81,10 @@ def reselect(
         acquisition=acquisition,
         kernel=record.kernel(),
         standardize=record.standardization(),
-        constraints=dataclasses.replace(constraints, exclude=excluded),
+        constraints=dataclasses.replace(constraints, exclude=excluded_rows),
         texts=texts,  # type: ignore[arg-type]
     )
-    entries = {**record.constraints, "exclude": excluded}
+    entries = {**record.constraints, "exclude": excluded_rows}
     record_now = dataclasses.replace(
         rows.record,
         constraints={name: value for name, value in entries.items() if value not in ([],)},

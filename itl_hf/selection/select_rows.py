@@ -1,6 +1,6 @@
-"""Selection for those who already have feature rows: arrays in, row numbers out.
+"""`select_rows`: selection from feature arrays. It takes arrays and returns row numbers.
 
-`Selector` is this function with an embedder in front and the datasets' rows behind.
+`Selector` embeds datasets, calls this function, and returns the picked rows of the dataset.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def select_rows(
     texts: tuple[Sequence[Text], Sequence[Text]] | None = None,
     progress: bool = False,
 ) -> RowSelection:
-    """Picks the rows of `pool` that tell most about `targets`.
+    """Picks the rows of `pool` whose answers give most information about `targets`.
 
     Args:
         pool (`np.ndarray` or `torch.Tensor`):
@@ -157,37 +157,39 @@ def select_rows(
     check_widths(pool_rows, target_rows)
     constraints = SelectionConstraints() if constraints is None else constraints
     text_rows = resolve_texts(acquisition, texts, (num_rows, num_targets), has_costs=constraints.costs is not None)
-    observed_indices, observed_features = _observed(already_selected, pool_rows)
-    excluded = constraints.excluded_rows(num_rows)
+    observed_indices, observed_features = _read_already_selected(already_selected, pool_rows)
+    excluded_indices = constraints.excluded_rows(num_rows)
     if not constraints.replace:
-        excluded = sorted({*excluded, *observed_indices})
-    check_count(num_examples, num_rows - len(excluded), constraints.replace and len(excluded) < num_rows)
+        excluded_indices = sorted({*excluded_indices, *observed_indices})
+    check_count(
+        num_examples, num_rows - len(excluded_indices), constraints.replace and len(excluded_indices) < num_rows
+    )
     availability = constraints.availability(num_examples, num_rows)
     spec = resolve_kernel_spec(kernel, standardize)
-    prepared = Pool(pool_rows, spec.standardization)
-    warn_zero_rows(prepared)
+    prepared_pool = Pool(pool_rows, spec.standardization)
+    warn_zero_rows(prepared_pool)
     raw_targets = finite(target_rows, "targets")  # (m, d)
-    prepared_targets = prepared.preparation(raw_targets).to(prepared.device)  # (m, d)
+    prepared_targets = prepared_pool.preparation(raw_targets).to(prepared_pool.device)  # (m, d)
     num_picks = num_examples + (len(observed_indices) or len(observed_features))
-    spec = fit_to_memory(spec, prepared, prepared_targets, num_picks)
+    spec = fit_to_memory(spec, prepared_pool, prepared_targets, num_picks)
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples)
-    gp, approximation = approximate(gp, prepared, num_picks)
+    gp, approximation = approximate(gp, prepared_pool, num_picks)
     undirected = is_undirected(acquisition, gp)
     if observed_indices:
-        observed = prepared.rows(observed_indices)
+        observed_rows = prepared_pool.rows(observed_indices)
         observed_features = torch.as_tensor(pool_rows[observed_indices])
     else:
-        observed = prepared.prepare(observed_features).to(prepared.device)
+        observed_rows = prepared_pool.prepare(observed_features).to(prepared_pool.device)
     stop = None
     if constraints.stop_when is not None:
-        irreducible = attainable_variance(prepared, gp, known=observed).irreducible
-        stop = constraints.stop_when.rule(gp, irreducible, len(observed))
+        irreducible = attainable_variance(prepared_pool, gp, known=observed_rows).irreducible
+        stop = constraints.stop_when.rule(gp, irreducible, len(observed_rows))
     with tqdm(total=num_examples, desc=f"selecting ({acquisition.name})", unit="row", disable=not progress) as bar:
         request = SelectionRequest(
             availability,
             constraints.replace,
-            observed,
-            excluded,
+            observed_rows,
+            excluded_indices,
             bar.update,
             stop,
             text_rows,
@@ -195,17 +197,17 @@ def select_rows(
             progress,
             num_continued=0 if constraints.replace else len(set(observed_indices)),
         )
-        picks = acquisition.pick(prepared, gp, request)
+        picks = acquisition.pick(prepared_pool, gp, request)
         bar.update(len(picks.indices) - bar.n)
-    rows = prepared.rows(picks.indices)  # (n, d)
-    prepared.release()
+    rows = prepared_pool.rows(picks.indices)  # (n, d)
+    prepared_pool.release()
     record = make_record(
         acquisition,
         spec,
         gp,
-        prepared,
+        prepared_pool,
         **noise_entries,
-        already_selected=len(observed),
+        already_selected=len(observed_rows),
         undirected=undirected,
         approximation=approximation,
         constraints=constraints.to_json(),
@@ -213,22 +215,22 @@ def select_rows(
     return RowSelection(
         indices=np.asarray(picks.indices, dtype=np.int64),
         gains=np.asarray(picks.gains, dtype=np.float64),
-        target_variance=target_variance(rows, gp, observed).cpu().numpy(),
+        target_variance=target_variance(rows, gp, observed_rows).cpu().numpy(),
         similarity=correlation(rows, gp).cpu().numpy(),
         record=record,
-        pool=prepared,
+        pool=prepared_pool,
         gp=gp,
     )
 
 
-def target_variance(picks: Tensor, gp: GaussianProcess, known: Tensor) -> Tensor:
+def target_variance(picks: Tensor, gp: GaussianProcess, observed_rows: Tensor) -> Tensor:
     """Posterior variance of every target after 0..n picks, (n, d), (m, d) -> (n + 1, m) float64."""
     posterior = gp.posterior()
-    for row in [*known, *picks]:
+    for row in [*observed_rows, *picks]:
         posterior.observe(row)
-    removed = posterior.projections(gp.targets).square()  # (h + n, m)
-    start = gp.kernel.diagonal(gp.targets) - removed[: len(known)].sum(0)
-    return torch.cat([start[None], removed[len(known) :].neg()]).cumsum(0).clamp_min(0)
+    removed_variance = posterior.projections(gp.targets).square()  # (h + n, m)
+    start = gp.kernel.diagonal(gp.targets) - removed_variance[: len(observed_rows)].sum(0)
+    return torch.cat([start[None], removed_variance[len(observed_rows) :].neg()]).cumsum(0).clamp_min(0)
 
 
 def correlation(rows: Tensor, gp: GaussianProcess) -> Tensor:
@@ -268,7 +270,7 @@ def check_count(num_examples: int, open_rows: int, replace: bool) -> None:
         )
 
 
-def _observed(already_selected: Any, pool: Any) -> tuple[list[int], Tensor]:
+def _read_already_selected(already_selected: Any, pool: Any) -> tuple[list[int], Tensor]:
     """What the model was trained on before: row numbers of the pool, or (h, d) feature rows."""
     no_rows = torch.zeros(0, pool.shape[1])
     if already_selected is None or len(already_selected) == 0:

@@ -133,20 +133,23 @@ class Selector:
         pool_data = as_dataset(pool, "pool", pool_split)
         target_data = as_targets(targets, pool_data, targets_split)
         constraints = SelectionConstraints() if constraints is None else constraints
-        observed = [] if already_selected is None else [int(row) for row in already_selected]
+        observed_rows = [] if already_selected is None else [int(row) for row in already_selected]
         _check_columns(pool_data, target_data)
-        num_blocked = 0 if constraints.replace else len(set(observed))
+        num_blocked = 0 if constraints.replace else len(set(observed_rows))
         check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)
         pool_job, target_job = self.embed_jobs(pool_data, target_data, constraints.counts_tokens)
-        resolved = constraints.resolve(pool_data, pool_job.reading)
-        blocked = set(resolved.excluded_rows(len(pool_data))) | set([] if constraints.replace else observed)
-        check_count(num_examples, len(pool_data) - len(blocked), constraints.replace and len(blocked) < len(pool_data))
-        resolved.availability(num_examples, len(pool_data))  # raises before the model runs
-        inputs = self._embed_both(pool_job, target_job, constraints.to_json(resolved))
-        rows = self._pick(inputs, num_examples, self.acquisition, observed, resolved)
+        resolved_constraints = constraints.resolve(pool_data, pool_job.reading)
+        blocked_rows = {*resolved_constraints.excluded_rows(len(pool_data))}
+        if not constraints.replace:
+            blocked_rows |= set(observed_rows)
+        num_open = len(pool_data) - len(blocked_rows)
+        check_count(num_examples, num_open, constraints.replace and num_open > 0)
+        resolved_constraints.availability(num_examples, len(pool_data))  # raises before the model runs
+        inputs = self._embed_both(pool_job, target_job, constraints.to_json(resolved_constraints))
+        rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
         extend_fn = None
         if constraints.can_extend:
-            extend_fn = functools.partial(self._extend, inputs, rows, observed, resolved)
+            extend_fn = functools.partial(self._extend, inputs, rows, observed_rows, resolved_constraints)
         return assemble(rows, inputs, extend_fn)
 
     def _pick(
@@ -181,9 +184,10 @@ class Selector:
         """The same selection with further picks and the same noise."""
         noise = {"noise_std": rows.record.noise_std, "target_noise_std": rows.record.target_noise_std}
         acquisition = dataclasses.replace(self.acquisition, **noise)  # type: ignore[type-var]
-        observed = [*already_selected, *rows.indices.tolist()]
-        joined = rows.then(self._pick(inputs, num_examples, acquisition, observed, constraints))
-        return assemble(joined, inputs, functools.partial(self._extend, inputs, joined, already_selected, constraints))
+        observed_rows = [*already_selected, *rows.indices.tolist()]
+        all_rows = rows.then(self._pick(inputs, num_examples, acquisition, observed_rows, constraints))
+        extend_fn = functools.partial(self._extend, inputs, all_rows, already_selected, constraints)
+        return assemble(all_rows, inputs, extend_fn)
 
     def embed_jobs(self, pool: Dataset, targets: Dataset, count_tokens: bool = False) -> tuple[EmbedJob, EmbedJob]:
         """Reads, checks and hashes the pool's and the targets' rows; no model runs.
@@ -284,9 +288,11 @@ def _check_columns(pool: Dataset, targets: Dataset) -> None:
     """Both must be readable, and the columns that the result adds must be free."""
     row_format(pool.column_names)
     row_format(targets.column_names)
-    taken = sorted(set(COLUMNS) & set(pool.column_names))
-    if taken:
-        raise ValueError(f"pool already has the columns {taken}, which a selection adds; rename or remove them first")
+    occupied_columns = sorted(set(COLUMNS) & set(pool.column_names))
+    if occupied_columns:
+        raise ValueError(
+            f"pool already has the columns {occupied_columns}, which a selection adds; rename or remove them first"
+        )
 
 
 def _warn_if_spans_differ(pool: EmbedJob, targets: EmbedJob) -> None:

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from itl_hf.cli import main as command_line
 from itl_hf.cli.main import main
-from itl_hf.cli.output import Outcome, exit_status, peak_memory, spoken
+from itl_hf.cli.output import Outcome, exit_status, peak_memory, with_output
 
 
 def app_of(command):
     app = typer.Typer(rich_markup_mode=None)
-    app.command()(spoken(command))
+    app.command()(with_output(command))
     return lambda *words: CliRunner().invoke(app, list(words))
 
 

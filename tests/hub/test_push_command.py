@@ -8,11 +8,11 @@ from huggingface_hub import DatasetCard
 from typer.testing import CliRunner
 
 from itl_hf import Selection
-from itl_hf.cli.output import spoken
+from itl_hf.cli.output import with_output
 from itl_hf.cli.push import push
 
 APP = typer.Typer(rich_markup_mode=None)
-APP.command()(spoken(push))
+APP.command()(with_output(push))
 
 
 def run(*arguments):

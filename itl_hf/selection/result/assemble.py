@@ -1,4 +1,4 @@
-"""From picked row numbers to a `Selection`: the rows, the map, what the pool can teach, copies, provenance."""
+"""Builds a `Selection` from picked row numbers: the rows, the map, the attainable variance, copies, the record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from itl_hf.version import __version__
 
 @dataclass(frozen=True)
 class SelectionInputs:
-    """What a selection is made from.
+    """Everything that a selection is made from.
 
     Args:
         pool (`Dataset`):
@@ -124,7 +124,7 @@ def package_versions() -> dict[str, str]:
 
 
 def picked_rows(pool: Dataset, rows: RowSelection) -> Dataset:
-    """The picked rows in their order, with the columns that say why."""
+    """Returns the picked rows in their order, with the columns that say why each was picked."""
     nearest = rows.similarity.argmax(1)
     columns = {
         "pool_index": rows.indices,
@@ -134,7 +134,7 @@ def picked_rows(pool: Dataset, rows: RowSelection) -> Dataset:
         "itl_similarity": rows.similarity[np.arange(len(rows)), nearest],
     }
     table = pool.select(rows.indices).with_format("arrow")[:]  # few rows: in memory, without files or progress bars
-    picked = Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata))
+    table = Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata))
     for name, values in columns.items():
-        picked = picked.add_column(name, values.tolist())
-    return picked
+        table = table.add_column(name, values.tolist())
+    return table

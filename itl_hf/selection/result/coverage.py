@@ -1,4 +1,4 @@
-"""Which column says where a row comes from, and how the pool is made up by it."""
+"""Counts the rows of the pool by group, such as their source."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from datasets import Value
 if TYPE_CHECKING:
     from datasets import Dataset
 
-#: In the order in which they are looked for.
+#: Names of columns that usually hold groups, in order of preference.
 GROUP_COLUMNS = ("task", "source", "dataset", "category", "domain", "subset", "topic")
-#: Groups of the pool that are counted one by one; a column with many more values is no column of groups.
+#: Most groups that are counted separately; a column with many more values does not hold groups.
 MOST_GROUPS = 200
 _READ_ROWS = 65_536
 
 
-def group_column(columns: Sequence[str], preferred: str | None = None) -> str | None:
-    """The column of groups: the preferred one if it is there, else the first of `GROUP_COLUMNS`."""
-    return next((name for name in (preferred, *GROUP_COLUMNS) if name is not None and name in columns), None)
+def group_column(columns: Sequence[str], preferred_column: str | None = None) -> str | None:
+    """Returns the column that holds the groups: the preferred one if it exists, else the first of `GROUP_COLUMNS`."""
+    return next((name for name in (preferred_column, *GROUP_COLUMNS) if name is not None and name in columns), None)
 
 
-def pool_groups(pool: Dataset, preferred: str | None = None) -> dict[str, Any] | None:
-    """How many rows of the pool each group has, as JSON types; `None` for a pool without such a column.
+def pool_groups(pool: Dataset, preferred_column: str | None = None) -> dict[str, Any] | None:
+    """Counts the rows of each group, as JSON types; `None` for a pool without a column of groups.
 
     Args:
         pool (`Dataset`):
             The rows.
-        preferred (`str`, *optional*):
-            The column, where one was named (`groups=`).
+        preferred_column (`str`, *optional*):
+            The column that was named in the constraints (`groups=`), if any.
 
     Returns:
         `dict`: `column`; `rows`, from each group's name to its count, the largest first, at most `MOST_GROUPS`; and
             `others`, the rows of all other groups.
     """
-    column = group_column(pool.column_names, preferred)
+    column = group_column(pool.column_names, preferred_column)
     if column is None or not isinstance(pool.features[column], Value):
         return None
     counts: Counter[str] = Counter()

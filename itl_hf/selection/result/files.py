@@ -1,5 +1,7 @@
-"""A selection on disk: a folder that plain `datasets.load_dataset(folder)` opens (Parquet), beside JSON for the record
-and safetensors for the arrays. No format of our own and no pickle; written whole or not at all.
+"""Reads and writes a selection on disk.
+
+The folder holds the picked rows and the targets as Parquet, so that `datasets.load_dataset(folder)` opens it, the
+record as JSON and the arrays as safetensors.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from itl_hf.embedding.store.atomic_files import DamagedError
 FORMAT_VERSION = 1
 FACTS, NUMBERS = "selection.json", "arrays.safetensors"
 ROWS, TARGETS = "data/train-00000-of-00001.parquet", "targets.parquet"
-#: All that there is of a selection.
+#: All files of a selection.
 FILES = (FACTS, NUMBERS, ROWS, TARGETS)
 #: Fields of a selection that are arrays.
 ARRAYS = ("indices", "gains", "target_variance", "irreducible", "whole_pool", "reach")
@@ -32,13 +34,13 @@ ARRAYS = ("indices", "gains", "target_variance", "irreducible", "whole_pool", "r
 def write(
     target: Path, dataset: Dataset, targets: Dataset, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
 ) -> Path:
-    """Writes the four files of a selection; those of a selection that is there are replaced, other files stay.
+    """Writes the four files of a selection. The files of an earlier selection in the folder are replaced, others stay.
 
     A new folder appears whole or not at all. In a folder that exists each file is replaced whole, `selection.json`
     last; it holds the checksums of the others, so that a replacement that was interrupted is found when it is read.
 
     Raises:
-        `FileExistsError`: The folder holds something that is not a selection.
+        `FileExistsError`: If the folder holds files but no selection.
     """
     if target.exists() and any(target.iterdir()) and not (target / FACTS).exists():
         raise FileExistsError(f"{target} exists and holds no selection; choose another folder or empty it")
@@ -66,12 +68,12 @@ def write(
 
 
 def read(source: Path) -> tuple[Dataset, Dataset, dict[str, np.ndarray], dict[str, Any]]:
-    """Picked rows, targets, arrays and facts of a folder that `write` wrote.
+    """Reads the picked rows, the targets, the arrays and the facts that `write` wrote.
 
     Raises:
-        `FileNotFoundError`: The folder holds no selection.
-        `ValueError`: It was written by a newer version of this package.
-        `DamagedError`: A file is not the one that was written; a `ValueError`.
+        `FileNotFoundError`: If the folder holds no selection.
+        `ValueError`: If it was written by a newer version of this package.
+        `DamagedError`: If a file is not the one that was written; a `ValueError`.
     """
     if not (source / FACTS).exists():
         raise FileNotFoundError(f"{source} holds no selection (no {FACTS})")
@@ -90,13 +92,13 @@ def read(source: Path) -> tuple[Dataset, Dataset, dict[str, np.ndarray], dict[st
 
 
 def write_parquet(dataset: Dataset, path: Path) -> None:
-    """As `Dataset.to_parquet`, types included, without a progress bar for a hundred rows."""
+    """Writes a dataset with its types, as `Dataset.to_parquet` does, but without a progress bar."""
     table = dataset.with_format("arrow")[:]
     pq.write_table(table.replace_schema_metadata(dataset.features.arrow_schema.metadata), path)
 
 
 def _read_parquet(path: Path) -> Dataset:
-    """In memory and without a copy in the cache of `datasets`: the folder may be moved or deleted afterwards."""
+    """Reads a dataset into memory, without a copy in the cache of `datasets`: the folder may be moved afterwards."""
     return Dataset(pq.read_table(path))
 
 

@@ -1,4 +1,4 @@
-"""The map of a selection: where pool, targets and picks lie, on the pool's first two principal components."""
+"""The map of a selection: pool, targets and picks on the pool's first two principal components."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from itl_hf.gp.pool import Pool, spaced_rows
 from itl_hf.selection.result.selection import Layout
 
-#: Rows that the axes are fitted on, and rows that are drawn: these cost two numbers each.
+#: Number of rows that the axes are fitted on, and of rows that the map shows.
 SAMPLE_ROWS = 20_000
 SHOWN_ROWS = 50_000
 CHUNK_ROWS = 8_192
@@ -45,17 +45,18 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
     )
 
 
-def _axes(centred: Tensor) -> tuple[Tensor, Tensor]:
-    """First two principal directions (d, 2) and their shares of variance (2,); signs fixed so that the map never
-    flips.
+def _axes(centred_rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the first two principal directions (d, 2) and their shares of variance (2,).
+
+    The sign of each direction is fixed, so that equal features always give the same map.
     """
-    total = centred.square().sum().clamp_min(torch.finfo(centred.dtype).tiny)
+    total = centred_rows.square().sum().clamp_min(torch.finfo(centred_rows.dtype).tiny)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        _, scale, axes = torch.svd_lowrank(centred, q=min(8, *centred.shape), niter=4)
+        _, scale, axes = torch.svd_lowrank(centred_rows, q=min(8, *centred_rows.shape), niter=4)
     padded = torch.nn.functional.pad(axes, (0, max(0, 2 - axes.shape[1])))[
         :, :2
-    ]  # one-dimensional features still get a flat map
+    ]  # one-dimensional features have a map, too
     signs = padded.gather(0, padded.abs().argmax(0, keepdim=True)).sign()
     shares = torch.nn.functional.pad(scale.square() / total, (0, max(0, 2 - len(scale))))[:2]
     return padded * torch.where(signs == 0, 1.0, signs), shares

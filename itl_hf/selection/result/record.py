@@ -130,12 +130,12 @@ class SelectionRecord:
             `ValueError`: If an entry is missing.
         """
         known_fields = {one.name: one for one in dataclasses.fields(cls)}
-        required = [
+        required_names = [
             name
             for name, one in known_fields.items()
             if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
         ]
-        absent = [name for name in required if name not in entries]
+        absent = [name for name in required_names if name not in entries]
         if absent:
             raise ValueError(f"the record of the selection lacks {', '.join(absent)}: select again with this version")
         return cls(**{name: value for name, value in entries.items() if name in known_fields})

@@ -1,4 +1,4 @@
-"""The result of a selection: the picked rows, why each was picked, and everything needed to make it again."""
+"""`Selection`: the picked rows, why each was picked, and everything that is needed to select them again."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Selection:
         gains (`np.ndarray`):
             (n,) float64, information about the targets that each pick added.
         target_variance (`np.ndarray`):
-            (n + 1, m) float64, how unsure the model is about each target after 0..n picks.
+            (n + 1, m) float64, posterior variance of each target after 0..n picks: how unsure the model is about it.
         irreducible (`np.ndarray`):
             (m,) float64, the part of each target's variance that no row of the pool can remove.
         whole_pool (`np.ndarray`):
-            (m,) float64, what picking every row of the pool once would leave, with this noise.
+            (m,) float64, the variance of each target that would be left after picking every row of the pool once.
         reach (`np.ndarray`):
             (m,) float64, largest prior correlation of each target with any row of the pool.
         pool_size (`int`):
@@ -79,9 +79,9 @@ class Selection:
         layout (`Layout`):
             The map of pool, targets and picks.
         extend_fn (`Callable`, *optional*):
-            Makes `extend` possible while pool and features are at hand; not saved.
+            Continues the selection; available while pool and features are in memory, not saved.
         features (`np.ndarray`, *optional*):
-            (n, d) feature rows of the picks as embedded, while they are at hand; not saved.
+            (n, d) feature rows of the picks as embedded, while they are in memory; not saved.
 
     Example:
         >>> from itl_hf import HiddenStates, Selector
@@ -125,7 +125,7 @@ class Selection:
                 The folder.
 
         Raises:
-            `FileExistsError`: The folder holds something that is not a selection.
+            `FileExistsError`: If the folder holds files but no selection.
         """
         facts = {"pool_size": self.pool_size, "record": self.record.to_json(), "layout": self.layout.method}
         arrays = {name: getattr(self, name) for name in files.ARRAYS}
@@ -137,8 +137,8 @@ class Selection:
         """Reads a selection that `save` wrote.
 
         Raises:
-            `FileNotFoundError`: The folder holds no selection.
-            `ValueError`: It was written by a newer version of this package, or a file is damaged.
+            `FileNotFoundError`: If the folder holds no selection.
+            `ValueError`: If it was written by a newer version of this package, or a file is damaged.
         """
         dataset, targets, arrays, facts = files.read(Path(directory))
         places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}
@@ -152,14 +152,14 @@ class Selection:
         )
 
     def extend(self, num_examples: int) -> Selection:
-        """A selection with `num_examples` further picks, the same as one longer selection with this one's noise.
+        """Returns a selection with `num_examples` further picks: the picks of one longer selection with the same noise.
 
         Args:
             num_examples (`int`):
                 Further rows to pick.
 
         Raises:
-            `ValueError`: The selection was loaded from disk, or made under a budget, group shares or `stop_when`.
+            `ValueError`: If the selection was loaded from disk, or made under a budget, group shares or `stop_when`.
         """
         if self.extend_fn is None:
             raise ValueError(
@@ -169,7 +169,7 @@ class Selection:
         return self.extend_fn(num_examples)
 
     def diagnose(self) -> Diagnosis:
-        """What became of each target, and which of them this pool cannot teach, with their text; print it for a table.
+        """Returns, for each target, what the picks taught and what this pool cannot teach. Print it for a table.
 
         Example:
             >>> diagnosis = Selection.load("selected").diagnose()
@@ -180,8 +180,9 @@ class Selection:
 
     @property
     def screening(self) -> Screening | None:
-        """Targets whose text is in the pool or among the picks, and picks that are copies of each other; `None` where
-        an earlier version made the selection, which did not look.
+        """Targets whose text is in the pool or among the picks, and picks that are copies of each other.
+
+        `None` if the picks were not screened.
 
         Example:
             >>> Selection.load("selected").screening.contaminated_rows
@@ -190,16 +191,16 @@ class Selection:
         return Screening.from_record(self.record.screening)
 
     def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Writes one self-contained HTML page about the selection; see `itl_hf.report.page.write_report`.
+        """Writes one self-contained HTML page about the selection.
 
         Args:
             path (`str` or `PathLike`):
                 The file to write.
             **options:
-                Passed on, for example `title`.
+                Options of `itl_hf.report.page.write_report`, for example `title`.
 
         Raises:
-            `ImportError`: The extra `report` is not installed.
+            `ImportError`: If the extra `report` is not installed.
         """
         from itl_hf.report.page import write_report
 
@@ -240,9 +241,9 @@ class Selection:
                 Publish the target rows as well, as the configuration `targets`. Otherwise no text of them leaves this
                 machine; their number, their variances and their places on the map do.
             store (`str` or `PathLike`, *optional*):
-                The folder of `Selector(store=...)`, where features are looked for that are no longer in memory.
+                The folder of `Selector(store=...)`: features that are no longer in memory are read from it.
             base_dataset (`str`, *optional*):
-                Name of the pool on the Hub, where the record does not know it.
+                Name of the pool on the Hub, if the record does not hold it.
             license (`str`, *optional*):
                 The pool's licence as an identifier of the Hub; asked of the base dataset if left out.
             commit_message (`str`, *optional*):
@@ -252,11 +253,11 @@ class Selection:
             `huggingface_hub.CommitInfo`: `commit_url`, `oid` and more.
 
         Raises:
-            `ImportError`: The extra `report` is not installed.
-            `ValueError`: No features at hand; `private` for a repository that is public.
-            `FileExistsError`: The repository holds something that is not a selection.
-            `huggingface_hub.errors.HfHubHTTPError`: The Hub refused, for example for a wrong token.
-            `ConnectionError`: The connection broke; push again to complete.
+            `ImportError`: If the extra `report` is not installed.
+            `ValueError`: If the features are not available, or `private` is set for a repository that is public.
+            `FileExistsError`: If the repository holds files but no selection.
+            `huggingface_hub.errors.HfHubHTTPError`: If the Hub refuses, for example because of a wrong token.
+            `ConnectionError`: If the connection breaks; push again to complete.
 
         Example:
             >>> Selection.load("selected").push_to_hub("me/my-subset", private=True)  # doctest: +SKIP
@@ -293,12 +294,13 @@ class Selection:
                 As in `huggingface_hub`.
 
         Returns:
-            `Selection`: its `targets` only count the prompts where these were not published; a warning says so.
+            `Selection`: The selection. If the prompts were not published, its `targets` hold only their number, and a
+                warning says so.
 
         Raises:
-            `huggingface_hub.errors.RepositoryNotFoundError`: No such dataset, or none that this token may see.
-            `FileNotFoundError`: The dataset holds no selection.
-            `ValueError`: It is damaged, or was written by a newer version of this package.
+            `huggingface_hub.errors.RepositoryNotFoundError`: If there is no such dataset, or the token may not read it.
+            `FileNotFoundError`: If the dataset holds no selection.
+            `ValueError`: If it is damaged, or was written by a newer version of this package.
 
         Example:
             >>> selection = Selection.from_hub("me/my-subset")  # doctest: +SKIP

@@ -1,6 +1,7 @@
-"""The map by UMAP (package umap-learn, extra `umap`): neighbours stay neighbours, distances between groups say nothing.
+"""The map of a selection by UMAP (package umap-learn, extra `umap`).
 
-For pools whose kinds of rows lie on top of each other in two principal components. It takes a minute for 20,000 rows.
+For pools whose kinds of rows overlap in two principal components. Neighbouring rows stay neighbours; distances between
+groups mean nothing. It takes a minute for 20,000 rows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LayoutName = Literal["pca", "umap"]
 
 
 def check_layout(name: str) -> None:
-    """Raises `ValueError` for a map that there is not, `ImportError` where UMAP is not installed."""
+    """Raises `ValueError` for an unknown kind of map, `ImportError` if UMAP is not installed."""
     if name not in ("pca", "umap"):
         raise ValueError(f"layout must be 'pca' or 'umap', got {name!r}")
     if name == "umap" and importlib.util.find_spec("umap") is None:
@@ -29,12 +30,12 @@ def check_layout(name: str) -> None:
 
 
 def layout_of(name: LayoutName, pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
-    """The map of this name; see `principal_layout`."""
+    """Returns the map of this kind; the arguments are those of `principal_layout`."""
     return (umap_layout if name == "umap" else principal_layout)(pool, targets, picks)
 
 
 def umap_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
-    """An evenly spaced sample of the pool, the targets and the picks in two dimensions, the same every time.
+    """Maps an evenly spaced sample of the pool, the targets and the picks to two dimensions, the same every time.
 
     Args:
         pool (`Pool`):
@@ -49,7 +50,9 @@ def umap_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
     numbers = list(spaced_rows(pool.num_rows, SAMPLE_ROWS))
     rows = torch.cat([pool.rows(numbers), targets.cpu(), pool.rows(picks)]).float().numpy()  # (P + m + n, d)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a seed costs it its threads is what is wanted
+        warnings.simplefilter("ignore")  # UMAP warns that a seed makes it run on one thread, which is intended
         places = UMAP(n_neighbors=min(15, len(rows) - 1), random_state=0).fit_transform(rows).astype(np.float32)
-    sample, aims, picked = np.split(places, [len(numbers), len(numbers) + len(targets)])
-    return Layout(sample, np.asarray(numbers, dtype=np.int64), aims, picked, np.zeros(2, dtype=np.float32), "umap")
+    sample, aims, pick_positions = np.split(places, [len(numbers), len(numbers) + len(targets)])
+    return Layout(
+        sample, np.asarray(numbers, dtype=np.int64), aims, pick_positions, np.zeros(2, dtype=np.float32), "umap"
+    )
