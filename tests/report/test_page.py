@@ -191,7 +191,7 @@ def test_coverage_is_held_against_the_pool(tmp_path: Path) -> None:
     chosen.record = dataclasses.replace(chosen.record, coverage=coverage)
     text = Page(written(chosen, tmp_path)).text
     assert "sums 3 60% 20.0% poems 2 40% 5.0%" in text
-    assert "1 more in the pool, with 75% of its rows, gave no pick." in text
+    assert "1 further group of the pool has no picks; it holds 75% of its rows." in text
 
 
 def test_what_is_to_be_known_stands_first(tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_what_is_to_be_known_stands_first(tmp_path: Path) -> None:
     for said in (
         "1 target is among the picks",
         f"target 1 is row {chosen.indices[2]} of the pool, pick 3 : word for word",
-        "target 2 is row 55 of the pool: nearly (80%)",
-        "pick 4 says what pick 1 says: nearly (75%)",
+        "target 2 is row 55 of the pool: nearly the same (80%)",
+        "pick 4 has the same text as pick 1 : nearly the same (75%)",
         "The last 20 of the 40 picks tell less than 1%",
         "had lost its direction",
     ):
@@ -215,17 +215,17 @@ def test_what_is_to_be_known_stands_first(tmp_path: Path) -> None:
 
 def test_a_clean_selection_says_what_was_looked_for_and_an_old_one_that_nothing_was(tmp_path: Path) -> None:
     chosen = selection()
-    assert "made by an earlier version, which did not look" in Page(written(chosen, tmp_path)).text
+    assert "made by an earlier version, which did not check" in Page(written(chosen, tmp_path)).text
     chosen.record = dataclasses.replace(chosen.record, screening=Screening().to_record())
-    assert "Nothing was found." in Page(written(chosen, tmp_path)).text
+    assert "No problem was found:" in Page(written(chosen, tmp_path)).text
 
 
 def test_a_pick_names_the_targets_that_it_serves(tmp_path: Path) -> None:
     chosen = selection(picks=2, targets=2)
     chosen.target_variance = np.array([[2.0, 1.0], [1.0, 1.0], [1.0, 0.25]])
     html = written(chosen, tmp_path)
-    assert '<a href="#target-0">target 0</a>: took 50% of its variance' in html
-    assert '<a href="#target-1">target 1</a>: took 75% of its variance' in html
+    assert '<a href="#target-0">target 0</a>: this pick removed 50% of its variance' in html
+    assert '<a href="#target-1">target 1</a>: this pick removed 75% of its variance' in html
     assert '<a href="#pick-2">pick 2</a> (75%)' in html
 
 
@@ -235,7 +235,7 @@ def test_targets_out_of_reach_have_a_section(tmp_path: Path) -> None:
     chosen.target_variance[:, 2] = 2.0
     text = Page(written(chosen, tmp_path)).text
     assert "This pool cannot teach 1 target: 2." in text
-    assert "target 2 : this pool cannot teach it; 100% left, 90% irreducible" in text
+    assert "target 2 : this pool cannot teach it; 100% of its variance is left, 90% is irreducible" in text
 
 
 def test_of_very_many_targets_some_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

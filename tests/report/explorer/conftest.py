@@ -16,15 +16,15 @@ def made(tmp_path_factory) -> Made:
 
 
 @pytest.fixture(scope="session")
-def rival(tmp_path_factory) -> Made:
+def baseline(tmp_path_factory) -> Made:
     """Of the same pool."""
     return make(tmp_path_factory.mktemp("rival"), acquisition="cosine", picks=20)
 
 
 @pytest.fixture(scope="session")
-def explored(made, rival) -> ExplorerData:
+def explorer_data(made, baseline) -> ExplorerData:
     return gather(
-        made.selection, name="mine", compare=rival.selection, compare_name="cosine", pool=made.pool, store=made.store
+        made.selection, name="mine", compare=baseline.selection, compare_name="cosine", pool=made.pool, store=made.store
     )
 
 

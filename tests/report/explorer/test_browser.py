@@ -40,8 +40,8 @@ def started():
 
 
 @pytest.fixture(scope="module")
-def address(explored):
-    page = serve(explored)
+def address(explorer_data):
+    page = serve(explorer_data)
     yield page.local_url
     page.close()
 

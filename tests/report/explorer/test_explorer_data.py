@@ -10,10 +10,10 @@ from itl_hf.report.explorer import gather
 from itl_hf.report.explorer.explorer_data import NO_FEATURES, NO_POOL
 
 
-def test_stored_features_are_found_by_the_record(explored, made):
-    assert explored.obstacle == ""
-    assert (explored.pool_features[:] == made.pool_features).all()
-    assert (explored.target_features[:] == made.target_features).all()
+def test_stored_features_are_found_by_the_record(explorer_data, made):
+    assert explorer_data.obstacle == ""
+    assert (explorer_data.pool_features[:] == made.pool_features).all()
+    assert (explorer_data.target_features[:] == made.target_features).all()
 
 
 def test_what_is_missing_is_said(made, bare):
@@ -53,6 +53,6 @@ def test_records_that_do_not_say_enough_switch_it_off(made, record, reason):
 def test_equal_rows_are_known(made):
     pool = made.pool.select([*range(119), 3])
     record = dataclasses.replace(made.selection.record, pool_fingerprint=None)
-    explored = gather(dataclasses.replace(made.selection, record=record), pool=pool)
-    assert explored.equal[119] == explored.equal[3]
-    assert len(set(explored.equal.tolist())) == 119
+    explorer_data = gather(dataclasses.replace(made.selection, record=record), pool=pool)
+    assert explorer_data.text_ids[119] == explorer_data.text_ids[3]
+    assert len(set(explorer_data.text_ids.tolist())) == 119

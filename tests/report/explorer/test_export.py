@@ -12,10 +12,10 @@ from itl_hf.report.explorer.export import write_files
 from itl_hf.report.explorer.session import Filters, Session, reselect
 
 
-def test_kept_picks_go_into_both_files(explored, made, tmp_path):
+def test_kept_picks_go_into_both_files(explorer_data, made, tmp_path):
     row = int(made.selection.indices[0])
-    session = Session(dropped=frozenset([row]), filters=Filters(groups=("sums",)))
-    files, words = write_files(explored, session, tmp_path)
+    session = Session(dropped_rows=frozenset([row]), filters=Filters(groups=("sums",)))
+    files, words = write_files(explorer_data, session, tmp_path)
     assert [file.name for file in files] == ["picks.jsonl", "picks.parquet"]
     assert "select again" in words
     lines = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()]
@@ -25,15 +25,15 @@ def test_kept_picks_go_into_both_files(explored, made, tmp_path):
     assert table.to_list() == wanted
 
 
-def test_the_selection_goes_as_a_folder(explored, made, tmp_path):
-    session = reselect(explored, Session(dropped=frozenset(made.selection.indices[:3].tolist())))
-    files, _ = write_files(explored, session, tmp_path)
+def test_the_selection_goes_as_a_folder(explorer_data, made, tmp_path):
+    session = reselect(explorer_data, Session(dropped_rows=frozenset(made.selection.indices[:3].tolist())))
+    files, _ = write_files(explorer_data, session, tmp_path)
     with zipfile.ZipFile(files[2]) as archive:
         archive.extractall(tmp_path / "out")
-    assert Selection.load(tmp_path / "out" / "selection").indices.tolist() == session.again.indices.tolist()
+    assert Selection.load(tmp_path / "out" / "selection").indices.tolist() == session.new_selection.indices.tolist()
 
 
-def test_nothing_kept_is_said(explored, tmp_path):
-    files, words = write_files(explored, Session(filters=Filters(text="zebra")), tmp_path)
+def test_nothing_kept_is_said(explorer_data, tmp_path):
+    files, words = write_files(explorer_data, Session(filters=Filters(text="zebra")), tmp_path)
     assert files == []
     assert "Nothing to export" in words

@@ -9,8 +9,8 @@ import sys
 from itl_hf.report.explorer import build, serve
 
 
-def test_it_is_built_with_all_or_with_little(explored, bare, tmp_path):
-    for one in (explored, bare):
+def test_it_is_built_with_all_or_with_little(explorer_data, bare, tmp_path):
+    for one in (explorer_data, bare):
         page = build(one, tmp_path)
         config = page.get_config_file()
         assert config["analytics_enabled"] is False

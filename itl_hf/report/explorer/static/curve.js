@@ -1,4 +1,5 @@
-// Variance left pick by pick, with the floor that no row of the pool can remove, and a line at the rank on show.
+// The remaining variance after each pick, the floor that no row of the pool can remove, and a line at the rank that the
+// slider has set.
 const canvas = element.querySelector("canvas"), words = element.querySelector(".itl-hint"), context = canvas.getContext("2d");
 let curve = JSON.parse(props.curve), rank = Infinity, waiting = false;
 const color = (name, other) => getComputedStyle(element).getPropertyValue(name).trim() || other;
@@ -42,8 +43,8 @@ function draw() {
   const keys = [[curve.target ? `target ${curve.number}` : "all targets", "#2f7ed8"], ["floor", "#d1495b"], ...(curve.target ? [["all targets", faint]] : [])];
   let place = box.left;
   for (const [text, ink] of keys) { context.fillStyle = ink; context.fillRect(place, 8, 14, 3); context.fillText(text, place + 18, 14); place += 34 + context.measureText(text).width; }
-  words.textContent = `After ${at} of ${last} picks ${percent(main[at])} of the variance is left; ${curve.most ? "at most " : ""}${percent(curve.floor)} no row of this pool can remove (floor).`;
-  canvas.setAttribute("aria-label", `Variance left against rows picked. ${words.textContent}`);
+  words.textContent = `After ${at} of ${last} picks, ${percent(main[at])} of the variance is left. No row of this pool can remove the floor of ${curve.most ? "at most " : ""}${percent(curve.floor)}.`;
+  canvas.setAttribute("aria-label", `Remaining variance by number of picked rows. ${words.textContent}`);
 }
 
 function line(spots) {
