@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Layout
 
-# Unusual values, so that no colour of the data is equal to one of them and replacing them in an SVG changes nothing else.
+# Unusual values, so that no colour of the data is equal to one of them: replacing them in an SVG changes nothing else.
 INK, FAINT, GRID, PAPER = "#1b1f25", "#66707b", "#dde1e6", "#fefefe"
 POOL_COLOR, ACCENT, FLOOR = "#8d99a8", "#2f7ed8", "#d9662b"
 RANKS = LinearSegmentedColormap.from_list("itl_rank", ["#1f7ae0", "#8b5cf6", "#e0457b", "#f08a24"])

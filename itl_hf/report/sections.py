@@ -240,7 +240,7 @@ def _duplicates(screening: Screening) -> list[dict[str, Any]]:
 
 
 def _largest_shares(shares: np.ndarray) -> list[list[tuple[int, float]]]:
-    """For each row, the columns with the largest shares, with these shares, (B, c) -> B lists. Leaves out small shares."""
+    """For each row, the columns with the largest shares, and these shares, (B, c) -> B lists; omits small shares."""
     order = np.argsort(-shares, axis=1, kind="stable")[:, :MAX_SERVED_TARGETS]
     return [
         [(int(column), float(row[column])) for column in columns if row[column] >= MIN_SERVED_SHARE]

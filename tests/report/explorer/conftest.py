@@ -17,7 +17,7 @@ def made(tmp_path_factory) -> Made:
 
 @pytest.fixture(scope="session")
 def baseline(tmp_path_factory) -> Made:
-    """Of the same pool."""
+    """A selection by cosine similarity from the same pool."""
     return make(tmp_path_factory.mktemp("rival"), acquisition="cosine", picks=20)
 
 
@@ -30,5 +30,5 @@ def explorer_data(made, baseline) -> ExplorerData:
 
 @pytest.fixture(scope="session")
 def bare(made) -> ExplorerData:
-    """A saved selection and nothing else."""
+    """A saved selection without pool and features."""
     return gather(dataclasses.replace(made.selection, features=None, extend_fn=None))

@@ -1,4 +1,4 @@
-"""What is at hand is found, what is not is said."""
+"""Stored features and equal rows are found; missing data is reported as the reason why selecting again is off."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def test_stored_features_are_found_by_the_record(explorer_data, made):
     assert (explorer_data.target_features[:] == made.target_features).all()
 
 
-def test_what_is_missing_is_said(made, bare):
+def test_missing_data_is_the_obstacle(made, bare):
     assert bare.obstacle == NO_FEATURES
     assert gather(made.selection, pool=made.pool).obstacle == NO_FEATURES
     assert gather(made.selection, store=made.store).obstacle == NO_POOL
 
 
-def test_another_pool_is_refused(made):
+def test_another_pool_raises(made):
     changed = made.pool.map(lambda row, i: {"prompt": "other"} if i == 7 else row, with_indices=True)
     with pytest.raises(ValueError, match="--pool holds other rows"):
         gather(made.selection, pool=changed)
@@ -30,7 +30,7 @@ def test_another_pool_is_refused(made):
         gather(made.selection, pool=made.pool.select(range(50)))
 
 
-def test_a_store_of_other_work_is_refused(made, tmp_path):
+def test_a_store_without_the_features_raises(made, tmp_path):
     with pytest.raises(ValueError, match="holds no features of this selection's pool"):
         gather(made.selection, pool=made.pool, store=tmp_path)
 
@@ -45,12 +45,12 @@ def test_a_store_of_other_work_is_refused(made, tmp_path):
         ({"constraints": {"costs": None, "token_budget": 5}}, "given as numbers"),
     ],
 )
-def test_records_that_do_not_say_enough_switch_it_off(made, record, reason):
+def test_incomplete_records_are_the_obstacle(made, record, reason):
     selection = dataclasses.replace(made.selection, record=dataclasses.replace(made.selection.record, **record))
     assert reason in gather(selection, pool=made.pool, store=made.store).obstacle
 
 
-def test_equal_rows_are_known(made):
+def test_rows_with_the_same_text_have_the_same_number(made):
     pool = made.pool.select([*range(119), 3])
     record = dataclasses.replace(made.selection.record, pool_fingerprint=None)
     explorer_data = gather(dataclasses.replace(made.selection, record=record), pool=pool)

@@ -1,5 +1,4 @@
-"""Selecting again is selecting: the same picks where nothing is dropped, and those of a pool without the rows where
-something is."""
+"""Selecting again gives the same picks if no row is dropped, and otherwise those of a pool without the dropped rows."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from itl_hf.report.explorer.reselect import select_again
 from tests.report.explorer.made import make
 
 
-def test_nothing_dropped_gives_the_same_picks(explorer_data, made):
+def test_nowith_sampleg_dropped_gives_the_same_picks(explorer_data, made):
     new_selection = select_again(explorer_data, [])
     np.testing.assert_array_equal(new_selection.indices, made.selection.indices)
     np.testing.assert_allclose(new_selection.target_variance, made.selection.target_variance)
@@ -33,15 +32,15 @@ def test_dropped_rows_are_not_picked_and_the_picks_before_them_stay(explorer_dat
 
 
 def test_the_picks_are_those_of_a_pool_without_the_rows(tmp_path):
-    # Without preparation, which is fitted on all rows, both ways see the same features.
+    # Standardization is fitted on all rows, so it is off here: both selections then use the same features.
     one = make(tmp_path, standardize=False, kernel="linear", noise_std=1.0, picks=12)
     dropped_rows = sorted(one.selection.indices[[0, 3]].tolist())
     new_selection = select_again(gather(one.selection, pool=one.pool, store=one.store), dropped_rows)
-    kept = np.delete(np.arange(len(one.pool)), dropped_rows)
+    remaining_rows = np.delete(np.arange(len(one.pool)), dropped_rows)
     rest = select_rows(
-        one.pool_features[kept], one.target_features, 12, standardize=False, kernel="linear", noise_std=1.0
+        one.pool_features[remaining_rows], one.target_features, 12, standardize=False, kernel="linear", noise_std=1.0
     )
-    np.testing.assert_array_equal(new_selection.indices, kept[rest.indices])
+    np.testing.assert_array_equal(new_selection.indices, remaining_rows[rest.indices])
 
 
 @pytest.mark.parametrize("acquisition", ["vtl", "cosine", "random", "bm25", "round_robin"])
@@ -50,11 +49,11 @@ def test_other_acquisitions_keep_their_options(tmp_path, acquisition):
     one = make(tmp_path, acquisition=acquisition, kernel="rbf", picks=8, **texts)
     explorer_data = gather(one.selection, pool=one.pool, store=one.store)
     assert explorer_data.obstacle == ""
-    dropped_rows = int(select_again(explorer_data, []).indices[0])
-    assert dropped_rows not in select_again(explorer_data, [dropped_rows]).indices
+    dropped_row = int(select_again(explorer_data, []).indices[0])
+    assert dropped_row not in select_again(explorer_data, [dropped_row]).indices
 
 
-def test_rows_with_the_same_text_go_together(tmp_path):
+def test_rows_with_the_same_text_are_dropped_together(tmp_path):
     one = make(tmp_path, picks=40)
     first = int(one.selection.indices[0])
     text_ids = np.arange(len(one.pool))
@@ -75,35 +74,35 @@ def test_constraints_in_the_record_hold_again(tmp_path):
     assert sum(new_selection.dataset["cost"][:]) <= 60
 
 
-def test_another_number_of_rows(explorer_data):
+def test_the_number_of_rows_can_change(explorer_data):
     assert len(select_again(explorer_data, [], 7)) == 7
     with pytest.raises(ValueError, match="only 119 rows are left to pick 120 from"):
         select_again(explorer_data, [0], 120)
 
 
-def test_without_features_it_says_why(bare):
+def test_without_features_it_raises(bare):
     with pytest.raises(ValueError, match="--store"):
         select_again(bare, [1])
 
 
-def test_rows_outside_the_drawn_sample_find_their_place(explorer_data, made):
+def test_picks_outside_the_maps_sample_are_projected(explorer_data, made):
     layout = made.selection.layout
-    drawn = np.arange(0, 120, 2)
-    sparse = dataclasses.replace(layout, pool=layout.pool[drawn], pool_rows=layout.pool_rows[drawn])
-    thin = dataclasses.replace(explorer_data, selection=dataclasses.replace(made.selection, layout=sparse))
-    new_selection = select_again(thin, [])
+    sample_rows = np.arange(0, 120, 2)
+    sparse = dataclasses.replace(layout, pool=layout.pool[sample_rows], pool_rows=layout.pool_rows[sample_rows])
+    with_sample = dataclasses.replace(explorer_data, selection=dataclasses.replace(made.selection, layout=sparse))
+    new_selection = select_again(with_sample, [])
     np.testing.assert_allclose(new_selection.layout.picks, layout.picks, atol=1e-4)
 
 
-def test_on_a_umap_map_they_lie_at_a_row_that_is_drawn(explorer_data, made):
+def test_on_a_umap_map_they_have_the_coordinates_of_a_row_on_the_map(explorer_data, made):
     layout = made.selection.layout
     sparse = dataclasses.replace(layout, pool=layout.pool[::2], pool_rows=layout.pool_rows[::2], method="umap")
-    thin = dataclasses.replace(explorer_data, selection=dataclasses.replace(made.selection, layout=sparse))
-    drawn = {tuple(place) for place in sparse.pool.tolist()}
-    assert all(tuple(place) in drawn for place in select_again(thin, []).layout.picks.tolist())
+    with_sample = dataclasses.replace(explorer_data, selection=dataclasses.replace(made.selection, layout=sparse))
+    map_points = {tuple(point) for point in sparse.pool.tolist()}
+    assert all(tuple(point) in map_points for point in select_again(with_sample, []).layout.picks.tolist())
 
 
-def test_what_comes_out_is_a_selection_like_any_other(explorer_data, made, tmp_path):
+def test_the_result_can_be_saved_loaded_and_diagnosed(explorer_data, made, tmp_path):
     new_selection = select_again(explorer_data, [int(made.selection.indices[0])])
     loaded = Selection.load(new_selection.save(tmp_path / "again"))
     assert loaded.indices.tolist() == new_selection.indices.tolist()

@@ -1,4 +1,4 @@
-"""Clicks as values."""
+"""Each click returns a new session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itl_hf.report.explorer.session import Filters, Session, apply_action, choos
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "action",
     [
         {},
         {"do": "show", "kind": "pick", "number": 10**9},
@@ -24,7 +24,7 @@ from itl_hf.report.explorer.session import Filters, Session, apply_action, choos
         {"do": ["a"], "number": 1},
     ],
 )
-def test_wishes_that_make_no_sense_are_ignored(explorer_data, action):
+def test_invalid_actions_are_ignored(explorer_data, action):
     assert apply_action(explorer_data, Session(), action) == Session()
 
 
@@ -41,7 +41,7 @@ def test_drop_and_restore(explorer_data):
     assert apply_action(explorer_data, session, {"do": "restore", "number": 5}).dropped_rows == {6}
 
 
-def test_select_again_and_back(explorer_data, made):
+def test_selecting_again_and_restoring_the_row_returns_to_the_first_selection(explorer_data, made):
     first = int(made.selection.indices[0])
     session = reselect(explorer_data, apply_action(explorer_data, Session(), {"do": "drop", "number": first}))
     assert session.mode == "before"
@@ -51,7 +51,7 @@ def test_select_again_and_back(explorer_data, made):
     assert back.mode == "rank"
 
 
-def test_what_stands_in_the_way_is_said(bare, explorer_data):
+def test_the_session_says_why_selecting_again_failed(bare, explorer_data):
     session = reselect(bare, Session(dropped_rows=frozenset([1])))
     assert "--store" in session.error
     assert session.new_selection is None
@@ -59,16 +59,16 @@ def test_what_stands_in_the_way_is_said(bare, explorer_data):
     assert "at least 1" in reselect(explorer_data, Session(dropped_rows=frozenset([1])), -2).error
 
 
-def test_filters(explorer_data, made):
+def test_filters_match_picks_by_source_text_and_gain(explorer_data, made):
     selection = made.selection
     assert matching_picks(selection, Filters()) == list(range(len(selection)))
     sums = matching_picks(selection, Filters(groups=("sums",)))
-    assert [selection.dataset[place]["task"] for place in sums] == ["sums"] * len(sums)
+    assert [selection.dataset[rank]["task"] for rank in sums] == ["sums"] * len(sums)
     words = matching_picks(selection, Filters(text="ABOUT poems"))
-    assert words == [place for place in range(len(selection)) if selection.dataset[place]["task"] == "poems"]
+    assert words == [rank for rank in range(len(selection)) if selection.dataset[rank]["task"] == "poems"]
     assert matching_picks(selection, Filters(text="Answer number")) == list(range(len(selection)))
     strong = matching_picks(selection, Filters(gain=0.5))
-    assert all(selection.gains[place] >= 0.5 * selection.gains.max() for place in strong)
+    assert all(selection.gains[rank] >= 0.5 * selection.gains.max() for rank in strong)
     assert 0 < len(strong) < len(selection)
     session = set_filters(Session(page=3), Filters(text="x"))
     assert (session.page, session.filters.text) == (0, "x")

@@ -1,4 +1,4 @@
-"""What the page shows: complete, in words, and harmless whatever the data holds."""
+"""The page shows all facts, and text from the data cannot become HTML."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from itl_hf.selection.select_rows import correlation, select_rows
 from tests.report.explorer.made import make
 from tests.report.test_page import HOSTILE, Page
 
-PARTS = ("card", "target", "picks", "dropped", "compared")
+PARTS = ("card", "target", "picks", "dropped_rows", "comparison")
 
 
-def shown(explorer_data, session=None, **changes):
+def view_of(explorer_data, session=None, **changes):
     return view(explorer_data, dataclasses.replace(session or Session(), **changes))
 
 
@@ -38,54 +38,59 @@ def test_all_html_is_well_formed(explorer_data):
             Page(getattr(view(explorer_data, state), name))
 
 
-def test_cards(explorer_data, made, bare):
-    pick = Page(shown(explorer_data, point=("pick", 0)).card).text
+def test_the_card_shows_the_text_of_the_clicked_point(explorer_data, made, bare):
+    pick = Page(view_of(explorer_data, point=("pick", 0)).card).text
     row = int(made.selection.indices[0])
     assert made.pool[row]["prompt"] in pick
     assert made.pool[row]["completion"] in pick
     assert f"Drop row {row}" in pick
     assert (
-        f"Restore row {row}" in Page(shown(explorer_data, point=("pick", 0), dropped_rows=frozenset([row])).card).text
+        f"Restore row {row}" in Page(view_of(explorer_data, point=("pick", 0), dropped_rows=frozenset([row])).card).text
     )
-    stranger = next(row for row in range(120) if row not in made.selection.indices)
-    assert made.pool[stranger]["prompt"] in Page(shown(explorer_data, point=("pool", stranger)).card).text
-    assert NO_TEXT in Page(shown(bare, point=("pool", stranger)).card).text
-    # A point of the pool that was picked is the pick.
-    assert "Pick 1" in Page(shown(bare, point=("pool", row)).card).text
-    assert made.targets[3]["prompt"] in Page(shown(explorer_data, point=("target", 3)).card).text
+    unpicked_row = next(row for row in range(120) if row not in made.selection.indices)
+    assert made.pool[unpicked_row]["prompt"] in Page(view_of(explorer_data, point=("pool", unpicked_row)).card).text
+    assert NO_TEXT in Page(view_of(bare, point=("pool", unpicked_row)).card).text
+    # For a picked row, a click on its point of the pool shows the pick.
+    assert "Pick 1" in Page(view_of(bare, point=("pool", row)).card).text
+    assert made.targets[3]["prompt"] in Page(view_of(explorer_data, point=("target", 3)).card).text
 
 
 def test_a_target_shows_its_nearest_picks_by_the_kernel(explorer_data, made):
     rows = select_rows(made.pool_features, made.target_features, 30)
-    wanted = np.argsort(-correlation(rows.pool.rows(rows.indices.tolist()), rows.gp)[:, 2].numpy())[:8]
-    assert [place for place, _ in nearest_picks(explorer_data, made.selection, 2)] == wanted.tolist()
-    text = Page(shown(explorer_data, target=2).target).text
+    expected_ranks = np.argsort(-correlation(rows.pool.rows(rows.indices.tolist()), rows.gp)[:, 2].numpy())[:8]
+    assert [rank for rank, _ in nearest_picks(explorer_data, made.selection, 2)] == expected_ranks.tolist()
+    text = Page(view_of(explorer_data, target=2).target).text
     assert "Nearest picks" in text
-    assert "no row of this pool can remove it" in text
+    assert "no row of this pool can remove" in text
 
 
-def test_without_features_a_target_shows_the_picks_that_serve_it(bare, made):
-    served = [place for place, target in enumerate(made.selection.dataset["itl_nearest_target"][:]) if target == 2]
-    assert {place for place, _ in nearest_picks(bare, made.selection, 2, 99)} == set(served)
-    assert "Picks that have it as their nearest target" in shown(bare, target=2).target
+def test_without_features_a_target_shows_the_picks_whose_nearest_target_it_is(bare, made):
+    expected_ranks = [
+        rank for rank, target in enumerate(made.selection.dataset["itl_nearest_target"][:]) if target == 2
+    ]
+    assert {rank for rank, _ in nearest_picks(bare, made.selection, 2, 99)} == set(expected_ranks)
+    assert "Picks whose nearest target this is" in view_of(bare, target=2).target
 
 
 def test_the_list_has_pages(explorer_data):
-    assert "Shown: 1 to 20" in shown(explorer_data).picks
-    assert "Shown: 21 to 30" in shown(explorer_data, page=1).picks
-    assert "Shown: 21 to 30" in shown(explorer_data, page=99).picks
-    assert "No pick passes these filters" in shown(explorer_data, filters=Filters(text="zebra")).picks
+    assert "Shown: 1 to 20" in view_of(explorer_data).picks
+    assert "Shown: 21 to 30" in view_of(explorer_data, page=1).picks
+    assert "Shown: 21 to 30" in view_of(explorer_data, page=99).picks
+    assert "No pick passes these filters" in view_of(explorer_data, filters=Filters(text="zebra")).picks
 
 
 def test_the_comparison_needs_something_to_compare_with(explorer_data, bare):
-    assert "Nothing to compare with" in shown(bare).comparison
-    assert "Choose a comparison" in shown(explorer_data).comparison
-    assert "only in cosine" in Page(shown(explorer_data, mode="other").comparison).text
+    assert "There is nothing to compare with" in view_of(bare).comparison
+    assert "Choose a comparison" in view_of(explorer_data).comparison
+    assert "only in cosine" in Page(view_of(explorer_data, mode="other").comparison).text
 
 
-def test_selecting_again_is_reported(explorer_data):
+def test_selecting_again_shows_what_changed(explorer_data):
     dropped_rows = frozenset(explorer_data.selection.indices[:2].tolist())
-    assert "not yet selected without them" in shown(explorer_data, dropped_rows=dropped_rows).dropped_rows
+    assert (
+        "the selection has not been made again without them yet"
+        in view_of(explorer_data, dropped_rows=dropped_rows).dropped_rows
+    )
     text = Page(view(explorer_data, reselect(explorer_data, Session(dropped_rows=dropped_rows))).dropped_rows).text
     assert re.search(r"Selected again: \d+ of 30 picks are new", text)
     assert "--store" in view(gather(explorer_data.selection), Session()).dropped_rows
@@ -109,19 +114,19 @@ def test_hostile_text_is_only_text(hostile, made):
     assert tags(hostile) == tags("harmless")
 
 
-def test_hidden_characters_are_shown_in_choices_and_tips(tmp_path):
+def test_hidden_characters_are_visible_in_menus_and_tooltips(tmp_path):
     one = make(tmp_path, target_prompts={0: "a\u202eb"})
     assert target_names(gather(one.selection))[0] == "0: a\u27e8U+202E\u27e9b"
     assert "\u27e8U+202E\u27e9" in drawing.points(gather(one.selection))["targets"][0][2]
 
 
-def test_points_are_where_the_layout_has_them(explorer_data, made):
+def test_points_have_the_coordinates_of_the_layout(explorer_data, made):
     points = drawing.points(explorer_data)
     steps = np.frombuffer(base64.b64decode(points["pool"]), dtype="<u2").reshape(-1, 2)
     assert steps.shape == (120, 2)
     assert points["rows"] is None
     layout = made.selection.layout
-    # One straight line maps steps to coordinates.
+    # Coordinates are a linear function of the steps.
     for axis in (0, 1):
         slope, start = np.polyfit(steps[:, axis], layout.pool[:, axis], 1)
         np.testing.assert_allclose(slope * steps[:, axis] + start, layout.pool[:, axis], atol=2 * slope)
@@ -129,21 +134,21 @@ def test_points_are_where_the_layout_has_them(explorer_data, made):
         np.testing.assert_allclose(slope * targets + start, layout.targets[:, axis], atol=2 * slope)
 
 
-def test_marks_say_what_is_dropped_filtered_and_shared(explorer_data, made):
+def test_marks_hold_which_picks_are_dropped_listed_and_shared(explorer_data, made):
     row = int(made.selection.indices[1])
     session = Session(dropped_rows=frozenset([row]), filters=Filters(groups=("sums",)), mode="other")
     marks = json.loads(view(explorer_data, session).marks)
     states = [pick[4] for pick in marks["picks"]]
-    theirs = set(explorer_data.other.indices.tolist())
-    for place, state in enumerate(states):
-        assert bool(state & 1) == (made.selection.dataset[place]["task"] == "sums")
-        assert bool(state & 2) == (place == 1)
-        assert bool(state & 4) == (int(made.selection.indices[place]) in theirs)
-    assert len(marks["others"]) == len(theirs - set(made.selection.indices.tolist()))
+    other_rows = set(explorer_data.other.indices.tolist())
+    for rank, state in enumerate(states):
+        assert bool(state & 1) == (made.selection.dataset[rank]["task"] == "sums")
+        assert bool(state & 2) == (rank == 1)
+        assert bool(state & 4) == (int(made.selection.indices[rank]) in other_rows)
+    assert len(marks["others"]) == len(other_rows - set(made.selection.indices.tolist()))
     assert marks["names"] == ["mine", "cosine"]
 
 
-def test_the_curve_ends_at_what_is_left_and_has_its_floor(explorer_data, made):
+def test_the_curve_ends_at_the_remaining_variance_and_has_the_floor(explorer_data, made):
     curve = drawing.curve(made.selection, 1)
     variance = made.selection.target_variance
     assert len(curve["target"]) == len(curve["mean"]) == 31
