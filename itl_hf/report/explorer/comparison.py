@@ -57,17 +57,17 @@ def compare(first: Selection, second: Selection) -> Comparison:
     """
     by_text = not same_pool(first, second)
     # Ranks of the second selection that have no partner yet, by row.
-    unmatched: dict[Hashable, list[int]] = {}
+    unmatched_ranks: dict[Hashable, list[int]] = {}
     for rank, key in enumerate(_row_keys(second, by_text)):
-        unmatched.setdefault(key, []).append(rank)
+        unmatched_ranks.setdefault(key, []).append(rank)
     both, only_first = [], []
     for rank, key in enumerate(_row_keys(first, by_text)):
-        matches = unmatched.get(key)
+        matches = unmatched_ranks.get(key)
         if matches:
             both.append((rank, matches.pop(0)))
         else:
             only_first.append(rank)
-    return Comparison(both, only_first, sorted(rank for ranks in unmatched.values() for rank in ranks), by_text)
+    return Comparison(both, only_first, sorted(rank for ranks in unmatched_ranks.values() for rank in ranks), by_text)
 
 
 def same_pool(first: Selection, second: Selection) -> bool:

@@ -1,4 +1,4 @@
-"""One selection with all that can be at hand, and a rival to compare it with; made once, as nothing changes them."""
+"""A selection with its pool and features, and a baseline; made once, since no test changes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def made(tmp_path_factory) -> Made:
 @pytest.fixture(scope="session")
 def baseline(tmp_path_factory) -> Made:
     """A selection by cosine similarity from the same pool."""
-    return make(tmp_path_factory.mktemp("rival"), acquisition="cosine", picks=20)
+    return make(tmp_path_factory.mktemp("baseline"), acquisition="cosine", picks=20)
 
 
 @pytest.fixture(scope="session")

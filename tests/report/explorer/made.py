@@ -48,7 +48,8 @@ def make(
 ) -> Made:
     """Makes rows of eight kinds in clusters, targets of the first three kinds, and stores the features under `folder`.
 
-    `prompts` and `target_prompts` replace the prompts of single rows; `constraints` go to `select_rows` and into the record.
+    `prompts` and `target_prompts` replace the prompts of single rows; `constraints` are passed to `select_rows` and
+    written into the record.
     """
     generator = np.random.default_rng(seed)
     kinds = generator.integers(0, len(KINDS), rows)

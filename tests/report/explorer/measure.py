@@ -1,4 +1,6 @@
-"""Measures how fast the page is with many points: `python -m tests.report.explorer.measure [rows] [--output file.json]`.
+"""Measures how fast the page is with many points.
+
+Command: `python -m tests.report.explorer.measure [rows] [--output file.json]`
 
 Times are taken inside the page, from the navigation or the key to the picture that follows it, in headless Chromium
 with software rendering on this machine's processors. `--pictures folder` saves screenshots.
