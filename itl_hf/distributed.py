@@ -1,6 +1,7 @@
-"""The few collectives that selection and embedding need, over `torch.distributed`; on one process they do nothing.
+"""Collectives over `torch.distributed` that selection and embedding use; with one process they return their input.
 
-Processes come from `torchrun` or `accelerate launch`. Nothing here starts or restarts a process.
+A collective is called by all processes at the same place of the program; a process that leaves one out makes the others
+wait. Processes are started by `torchrun` or `accelerate launch`. This module starts and restarts none.
 """
 
 from __future__ import annotations
@@ -17,197 +18,250 @@ from torch.distributed.distributed_c10d import _get_default_store
 
 Result = TypeVar("Result")
 
-#: How long a process may wait for the others at the end of work that took each of them a different time.
-PATIENCE = timedelta(days=7)
-_SILENT = "ended without a word: it was killed, or ran out of memory. Run the command again: finished work is kept."
+#: How long a process waits for the others in `Processes`, where each process may need a different time for its share.
+WAIT_TIMEOUT = timedelta(days=7)
+_NO_ERROR_MESSAGE = (
+    "ended without an error message: it was killed, or ran out of memory. Run the command again: finished work is kept."
+)
 
 
 def rank() -> int:
-    """This process's number, 0 when there is one."""
-    return dist.get_rank() if _active() else 0
+    """Returns the number of this process, 0 if there is only one. Not a collective."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
-    return dist.get_world_size() if _active() else 1
-
-
-def _active() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _device() -> torch.device:
-    """NCCL moves GPU tensors only; gloo takes those of the CPU."""
-    if dist.get_backend() == "nccl":
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
+    """Returns the number of processes. Not a collective."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """The rows of all processes, in order of rank; each may bring another number of them, (B, ...) -> (sum B, ...)."""
+    """Concatenates the rows of all processes. Collective: all processes must call it.
+
+    Args:
+        rows (`Tensor`):
+            Shape (B, ...). `B` may differ between processes; the other dimensions and the type must be equal.
+
+    Returns:
+        `Tensor`: Shape (sum of all `B`, ...), in the order of ranks, equal on all processes, on the device of `rows`.
+    """
     if world_size() == 1:
         return rows
-    device = _device()
-    mine = rows.to(device).contiguous()
-    count = torch.tensor([len(mine)], device=device)
+    device = _collective_device()
+    own_rows = rows.to(device).contiguous()
+    count = torch.tensor([len(own_rows)], device=device)
     counts = [torch.zeros_like(count) for _ in range(world_size())]
     dist.all_gather(counts, count)
     largest = max(int(other) for other in counts)
-    padded = torch.cat([mine, mine.new_zeros(largest - len(mine), *mine.shape[1:])])
+    padded = torch.cat([own_rows, own_rows.new_zeros(largest - len(own_rows), *own_rows.shape[1:])])
     parts = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(parts, padded)
     return torch.cat([part[: int(other)] for part, other in zip(parts, counts, strict=True)]).to(rows.device)
 
 
-def total(values: Tensor) -> Tensor:
-    """Sum over processes, elementwise."""
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Adds the values of all processes elementwise. Collective: all processes must call it.
+
+    Args:
+        values (`Tensor`):
+            Any shape, the same on all processes.
+
+    Returns:
+        `Tensor`: The sum, of the same shape and on the same device.
+    """
     if world_size() == 1:
         return values
-    moved = values.to(_device())
-    dist.all_reduce(moved)
-    return moved.to(values.device)
+    device_values = values.to(_collective_device())
+    dist.all_reduce(device_values)
+    return device_values.to(values.device)
 
 
-def from_first(values: Tensor) -> Tensor:
-    """The first process's values, on every process: what all must agree on to the last bit."""
+def broadcast_from_first(values: Tensor) -> Tensor:
+    """Returns the values of process 0 on every process, equal to the last bit. Collective: all processes must call it.
+
+    Args:
+        values (`Tensor`):
+            Any shape, the same on all processes. The values themselves are used on process 0 only.
+
+    Returns:
+        `Tensor`: The values of process 0, of the same shape and on the same device.
+    """
     if world_size() == 1:
         return values
-    moved = values.to(_device()).contiguous()
-    dist.broadcast(moved, src=0)
-    return moved.to(values.device)
+    device_values = values.to(_collective_device()).contiguous()
+    dist.broadcast(device_values, src=0)
+    return device_values.to(values.device)
 
 
-def raise_together(error: BaseException | None) -> None:
-    """Raises on every process if any of them failed, so that none is left waiting for the others.
+def raise_on_all(error: BaseException | None) -> None:
+    """Raises on all processes if one of them failed, so that none waits for it. Collective: all processes must call it.
+
+    Args:
+        error (`BaseException`, *optional*):
+            The error of this process, `None` if it succeeded.
 
     Raises:
-        The error itself where it happened, `RuntimeError` with its text elsewhere.
+        `BaseException`: `error` itself on the process that failed.
+        `RuntimeError`: On the other processes, with the text of the error.
     """
     if world_size() == 1:
         if error is not None:
             raise error
         return
-    gathered: list[str | None] = [None] * world_size()
-    dist.all_gather_object(gathered, None if error is None else f"{type(error).__name__}: {error}")
+    messages: list[str | None] = [None] * world_size()
+    dist.all_gather_object(messages, None if error is None else _error_text(error))
     if error is not None:
         raise error
-    for number, message in enumerate(gathered):
+    for number, message in enumerate(messages):
         if message is not None:
             raise RuntimeError(f"process {number} failed: {message}")
 
 
-def join() -> None:
-    """Meet the other processes, if a launcher started several and nobody has done so yet."""
-    launched = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
-    if not launched or not dist.is_available() or dist.is_initialized():
+def initialize() -> None:
+    """Initializes the default process group, if a launcher started several processes and the program has not done it.
+
+    Collective in that case: all processes must call it.
+    """
+    is_launched = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if not is_launched or not dist.is_available() or dist.is_initialized():
         return
     from accelerate import PartialState
 
-    # Without `cpu` it makes no group on a machine that has no accelerator.
+    # Without `cpu`, `PartialState` makes no group on a machine that has no accelerator.
     PartialState(cpu=not torch.accelerator.is_available())
-    if not dist.is_initialized():  # made earlier, when it was told of one process
+    if not dist.is_initialized():  # `PartialState` was made earlier in this process, for one process
         dist.init_process_group("gloo")
 
 
-class OtherProcessFailed(RuntimeError):
-    """This process stopped because of another, which will `meet` the rest once more or not."""
+def _collective_device() -> torch.device:
+    """Returns the device that tensors must be on: NCCL exchanges GPU tensors only, gloo those of the CPU."""
+    if dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
-    def __init__(self, message: str, meets: bool) -> None:
+
+class OtherProcessFailed(RuntimeError):
+    """Raised on a process that stops because another process failed.
+
+    Args:
+        message (`str`):
+            What happened on the other process.
+        joins_next_gather (`bool`):
+            Whether the failed process still takes part in the next `Processes.call_and_gather`.
+    """
+
+    def __init__(self, message: str, joins_next_gather: bool) -> None:
         super().__init__(message)
-        self.meets = meets
+        self.joins_next_gather = joins_next_gather
 
 
 class Processes:
-    """All processes, for long work without collectives in its midst: use it as a context, on all of them.
+    """Context for long work that each process does independently, with collectives only at its beginning and end.
 
-    A process that fails leaves a note; the others look for one between two pieces of work and stop as well. A process
-    that dies without a word is noticed at the next meeting, and by the launcher. Waiting there has no short limit, as
-    the default group's has: one process may be done hours before another.
+    All processes must enter the context. A process that fails writes an error to the key-value store of the process
+    group; the others read it between two pieces of work and stop as well. A process that is killed cannot write: the
+    others notice it at the next `call_and_gather`, and so does the launcher. That call waits up to seven days, unlike
+    the default group, since one process may finish hours before another.
 
     Example:
         >>> with Processes() as processes:
-        ...     processes.together(lambda: processes.rank)
+        ...     processes.call_and_gather(lambda: processes.rank)
         [0]
     """
 
-    _opened = 0
+    _num_contexts = 0
 
     def __init__(self) -> None:
-        join()
+        initialize()
         self.rank, self.size = rank(), world_size()
         self._group: Any = None
 
     def __enter__(self) -> Processes:
         if self.size > 1:
-            Processes._opened += 1
-            self._note = f"itl_hf/failed/{Processes._opened}"
-            self._board = _get_default_store()
-            self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
+            Processes._num_contexts += 1
+            self._error_key = f"itl_hf/failed/{Processes._num_contexts}"
+            self._key_value_store = _get_default_store()
+            self._group = dist.new_group(backend="gloo", timeout=WAIT_TIMEOUT)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._group is not None:
             dist.destroy_process_group(self._group)
-            # Its threads end with its last reference, which a traceback could keep until the interpreter is gone.
+            # The group's threads end with its last reference, which a traceback may hold until the interpreter exits.
             self._group = None
 
-    def together(self, call: Callable[[], Result]) -> list[Result]:
-        """Runs `call` on every process and meets: what it returned, by rank.
+    def call_and_gather(self, function: Callable[[], Result]) -> list[Result]:
+        """Calls `function` on every process and gathers what it returns. Collective: all processes must call it.
+
+        Args:
+            function (`Callable[[], Result]`):
+                What to call. Its result must be picklable.
+
+        Returns:
+            `list[Result]`: The results of all processes, in the order of ranks, equal on all processes.
 
         Raises:
-            The error of `call` where it happened, `OtherProcessFailed` with its text on the other processes.
+            `Exception`: The error of `function` on the process where it failed.
+            `OtherProcessFailed`: On the other processes, with the text of the error.
         """
         if self.size == 1:
-            return [call()]
+            return [function()]
         failure: Exception | None = None
         result: Result | None = None
         try:
-            result = call()
+            result = function()
         except BaseException as error:
-            self._leave_note(error)
-            # An interrupt waits for nobody, and nobody waits for the process that it reached.
-            if not isinstance(error, Exception) or (isinstance(error, OtherProcessFailed) and not error.meets):
+            self._publish_error(error)
+            # A process that was interrupted does not wait for the others, and they do not wait for it.
+            if not isinstance(error, Exception) or (
+                isinstance(error, OtherProcessFailed) and not error.joins_next_gather
+            ):
                 raise
             failure = error
-        gathered = self._exchange((result, None if failure is None else _described(failure)), failure)
+        outcomes = self._gather_objects((result, None if failure is None else _error_text(failure)), failure)
         if failure is not None:
             raise failure
-        for number, (_, message) in enumerate(gathered):
+        for number, (_, message) in enumerate(outcomes):
             if message is not None and not message.startswith(OtherProcessFailed.__name__):
-                raise OtherProcessFailed(f"process {number} failed: {message}", meets=True)
-        return [result for result, _ in gathered]
+                raise OtherProcessFailed(f"process {number} failed: {message}", joins_next_gather=True)
+        return [result for result, _ in outcomes]
 
-    def check(self) -> None:
-        """Stops here if another process has failed. Costs a look at the board, not a meeting."""
+    def check_others(self) -> None:
+        """Raises if another process has failed. Not a collective: it reads one key and does not wait.
+
+        Raises:
+            `OtherProcessFailed`: If another process has failed.
+        """
         if self.size == 1:
             return
         try:
-            note = self._board.get(self._note).decode() if self._board.check([self._note]) else None
+            store = self._key_value_store
+            text = store.get(self._error_key).decode() if store.check([self._error_key]) else None
         except RuntimeError as error:
-            raise OtherProcessFailed(f"another process {_SILENT} ({error})", meets=False) from error
-        if note is not None:
-            kind, message = note.split(" ", 1)
-            raise OtherProcessFailed(message, meets=kind == "error")
+            raise OtherProcessFailed(f"another process {_NO_ERROR_MESSAGE} ({error})", False) from error
+        if text is not None:
+            kind, message = text.split(" ", 1)
+            raise OtherProcessFailed(message, joins_next_gather=kind == "error")
 
-    def _leave_note(self, error: BaseException) -> None:
+    def _publish_error(self, error: BaseException) -> None:
         if isinstance(error, OtherProcessFailed):
             return
         try:
             kind = "error" if isinstance(error, Exception) else "interrupt"
-            self._board.set(self._note, f"{kind} process {self.rank} failed: {_described(error)}")
-        except (RuntimeError, ValueError):  # the process that keeps the board is gone
+            self._key_value_store.set(self._error_key, f"{kind} process {self.rank} failed: {_error_text(error)}")
+        except (RuntimeError, ValueError):  # the process that holds the key-value store has ended
             return
 
-    def _exchange(self, value: Any, failure: Exception | None) -> list[Any]:
-        gathered: list[Any] = [None] * self.size
+    def _gather_objects(self, value: Any, failure: Exception | None) -> list[Any]:
+        values: list[Any] = [None] * self.size
         try:
-            dist.all_gather_object(gathered, value, group=self._group)
+            dist.all_gather_object(values, value, group=self._group)
         except RuntimeError as error:
             if failure is not None:
                 raise failure from None
-            raise OtherProcessFailed(f"another process {_SILENT} ({error})", meets=False) from error
-        return gathered
+            raise OtherProcessFailed(f"another process {_NO_ERROR_MESSAGE} ({error})", False) from error
+        return values
 
 
-def _described(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Text -> feature rows: embedders, the store that keeps their work, and the driver that joins them."""
+"""Computes features of text: embedders, the store for features on disk, and `embed`, which uses both."""
 
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.base import Embedded, Embedder

@@ -1,14 +1,15 @@
-"""How the work of embedding is shared among processes, and begins and ends.
+"""Divides embedding among processes: into a store, from a stream into a store, or into memory.
 
-All rows are read once before the model runs: a bad row far down fails in seconds, equal rows are found, and their hash
-ties the stored features to these very rows. The first process says which shards are missing; each process takes every
-so-manieth of them and works alone until it is done. A kill costs the shards in flight, one a process.
+All rows are read once before the model runs, for three reasons: a row that cannot be embedded raises an error within
+seconds, equal rows are found, and the hash of the rows identifies what the stored features belong to. Process 0 lists
+the missing shards. Each process embeds every `size`-th of them independently, where `size` is the number of processes.
+If a process is killed, only the shard that it was embedding is lost.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,11 @@ import numpy as np
 
 from itl_hf.embedding.progress import Progress
 from itl_hf.embedding.row_keys import RowKeys, read_keys, read_rows
-from itl_hf.embedding.store.atomic_files import only_writer, remove_temporary
+from itl_hf.embedding.store.atomic_files import lock_for_writing
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.embedding.stream import StreamReader
-from itl_hf.embedding.work import Made, Task, run
+from itl_hf.embedding.work import EmbeddedShard, ShardTask, embed_shards
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -31,8 +32,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What `embed` was called with, beside the rows; its docstring says what they are."""
+class EmbedSettings:
+    """The arguments of `embed` except the rows.
+
+    Args:
+        embedder (`Embedder`):
+            Computes the features.
+        shard_rows (`int`):
+            Number of rows in a shard.
+        description (`str`):
+            Label of the progress bar.
+        dtype (`str`):
+            `"float32"` or `"float16"`: the type that features are stored in.
+        known_fingerprint (`dict`, *optional*):
+            The embedder's fingerprint, if the caller passed it.
+    """
 
     embedder: Embedder
     shard_rows: int
@@ -40,190 +54,189 @@ class Settings:
     dtype: str
     known_fingerprint: Fingerprint | None
 
-    def facts(self) -> dict[str, Any]:
-        """What must be the same on all processes."""
-        return {"shard_rows": self.shard_rows, "store's dtype": self.dtype, "dimension": self.embedder.dimension}
 
-    def fingerprint(self) -> Fingerprint:
-        """The embedder's; costly, to be called once."""
-        return self.embedder.fingerprint() if self.known_fingerprint is None else dict(self.known_fingerprint)
-
-
-def into_store(
-    rows: Dataset, directory: Path, settings: Settings, rows_hash: str | RowKeys | None, processes: Processes
+def embed_into_store(
+    rows: Dataset, directory: Path, settings: EmbedSettings, rows_hash: str | RowKeys | None, processes: Processes
 ) -> StoredFeatures:
-    """Embed what the store in `directory` lacks."""
-    given = rows_hash.hash if isinstance(rows_hash, RowKeys) else rows_hash
-    fingerprint = _agreed_fingerprint(
-        settings, processes, {"rows": len(rows), "columns": sorted(rows.column_names), "hash": given}
-    )
+    """Embeds the rows that are not in the store in `directory`. Collective: all processes must call it."""
     keys = rows_hash if isinstance(rows_hash, RowKeys) else None
-    if keys is None and processes.together(lambda: given is None or not FeatureStore.knows_rows(directory))[0]:
-        keys = _keys(rows, settings.embedder, given is None, processes)
-    digest = _checked_hash(given, keys)
+    expected_hash = rows_hash.hash if isinstance(rows_hash, RowKeys) else rows_hash
+    dataset_facts = {"rows": len(rows), "columns": sorted(rows.column_names), "hash": expected_hash}
+    fingerprint = _common_fingerprint(settings, processes, dataset_facts)
+    if keys is None:
+        needs_keys = processes.call_and_gather(lambda: expected_hash is None or FeatureStore.requires_index(directory))
+        if needs_keys[0]:  # the answer of process 0, so that all processes do the same
+            keys = _read_all_keys(rows, settings.embedder, expected_hash, processes)
+    identity = {**fingerprint, "rows_hash": expected_hash if keys is None else keys.hash}
     index = None if keys is None else keys.index()
+    store = _open_store(directory, identity, settings, processes, len(rows), index)
+    with contextlib.ExitStack() as stack:
 
-    def open_store() -> FeatureStore:
-        return FeatureStore(
+        def list_missing() -> list[int]:
+            missing = store.missing() if processes.rank == 0 else []
+            if missing:  # keeps other runs out until all of these are written
+                stack.enter_context(lock_for_writing(store.directory))
+            return missing
+
+        _embed_missing(processes.call_and_gather(list_missing)[0], rows, store, settings, processes)
+    processes.call_and_gather(lambda: store.mark_intact(range(store.num_shards)))
+    return store.features()
+
+
+def _embed_missing(
+    missing: list[int], rows: Dataset, store: FeatureStore, settings: EmbedSettings, processes: Processes
+) -> None:
+    ranges = [store.row_range(shard) for shard in missing]
+    files = [(store.path(shard), end - first) for shard, (first, end) in zip(missing, ranges, strict=True)]
+    stored_rows = store.stored_rows - sum(num_rows for _, num_rows in files)
+    other_files = [files[other :: processes.size] for other in range(1, processes.size)]
+
+    def tasks() -> Iterator[ShardTask]:
+        for i in range(processes.rank, len(missing), processes.size):
+            row_numbers = store.row_numbers(*ranges[i])
+            yield ShardTask(missing[i], row_numbers, read_rows(rows, row_numbers))
+
+    def save(task: ShardTask, shard: EmbeddedShard) -> None:
+        store.write(task.shard, shard.features, shard.columns)
+
+    with Progress(settings.description, store.stored_rows, stored_rows, processes.rank == 0, other_files) as progress:
+        processes.call_and_gather(
+            lambda: embed_shards(tasks(), settings.embedder, settings.dtype, save, progress, processes)
+        )
+
+
+def embed_stream_into_store(
+    stream: IterableDataset, directory: Path, settings: EmbedSettings, processes: Processes
+) -> StoredFeatures:
+    """Embeds the rows of a stream that are not in the store in `directory`. Collective: all processes must call it."""
+    fingerprint = _common_fingerprint(settings, processes, {"columns": stream.column_names})
+    store = _open_store(directory, fingerprint, settings, processes, rows=None)
+
+    def save(task: ShardTask, shard: EmbeddedShard) -> None:
+        store.write(task.shard, shard.features, shard.columns, rows_hash=task.rows_hash)
+
+    # The shards of other processes are not known in advance, so the bar counts those of the first process only.
+    label = settings.description + (f" (process 1 of {processes.size})" if processes.size > 1 else "")
+    with contextlib.ExitStack() as stack:
+
+        def lock_if_unfinished() -> None:
+            if store.rows is None and processes.rank == 0:
+                stack.enter_context(lock_for_writing(store.directory))
+
+        processes.call_and_gather(lock_if_unfinished)
+        with Progress(label, None, 0, processes.rank == 0) as progress:
+            reader = StreamReader(stream, store, settings.embedder, processes, progress.add_stored_rows)
+            processes.call_and_gather(
+                lambda: embed_shards(reader.tasks(), settings.embedder, settings.dtype, save, progress, processes)
+            )
+        counts = processes.call_and_gather(lambda: reader.num_rows)
+        if len(set(counts)) > 1:
+            raise ValueError(
+                f"the stream gave processes different numbers of rows, {counts}: it must give all rows to each."
+            )
+        processes.call_and_gather(lambda: store.finish(reader.num_rows) if processes.rank == 0 else None)
+    store.reload()
+    processes.call_and_gather(lambda: store.mark_intact(range(store.num_shards)))
+    return store.features()
+
+
+def embed_in_memory(
+    rows: Dataset, settings: EmbedSettings, rows_hash: str | RowKeys | None, processes: Processes
+) -> np.ndarray:
+    """Embeds all rows and returns all features on every process. Collective: all processes must call it."""
+    expected_hash = rows_hash.hash if isinstance(rows_hash, RowKeys) else rows_hash
+    _require_same_arguments(settings, processes, {"rows": len(rows), "hash": expected_hash})
+    if isinstance(rows_hash, RowKeys):
+        index = rows_hash.index()
+    else:
+        index = _read_all_keys(rows, settings.embedder, expected_hash, processes).index()
+    row_numbers = np.arange(len(rows)) if index is None else np.unique(index, return_index=True)[1]  # (M,)
+    starts = range(0, len(row_numbers), settings.shard_rows)
+    shards: dict[int, np.ndarray] = {}
+
+    def tasks() -> Iterator[ShardTask]:
+        for shard in range(processes.rank, len(starts), processes.size):
+            shard_rows = row_numbers[starts[shard] : starts[shard] + settings.shard_rows]
+            yield ShardTask(shard, shard_rows, read_rows(rows, shard_rows))
+
+    def save(task: ShardTask, shard: EmbeddedShard) -> None:
+        shards[task.shard] = shard.features
+
+    with Progress(settings.description, len(row_numbers), 0, processes.rank == 0) as progress:
+        processes.call_and_gather(
+            lambda: embed_shards(tasks(), settings.embedder, settings.dtype, save, progress, processes)
+        )
+    features = np.empty((len(row_numbers), settings.embedder.dimension), dtype=settings.dtype)  # (M, d)
+    for first in range(0, len(starts), processes.size):  # gathers one shard of each process at a time
+        own_part = shards.pop(first + processes.rank, None)
+        parts = processes.call_and_gather(lambda part=own_part: part)  # type: ignore[misc]
+        for start, part in zip(starts[first:], parts, strict=False):
+            features[start : start + settings.shard_rows] = part
+    return features if index is None else features[index]
+
+
+def _open_store(
+    directory: Path,
+    identity: Fingerprint,
+    settings: EmbedSettings,
+    processes: Processes,
+    rows: int | None,
+    index: np.ndarray | None = None,
+) -> FeatureStore:
+    """Opens the store on every process; process 0 does so first and creates it if there is none."""
+    stores: list[FeatureStore] = []
+
+    def open_store() -> None:
+        store = FeatureStore(
             directory,
-            {**fingerprint, "rows_hash": digest},
-            rows=len(rows),
+            identity,
+            rows=rows,
             dimension=settings.embedder.dimension,
             shard_rows=settings.shard_rows,
             dtype=settings.dtype,
             index=index,
         )
+        stores.append(store)
 
-    store = _opened(open_store, processes)
-    _fill(rows, store, settings, processes)
-    return store.features()
-
-
-def _fill(rows: Dataset, store: FeatureStore, settings: Settings, processes: Processes) -> None:
-    with contextlib.ExitStack() as stack:
-        missing = processes.together(lambda: _survey(store, stack) if processes.rank == 0 else [])[0]
-        files = [(store.path(shard), store.height(shard)) for shard in missing]
-        done = store.stored_rows - sum(height for _, height in files)
-        elsewhere = [files[other :: processes.size] for other in range(1, processes.size)]
-
-        def tasks() -> Iterator[Task]:
-            for shard in missing[processes.rank :: processes.size]:
-                numbers = store.row_numbers(*store.row_range(shard))
-                yield Task(shard, numbers, read_rows(rows, numbers))
-
-        def save(task: Task, made: Made) -> None:
-            store.write(task.shard, made.features, made.columns)
-
-        with Progress(settings.description, store.stored_rows, done, processes.rank == 0, elsewhere) as progress:
-            processes.together(lambda: run(tasks(), settings.embedder, settings.dtype, save, progress, processes))
-    processes.together(lambda: store.trust(range(store.num_shards)))
-
-
-def _survey(store: FeatureStore, stack: contextlib.ExitStack) -> list[int]:
-    """What is to be done; if there is anything, other runs are kept out until `stack` ends."""
-    missing = store.missing()
-    if missing:
-        _claim(store, stack)
-    return missing
-
-
-def _claim(store: FeatureStore, stack: contextlib.ExitStack) -> None:
-    stack.enter_context(only_writer(store.directory))
-    remove_temporary(store.directory)
-
-
-def stream_into_store(
-    stream: IterableDataset, directory: Path, settings: Settings, processes: Processes
-) -> StoredFeatures:
-    """Embed what the store lacks of a stream."""
-    fingerprint = _agreed_fingerprint(settings, processes, {"columns": stream.column_names})
-
-    def open_store() -> FeatureStore:
-        return FeatureStore(
-            directory,
-            fingerprint,
-            rows=None,
-            dimension=settings.embedder.dimension,
-            shard_rows=settings.shard_rows,
-            dtype=settings.dtype,
-        )
-
-    store = _opened(open_store, processes)
-    _fill_from_stream(stream, store, settings, processes)
-    return store.features()
-
-
-def _fill_from_stream(stream: IterableDataset, store: FeatureStore, settings: Settings, processes: Processes) -> None:
-    def save(task: Task, made: Made) -> None:
-        store.write(task.shard, made.features, made.columns, rows_hash=task.rows_hash)
-
-    # Which shards others have is not known beforehand: the bar is that of the first process.
-    label = settings.description + (f" (process 1 of {processes.size})" if processes.size > 1 else "")
-    with contextlib.ExitStack() as stack:
-        unfinished = store.rows is None
-        processes.together(lambda: _claim(store, stack) if unfinished and processes.rank == 0 else None)
-        with Progress(label, None, 0, processes.rank == 0) as progress:
-            share = processes.rank, processes.size
-            reader = StreamReader(stream, store, settings.embedder, share, progress.found)
-            tasks = reader.tasks()
-            processes.together(lambda: run(tasks, settings.embedder, settings.dtype, save, progress, processes))
-        counts = processes.together(lambda: reader.rows)
-        if len(set(counts)) > 1:
-            raise ValueError(
-                f"the stream gave processes different numbers of rows, {counts}: it must give all rows to each."
-            )
-        processes.together(lambda: store.finish(reader.rows) if processes.rank == 0 else None)
-    store.reload()
-    processes.together(lambda: store.trust(range(store.num_shards)))
-
-
-def in_memory(rows: Dataset, settings: Settings, rows_hash: str | RowKeys | None, processes: Processes) -> np.ndarray:
-    """Embed all; every process ends with all features."""
-    given = rows_hash.hash if isinstance(rows_hash, RowKeys) else rows_hash
-    _agree(processes, lambda: {"rows": len(rows), "hash": given, **settings.facts()})
-    known = rows_hash if isinstance(rows_hash, RowKeys) else None
-    keys = known or _keys(rows, settings.embedder, given is None, processes)
-    _checked_hash(given, keys)
-    index, size = keys.index(), settings.shard_rows
-    numbers = np.arange(len(rows)) if index is None else np.unique(index, return_index=True)[1]  # (M,)
-    starts = range(0, len(numbers), size)
-    made: dict[int, np.ndarray] = {}
-
-    def tasks() -> Iterator[Task]:
-        for shard in range(processes.rank, len(starts), processes.size):
-            chosen = numbers[starts[shard] : starts[shard] + size]
-            yield Task(shard, chosen, read_rows(rows, chosen))
-
-    def save(task: Task, done: Made) -> None:
-        made[task.shard] = done.features
-
-    with Progress(settings.description, len(numbers), 0, processes.rank == 0) as progress:
-        processes.together(lambda: run(tasks(), settings.embedder, settings.dtype, save, progress, processes))
-    features = np.empty((len(numbers), settings.embedder.dimension), dtype=settings.dtype)  # (M, d)
-    for first in range(0, len(starts), processes.size):  # one shard of each process at a time
-        mine = made.pop(first + processes.rank, None)
-        for start, part in zip(starts[first:], processes.together(lambda part=mine: part), strict=False):  # type: ignore[misc]
-            features[start : start + size] = part
-    return features if index is None else features[index]
-
-
-def _opened(open_store: Callable[[], FeatureStore], processes: Processes) -> FeatureStore:
-    """The store on every process, made by the first."""
-    stores: list[FeatureStore] = []
-    processes.together(lambda: stores.append(open_store()) if processes.rank == 0 else None)
-    processes.together(lambda: stores.append(open_store()) if processes.rank != 0 else None)
+    processes.call_and_gather(lambda: open_store() if processes.rank == 0 else None)
+    processes.call_and_gather(lambda: open_store() if processes.rank != 0 else None)
     return stores[0]
 
 
-def _keys(rows: Dataset, embedder: Embedder, check: bool, processes: Processes) -> RowKeys:
-    """Keys of all rows; each process reads and checks its part of them."""
+def _read_all_keys(rows: Dataset, embedder: Embedder, expected_hash: str | None, processes: Processes) -> RowKeys:
+    """Returns the keys of all rows; each process reads a part of them, and checks it if there is no `expected_hash`."""
     first, end = (len(rows) * number // processes.size for number in (processes.rank, processes.rank + 1))
-    parts = processes.together(lambda: read_keys(rows, embedder if check else None, first, end))
-    return RowKeys(rows.column_names, np.concatenate(parts))
-
-
-def _checked_hash(given: str | None, keys: RowKeys | None) -> str | None:
-    if keys is None or given is None:
-        return given if keys is None else keys.hash
-    if keys.hash != given:
+    checker = embedder if expected_hash is None else None
+    keys = RowKeys(
+        rows.column_names, np.concatenate(processes.call_and_gather(lambda: read_keys(rows, checker, first, end)))
+    )
+    if expected_hash is not None and keys.hash != expected_hash:
         raise ValueError("rows_hash is that of other rows: leave it out, or call rows_fingerprint on this dataset.")
-    return given
+    return keys
 
 
-def _agreed_fingerprint(settings: Settings, processes: Processes, facts: dict[str, Any]) -> Fingerprint:
-    """The fingerprint, when all processes have said that they mean the same work."""
-    fingerprint: list[Fingerprint] = []
+def _common_fingerprint(settings: EmbedSettings, processes: Processes, dataset_facts: dict[str, Any]) -> Fingerprint:
+    """Returns the embedder's fingerprint after checking that all processes have the same one and equal arguments."""
+    argument = settings.known_fingerprint
+    fingerprints = processes.call_and_gather(
+        lambda: settings.embedder.fingerprint() if argument is None else dict(argument)
+    )
+    fingerprint = fingerprints[processes.rank]
+    facts = {f"dataset: {name}": value for name, value in dataset_facts.items()}
+    _require_same_arguments(settings, processes, {**fingerprint, **facts})
+    return fingerprint
 
-    def said() -> dict[str, Any]:
-        fingerprint.append(settings.fingerprint())
-        return {**fingerprint[0], **{f"dataset: {name}": value for name, value in facts.items()}, **settings.facts()}
 
-    _agree(processes, said)
-    return fingerprint[0]
-
-
-def _agree(processes: Processes, said: Callable[[], dict[str, Any]]) -> None:
-    first, *others = processes.together(said)
+def _require_same_arguments(settings: EmbedSettings, processes: Processes, arguments: dict[str, Any]) -> None:
+    """Raises `ValueError` if `arguments`, or the settings, differ between processes."""
+    first, *others = processes.call_and_gather(
+        lambda: {
+            **arguments,
+            "shard_rows": settings.shard_rows,
+            "store's dtype": settings.dtype,
+            "dimension": settings.embedder.dimension,
+        }
+    )
     for number, other in enumerate(others, 1):
         differing = [key for key in {**first, **other} if first.get(key) != other.get(key)]
         if differing:

@@ -1,4 +1,4 @@
-"""`embed`: the features of a dataset, on one process or many, kept in a directory or in memory."""
+"""`embed` computes the features of a dataset on one or several processes, into a directory or into memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 
 from itl_hf.distributed import Processes
-from itl_hf.embedding.driver import Settings, in_memory, into_store, stream_into_store
+from itl_hf.embedding.driver import EmbedSettings, embed_in_memory, embed_into_store, embed_stream_into_store
 from itl_hf.embedding.embedders.base import check_embedder
 from itl_hf.embedding.row_keys import RowKeys, row_keys, rows_fingerprint, text_columns
 from itl_hf.embedding.store.manifest import DTYPES
@@ -70,14 +70,15 @@ def embed(
     fingerprint: Fingerprint | None = None,
     rows_hash: str | RowKeys | None = None,
 ) -> np.ndarray | StoredFeatures:
-    """Features of every row of a dataset.
+    """Computes the features of every row of a dataset.
 
-    With a directory each shard is saved as soon as it is done; called again after an interruption, on as many processes
-    as you like, what is there is not computed a second time. Features of other rows, another model or other settings
-    are refused, never mixed in. Equal rows are embedded once (of a stream: within a shard).
+    With a directory, each shard is saved as soon as it is embedded. Called again after an interruption, on any number
+    of processes, `embed` computes only the shards that are missing. A directory with features of other rows, another
+    model or other settings raises an error. Equal rows are embedded once (in a stream: once per shard).
 
-    Under `torchrun` or `accelerate launch` all processes call it with the same arguments and share the work; the
-    directory must be one that all of them see. Without a directory every process ends with all features in its memory.
+    Under `torchrun` or `accelerate launch` all processes must call it with the same arguments; they divide the shards
+    among themselves. The directory must be on a file system that all of them share. Without a directory every process
+    ends with all features in its memory.
 
     Args:
         dataset (`Dataset` or `IterableDataset`):
@@ -86,30 +87,30 @@ def embed(
         embedder (`Embedder`):
             For instance `HiddenStates`.
         directory (`str` or `Path`, *optional*):
-            Where to keep the features (a `FeatureStore`). Without it they live in memory alone.
+            Where to store the features (a `FeatureStore`). Without it they are kept in memory only.
         shard_rows (`int`, *optional*, defaults to 512):
-            Rows in a shard: what an interruption can cost each process. A store that exists keeps its own.
+            Number of rows in a shard: the most that an interruption can cost each process. An existing store keeps its
+            own number.
         description (`str`, *optional*, defaults to `"embedding"`):
             Label of the progress bar, which the first process shows.
         dtype (`str`, *optional*):
-            `"float32"` or `"float16"`: what features are kept in. Defaults to the embedder's `storage_dtype`, else
-            `"float32"`.
+            `"float32"` or `"float16"`: the type that features are stored in. Defaults to `embedder.storage_dtype`.
         fingerprint (`dict`, *optional*):
-            What `embedder.fingerprint()` gives, if it is known: that reads all weights of a model.
+            The result of `embedder.fingerprint()`, if the caller has it: computing it reads all weights of a model.
         rows_hash (`str` or `RowKeys`, *optional*):
-            What `rows_fingerprint(dataset, embedder)` or `row_keys(dataset, embedder)` gave: rows are then not checked
-            again. With `RowKeys` they are not read again either; with the hash alone they are, unless a store knows
-            already which rows are equal.
+            The result of `rows_fingerprint(dataset, embedder)` or `row_keys(dataset, embedder)`: the rows are then not
+            checked again. With `RowKeys` they are not read again either. With the hash alone they are read, unless a
+            store exists that holds the index of equal rows.
 
     Returns:
-        `np.ndarray` or, with a directory, `StoredFeatures`: shape (N, d), rows in the dataset's order.
+        `np.ndarray` or, with a directory, `StoredFeatures`: Shape (N, d), rows in the dataset's order.
 
     Raises:
-        `ValueError`: A row without text or with features that are not finite, no column with text, or a directory that.
-        holds other work.
-        `TypeError`: Another kind of dataset, or a stream without a directory.
-        `OSError`: The disk is full (what was saved is kept), or another run is embedding into the directory.
-        `OtherProcessFailed`: Another process failed; a `RuntimeError`.
+        `ValueError`: If a row has no text or features that are not finite, no column holds text, or the directory holds
+            features made from other inputs.
+        `TypeError`: If the dataset is of another type, or a stream comes without a directory.
+        `OSError`: If the disk is full (shards saved before are kept), or another run is embedding into the directory.
+        `OtherProcessFailed`: If another process failed; a `RuntimeError`.
 
     Example:
         >>> from itl_hf import HiddenStates
@@ -121,11 +122,14 @@ def embed(
     check_embedder(embedder)
     if shard_rows < 1:
         raise ValueError(f"shard_rows must be at least 1, got {shard_rows}.")
-    settings = Settings(embedder, shard_rows, description, _storage_dtype(embedder, dtype), fingerprint)
-    streamed = isinstance(dataset, datasets.IterableDataset)
-    if streamed and (directory is None or rows_hash is not None):
+    storage_dtype = str(embedder.storage_dtype if dtype is None else dtype)
+    if storage_dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {storage_dtype!r}.")
+    settings = EmbedSettings(embedder, shard_rows, description, storage_dtype, fingerprint)
+    is_stream = isinstance(dataset, datasets.IterableDataset)
+    if is_stream and (directory is None or rows_hash is not None):
         raise TypeError("a streaming dataset needs a directory to embed into, and no rows_hash.")
-    if not streamed and not isinstance(dataset, datasets.Dataset):
+    if not is_stream and not isinstance(dataset, datasets.Dataset):
         raise TypeError(
             f"dataset must be a datasets.Dataset or IterableDataset, got {type(dataset).__name__}. "
             "itl_hf.text.as_dataset makes one of lists and splits."
@@ -133,17 +137,10 @@ def embed(
     features: np.ndarray | StoredFeatures
     with Processes() as processes:
         if directory is None:
-            features = in_memory(text_columns(dataset), settings, rows_hash, processes)
-        elif streamed:
-            features = stream_into_store(dataset, Path(directory), settings, processes)
+            features = embed_in_memory(text_columns(dataset), settings, rows_hash, processes)
+        elif is_stream:
+            features = embed_stream_into_store(dataset, Path(directory), settings, processes)
         else:
-            features = into_store(text_columns(dataset), Path(directory), settings, rows_hash, processes)
+            features = embed_into_store(text_columns(dataset), Path(directory), settings, rows_hash, processes)
     embedder.report_truncation()
     return features
-
-
-def _storage_dtype(embedder: Embedder, dtype: str | None) -> str:
-    chosen = embedder.storage_dtype if dtype is None else dtype
-    if chosen not in DTYPES:
-        raise ValueError(f"dtype must be one of {DTYPES}, got {chosen!r}.")
-    return str(chosen)

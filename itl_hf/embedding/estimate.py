@@ -1,9 +1,12 @@
-"""What embedding a dataset will take, before hours are spent: rows, tokens, time, disk and memory.
+"""Estimates what embedding a dataset takes before it runs: rows, tokens, time, disk and memory.
 
-Rows are counted: all are read, as `embed` reads them, and what a store holds already is left out. Tokens are counted in
-a random sample of rows. Time is that of a few real batches of the real model, the longest rows first, then others drawn
-at random, so that memory shows its peak. Disk is measured on a shard written into a temporary folder. Not covered: what
-the machine does besides, and several processes, which share time and not memory.
+- Rows: all rows are read, as `embed` reads them; rows whose features are in the store are not counted.
+- Tokens: counted in a random sample of rows.
+- Time: a few batches run through the real model, the one with the longest rows first, so that memory reaches its peak,
+  then others drawn at random.
+- Disk: measured on a shard that is written into a temporary folder.
+
+The estimate does not include other load on the machine, nor several processes, which share time and not memory.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,7 +27,7 @@ from itl_hf.embedding.embedders.base import Embedded
 from itl_hf.embedding.embedders.batching import token_batches
 from itl_hf.embedding.row_keys import RowKeys, read_rows, row_keys, text_columns
 from itl_hf.embedding.store.feature_store import FeatureStore
-from itl_hf.embedding.store.manifest import NAME
+from itl_hf.embedding.store.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,39 +36,39 @@ if TYPE_CHECKING:
     from itl_hf.text import Row
 
 SHARD_ROWS = 512
-#: Rows whose tokens are counted.
+#: Number of rows whose tokens are counted.
 SAMPLE_ROWS = 2_048
-#: No further batch is timed once so many seconds are spent, or so many batches are done.
-MOST_SECONDS, MOST_BATCHES = 30.0, 12
-#: A machine is not the same from minute to minute: no estimate of time is nearer than this.
-LEAST_ERROR = 0.1
+#: Timing ends after this many seconds or batches, whichever comes first.
+MAX_TIMING_SECONDS, MAX_TIMING_BATCHES = 30.0, 12
+#: Smallest relative error of an estimate of time: the speed of a machine varies from minute to minute.
+MIN_RELATIVE_ERROR = 0.1
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do, and what it will take. Errors are half of a 95% interval, as a share.
+    """What remains to be embedded, and what it takes. Errors are half the width of a 95% interval, relative.
 
     Args:
         rows (`int`):
-            Rows of the dataset.
+            Number of rows of the dataset.
         distinct_rows (`int`):
-            Rows that differ in their text: each is embedded once.
+            Number of rows that differ in their text: each is embedded once.
         missing_rows (`int`):
-            Of these, those that the store does not hold yet.
+            Number of distinct rows that the store does not hold.
         tokens (`int`, *optional*):
-            Tokens of the missing rows; `None` where the embedder does not count them.
+            Number of tokens of the missing rows; `None` if the embedder does not count them.
         tokens_error (`float`):
-            0 where every row was counted.
+            Error of `tokens`; 0 if every row was counted.
         seconds (`float`):
-            Time that embedding them takes on one process.
+            Time that embedding the missing rows takes on one process.
         seconds_error (`float`):
-            From the spread of the batches that were timed.
+            Error of `seconds`, from the spread of the timed batches.
         disk_bytes (`int`):
-            What the finished store takes.
+            Size of the finished store.
         features_bytes (`int`):
-            What the features take in memory, where there is no store.
+            Memory that the features take if there is no store.
         timed_rows (`int`):
-            Rows that were embedded to find out.
+            Number of rows that were embedded for the estimate.
     """
 
     rows: int
@@ -82,12 +85,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Timing:
-    """What the timed rows took: per unit (a token, or a row where tokens are not counted)."""
+    """The time per unit, a unit being a token, or a row if the embedder does not count tokens."""
 
     seconds_per_unit: float
     error: float
     rows: int
-    embedded: Embedded | None
+    embedded: Embedded
 
 
 def estimate(
@@ -98,22 +101,22 @@ def estimate(
     fingerprint: Fingerprint | None = None,
     keys: RowKeys | None = None,
 ) -> Estimate:
-    """Estimates `embed(dataset, embedder, directory)`.
+    """Estimates what `embed(dataset, embedder, directory)` takes.
 
     Args:
         dataset (`Dataset`):
             Rows as `itl_hf.text.row_format` describes them.
         embedder (`Embedder`):
-            Runs on a few hundred rows.
+            Embeds a few hundred rows for the estimate.
         directory (`Path`, *optional*):
-            The store's folder; it is only looked at.
+            Folder of the store, which is read only.
         fingerprint (`dict`, *optional*):
-            The embedder's, if it is known.
+            The embedder's fingerprint, if the caller has it.
         keys (`RowKeys`, *optional*):
-            Of the rows, if they are known.
+            Keys of the rows, if the caller has them.
 
     Raises:
-        `ValueError`: A row that cannot be read, or a directory that holds other work.
+        `ValueError`: If a row cannot be embedded, or the directory holds features made from other inputs.
 
     Example:
         >>> from itl_hf import HiddenStates
@@ -123,137 +126,148 @@ def estimate(
     keys = row_keys(dataset, embedder) if keys is None else keys
     rows, index = text_columns(dataset), keys.index()
     distinct = np.arange(len(rows)) if index is None else np.unique(index, return_index=True)[1]  # (M,)
-    missing = _missing(distinct, len(rows), embedder, directory, fingerprint, keys)
+    missing = _missing_rows(distinct, index, embedder, directory, fingerprint, keys)
     if not len(missing):
-        held = sum(path.stat().st_size for path in directory.iterdir()) if directory is not None else 0
-        return Estimate(len(rows), len(distinct), 0, 0, 0.0, 0.0, 0.0, held, 0, 0)
-    draw = np.random.default_rng(0).permutation(missing)
-    counted = _lengths(read_rows(rows, np.sort(draw[:SAMPLE_ROWS])), embedder)
-    timing = _time(read_rows(rows, np.sort(draw[:SHARD_ROWS])), embedder)
-    units, units_error = _total(counted, len(missing))
-    _forget_truncation(embedder)
-    item = 2 if embedder.storage_dtype == "float16" else 4
+        stored_bytes = sum(path.stat().st_size for path in directory.iterdir()) if directory is not None else 0
+        return Estimate(len(rows), len(distinct), 0, 0, 0.0, 0.0, 0.0, stored_bytes, 0, 0)
+    shuffled_rows = np.random.default_rng(0).permutation(missing)
+    sample_lengths = _row_lengths(read_rows(rows, np.sort(shuffled_rows[:SAMPLE_ROWS])), embedder)
+    timing = _time_batches(read_rows(rows, np.sort(shuffled_rows[:SHARD_ROWS])), embedder)
+    units, units_error = _total_units(sample_lengths, len(missing))
+    with warnings.catch_warnings():  # the rows that were cut here must not be reported by a later run
+        warnings.simplefilter("ignore")
+        embedder.report_truncation()
+    identity = {**(fingerprint or {}), "hash": keys.hash}
+    item_bytes = 2 if embedder.storage_dtype == "float16" else 4
     return Estimate(
         rows=len(rows),
         distinct_rows=len(distinct),
         missing_rows=len(missing),
-        tokens=None if counted is None else round(units),
+        tokens=None if sample_lengths is None else round(units),
         tokens_error=units_error,
         seconds=units * timing.seconds_per_unit,
         seconds_error=math.hypot(timing.error, units_error),
-        disk_bytes=_disk(
-            len(rows), len(distinct), embedder, timing.embedded, {**(fingerprint or {}), "hash": keys.hash}
-        ),
-        features_bytes=(len(distinct) + len(rows) * (index is not None)) * embedder.dimension * item,
+        disk_bytes=_disk_bytes(len(rows), len(distinct), embedder, timing.embedded, identity),
+        features_bytes=(len(distinct) + len(rows) * (index is not None)) * embedder.dimension * item_bytes,
         timed_rows=timing.rows,
     )
 
 
-def _missing(
+def _missing_rows(
     distinct: np.ndarray,
-    rows: int,
+    index: np.ndarray | None,
     embedder: Embedder,
     directory: Path | None,
     fingerprint: Fingerprint | None,
     keys: RowKeys,
 ) -> np.ndarray:
-    """Those of the distinct rows that a store, if there is one, does not hold."""
-    if directory is None or not (directory / NAME).exists():
+    """Returns the distinct rows that the store, if there is one, does not hold."""
+    if directory is None or not (directory / MANIFEST_NAME).exists():
         return distinct
-    work = {**(embedder.fingerprint() if fingerprint is None else fingerprint), "rows_hash": keys.hash}
-    dtype = embedder.storage_dtype
     store = FeatureStore(
-        directory, work, rows=rows, dimension=embedder.dimension, shard_rows=SHARD_ROWS, dtype=dtype, index=keys.index()
+        directory,
+        {**(embedder.fingerprint() if fingerprint is None else fingerprint), "rows_hash": keys.hash},
+        rows=len(keys.keys),
+        dimension=embedder.dimension,
+        shard_rows=SHARD_ROWS,
+        dtype=embedder.storage_dtype,
+        index=index,
     )
     parts = [store.row_numbers(*store.row_range(shard)) for shard in store.missing()]
     return np.concatenate(parts) if parts else distinct[:0]
 
 
-def _lengths(rows: Sequence[Row], embedder: Any) -> np.ndarray | None:
-    """Tokens that the model reads of each row, (B,); `None` where the embedder cannot say."""
+def _row_lengths(rows: Sequence[Row], embedder: Embedder) -> np.ndarray | None:
+    """Returns the number of tokens that the model reads of each row, (B,), or `None` if the embedder cannot tell."""
     counts = embedder.token_counts(rows)
     return None if counts is None else np.asarray(counts, dtype=np.int64)
 
 
-def _total(counted: np.ndarray | None, rows: int) -> tuple[float, float]:
-    """Tokens of all rows from those of a sample, or just the rows; and the error as a share."""
-    if counted is None:
-        return float(rows), 0.0
-    if len(counted) == rows:
-        return float(counted.sum()), 0.0
-    spread = counted.std(ddof=1) / math.sqrt(len(counted)) * math.sqrt(1 - len(counted) / rows)
-    return float(counted.mean() * rows), float(1.96 * spread / counted.mean())
+def _total_units(sample_lengths: np.ndarray | None, num_rows: int) -> tuple[float, float]:
+    """Extrapolates the tokens of a sample to all rows; returns their number and its relative error.
+
+    Without `sample_lengths` a unit is a row.
+    """
+    if sample_lengths is None:
+        return float(num_rows), 0.0
+    if len(sample_lengths) == num_rows:
+        return float(sample_lengths.sum()), 0.0
+    unseen_share = 1 - len(sample_lengths) / num_rows
+    deviation = sample_lengths.std(ddof=1) / math.sqrt(len(sample_lengths)) * math.sqrt(unseen_share)
+    return float(sample_lengths.mean() * num_rows), float(1.96 * deviation / sample_lengths.mean())
 
 
-def _time(rows: list[Row], embedder: Any) -> _Timing:
-    """Times batches of a shard's rows, the longest first, then others drawn at random."""
-    lengths = _lengths(rows, embedder)
+def _time_batches(rows: list[Row], embedder: Embedder) -> _Timing:
+    """Times batches of a shard's rows, the one with the longest rows first, then others drawn at random."""
+    lengths = _row_lengths(rows, embedder)
     units = np.ones(len(rows)) if lengths is None else lengths  # (B,)
-    batches = token_batches([int(length) for length in units], _batch_units(embedder, lengths))
+    batch_units = 32 if lengths is None else int(embedder.batch_tokens)
+    batches = token_batches([int(length) for length in units], batch_units)
     order = [0, *(1 + np.random.default_rng(0).permutation(len(batches) - 1))]
-    _run(rows[: min(4, len(rows))], embedder)  # what the first call costs, the thousandth does not
+    embedded = _embed_batch(rows[: min(4, len(rows))], embedder)  # the first call costs more than all later ones
     rates: list[float] = []
-    spent, done, embedded = 0.0, [], None
-    for place in order[:MOST_BATCHES]:
-        started = time.perf_counter()
-        embedded = _run([rows[i] for i in batches[place]], embedder)
-        took = time.perf_counter() - started
-        rates.append(took / float(units[batches[place]].sum()))
-        done.append(place)
-        spent += took
-        if spent > MOST_SECONDS:
+    total_seconds, timed_batches = 0.0, []
+    for number in order[:MAX_TIMING_BATCHES]:
+        start = time.perf_counter()
+        embedded = _embed_batch([rows[i] for i in batches[number]], embedder)
+        seconds = time.perf_counter() - start
+        rates.append(seconds / float(units[batches[number]].sum()))
+        timed_batches.append(number)
+        total_seconds += seconds
+        if total_seconds > MAX_TIMING_SECONDS:
             break
-    return _Timing(*_rate(rates, done, batches, units), sum(len(batches[place]) for place in done), embedded)
+    rate, error = _combine_rates(rates, timed_batches, batches, units)
+    return _Timing(rate, error, sum(len(batches[number]) for number in timed_batches), embedded)
 
 
-def _rate(rates: list[float], done: list[int], batches: list[list[int]], units: np.ndarray) -> tuple[float, float]:
-    """Seconds per unit over the shard, and the error: the longest batch stands for itself, those drawn for the rest."""
+def _combine_rates(
+    rates: list[float], timed_batches: list[int], batches: list[list[int]], units: np.ndarray
+) -> tuple[float, float]:
+    """Returns seconds per unit over the shard and the relative error.
+
+    The rate of the longest batch, the first, counts for that batch only; the mean of the others, which were drawn at
+    random, counts for the rest of the shard.
+    """
     shares = np.array([units[batch].sum() for batch in batches]) / units.sum()
-    first, drawn = rates[0], np.array(rates[1:])
-    if not len(drawn):
-        return first, 0.5 if len(batches) > 1 else 2 * LEAST_ERROR
-    weight = shares[done[1:]]
-    rest = float((drawn * weight).sum() / weight.sum())
-    rate = shares[0] * first + (1 - shares[0]) * rest
-    spread = 1.96 * drawn.std(ddof=1) / math.sqrt(len(drawn)) / rate if len(drawn) > 1 else 0.3
-    return float(rate), float(max(LEAST_ERROR, spread))
+    longest_rate, random_rates = rates[0], np.array(rates[1:])
+    if not len(random_rates):
+        return longest_rate, 0.5 if len(batches) > 1 else 2 * MIN_RELATIVE_ERROR
+    weights = shares[timed_batches[1:]]
+    rest_rate = float((random_rates * weights).sum() / weights.sum())
+    rate = shares[0] * longest_rate + (1 - shares[0]) * rest_rate
+    error = 0.3
+    if len(random_rates) > 1:
+        error = 1.96 * random_rates.std(ddof=1) / math.sqrt(len(random_rates)) / rate
+    return float(rate), float(max(MIN_RELATIVE_ERROR, error))
 
 
-def _batch_units(embedder: Any, lengths: np.ndarray | None) -> int:
-    return 32 if lengths is None else int(embedder.batch_tokens)
+def _embed_batch(rows: Sequence[Row], embedder: Embedder) -> Embedded:
+    """Embeds one batch as `embed` does. The features come back on the CPU, so a GPU has finished when it returns."""
+    result = embedder.embed(rows, on_rows=lambda count: None)
+    return result if isinstance(result, Embedded) else Embedded(result)
 
 
-def _run(rows: Sequence[Row], embedder: Any) -> Embedded:
-    """One batch, features and all, as `embed` runs it; synchronised, since they come back on the CPU."""
-    made = embedder.embed(rows, on_rows=lambda count: None)
-    return made if isinstance(made, Embedded) else Embedded(made)
-
-
-def _disk(rows: int, distinct: int, embedder: Any, sample: Embedded | None, work: Fingerprint) -> int:
-    """Bytes of the finished store, from one shard of it that is written and deleted."""
-    assert sample is not None
-    height = min(SHARD_ROWS, distinct)
-    places = np.arange(height) % len(sample.features)
+def _disk_bytes(num_rows: int, num_distinct: int, embedder: Embedder, sample: Embedded, identity: Fingerprint) -> int:
+    """Returns the size of the finished store, extrapolated from one shard that is written and deleted."""
+    shard_rows = min(SHARD_ROWS, num_distinct)
+    repeats = np.arange(shard_rows) % len(sample.features)  # fills the shard with copies of the sample's rows
     dtype = embedder.storage_dtype
     with tempfile.TemporaryDirectory() as folder:
-        store = FeatureStore(folder, work, rows=height, dimension=embedder.dimension, shard_rows=height, dtype=dtype)
-        columns = {name: values.numpy()[places] for name, values in sample.columns.items()}
-        store.write(0, sample.features.numpy()[places].astype(dtype), columns)
-        written = store.path(0).stat().st_size
-        others = sum(path.stat().st_size for path in Path(folder).iterdir()) - written
-    per_row = embedder.dimension * np.dtype(dtype).itemsize + sum(c.dtype.itemsize for c in columns.values()) + 8
-    fixed = written - height * per_row
-    shards = -(-distinct // SHARD_ROWS)
-    return int(shards * fixed + distinct * per_row + others + (8 * rows if distinct < rows else 0))
-
-
-def _forget_truncation(embedder: Any) -> None:
-    """What was cut here is not what a later run cuts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        embedder.report_truncation()
+        store = FeatureStore(
+            folder, identity, rows=shard_rows, dimension=embedder.dimension, shard_rows=shard_rows, dtype=dtype
+        )
+        columns = {name: values.numpy()[repeats] for name, values in sample.columns.items()}
+        store.write(0, sample.features.numpy()[repeats].astype(dtype), columns)
+        shard_bytes = store.path(0).stat().st_size
+        other_bytes = sum(path.stat().st_size for path in Path(folder).iterdir()) - shard_bytes
+    column_bytes = sum(column.dtype.itemsize for column in columns.values()) + 8
+    row_bytes = embedder.dimension * np.dtype(dtype).itemsize + column_bytes
+    overhead = shard_bytes - shard_rows * row_bytes
+    num_shards = -(-num_distinct // SHARD_ROWS)
+    index_bytes = 8 * num_rows if num_distinct < num_rows else 0
+    return int(num_shards * overhead + num_distinct * row_bytes + other_bytes + index_bytes)
 
 
 def device_memory() -> int | None:
-    """The most memory that tensors have taken on the GPU, in bytes; `None` without one."""
+    """Returns the most memory that tensors have taken on the GPU, in bytes; `None` without a GPU."""
     return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None

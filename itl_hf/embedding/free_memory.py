@@ -1,4 +1,7 @@
-"""Freed memory back to the system: batches of many shapes leave holes that glibc would keep, more of them each hour."""
+"""Returns freed memory to the system.
+
+Batches of many shapes leave gaps in the heap that glibc would keep, and more of them each hour.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ import ctypes
 import sys
 
 
-def give_back() -> None:
-    """Returns pages that nothing uses; does nothing where the C library has no `malloc_trim`."""
+def release_free_memory() -> None:
+    """Returns unused pages of the heap to the system. Does nothing if the C library has no `malloc_trim`."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # not glibc
             ctypes.CDLL(None).malloc_trim(0)

@@ -1,33 +1,35 @@
-"""Work for the model, made ready by a thread while the model is busy."""
+"""Runs an iterator in a thread, so that the next rows are tokenized while the model computes."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar, cast
 
 Item = TypeVar("Item")
 
-#: How often a waiting thread looks whether it is still wanted, and how long it is waited for at the end, in seconds.
-_GLANCE, _FAREWELL = 0.05, 30.0
+#: Seconds after which a waiting thread checks whether it should stop.
+_POLL_SECONDS = 0.05
+#: Most seconds to wait for the thread at the end.
+_JOIN_SECONDS = 30.0
 _END = object()
 
 
-def ahead(items: Iterator[Item], depth: int = 1) -> Iterator[Item]:
-    """The same items in the same order, up to `depth` + 1 of them made in a thread before they are asked for.
+def prefetch(items: Iterator[Item], depth: int = 1) -> Generator[Item, None, None]:
+    """Yields the same items in the same order; a thread computes up to `depth` + 1 of them in advance.
 
-    An error of `items` comes out where its item would have. Close the generator (`contextlib.closing`) to stop early:
-    the thread ends with the item that it is at.
+    An error that `items` raises is raised in place of its item. To stop early, close the generator
+    (`contextlib.closing`): the thread ends after the item that it is computing.
 
     Args:
         items (`Iterator`):
-            Runs in the thread alone.
+            Runs in the thread only.
         depth (`int`, *optional*, defaults to 1):
-            Items that wait, at most.
+            Most items that wait in the queue.
 
     Example:
-        >>> list(ahead(iter([1, 2, 3])))
+        >>> list(prefetch(iter([1, 2, 3])))
         [1, 2, 3]
     """
     waiting: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(depth)
@@ -36,21 +38,21 @@ def ahead(items: Iterator[Item], depth: int = 1) -> Iterator[Item]:
     def put(item: object, error: BaseException | None = None) -> None:
         while not stop.is_set():
             try:
-                return waiting.put((item, error), timeout=_GLANCE)
+                return waiting.put((item, error), timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
 
-    def work() -> None:
+    def produce() -> None:
         try:
             for item in items:
                 put(item)
                 if stop.is_set():
                     return
             put(_END)
-        except BaseException as error:  # the reader's to raise, whatever it is
+        except BaseException as error:  # of any kind: the consumer raises it
             put(_END, error)
 
-    thread = threading.Thread(target=work, name="itl_hf-prefetch", daemon=True)
+    thread = threading.Thread(target=produce, name="itl_hf-prefetch", daemon=True)
     thread.start()
     try:
         while True:
@@ -62,4 +64,4 @@ def ahead(items: Iterator[Item], depth: int = 1) -> Iterator[Item]:
             yield cast(Item, item)
     finally:
         stop.set()
-        thread.join(_FAREWELL)
+        thread.join(_JOIN_SECONDS)

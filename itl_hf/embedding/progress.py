@@ -1,4 +1,4 @@
-"""How far the work is, on the first process: rows and tokens per second of all processes, and the time left."""
+"""The progress bar of embedding: rows and tokens per second of all processes, and the remaining time."""
 
 from __future__ import annotations
 
@@ -12,43 +12,50 @@ import numpy as np
 from tqdm.auto import tqdm
 
 
-def bars_wanted() -> bool:
-    """Whether progress bars may show: not with TQDM_DISABLE=1 in the environment, tqdm's own switch."""
+def progress_bars_enabled() -> bool:
+    """Returns whether progress bars may be shown: not with tqdm's own variable TQDM_DISABLE=1 in the environment."""
     return os.environ.get("TQDM_DISABLE", "") in ("", "0")
 
 
 class Progress:
-    """A bar of rows.
+    """A progress bar that counts rows.
 
     Args:
         description (`str`):
-            Its label.
+            Label of the bar.
         total (`int`, *optional*):
-            Rows of the finished work; `None` for a stream.
-        done (`int`):
-            Rows that were there before.
-        shown (`bool`):
-            Whether this process is the one that shows it.
-        elsewhere (`Sequence` of lists of (`Path`, `int`), *optional*):
-            For each other process the files that it will write, in order, and their rows: how the bar knows of their
-            work without asking them.
+            Number of rows when all are embedded; `None` for a stream.
+        stored_rows (`int`):
+            Number of rows that were embedded by earlier runs.
+        is_visible (`bool`):
+            Whether this process shows the bar.
+        other_files (`Sequence` of lists of (`Path`, `int`), *optional*):
+            For each other process the files that it will write, in order, with their number of rows. The bar counts
+            the rows of other processes by the files that exist, without communication.
     """
 
     def __init__(
         self,
         description: str,
         total: int | None,
-        done: int,
-        shown: bool,
-        elsewhere: Sequence[Sequence[tuple[Path, int]]] = (),
+        stored_rows: int,
+        is_visible: bool,
+        other_files: Sequence[Sequence[tuple[Path, int]]] = (),
     ) -> None:
-        wanted = shown and (total is None or done < total) and bars_wanted()
-        # `None` shows it on terminals alone.
+        shows_bar = is_visible and (total is None or stored_rows < total) and progress_bars_enabled()
+        # `disable=None` shows the bar on terminals only.
         self._bar = tqdm(
-            total=total, initial=done, desc=description, unit="row", smoothing=0.1, disable=None if wanted else True
+            total=total,
+            initial=stored_rows,
+            desc=description,
+            unit="row",
+            smoothing=0.1,
+            disable=None if shows_bar else True,
         )
-        # A damaged file that is to be replaced says nothing about the work on it.
-        self._elsewhere = [deque(item for item in files if not item[0].exists()) for files in elsewhere if wanted]
+        # A file that exists already is damaged and will be replaced: that it exists does not mean that it is finished.
+        self._other_files = [
+            deque(item for item in files if not item[0].exists()) for files in other_files if shows_bar
+        ]
         self._rows = self._tokens = 0
 
     def __enter__(self) -> Progress:
@@ -61,25 +68,30 @@ class Progress:
             self._bar.update(self._bar.total - self._bar.n)
         self._bar.close()
 
-    def rows(self, count: int) -> None:
-        """So many more rows are done here."""
+    def add_rows(self, count: int) -> None:
+        """Counts `count` more rows that this process has embedded."""
         self._rows += count
         self._bar.update(count)
 
-    def found(self, count: int) -> None:
-        """So many rows of a stream were there already: they count as done, and not as speed."""
+    def add_stored_rows(self, count: int) -> None:
+        """Counts `count` rows of a stream that earlier runs have embedded; they do not count for the speed."""
         if not self._bar.disable:
             self._bar.initial += count
         self._bar.update(count)
 
-    def shard(self, tokens: np.ndarray | None) -> None:
-        """A shard is saved; `tokens` of each of its rows, where they are known."""
-        for files in self._elsewhere:
+    def finish_shard(self, tokens: np.ndarray | None) -> None:
+        """Updates the bar after a shard was saved.
+
+        Args:
+            tokens (`np.ndarray`, *optional*):
+                Number of tokens of each row of the shard.
+        """
+        for files in self._other_files:
             while files and files[0][0].exists():
                 self._bar.update(files.popleft()[1])
         if tokens is not None:
             self._tokens += int(tokens.sum())
         if self._tokens and self._rows and not self._bar.disable:
-            # As many tokens a row as here, at the rate of all processes.
+            # Rows per second of all processes times tokens per row of this process.
             rate = (self._bar.n - self._bar.initial) / max(self._bar.format_dict["elapsed"], 1e-9)
             self._bar.set_postfix_str(f"{rate * self._tokens / self._rows:,.0f} tokens/s")

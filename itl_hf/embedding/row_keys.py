@@ -1,7 +1,8 @@
-"""The one reading of all rows before a model runs: each is checked and hashed.
+"""Reads all rows of a dataset before a model runs, checks them and computes a key of each row's text.
 
-A bad row far down fails in seconds, the hash of all rows ties stored features to these very rows, and equal rows are
-found, so that each text is embedded once. 16 bytes a row are kept, nothing else.
+A row that cannot be embedded raises an error within seconds, wherever it is. The hash of all keys identifies the rows
+that stored features belong to. Equal keys show equal rows, so that each text is embedded once. 16 bytes are kept per
+row.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ CHECK_ROWS = 1024
 
 @dataclass(frozen=True)
 class RowKeys:
-    """128 bits of each row's text.
+    """A key of 128 bits for each row's text.
 
     Args:
         columns (`Sequence[str]`):
-            The columns with text.
+            Names of the columns that hold text.
         keys (`np.ndarray`):
             Shape (N, 2), uint64.
 
@@ -46,60 +47,70 @@ class RowKeys:
 
     @property
     def hash(self) -> str:
-        """Of all rows in their order: what `rows_fingerprint` gives."""
+        """Hash of all rows in their order, the same as `rows_fingerprint` returns."""
         digest = hashlib.sha256(json.dumps(sorted(self.columns)).encode())
         digest.update(np.ascontiguousarray(self.keys).data)
         return digest.hexdigest()[:32]
 
     def index(self) -> np.ndarray | None:
-        """For each row the number of its text, (N,) int64, counted as they first occur; `None` if all differ."""
+        """Numbers the distinct texts by first occurrence and returns each row's number, (N,) int64.
+
+        Returns `None` if all rows differ.
+        """
         order = np.lexsort((self.keys[:, 1], self.keys[:, 0]))  # stable: equal rows stay in their order
-        ordered = self.keys[order]
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        if first.all():
+        sorted_keys = self.keys[order]
+        is_first = np.ones(len(order), dtype=bool)
+        is_first[1:] = (sorted_keys[1:] != sorted_keys[:-1]).any(axis=1)
+        if is_first.all():
             return None
-        earliest = order[first]  # (M,) row that each text occurs in first
+        earliest = order[is_first]  # (M,) first row of each text
         rank = np.empty(len(earliest), dtype=np.int64)
         rank[np.argsort(earliest)] = np.arange(len(earliest))
         index = np.empty(len(order), dtype=np.int64)
-        index[order] = rank[np.cumsum(first) - 1]
+        index[order] = rank[np.cumsum(is_first) - 1]
         return index
 
 
 def row_keys(dataset: Dataset, embedder: Embedder | None = None) -> RowKeys:
-    """Reads all rows of a dataset; pass the result to `embed(..., rows_hash=)` and they are not read for it again.
+    """Reads all rows of a dataset and returns their keys. With `embed(..., rows_hash=keys)` they are not read again.
 
     Args:
         dataset (`Dataset`):
             Rows as `itl_hf.text.row_format` describes them.
         embedder (`Embedder`, *optional*):
-            Asked to check each row on the way, if it can.
+            Its `check` is called with every row.
 
     Raises:
-        `ValueError`: No column with text, or a row that the embedder cannot read.
+        `ValueError`: If no column holds text, or the embedder cannot embed a row.
     """
     rows = text_columns(dataset)
     return RowKeys(rows.column_names, read_keys(rows, embedder, 0, len(rows)))
 
 
 def rows_fingerprint(dataset: Dataset, embedder: Embedder | None = None) -> str:
-    """Hash of the rows' text, whatever else the dataset holds and however it is stored; see `row_keys`."""
+    """Returns a hash of the rows' text. Other columns and the storage of the dataset do not affect it.
+
+    Args:
+        dataset (`Dataset`):
+            Rows as `itl_hf.text.row_format` describes them.
+        embedder (`Embedder`, *optional*):
+            Its `check` is called with every row.
+    """
     return row_keys(dataset, embedder).hash
 
 
 def text_columns(dataset: Dataset) -> Dataset:
-    """The dataset without what is not text.
+    """Returns the dataset with its text columns only.
 
     Raises:
-        `ValueError`: No column with text.
+        `ValueError`: If no column holds text.
     """
     row_format(dataset.column_names)
     return dataset.select_columns([name for name in dataset.column_names if name in TEXT_COLUMNS]).with_format(None)
 
 
 def read_keys(rows: Dataset, embedder: Embedder | None, first: int, end: int) -> np.ndarray:
-    """Keys of the rows from `first` to before `end`, (end - first, 2) uint64, each row checked on the way."""
+    """Checks the rows from `first` to before `end` and returns their keys, (end - first, 2) uint64."""
     parts = [np.empty((0, 2), dtype=np.uint64)]
     # The bar shows only where reading takes longer than two seconds.
     with tqdm(total=end - first, desc="checking rows", unit="row", delay=2, leave=False) as bar:
@@ -113,21 +124,21 @@ def read_keys(rows: Dataset, embedder: Embedder | None, first: int, end: int) ->
 
 
 def read_rows(dataset: Dataset, numbers: range | np.ndarray) -> list[Row]:
-    """Rows of these ascending numbers, as dictionaries."""
-    in_a_run = int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers)
-    columns = dataset[int(numbers[0]) : int(numbers[-1]) + 1] if in_a_run else dataset[numbers]
+    """Returns the rows with these ascending numbers as dictionaries."""
+    is_range = int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers)
+    columns = dataset[int(numbers[0]) : int(numbers[-1]) + 1] if is_range else dataset[numbers]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def keys_of(rows: Iterable[Row]) -> np.ndarray:
-    """128 bits of each row, columns and all: the same words under another column are another row. (B, 2) uint64."""
+    """Returns a key of 128 bits for each row, (B, 2) uint64. Names of columns count: they are hashed with the text."""
     digests = [hashlib.blake2b(_ENCODER.encode(row).encode(), digest_size=16).digest() for row in rows]
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).astype(np.uint64)
 
 
-def _tagged(value: Any) -> Any:
-    """What JSON does not know, told apart from the string that would look the same."""
+def _encode_other_type(value: Any) -> Any:
+    """Encodes a value that JSON has no type for, so that it differs from a string of the same letters."""
     return {"type": type(value).__name__, "value": repr(value)}
 
 
-_ENCODER = json.JSONEncoder(sort_keys=True, default=_tagged)
+_ENCODER = json.JSONEncoder(sort_keys=True, default=_encode_other_type)

@@ -1,8 +1,8 @@
-"""Shards from a stream: rows without numbers, of which nobody knows how many there are.
+"""Shards of a stream, whose number of rows is unknown until it ends.
 
-Shard k is made from the rows k R to (k + 1) R - 1, whoever reads them, and keeps their hash: when the work is taken up
-again, the stream must give the same rows. Every process reads the whole stream and embeds its own shards. Equal rows
-are embedded once within a shard, and stored each time: to find them across shards, all rows would have to be known.
+Shard k holds the rows k R to (k + 1) R - 1 for shards of R rows, whichever process embeds it, and stores their hash: a
+later run checks that the stream yields the same rows. Every process reads the whole stream and embeds its own shards.
+Equal rows are embedded once within a shard, and stored each time: finding them across shards would require all rows.
 """
 
 from __future__ import annotations
@@ -14,30 +14,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.embedding.row_keys import RowKeys, keys_of
-from itl_hf.embedding.work import Task
+from itl_hf.embedding.work import ShardTask
 from itl_hf.text import TEXT_COLUMNS, Row, row_format
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
+    from itl_hf.distributed import Processes
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.embedding.store.feature_store import FeatureStore
 
 
 class StreamReader:
-    """The shards of one process that a stream still lacks.
+    """Reads a stream and yields the shards that are not in the store, those of one process.
 
     Args:
         stream (`IterableDataset`):
             Rows as `itl_hf.text.row_format` describes them, the same in the same order each time.
         store (`FeatureStore`):
-            Where shards are.
+            Where shards are stored.
         embedder (`Embedder`):
-            Asked to check rows, if it can.
-        share (`tuple[int, int]`):
-            This process's number, and how many there are.
-        found (`Callable[[int], None]`):
-            Told of rows whose shard is there already.
+            Its `check` is called with the rows to embed.
+        processes (`Processes`):
+            Process r of n gets the shards r, r + n, r + 2n, ...
+        on_stored_rows (`Callable[[int], None]`):
+            Called with the number of rows of each shard that is in the store already.
     """
 
     def __init__(
@@ -45,61 +46,58 @@ class StreamReader:
         stream: IterableDataset,
         store: FeatureStore,
         embedder: Embedder,
-        share: tuple[int, int],
-        found: Callable[[int], None],
+        processes: Processes,
+        on_stored_rows: Callable[[int], None],
     ) -> None:
-        self.stream, self.store, self.embedder, self.share, self.found = stream, store, embedder, share, found
-        #: Rows of the stream, known when `tasks` has ended.
-        self.rows = 0
+        self.stream, self.store, self.embedder, self.processes = stream, store, embedder, processes
+        self.on_stored_rows = on_stored_rows
+        #: Rows read so far; the length of the stream after `tasks` has ended.
+        self.num_rows = 0
 
-    def tasks(self) -> Iterator[Task]:
-        """Shards to be made, in order.
+    def tasks(self) -> Iterator[ShardTask]:
+        """Yields the shards to embed, in order.
 
         Raises:
-            `ValueError`: A row that cannot be read, or rows that are not those of a shard that is there.
+            `ValueError`: If a row cannot be read, or the rows differ from those that a stored shard was made from.
         """
-        rank, size = self.share
         source: Iterable[Any] = self.stream.with_format(None)
-        waiting = iter(source)
+        stream_rows = iter(source)
         for shard in itertools.count():
-            block = list(itertools.islice(waiting, self.store.shard_rows))
+            block = list(itertools.islice(stream_rows, self.store.shard_rows))
             if not block:
                 break
-            first, self.rows = self.rows, self.rows + len(block)
-            self._require_room(first)
-            if shard % size == rank:
-                task = self._task(shard, first, [_text(row, first + i) for i, row in enumerate(block)])
+            first_row, self.num_rows = self.num_rows, self.num_rows + len(block)
+            if self.store.rows is not None and first_row >= self.store.rows:
+                raise ValueError(
+                    f"the stream has more rows than the {self.store.rows} that {self.store.directory} was finished "
+                    "with. Choose another directory, or delete this one."
+                )
+            if shard % self.processes.size == self.processes.rank:
+                task = self._task(shard, first_row, [_select_text(row, first_row + i) for i, row in enumerate(block)])
                 if task is not None:
                     yield task
-        if self.rows == 0:
+        if self.num_rows == 0:
             raise ValueError("the stream has no rows.")
 
-    def _task(self, shard: int, first: int, rows: list[Row]) -> Task | None:
+    def _task(self, shard: int, first_row: int, rows: list[Row]) -> ShardTask | None:
         keys = RowKeys(TEXT_COLUMNS, keys_of(rows))
-        there = self.store.rows_hash(shard)
-        if there is None:
-            self.embedder.check(rows, first)
-            places = keys.index()
-            kept = np.arange(len(rows)) if places is None else np.unique(places, return_index=True)[1]
-            return Task(shard, first + kept, [rows[i] for i in kept], places, keys.hash)
-        if there != keys.hash:
+        stored_hash = self.store.rows_hash(shard)
+        if stored_hash is None:
+            self.embedder.check(rows, first_row)
+            index = keys.index()
+            distinct = np.arange(len(rows)) if index is None else np.unique(index, return_index=True)[1]
+            return ShardTask(shard, first_row + distinct, [rows[i] for i in distinct], index, keys.hash)
+        if stored_hash != keys.hash:
             raise ValueError(
-                f"rows {first} to {first + len(rows) - 1} of the stream are not those that "
+                f"rows {first_row} to {first_row + len(rows) - 1} of the stream are not those that "
                 f"{self.store.path(shard)} was made from. A stream must give the same rows in the same order (a "
                 "shuffle needs the same seed and epoch). Delete the directory or choose another."
             )
-        self.found(len(rows))
+        self.on_stored_rows(len(rows))
         return None
 
-    def _require_room(self, first: int) -> None:
-        if self.store.rows is not None and first >= self.store.rows:
-            raise ValueError(
-                f"the stream has more rows than the {self.store.rows} that {self.store.directory} was finished with. "
-                "Choose another directory, or delete this one."
-            )
 
-
-def _text(row: Row, number: int) -> Row:
+def _select_text(row: Row, number: int) -> Row:
     try:
         row_format(list(row))
     except ValueError as error:

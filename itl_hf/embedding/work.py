@@ -1,21 +1,20 @@
-"""The loop that every way of embedding shares: shard after shard through the embedder, checked, and handed over.
+"""The loop that embedding into a store, into memory and from a stream share: it embeds, checks and saves shards.
 
-Nothing in it waits for another process.
+The loop waits for no other process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from itl_hf.embedding.embedders.base import Embedded
-from itl_hf.embedding.free_memory import give_back
-from itl_hf.embedding.prefetch import ahead
+from itl_hf.embedding.free_memory import release_free_memory
+from itl_hf.embedding.prefetch import prefetch
 from itl_hf.text import Row
 
 if TYPE_CHECKING:
@@ -25,109 +24,93 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A shard to be made.
+class ShardTask:
+    """The rows of a shard that is to be embedded.
 
     Args:
         shard (`int`):
-            Its number.
-        numbers (`np.ndarray`):
-            Row of the dataset that each of `rows` is, ascending.
+            Number of the shard.
+        row_numbers (`np.ndarray`):
+            Shape (B,), ascending: the number of each of `rows` in its dataset.
         rows (`Sequence[Row]`):
-            What to embed.
-        places (`np.ndarray`, *optional*):
-            For each row of the shard, which of `rows` it is; `None` where they are the same.
-        rows_hash (`str`):
-            For a stream: hash of the shard's rows.
+            The B rows to embed.
+        expansion (`np.ndarray`, *optional*):
+            For each row of the shard, its position in `rows`, if `rows` holds equal rows only once. `None` if the rows
+            of the shard are `rows`.
+        rows_hash (`str`, *optional*):
+            Hash of the shard's rows, for a stream.
     """
 
     shard: int
-    numbers: np.ndarray
+    row_numbers: np.ndarray
     rows: Sequence[Row]
-    places: np.ndarray | None = None
+    expansion: np.ndarray | None = None
     rows_hash: str = ""
 
 
 @dataclass(frozen=True)
-class Made:
-    """A shard's features (B, d) and columns (B,), in NumPy."""
+class EmbeddedShard:
+    """The features (B, d) and columns (B,) of a shard as NumPy arrays."""
 
     features: np.ndarray
     columns: dict[str, np.ndarray]
 
 
-def run(
-    tasks: Iterator[Task],
+def embed_shards(
+    tasks: Iterator[ShardTask],
     embedder: Embedder,
     dtype: str,
-    save: Callable[[Task, Made], None],
+    save: Callable[[ShardTask, EmbeddedShard], None],
     progress: Progress,
     processes: Processes,
 ) -> None:
-    """Make each shard and `save` it.
+    """Embeds each shard and passes it to `save`.
 
-    Where the embedder can prepare rows without its model, a thread does so for the next shard.
+    If the embedder can prepare rows without its model, a thread prepares the next shard meanwhile.
 
     Raises:
-        `ValueError`: A row that cannot be embedded, or whose features are not finite.
-        `OtherProcessFailed`: Another process has failed.
+        `ValueError`: If a row cannot be embedded, or its features are not finite.
+        `OtherProcessFailed`: If another process has failed.
     """
-    with contextlib.closing(_prepared(tasks, embedder)) as prepared:
-        for task, embed in prepared:
-            processes.check()
-            made = _made(task, embed(progress.rows), embedder, dtype)
-            save(task, made)
-            give_back()
-            progress.shard(made.columns.get("tokens"))
+    items = _prepare_tasks(tasks, embedder)
+    with contextlib.closing(prefetch(items) if embedder.prepares_ahead else items) as prepared_tasks:
+        for task, prepared_rows in prepared_tasks:
+            processes.check_others()
+            with contextlib.nullcontext() if embedder.prepares_ahead else _locate_bad_row(task, embedder.check):
+                embedded = embedder.embed_prepared(prepared_rows, on_rows=progress.add_rows)
+            shard = _check_shard(task, embedded, embedder, dtype)
+            save(task, shard)
+            release_free_memory()
+            progress.finish_shard(shard.columns.get("tokens"))
 
 
-_Embed = Callable[[Callable[[int], None]], Any]
-
-
-def _prepared(tasks: Iterator[Task], embedder: Embedder) -> Any:
-    """(task, what runs the model on it), a generator."""
-    if not embedder.prepares_ahead:
-        return ((task, _whole(task, embedder)) for task in tasks)
-
-    def items() -> Iterator[tuple[Task, _Embed]]:
-        for task in tasks:
-            with _located(task, embedder):
-                ready = embedder.prepare(task.rows, int(task.numbers[0]))
-            yield task, functools.partial(_run_prepared, embedder.embed_prepared, ready)
-
-    return ahead(items())
-
-
-def _run_prepared(embed_prepared: Callable[..., Any], ready: Any, on_rows: Callable[[int], None]) -> Any:
-    return embed_prepared(ready, on_rows=on_rows)
-
-
-def _whole(task: Task, embedder: Embedder) -> _Embed:
-    def embed(on_rows: Callable[[int], None]) -> Any:
-        with _located(task, embedder):
-            return embedder.embed(task.rows, first_row=int(task.numbers[0]), on_rows=on_rows)
-
-    return embed
+def _prepare_tasks(tasks: Iterator[ShardTask], embedder: Embedder) -> Generator[tuple[ShardTask, Any], None, None]:
+    for task in tasks:
+        with _locate_bad_row(task, embedder.prepare):
+            prepared_rows = embedder.prepare(task.rows, int(task.row_numbers[0]))
+        yield task, prepared_rows
 
 
 @contextlib.contextmanager
-def _located(task: Task, embedder: Embedder) -> Iterator[None]:
-    """An embedder counts rows from the first: where duplicates were left out, it is asked again, row by row."""
+def _locate_bad_row(task: ShardTask, check: Callable[[Sequence[Row], int], Any]) -> Iterator[None]:
+    """Calls `check` for each row after a `ValueError`, so that the message names the row's number in the dataset.
+
+    An embedder counts rows from the first one that it gets. Where equal rows were left out, its count is wrong.
+    """
     try:
         yield
     except ValueError as error:
-        if task.numbers[-1] - task.numbers[0] + 1 == len(task.numbers):
+        if task.row_numbers[-1] - task.row_numbers[0] + 1 == len(task.row_numbers):
             raise
-        check = embedder.prepare if embedder.prepares_ahead else embedder.check
-        for row, number in zip(task.rows, task.numbers.tolist(), strict=True):
+        for row, number in zip(task.rows, task.row_numbers.tolist(), strict=True):
             try:
                 check([row], number)
-            except ValueError as located:
-                raise located from error
+            except ValueError as error_with_number:
+                raise error_with_number from error
         raise
 
 
-def _made(task: Task, embedded: Any, embedder: Embedder, dtype: str) -> Made:
+def _check_shard(task: ShardTask, embedded: Any, embedder: Embedder, dtype: str) -> EmbeddedShard:
     tensor, columns = (embedded.features, embedded.columns) if isinstance(embedded, Embedded) else (embedded, {})
     if tuple(tensor.shape) != (len(task.rows), embedder.dimension):
         raise ValueError(
@@ -135,24 +118,23 @@ def _made(task: Task, embedded: Any, embedder: Embedder, dtype: str) -> Made:
             f"{embedder.dimension}."
         )
     exact = tensor.detach().cpu().float().numpy()  # (B, d)
-    with np.errstate(over="ignore"):  # said below, with the row's number
+    with np.errstate(over="ignore"):  # an overflow raises an error with the row's number below
         features = exact.astype(dtype, copy=False)
-    _require_finite(exact, features, task)
+    finite = np.isfinite(features).all(axis=1)  # (B,)
+    if not finite.all():
+        position = int(np.flatnonzero(~finite)[0])
+        _raise_not_finite(exact[position], int(task.row_numbers[position]))
     arrays = {name: column.detach().cpu().numpy() for name, column in columns.items()}
-    if task.places is not None:
-        features, arrays = features[task.places], {name: column[task.places] for name, column in arrays.items()}
-    return Made(features, arrays)
+    if task.expansion is not None:
+        features = features[task.expansion]
+        arrays = {name: column[task.expansion] for name, column in arrays.items()}
+    return EmbeddedShard(features, arrays)
 
 
-def _require_finite(exact: np.ndarray, features: np.ndarray, task: Task) -> None:
-    finite = np.isfinite(features).all(axis=1)
-    if finite.all():
-        return
-    bad = int(np.flatnonzero(~finite)[0])
-    number = int(task.numbers[bad])
-    if np.isfinite(exact[bad]).all():
+def _raise_not_finite(row_features: np.ndarray, number: int) -> None:
+    if np.isfinite(row_features).all():
         raise ValueError(
-            f"row {number}: its features reach {np.abs(exact[bad]).max():.3g}, which float16 cannot store. Use "
+            f"row {number}: its features reach {np.abs(row_features).max():.3g}, which float16 cannot store. Use "
             "dtype='float32' for the store."
         )
     raise ValueError(

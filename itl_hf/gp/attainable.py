@@ -171,7 +171,7 @@ def _nearest(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tuple[T
         best, numbers = _largest(torch.cat([best, values]), torch.cat([numbers, places + start]), count)
     best, numbers = _largest(distributed.gather_rows(best), distributed.gather_rows(numbers), count)
     # All processes must go on to ask for the same rows, even where machines round differently.
-    return best, distributed.from_first(numbers)
+    return best, distributed.broadcast_from_first(numbers)
 
 
 def _block_nearest(rows: Tensor, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:
@@ -204,7 +204,7 @@ def _second_moment(pool: Pool, numbers: list[int] | None, known: Tensor) -> Tens
     if numbers is None:
         for _, rows in pool.blocks():
             moment.addmm_(rows.T, rows)
-        moment = distributed.total(moment)
+        moment = distributed.sum_over_processes(moment)
     else:
         for rows in _chunks(pool, numbers):
             moment.addmm_(rows.T, rows)

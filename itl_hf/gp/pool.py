@@ -69,7 +69,7 @@ class Pool:
         except ValueError as caught:
             error = caught
         # Before the exchange: a process that failed in the middle of one would leave the others waiting.
-        distributed.raise_together(error)
+        distributed.raise_on_all(error)
         if standardize is None:
             return Preparation.none(self.raw_dimension)
         return preparation.fit(moments, standardize, self.raw_dimension)
@@ -145,7 +145,9 @@ class Pool:
         raw = torch.zeros(len(numbers), self.raw_dimension, dtype=torch.float64, device=self.device)
         if places:
             raw[places] = self._read([numbers[place] for place in places]).double()
-        return self.prepare(distributed.total(raw))  # all of them on every process: in the same company as on one
+        return self.prepare(
+            distributed.sum_over_processes(raw)
+        )  # all of them on every process: in the same company as on one
 
     def _height(self, start: int) -> int:
         return min(self.block_rows, self.num_rows - start)

@@ -100,7 +100,7 @@ class Search:
             self.objective.forget(self.objective.count - len(rows))
             for row in rows:
                 self.objective.observe(row)
-        gains: list[float] = distributed.from_first(gains_of(self.objective, rows)).tolist()
+        gains: list[float] = distributed.broadcast_from_first(gains_of(self.objective, rows)).tolist()
         return gains
 
     def _round(self) -> bool:
@@ -159,7 +159,7 @@ class Search:
             if score == -math.inf:  # all are closed
                 break
             if distributed.world_size() > 1:  # unequal machines may round differently
-                place = int(distributed.from_first(torch.tensor([place])))
+                place = int(distributed.broadcast_from_first(torch.tensor([place])))
                 score = float(scores[place])
             closed[place] = not self.replace
             run.add(place, score, state, opening)

@@ -91,7 +91,7 @@ class PoolVerifier:
         self.rounding = self.objective.rounding(float(distributed.gather_rows(largest).max()))
         self.error: Tensor | None = None  # (k,), relative to the numbers' scales; known once there are candidates
         columns = sum(block.state.shape[1] for block in self.blocks) * self.objective.width * self.most_picks
-        self.keeps_columns = int(distributed.total(torch.tensor(columns))) * dtype.itemsize <= COLUMN_BYTES
+        self.keeps_columns = int(distributed.sum_over_processes(torch.tensor(columns))) * dtype.itemsize <= COLUMN_BYTES
         count = self.objective.count
         self.changes = [Change(self._picks(0, count), 1.0)] if count else []
         self.count += 1

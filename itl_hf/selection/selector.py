@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict
 
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.base import Embedder, Fingerprint, check_embedder
-from itl_hf.embedding.progress import bars_wanted
+from itl_hf.embedding.progress import progress_bars_enabled
 from itl_hf.embedding.row_reading import RowReading, read_dataset
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.gp.standardization import Standardization
@@ -170,7 +170,7 @@ class Selector:
             already_selected=already_selected,
             constraints=constraints,
             texts=inputs.texts,
-            progress=bars_wanted(),
+            progress=progress_bars_enabled(),
         )
 
     def _extend(

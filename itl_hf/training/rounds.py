@@ -168,7 +168,7 @@ class ActiveRounds(Attachment):
         nearest = nearest_targets_of(selection)
         result = np.stack([rows[selection.indices], np.zeros(len(selection)) if nearest is None else nearest])  # (2, n)
         # All processes select the same rows; those of the first process are used in case a last bit differs.
-        picks, targets = distributed.from_first(torch.from_numpy(result.astype(np.int64))).tolist()
+        picks, targets = distributed.broadcast_from_first(torch.from_numpy(result.astype(np.int64))).tolist()
         self._log(number, selection, embedder.seconds())
         return {"picks": picks, "nearest_targets": targets}
 

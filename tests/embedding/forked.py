@@ -28,13 +28,13 @@ from tests.worlds import LIMIT, launch, wait, world
 
 
 def outcomes(size, call, folder):
-    """Runs `call(rank) -> (features, embedder)` on `size` workers; what became of each."""
+    """Runs `call(rank) -> (features, embedder)` on `size` workers and returns the outcome of each."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def worker(rank):
         try:
             features, embedder = call(rank)
-            found = {
+            outcome = {
                 "rows": embedder.rows_embedded,
                 "checked": embedder.rows_checked,
                 "shape": list(features.shape),
@@ -42,16 +42,16 @@ def outcomes(size, call, folder):
                 "world": distributed.world_size(),
             }
         except BaseException as error:
-            found = {"error": f"{type(error).__name__}: {error}"}
-        (folder / f"{rank}.json").write_text(json.dumps(found))
+            outcome = {"error": f"{type(error).__name__}: {error}"}
+        (folder / f"{rank}.json").write_text(json.dumps(outcome))
 
-    started = time.monotonic()
+    start = time.monotonic()
     codes = world(size, worker)
     results = []
     for rank, code in enumerate(codes):
         file = folder / f"{rank}.json"
         results.append({"code": code, **(json.loads(file.read_text()) if file.exists() else {})})
-    return {"seconds": time.monotonic() - started, "workers": results}
+    return {"seconds": time.monotonic() - start, "workers": results}
 
 
 def texts(rows, distinct=None):
@@ -87,10 +87,10 @@ def sharing(folder):
 
 
 def trouble(folder):
-    """What becomes of two processes when something happens to one of them."""
+    """Two processes, one of which fails in different ways."""
 
     class Unlucky(HashEmbedder):
-        """Meets its fate in its third shard."""
+        """Calls `fate` on process `victim` in its third shard."""
 
         def __init__(self, fate, victim=1, **settings):
             super().__init__(seconds=0.05, **settings)
@@ -155,20 +155,20 @@ def _hash():
     return rows_fingerprint(texts(100))
 
 
-def kills(folder, streamed=False, wanted=20, seed=0):
-    """Kills workers at random moments until it has done so often enough, then lets them finish."""
+def kills(folder, from_stream=False, min_kills=20, seed=0):
+    """Kills workers at random moments, at least `min_kills` times, then lets them finish."""
     rng = random.Random(seed)
     rows, directory, log = texts(800, distinct=640), folder / "store", folder / "log"
-    dataset = stream(rows) if streamed else rows
+    dataset = stream(rows) if from_stream else rows
     log.touch()
 
     class Logging(Preparing):
-        def embed_prepared(self, prepared, *, on_rows=None):
+        def embed_prepared(self, prepared_rows, *, on_rows=None):
             with log.open("a") as file:
-                file.write(f"{prepared[1]}\n")
-            return super().embed_prepared(prepared, on_rows=on_rows)
+                file.write(f"{prepared_rows[1]}\n")
+            return super().embed_prepared(prepared_rows, on_rows=on_rows)
 
-    def work(seconds, into):
+    def embedding(seconds, into):
         def call(_rank):
             embed(dataset, Logging(seconds=seconds), into, shard_rows=4)
 
@@ -177,37 +177,37 @@ def kills(folder, streamed=False, wanted=20, seed=0):
     def shards():
         return sorted(directory.glob("shard-*.arrow"))
 
-    killed, rounds, lost = 0, [], []
-    while killed < wanted and len(rounds) < 3 * wanted:
-        size, before, begun = rng.choice([1, 2]), len(shards()), len(log.read_text().splitlines())
-        children = launch(size, work(0.05, directory))
-        if len(rounds) % 2:  # in the midst of work, however slow the machine is; else while it begins
+    num_killed, rounds, lost_shards = 0, [], []
+    while num_killed < min_kills and len(rounds) < 3 * min_kills:
+        size, shards_before, lines_before = rng.choice([1, 2]), len(shards()), len(log.read_text().splitlines())
+        children = launch(size, embedding(0.05, directory))
+        if len(rounds) % 2:  # kill after the first shard, however slow the machine is; else during the start
             deadline = time.monotonic() + LIMIT
-            while len(shards()) == before and time.monotonic() < deadline:
+            while len(shards()) == shards_before and time.monotonic() < deadline:
                 time.sleep(0.005)
         time.sleep(rng.uniform(0.0, 0.3))
         for child in rng.sample(children, size):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         codes = wait(children)
-        killed += codes.count(-signal.SIGKILL) > 0
+        num_killed += codes.count(-signal.SIGKILL) > 0
         for path in shards():
             read_shard(path)  # raises for one that is not whole
-        started = len(log.read_text().splitlines()) - begun
-        lost.append(started - (len(shards()) - before) - size)
+        shards_started = len(log.read_text().splitlines()) - lines_before
+        lost_shards.append(shards_started - (len(shards()) - shards_before) - size)
         rounds.append((size, len(shards())))
-    missing_files = -(-(800 if streamed else 640) // 4) - len(shards())
-    begun = len(log.read_text().splitlines())
-    codes = world(2, work(0, directory))
-    again = len(log.read_text().splitlines()) - begun
+    missing_files = -(-(800 if from_stream else 640) // 4) - len(shards())
+    lines_before = len(log.read_text().splitlines())
+    codes = world(2, embedding(0, directory))
+    again = len(log.read_text().splitlines()) - lines_before
     undisturbed = folder / "undisturbed"
-    codes += world(1, work(0, undisturbed))
+    codes += world(1, embedding(0, undisturbed))
     names = sorted(path.name for path in undisturbed.iterdir())
     return {
-        "kills": killed,
+        "kills": num_killed,
         "sizes": sorted({size for size, _ in rounds}),
         "rounds": rounds,
-        "most_lost_beyond_one_each": max(lost),
+        "most_lost_beyond_one_each": max(lost_shards),
         "missing_at_last": missing_files,
         "embedded_at_last": again,
         "codes": codes,
@@ -221,7 +221,7 @@ SCENARIOS = {
     "sharing": sharing,
     "trouble": trouble,
     "kills": kills,
-    "kills-streamed": lambda folder: kills(folder, streamed=True),
+    "kills-streamed": lambda folder: kills(folder, from_stream=True),
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Embeds as many rows as it is told, reads them all again, and prints its peak memory in MiB: see `test_memory.py`."""
+"""Embeds a dataset, reads all features again, and prints the peak memory in MiB. `test_free_memory.py` runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from itl_hf.embedding import FeatureStore, embed
 
 
 class Wide(Embedder):
-    """A kilobyte-wide embedder: features are what takes room here."""
+    """Returns features of 4 KiB a row, so that features take most of the memory."""
 
     dimension = 1024
 

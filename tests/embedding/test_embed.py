@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from itl_hf.embedding import FeatureStore, HiddenStates, embed, row_keys, rows_fingerprint
-from itl_hf.embedding.store.atomic_files import only_writer
+from itl_hf.embedding.store.atomic_files import lock_for_writing
 from itl_hf.embedding.store.shards import write_shard
 from tests.embedding.fakes import CountingTokens, HashEmbedder
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
@@ -102,9 +102,11 @@ def test_no_text_column():
 def test_truncation_is_reported_once_for_all_shards():
     dataset = datasets.Dataset.from_dict({"text": ["a", *SENTENCES]})
     embedder = HiddenStates(tiny_model(), tokenizer=tiny_tokenizer(), max_length=5)
-    with pytest.warns(UserWarning, match=r"6 row\(s\) are longer than max_length=5 .* first is row 1\)") as caught:
+    with pytest.warns(
+        UserWarning, match=r"6 row\(s\) are longer than max_length=5 .* first is row 1\)"
+    ) as warning_list:
         embed(dataset, embedder, shard_rows=4)
-    assert len(caught) == 1
+    assert len(warning_list) == 1
 
 
 def test_half_precision_overflow_names_the_row():
@@ -120,15 +122,15 @@ def test_bad_shard_rows():
         embed(texts(), HashEmbedder(), shard_rows=0)
 
 
-def test_the_embedder_is_asked_once_for_its_fingerprint(tmp_path):
+def test_the_fingerprint_is_computed_once(tmp_path):
     embedder = HashEmbedder()
     embed(texts(), embedder, tmp_path)
     assert embedder.fingerprints == 1
-    known = {"embedder": "hash"}
-    embed(texts(), embedder, tmp_path, fingerprint=known)
+    fingerprint = {"embedder": "hash"}
+    embed(texts(), embedder, tmp_path, fingerprint=fingerprint)
     assert embedder.fingerprints == 1
     with pytest.raises(ValueError, match="layer: '\\(none\\)' there, 3 now"):
-        embed(texts(), embedder, tmp_path, fingerprint={**known, "layer": 3})
+        embed(texts(), embedder, tmp_path, fingerprint={**fingerprint, "layer": 3})
 
 
 def test_rows_that_were_read_are_not_read_again(tmp_path, monkeypatch):
@@ -198,7 +200,7 @@ def test_no_rows(tmp_path):
         assert np.asarray(features).shape == (0, 8)
 
 
-def test_other_kinds_of_rows():
+def test_other_types_of_datasets_and_dtypes_are_refused():
     with pytest.raises(TypeError, match=r"must be a datasets.Dataset or IterableDataset, got list"):
         embed(["a"], HashEmbedder())
     with pytest.raises(ValueError, match="dtype must be one of"):
@@ -206,14 +208,14 @@ def test_other_kinds_of_rows():
 
 
 def test_a_second_run_at_the_same_time_is_refused(tmp_path):
-    with only_writer(tmp_path), pytest.raises(BlockingIOError, match="another run is embedding"):
+    with lock_for_writing(tmp_path), pytest.raises(BlockingIOError, match="another run is embedding"):
         embed(texts(), HashEmbedder(), tmp_path)
     features = embed(texts(), HashEmbedder(), tmp_path)
-    with only_writer(tmp_path):  # there is nothing left to write
+    with lock_for_writing(tmp_path):  # there is nothing left to write
         np.testing.assert_array_equal(embed(texts(), HashEmbedder(), tmp_path), features)
 
 
-def test_left_overs_of_killed_runs_are_removed(tmp_path):
+def test_temporary_files_of_killed_runs_are_deleted(tmp_path):
     embed(texts(), HashEmbedder(), tmp_path, shard_rows=10)
     for name in ("shard-00001.arrow.host.1.tmp", "manifest.json.host.2.tmp"):
         (tmp_path / name).write_bytes(b"half")
@@ -222,13 +224,13 @@ def test_left_overs_of_killed_runs_are_removed(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_a_full_disk_then_room_again(tmp_path, monkeypatch):
-    wrote = []
+def test_embedding_continues_after_a_full_disk(tmp_path, monkeypatch):
+    written_files = []
 
     def until_full(path, shard):
-        if len(wrote) == 2:
+        if len(written_files) == 2:
             raise OSError(errno.ENOSPC, "no room left on the disk", str(path))
-        wrote.append(path)
+        written_files.append(path)
         write_shard(path, shard)
 
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Each distinct text is embedded once, and every row of the dataset has its features all the same."""
+"""Each distinct text is embedded once, and every row of the dataset still gets its features."""
 
 import datasets
 import numpy as np
@@ -24,18 +24,18 @@ def one_by_one(texts=TEXTS):
 
 
 @pytest.mark.parametrize("shard_rows", [2, 3, 100])
-@pytest.mark.parametrize("stored", [False, True])
-def test_each_text_is_embedded_once(tmp_path, shard_rows, stored):
+@pytest.mark.parametrize("in_store", [False, True])
+def test_each_text_is_embedded_once(tmp_path, shard_rows, in_store):
     embedder = HashEmbedder()
-    features = embed(dataset(), embedder, tmp_path if stored else None, shard_rows=shard_rows)
+    features = embed(dataset(), embedder, tmp_path if in_store else None, shard_rows=shard_rows)
     assert embedder.rows_embedded == 7
     np.testing.assert_array_equal(features, one_by_one())
-    if stored:
+    if in_store:
         assert FeatureStore.open(tmp_path).stored_rows == 7
         assert FeatureStore.open(tmp_path).column("row").tolist() == [0, 1, 0, 3, 3, 5, 0, 7, 8, 1, 10, 10]
 
 
-def test_an_interrupted_run_goes_on(tmp_path):
+def test_an_interrupted_run_is_continued(tmp_path):
     with pytest.raises(ValueError, match="row 7: its features are not finite"):
         embed(dataset(), HashEmbedder(bad_text="text 4"), tmp_path, shard_rows=2)
     again = HashEmbedder()
@@ -75,7 +75,7 @@ def test_the_same_words_in_other_columns_are_other_rows():
     assert row_keys(datasets.Dataset.from_list(rows)).index().tolist() == [0, 1, 2, 0]
 
 
-def test_values_that_json_does_not_know_are_told_apart():
+def test_values_without_a_json_type_have_different_keys():
     first, second, third = keys_of([{"text": b"a"}, {"text": "b'a'"}, {"text": b"a"}])
     assert first.tolist() == third.tolist() != second.tolist()
 
@@ -91,11 +91,11 @@ def test_conversations():
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 2), max_size=60))
 def test_the_index_counts_rows_as_they_first_occur(numbers):
     keys = RowKeys(["text"], np.array([[n % 3, n] for n in numbers], dtype=np.uint64).reshape(-1, 2))
-    seen = list(dict.fromkeys(numbers))
-    wanted = [seen.index(number) for number in numbers]
+    distinct = list(dict.fromkeys(numbers))
+    expected = [distinct.index(number) for number in numbers]
     index = keys.index()
-    assert (list(range(len(numbers))) if index is None else index.tolist()) == wanted
-    assert (index is None) == (len(seen) == len(numbers))
+    assert (list(range(len(numbers))) if index is None else index.tolist()) == expected
+    assert (index is None) == (len(distinct) == len(numbers))
 
 
 def test_with_a_model(tmp_path):

@@ -1,4 +1,4 @@
-"""Embedding on several processes: the same store as on one, and what happens when one of them fails."""
+"""Embedding on several processes: the store is the same as on one, and the failure of one stops all."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_every_process_has_the_same_features(sharing, kind, size):
 
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("kind", ["store", "stream"])
-def test_the_store_does_not_tell_how_many_made_it(sharing, kind, size):
+def test_the_store_is_the_same_for_any_number_of_processes(sharing, kind, size):
     alone, shared = (sharing[0] / f"{kind}-{number}" for number in (1, size))
     names = sorted(path.name for path in alone.iterdir())
     assert sorted(path.name for path in shared.iterdir()) == names
@@ -48,7 +48,7 @@ def test_the_store_does_not_tell_how_many_made_it(sharing, kind, size):
 
 
 def errors(result):
-    assert result["seconds"] < 30  # nobody waits for a process that will not come
+    assert result["seconds"] < 30  # no process waits for one that has failed
     return [worker.get("error") for worker in result["workers"]]
 
 
@@ -63,15 +63,15 @@ def errors(result):
         ("not_shared", "must be on a file system that all", "must be on a file system that all"),
     ],
 )
-def test_one_failure_ends_all(trouble, what, first, second):
-    found = errors(trouble[what])
-    assert first in found[0]
-    assert second in found[1]
+def test_one_failure_stops_all_processes(trouble, what, first, second):
+    messages = errors(trouble[what])
+    assert first in messages[0]
+    assert second in messages[1]
 
 
-def test_a_death_without_a_word_is_noticed(trouble):
+def test_a_killed_process_is_noticed_by_the_other(trouble):
     for name, place in (("dies", 0), ("first_dies", 1)):
-        assert "another process ended without a word" in errors(trouble[name])[place]
+        assert "another process ended without an error message" in errors(trouble[name])[place]
         assert trouble[name]["workers"][1 - place]["code"] == -9
 
 
@@ -93,4 +93,4 @@ def test_sigkill_at_random_moments(tmp_path, name):
     assert result["same_names"]
     assert result["same_bytes"]
     assert result["rows"] == 800
-    assert len({shards for _, shards in result["rounds"]}) >= 5  # the kills came in the midst of work
+    assert len({shards for _, shards in result["rounds"]}) >= 5  # processes were killed while they embedded

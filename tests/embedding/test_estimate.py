@@ -1,4 +1,4 @@
-"""Estimates against what is known: a clock that the embedder moves itself."""
+"""Estimates are compared with the real run; the embedder sets the clock itself."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from itl_hf.selection.costs import token_costs
 
 from itl_hf import Embedder
 from itl_hf.embedding import estimate as module
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.estimate import estimate
+from itl_hf.embedding.row_reading import read_dataset
 
 
 class Clocked(Embedder):
-    """A word is a token; a token takes a millisecond, and the longest rows a little more."""
+    """Counts a word as a token; a token takes a millisecond, and a little more in longer rows."""
 
     dimension, batch_tokens = 16, 256
 
@@ -40,46 +40,46 @@ def rows(count=4000):
     return Dataset.from_dict({"text": [f"{number} " + "word " * (length - 1) for number, length in enumerate(lengths)]})
 
 
-def test_tokens_and_time_are_those_of_the_real_run(monkeypatch):
+def test_tokens_and_time_match_the_real_run(monkeypatch):
     embedder, data = Clocked(monkeypatch), rows()
-    found = estimate(data, embedder)
+    result = estimate(data, embedder)
     tokens = sum(embedder.token_counts(data))
     before = embedder.now
     embed(data, embedder)
-    assert found.rows == found.distinct_rows == found.missing_rows == 4000
-    assert 0 < found.tokens_error < 0.05
-    assert abs(found.tokens / tokens - 1) < found.tokens_error
-    assert found.seconds == pytest.approx(embedder.now - before, rel=0.05)
-    assert found.timed_rows < 400
+    assert result.rows == result.distinct_rows == result.missing_rows == 4000
+    assert 0 < result.tokens_error < 0.05
+    assert abs(result.tokens / tokens - 1) < result.tokens_error
+    assert result.seconds == pytest.approx(embedder.now - before, rel=0.05)
+    assert result.timed_rows < 400
 
 
-def test_disk_is_that_of_the_store(monkeypatch, tmp_path):
+def test_disk_matches_the_store(monkeypatch, tmp_path):
     data = rows(1500)
     embedder = Clocked(monkeypatch)
-    found = estimate(data, embedder, tmp_path / "store")
+    result = estimate(data, embedder, tmp_path / "store")
     embed(data, embedder, tmp_path / "store")
     real = sum(path.stat().st_size for path in (tmp_path / "store").iterdir())
-    assert found.disk_bytes == pytest.approx(real, rel=0.03)
-    assert found.features_bytes == 1500 * 16 * 4
+    assert result.disk_bytes == pytest.approx(real, rel=0.03)
+    assert result.features_bytes == 1500 * 16 * 4
 
 
-def test_equal_rows_and_rows_that_are_there_are_left_out(monkeypatch, tmp_path):
+def test_equal_rows_and_stored_rows_are_not_counted(monkeypatch, tmp_path):
     data, embedder = Dataset.from_dict({"text": ["a b", "a b", "c d e"] * 3}), Clocked(monkeypatch)
-    found = estimate(data, embedder, tmp_path / "store")
-    assert (found.rows, found.distinct_rows, found.missing_rows, found.tokens) == (9, 2, 2, 5)
+    result = estimate(data, embedder, tmp_path / "store")
+    assert (result.rows, result.distinct_rows, result.missing_rows, result.tokens) == (9, 2, 2, 5)
     embed(data, embedder, tmp_path / "store")
     assert estimate(data, embedder, tmp_path / "store").missing_rows == 0
 
 
 def test_an_embedder_that_counts_no_tokens_is_timed_by_rows(monkeypatch):
     embedder = Clocked(monkeypatch)
-    del Clocked.token_counts
+    monkeypatch.setattr(embedder, "token_counts", lambda rows: None)
     embedder.embed = lambda some, **_: setattr(embedder, "now", embedder.now + len(some)) or torch.zeros(len(some), 16)
-    found = estimate(rows(300), embedder)
-    assert found.tokens is None
-    assert found.seconds == pytest.approx(300)
+    result = estimate(rows(300), embedder)
+    assert result.tokens is None
+    assert result.seconds == pytest.approx(300)
 
 
 def test_costs_need_a_tokenizer(monkeypatch):
     with pytest.raises(ValueError, match="give costs"):
-        token_costs(rows(2), Clocked(monkeypatch))
+        read_dataset(rows(2), Clocked(monkeypatch), count_tokens=True)

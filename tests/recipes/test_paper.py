@@ -50,9 +50,8 @@ def test_one_long_selection_is_the_rounds_of_an_active_loop(task, name):
         rounds += select_rows(
             task.pool, task.targets, few_shot.BATCH, acquisition=name, already_selected=rounds or None
         ).indices.tolist()
-        assert select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name, already_selected=rounds).record[
-            "noise_std"
-        ] == pytest.approx(noise)
+        more = select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name, already_selected=rounds)
+        assert more.record.noise_std == pytest.approx(noise)
     pick = few_shot.METHODS[name](task, 30, 0)
     dealt: list[int] = []
     for _ in range(3):

@@ -1,1 +1,1 @@
-"""The feature store: feature rows on disk in checksummed shards."""
+"""The feature store: feature rows on disk, in files with checksums."""

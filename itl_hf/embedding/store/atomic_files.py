@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all, with a checksum at their end.
+"""Writes files atomically and with a checksum, and locks the directory that they are in.
 
-A file is written under another name, forced to the disk, and renamed. The checksum covers every byte before it, so
-that a flipped bit is found wherever it is. The price is one pass over the file at its first use.
+A file is written under a temporary name, flushed to the disk and renamed, so that it exists complete or not at all. The
+checksum at its end covers every byte before it and detects any flipped bit. Its cost is one pass over the file at the
+first use.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ import pyarrow as pa
 
 _MARK = b"sha-256:"
 _TRAILER = len(_MARK) + hashlib.sha256().digest_size
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class DamagedError(ValueError):
-    """A file that is not what was written; the message says why."""
+    """Raised for a file whose content is not what was written. The message says what is wrong with it."""
 
 
-def write_whole(path: Path, content: bytes | pa.Buffer, *, checksum: bool = True) -> None:
-    """Put `content` under `path`: all of it, on the disk, or nothing.
+def write_atomic(path: Path, content: bytes | pa.Buffer, *, checksum: bool = True) -> None:
+    """Writes `content` to `path` completely or not at all.
 
     Args:
         path (`Path`):
-            Replaced if it exists.
+            The file; an existing one is replaced.
         content (`bytes` or `pa.Buffer`):
-            What the file holds.
+            Content of the file.
         checksum (`bool`, *optional*, defaults to `True`):
-            Whether 40 bytes with the SHA-256 of the content follow it. Readers of Arrow streams and of `.npy` files
-            stop before them.
+            Whether to append 40 bytes with the SHA-256 of the content. Readers of Arrow streams and of `.npy` files
+            ignore them.
 
     Raises:
-        `OSError`: The disk is full, or cannot be written; nothing is left behind.
+        `OSError`: If the disk is full or cannot be written. No temporary file is left.
     """
     temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
@@ -49,9 +50,14 @@ def write_whole(path: Path, content: bytes | pa.Buffer, *, checksum: bool = True
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_directory(path.parent)
+        with contextlib.suppress(OSError):  # the new name must be on the disk, too; not every system opens directories
+            handle = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _DISK_FULL_ERRORS:
             raise
         raise OSError(
             error.errno,
@@ -63,18 +69,18 @@ def write_whole(path: Path, content: bytes | pa.Buffer, *, checksum: bool = True
         temporary.unlink(missing_ok=True)
 
 
-def read_whole(path: Path, *, verify: bool = True) -> pa.Buffer:
-    """The content that `write_whole` put there, memory-mapped: the pages are given back when the buffer is dropped.
+def read_verified(path: Path, *, verify: bool = True) -> pa.Buffer:
+    """Returns the content that `write_atomic` wrote, memory-mapped. Its memory is freed when the buffer is deleted.
 
     Args:
         path (`Path`):
             The file.
         verify (`bool`, *optional*, defaults to `True`):
-            Whether to read all of it and compare the checksum.
+            Whether to read all of the file and compare the checksum.
 
     Raises:
-        `FileNotFoundError`: There is no such file.
-        `DamagedError`: The file is truncated, or its checksum differs.
+        `FileNotFoundError`: If there is no such file.
+        `DamagedError`: If the file is truncated, or its checksum differs.
     """
     try:
         with pa.memory_map(str(path)) as file:
@@ -86,39 +92,35 @@ def read_whole(path: Path, *, verify: bool = True) -> pa.Buffer:
     end = content.size - _TRAILER
     if end < 0 or bytes(content.slice(end, len(_MARK))) != _MARK:
         raise DamagedError("it is truncated")
-    inner = content.slice(0, end)
-    if verify and hashlib.sha256(inner).digest() != bytes(content.slice(end + len(_MARK))):
+    payload = content.slice(0, end)
+    if verify and hashlib.sha256(payload).digest() != bytes(content.slice(end + len(_MARK))):
         raise DamagedError("its checksum differs")
-    return inner
+    return payload
 
 
-def is_whole(path: Path) -> bool:
-    """Whether `path` is there and holds what was written."""
+def is_intact(path: Path) -> bool:
+    """Returns whether the file exists and its checksum is right."""
     try:
-        read_whole(path)
+        read_verified(path)
     except (FileNotFoundError, DamagedError):
         return False
     return True
 
 
-def remove_temporary(directory: Path) -> None:
-    """Delete what killed processes left half written. Only for the holder of the directory's lock."""
-    for stale in directory.glob("*.tmp"):
-        stale.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
-def only_writer(directory: Path) -> Iterator[None]:
-    """Keeps a second run out of a directory; the operating system ends this with the process, however it ends.
+def lock_for_writing(directory: Path) -> Iterator[None]:
+    """Locks a directory against other runs and deletes temporary files that killed processes left in it.
 
-    Where the file system knows no locks, nothing is kept out.
+    The operating system removes the lock when the process ends for any reason. On a file system without locks, other
+    runs are not kept out.
 
     Raises:
-        `BlockingIOError`: Another run is at work there.
+        `BlockingIOError`: If another run holds the lock.
     """
     try:
         import fcntl
     except ImportError:  # not on Windows
+        _delete_temporary_files(directory)
         yield
         return
     handle = os.open(directory, os.O_RDONLY)
@@ -134,16 +136,12 @@ def only_writer(directory: Path) -> Iterator[None]:
             ) from error
         except OSError:  # the file system has no locks
             pass
+        _delete_temporary_files(directory)
         yield
     finally:
         os.close(handle)
 
 
-def _sync_directory(directory: Path) -> None:
-    """The new name is on the disk too, not only the content."""
-    with contextlib.suppress(OSError):  # not every system opens directories
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _delete_temporary_files(directory: Path) -> None:
+    for path in directory.glob("*.tmp"):
+        path.unlink(missing_ok=True)

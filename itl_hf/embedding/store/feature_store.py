@@ -1,14 +1,15 @@
 """Features on disk: a directory of Arrow files and a manifest.
 
-Work is kept shard by shard, so an interruption costs the shard in flight and no more. The files are what `datasets`
-writes itself (Arrow streams with a fixed-size list column): `Dataset.from_file` opens them, numpy maps them without a
-copy. Equal rows are stored once; `rows.npy` then says which stored row belongs to which row of the dataset. The price
-of all this is that `features()` is read by rows, not computed with. Not covered: more than one run at a time.
+Each shard is a file of its own, so that an interruption costs only the shard being embedded. The files have the format
+of `datasets` (Arrow streams with a fixed-size list column): `Dataset.from_file` opens them, NumPy maps them without a
+copy. Equal rows are stored once; `rows.npy` then maps each row of the dataset to its stored row. In return,
+`features()` can only be read by rows and does not support arithmetic. Only one run at a time can write.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,24 +19,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from itl_hf.embedding.store.atomic_files import DamagedError, is_whole, write_whole
-from itl_hf.embedding.store.manifest import DTYPES, NAME, Manifest, require_same
-from itl_hf.embedding.store.reader import INDEX, StoredShards
+from itl_hf.embedding.store.atomic_files import DamagedError, is_intact, write_atomic
+from itl_hf.embedding.store.manifest import DTYPES, MANIFEST_NAME, Manifest, require_same_identity
+from itl_hf.embedding.store.reader import INDEX_NAME, ShardReader
 from itl_hf.embedding.store.shards import FEATURES, ROW, Shard, write_shard
 from itl_hf.embedding.store.statistics import Statistics
+from itl_hf.embedding.store.stored_features import StoredFeatures
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Fingerprint
 
-_NAMED = 5
+#: Most damaged files that a warning lists.
+_MOST_LISTED = 5
 
 
-class FeatureStore(StoredShards):
+class FeatureStore(ShardReader):
     """Feature rows in a directory, `shard_rows` to a file.
 
-    Opening creates the directory, or finds the work that is already there and checks that it is the same work. Shards
-    are written whole or not at all; one that was damaged afterwards counts as missing. A finished store is read with
-    `FeatureStore.open(directory)`.
+    The constructor creates the directory, or opens the store in it and checks that its features are made from the same
+    inputs with the same settings. Shards are written completely or not at all; one that was damaged afterwards counts
+    as missing. To read a finished store, use `FeatureStore.open(directory)`.
 
     Args:
         directory (`str` or `Path`):
@@ -43,19 +46,21 @@ class FeatureStore(StoredShards):
         fingerprint (`dict`):
             What the features were made with, as JSON scalars.
         rows (`int`, *optional*):
-            Rows of the dataset. `None` for a stream: `finish` says how many there were.
+            Number of rows of the dataset. `None` for a stream: `finish` stores the number at its end.
         dimension (`int`):
-            Numbers in a feature row.
+            Length of a feature row.
         shard_rows (`int`, *optional*, defaults to 512):
-            Rows in a shard. A store that exists keeps its own.
+            Number of rows in a shard. An existing store keeps its own number.
         dtype (`str`, *optional*, defaults to `"float32"`):
             `"float32"` or `"float16"`.
         index (`np.ndarray`, *optional*):
-            Shape (rows,), int: the stored row of each row of the dataset, numbered in the order in which they first
-            occur. Needed to create a store where equal rows are stored once; a store that exists has its own.
+            Shape (rows,), int: the number of the stored row of each row of the dataset. Stored rows are numbered by
+            first occurrence. It is required to create a store in which equal rows are stored once; an existing store
+            has its own.
 
     Raises:
-        `ValueError`: The directory holds features made otherwise (the message says what differs), or other files.
+        `ValueError`: If the directory holds features made from other inputs or with other settings (the message lists
+            the differences), or other files.
 
     Example:
         >>> import tempfile
@@ -81,36 +86,40 @@ class FeatureStore(StoredShards):
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}.")
         path = Path(directory)
-        stored = rows if index is None else int(index.max()) + 1
-        wanted = Manifest(dict(fingerprint), dimension, dtype, shard_rows, rows, stored, rows is None).as_stored()
-        if not (path / NAME).exists():
-            _create(path, wanted, index)
+        stored_rows = rows if index is None else int(index.max()) + 1
+        # Compared with what was read from JSON, so it takes the same way.
+        json_fingerprint = json.loads(json.dumps(dict(fingerprint)))
+        requested_manifest = Manifest(
+            json_fingerprint, dimension, dtype, shard_rows, rows, stored_rows, is_stream=rows is None
+        )
+        if not (path / MANIFEST_NAME).exists():
+            _create(path, requested_manifest, index)
         super().__init__(path, Manifest.read(path))
-        require_same(self._manifest.work, wanted.work, path)
-        if index is not None and self._manifest.has_index and not is_whole(path / INDEX):
+        require_same_identity(self._manifest.identity, requested_manifest.identity, path)
+        if index is not None and self._manifest.has_index and not is_intact(path / INDEX_NAME):
             _write_index(path, index)
 
     @classmethod
     def open(cls, directory: str | Path) -> FeatureStore:
-        """A finished store, to be read. Checksums are compared when a shard is first read.
+        """Opens a finished store for reading. The checksum of a shard is compared when it is first read.
 
         Args:
             directory (`str` or `Path`):
-                What `embed` was given.
+                The directory that was passed to `embed`.
 
         Raises:
-            `FileNotFoundError`: There is no store.
-            `ValueError`: It is unfinished; the message says how many shards are missing.
+            `FileNotFoundError`: If there is no store.
+            `ValueError`: If it is unfinished; the message says how many shards are missing.
 
         Example:
             >>> FeatureStore.open("features/pool").features().shape == (len(pool), 32)
             True
         """
         path = Path(directory)
-        if not (path / NAME).exists():
-            raise FileNotFoundError(f"{path} is not a feature store: it has no {NAME}. embed(...) makes one.")
+        if not (path / MANIFEST_NAME).exists():
+            raise FileNotFoundError(f"{path} is not a feature store: it has no {MANIFEST_NAME}. embed(...) makes one.")
         store = cls.__new__(cls)
-        StoredShards.__init__(store, path, Manifest.read(path))
+        ShardReader.__init__(store, path, Manifest.read(path))
         if store.rows is None:
             raise ValueError(
                 f"{path} is unfinished: its stream was not read to the end ({len(store.shard_numbers())} shards are "
@@ -125,46 +134,64 @@ class FeatureStore(StoredShards):
         return store
 
     @staticmethod
-    def knows_rows(directory: str | Path) -> bool:
-        """Whether a store is there that need not be told which rows are equal."""
+    def requires_index(directory: str | Path) -> bool:
+        """Returns whether `index` must be computed to open a store here: there is no store, or its index is damaged."""
         path = Path(directory)
-        if not (path / NAME).exists():
-            return False
-        return not Manifest.read(path).has_index or is_whole(path / INDEX)
+        if not (path / MANIFEST_NAME).exists():
+            return True
+        return Manifest.read(path).has_index and not is_intact(path / INDEX_NAME)
+
+    def features(self) -> StoredFeatures:
+        """Returns all rows of the dataset as an array on disk, which is read when it is indexed.
+
+        Returns:
+            `StoredFeatures`: Shape (rows, dimension).
+
+        Raises:
+            `ValueError`: If a shard is absent or damaged.
+        """
+        missing = sorted(set(range(self.num_shards)) - self._intact - self.shard_numbers())
+        if missing:
+            self._read_shard(missing[0])  # raises the error that names it
+        return StoredFeatures(self)
 
     def missing(self) -> list[int]:
-        """Shards that are absent or damaged, ascending; the damaged ones are named in a warning.
+        """Returns the shards that are absent or damaged, ascending. A warning names the damaged ones.
 
         Each file is read and its checksum compared once per object.
         """
-        missing, damaged = [], []
+        missing, damaged_files = [], []
         for shard in tqdm(range(self.num_shards), desc="checking shards", unit="shard", delay=2, leave=False):
             try:
                 if shard not in self._intact:
-                    self._load(shard)
+                    self._load_shard(shard)
             except FileNotFoundError:
                 missing.append(shard)
             except DamagedError as error:
                 missing.append(shard)
-                damaged.append(f"{self.path(shard)}: {error}")
-        self._warn_damaged(damaged)
+                damaged_files.append(f"{self.path(shard)}: {error}")
+        if damaged_files:
+            _warn_damaged(damaged_files)
         return missing
 
     def rows_hash(self, shard: int) -> str | None:
-        """Hash of the rows that a stream's shard was made from; `None` where it is absent, or damaged (a warning)."""
+        """Returns the hash of the rows that a stream's shard was made from.
+
+        `None` if the shard is absent, or damaged; a warning names a damaged one.
+        """
         try:
-            return self._load(shard).facts["rows_hash"]
+            return self._load_shard(shard).facts["rows_hash"]
         except FileNotFoundError:
             return None
         except DamagedError as error:
-            self._warn_damaged([f"{self.path(shard)}: {error}"])
+            _warn_damaged([f"{self.path(shard)}: {error}"])
             return None
 
-    def trust(self, shards: Iterable[int]) -> None:
-        """Take the word of another process that these shards are intact, which spares reading them once more.
+    def mark_intact(self, shards: Iterable[int]) -> None:
+        """Records that these shards are intact, because another process wrote or checked them, without reading them.
 
         Raises:
-            `FileNotFoundError`: One is not there.
+            `FileNotFoundError`: If the file of a shard does not exist.
         """
         absent = sorted(set(shards) - self.shard_numbers())
         if absent:
@@ -182,76 +209,75 @@ class FeatureStore(StoredShards):
         *,
         rows_hash: str = "",
     ) -> None:
-        """Save a shard: all of it, or nothing if interrupted.
+        """Writes a shard completely or, if interrupted, not at all.
 
         Args:
             shard (`int`):
-                0 to `num_shards` - 1.
+                Number of the shard, 0 to `num_shards` - 1.
             features (`np.ndarray`):
                 Shape (rows of the shard, dimension), of the store's dtype.
             columns (`Mapping[str, np.ndarray]`, *optional*):
-                More numbers for each row, by name, such as `tokens`, `norm`, `loss`: each of shape (rows of the
+                Further numbers for each row, by name, such as `tokens`, `norm`, `loss`: each of shape (rows of the
                 shard,).
             rows_hash (`str`, *optional*):
-                For a stream: hash of the rows of this shard.
+                Hash of the rows of this shard, for a stream.
 
         Raises:
-            `ValueError`: Another shape or dtype, or a column of a reserved name.
-            `OSError`: The disk is full; what was saved before is intact.
+            `ValueError`: If the shape or dtype is wrong, or a column has a reserved name.
+            `OSError`: If the disk is full; shards written before are intact.
         """
         first, end = self.row_range(shard)
-        height = min(len(features), end - first) if self.rows is None else end - first
-        if features.shape != (height, self.dimension) or str(features.dtype) != self.storage_dtype:
+        num_rows = min(len(features), end - first) if self.rows is None else end - first
+        if features.shape != (num_rows, self.dimension) or str(features.dtype) != self.storage_dtype:
             raise ValueError(
-                f"shard {shard} takes {self.storage_dtype} of shape {(height, self.dimension)}, got {features.dtype} "
+                f"shard {shard} takes {self.storage_dtype} of shape {(num_rows, self.dimension)}, got {features.dtype} "
                 f"of {features.shape}."
             )
-        _check_columns(columns or {}, height)
+        _check_columns(columns or {}, num_rows)
         occurrences = None if self._occurrences is None else self._occurrences[first:end]
-        numbers = self.row_numbers(first, first + height)
-        facts = {"shard": str(shard), "work": self._manifest.work_hash, "rows_hash": rows_hash}
-        content = {ROW: numbers, **(columns or {})}
-        write_shard(self.path(shard), Shard(features, content, Statistics.of(features, occurrences), facts))
+        all_columns = {ROW: self.row_numbers(first, first + num_rows), **(columns or {})}
+        facts = {"shard": str(shard), "work": self._manifest.identity_hash, "rows_hash": rows_hash}
+        write_shard(self.path(shard), Shard(features, all_columns, Statistics.of(features, occurrences), facts))
         self._intact.add(shard)
 
     def finish(self, rows: int) -> None:
-        """Say how many rows a stream had.
+        """Stores the number of rows of a stream that has ended.
 
         Raises:
-            `ValueError`: The store holds shards beyond them, or had another number before.
+            `ValueError`: If the store holds shards beyond that number, or another number is stored already.
         """
         surplus = sorted(shard for shard in self.shard_numbers() if shard * self.shard_rows >= rows)
         if surplus or self.rows not in (None, rows):
-            held = self.path(surplus[0]).name if surplus else f"{self.rows} rows"
+            content = self.path(surplus[0]).name if surplus else f"{self.rows} rows"
             raise ValueError(
-                f"the stream ended after {rows} rows, but {self.directory} holds {held}: it was made from a longer "
+                f"the stream ended after {rows} rows, but {self.directory} holds {content}: it was made from a longer "
                 "stream. Choose another directory, or delete this one."
             )
         if self.rows is None:
-            self._manifest = replace(self._manifest, rows=rows, stored_rows=rows)
+            self._set_manifest(replace(self._manifest, rows=rows, stored_rows=rows))
             self._manifest.write(self.directory)
 
     def reload(self) -> None:
-        """Read the manifest again, after another process has finished the store."""
-        self._manifest = Manifest.read(self.directory)
+        """Reads the manifest again, after another process has finished the store."""
+        self._set_manifest(Manifest.read(self.directory))
 
-    def _warn_damaged(self, damaged: list[str]) -> None:
-        if damaged:
-            more = f"\n  and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
-            warnings.warn(
-                "damaged files count as missing and are computed again:\n  " + "\n  ".join(damaged[:_NAMED]) + more,
-                stacklevel=3,
-            )
+
+def _warn_damaged(files: list[str]) -> None:
+    more = f"\n  and {len(files) - _MOST_LISTED} more" if len(files) > _MOST_LISTED else ""
+    warnings.warn(
+        "damaged files count as missing and are computed again:\n  " + "\n  ".join(files[:_MOST_LISTED]) + more,
+        stacklevel=3,
+    )
 
 
 def _create(directory: Path, manifest: Manifest, index: np.ndarray | None) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    # A run may have been killed between the two files, or in the midst of one.
-    others = [path.name for path in directory.glob("*") if path.suffix != ".tmp" and path.name != INDEX]
+    # An earlier run may have been killed after writing the index, or while it wrote a file.
+    others = [path.name for path in directory.glob("*") if path.suffix != ".tmp" and path.name != INDEX_NAME]
     if others:
         raise ValueError(
-            f"{directory} is not a feature store: it has files ({', '.join(sorted(others)[:3])}) but no {NAME}. "
-            "Choose a new or empty directory."
+            f"{directory} is not a feature store: it has files ({', '.join(sorted(others)[:3])}) but no "
+            f"{MANIFEST_NAME}. Choose a new or empty directory."
         )
     if manifest.has_index and index is not None:
         _write_index(directory, index)
@@ -261,12 +287,12 @@ def _create(directory: Path, manifest: Manifest, index: np.ndarray | None) -> No
 def _write_index(directory: Path, index: np.ndarray) -> None:
     file = io.BytesIO()
     np.save(file, np.asarray(index, dtype=np.int64), allow_pickle=False)
-    write_whole(directory / INDEX, file.getvalue())
+    write_atomic(directory / INDEX_NAME, file.getvalue())
 
 
-def _check_columns(columns: Mapping[str, np.ndarray], height: int) -> None:
+def _check_columns(columns: Mapping[str, np.ndarray], num_rows: int) -> None:
     for name, column in columns.items():
         if name in (FEATURES, ROW):
             raise ValueError(f"a column of an embedder cannot be called {name!r}: the store has its own.")
-        if column.shape != (height,):
-            raise ValueError(f"column {name!r} must have one number for each of {height} rows, got {column.shape}.")
+        if column.shape != (num_rows,):
+            raise ValueError(f"column {name!r} must have one number for each of {num_rows} rows, got {column.shape}.")

@@ -1,22 +1,22 @@
-"""What a store says of itself: which work it holds, and in what form."""
+"""The manifest of a store: what its features were made from, and how they are stored."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itl_hf.embedding.embedders.base import identifying
-from itl_hf.embedding.store.atomic_files import write_whole
+from itl_hf.embedding.store.atomic_files import write_atomic
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Fingerprint
 
-NAME = "manifest.json"
-FORMAT = 2
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 2
 DTYPES = ("float32", "float16")
 
 
@@ -28,17 +28,17 @@ class Manifest:
         fingerprint (`dict`):
             What the features were made with, as JSON scalars.
         dimension (`int`):
-            Numbers in a feature row.
+            Length of a feature row.
         storage_dtype (`str`):
             `"float32"` or `"float16"`.
         shard_rows (`int`):
-            Stored rows in a shard.
+            Number of stored rows in a shard.
         rows (`int`, *optional*):
-            Rows of the dataset; `None` for a stream that has not been read to its end.
+            Number of rows of the dataset; `None` for a stream that has not been read to its end.
         stored_rows (`int`, *optional*):
-            Rows in the shards: fewer than `rows` where equal rows are stored once.
-        streamed (`bool`):
-            Whether the rows came from a stream, whose length and hash are known only at its end.
+            Number of rows in all shards: fewer than `rows` if equal rows are stored once.
+        is_stream (`bool`):
+            Whether the rows came from a stream, whose length is known only at its end. The file calls it `streamed`.
     """
 
     fingerprint: Fingerprint
@@ -47,63 +47,71 @@ class Manifest:
     shard_rows: int
     rows: int | None
     stored_rows: int | None
-    streamed: bool
+    is_stream: bool
 
     @property
-    def work(self) -> dict[str, Any]:
-        """What must be equal for features to be the same."""
-        rows = "streamed" if self.streamed else self.rows
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines the features. Two stores with the same identity hold the same features."""
+        rows = "streamed" if self.is_stream else self.rows
         own = {"rows": rows, "dimension": self.dimension, "storage_dtype": self.storage_dtype}
         entries = identifying(self.fingerprint).items()
         return own | {f"embedder's {key}" if key in own else key: value for key, value in entries}
 
     @property
     def has_index(self) -> bool:
-        """Whether equal rows are stored once, so that a file says which is which."""
+        """Whether equal rows are stored once, so that a file maps rows of the dataset to stored rows."""
         return self.stored_rows != self.rows
 
     @property
-    def work_hash(self) -> str:
-        """Short name of the work, which each shard carries."""
-        return _hash([self.work, self.shard_rows, None if self.streamed else self.stored_rows])
+    def identity_hash(self) -> str:
+        """Hash of the identity and of the division into shards. Each shard stores it."""
+        return _hash([self.identity, self.shard_rows, None if self.is_stream else self.stored_rows])
 
     def write(self, directory: Path) -> None:
-        """Save under `directory`."""
-        values = {"format": FORMAT, **asdict(self)}
+        """Writes `manifest.json` into `directory`."""
+        values = {"format": FORMAT_VERSION, **asdict(self)}
+        values["streamed"] = values.pop("is_stream")
         text = json.dumps({**values, "sha256": _hash(values)}, indent=2)
-        write_whole(directory / NAME, text.encode(), checksum=False)
+        write_atomic(directory / MANIFEST_NAME, text.encode(), checksum=False)
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
-        """The manifest in `directory`.
+        """Reads the manifest in `directory`.
 
         Raises:
-            `FileNotFoundError`: There is none.
-            `ValueError`: It is damaged, or of another version.
+            `FileNotFoundError`: If there is none.
+            `ValueError`: If it is damaged, or of another version.
         """
-        path = directory / NAME
+        path = directory / MANIFEST_NAME
         try:
             values = json.loads(path.read_text())
-            if values.pop("sha256") != _hash(values) or values.pop("format") != FORMAT:
+            if values.pop("sha256") != _hash(values) or values.pop("format") != FORMAT_VERSION:
                 raise ValueError("not what was written")
-            return cls(**values)
+            return cls(is_stream=values.pop("streamed"), **values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is damaged or of another version. Delete {directory} to compute it anew."
             ) from error
 
-    def as_stored(self) -> Manifest:
-        """Through JSON and back, so that what is compared is what would be stored."""
-        return replace(self, fingerprint=json.loads(json.dumps(self.fingerprint)))
 
+def require_same_identity(
+    stored_identity: Mapping[str, Any], requested_identity: Mapping[str, Any], directory: Path
+) -> None:
+    """Raises a `ValueError` that lists the differences between the stored features and the requested ones, if any.
 
-def require_same(found: Mapping[str, Any], wanted: Mapping[str, Any], directory: Path) -> None:
-    """Raises `ValueError` that lists what differs between the work in `directory` and the work wanted."""
+    Args:
+        stored_identity (`Mapping[str, Any]`):
+            `Manifest.identity` of the store in `directory`.
+        requested_identity (`Mapping[str, Any]`):
+            `Manifest.identity` of the features that the caller would compute.
+        directory (`Path`):
+            Where the store is, for the message.
+    """
     absent = object()
     differing = [
-        f"{key}: {found.get(key, '(none)')!r} there, {wanted.get(key, '(none)')!r} now"
-        for key in dict.fromkeys([*wanted, *found])
-        if found.get(key, absent) != wanted.get(key, absent)
+        f"{key}: {stored_identity.get(key, '(none)')!r} there, {requested_identity.get(key, '(none)')!r} now"
+        for key in dict.fromkeys([*requested_identity, *stored_identity])
+        if stored_identity.get(key, absent) != requested_identity.get(key, absent)
     ]
     if differing:
         raise ValueError(

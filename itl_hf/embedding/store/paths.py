@@ -1,4 +1,4 @@
-"""Where features live inside a store, so that whoever embeds and whoever selects finds the same folder."""
+"""Names the folder of a dataset's features inside a store, so that `embed` and `select` use the same one."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def feature_directory(store: str | os.PathLike[str], fingerprint: Fingerprint, rows_hash: str) -> Path:
-    """The folder of a store for these rows under this embedder: the same work has one place, other work another.
+    """Returns the folder for the features of these rows by this embedder, a different one for each combination.
 
     Args:
         store (`str` or `PathLike`):
             Folder that holds the features of any number of datasets and embedders.
         fingerprint (`dict`):
-            What `embedder.fingerprint()` gives.
+            Result of `embedder.fingerprint()`.
         rows_hash (`str`):
-            What `rows_fingerprint(dataset, embedder)` gives.
+            Result of `rows_fingerprint(dataset, embedder)`.
 
     Example:
         >>> feature_directory("features", {"embedder": "tiny"}, "00").name
         'c757aeaae3258040'
     """
-    work = json.dumps([identifying(fingerprint), rows_hash], sort_keys=True)
-    return Path(store) / hashlib.sha256(work.encode()).hexdigest()[:16]
+    identity = json.dumps([identifying(fingerprint), rows_hash], sort_keys=True)
+    return Path(store) / hashlib.sha256(identity.encode()).hexdigest()[:16]

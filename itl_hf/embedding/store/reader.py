@@ -1,129 +1,128 @@
-"""Reading what a store holds: rows, columns and statistics, shard by shard."""
+"""Reads what a store holds shard by shard: features, columns and statistics."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itl_hf.embedding.store.atomic_files import DamagedError, is_whole
+from itl_hf.embedding.store.atomic_files import DamagedError, is_intact
 from itl_hf.embedding.store.manifest import Manifest
 from itl_hf.embedding.store.shards import FEATURES, Shard, read_shard
 from itl_hf.embedding.store.statistics import Statistics, centred_products
-from itl_hf.embedding.store.stored_features import StoredFeatures
 
-if TYPE_CHECKING:
-    from itl_hf.embedding.embedders.base import Fingerprint
-
-INDEX = "rows.npy"
+INDEX_NAME = "rows.npy"
 
 
-class StoredShards:
+class ShardReader:
     """The part of a `FeatureStore` that reads.
 
     Args:
         directory (`Path`):
             Where the shards are.
         manifest (`Manifest`):
-            What they should be.
+            What the shards must hold.
+
+    Attributes:
+        directory (`Path`):
+            Where the shards are.
+        fingerprint (`dict`):
+            What the features were made with.
+        rows (`int`, *optional*):
+            Number of rows of the dataset; `None` for a stream that has not ended.
+        dimension (`int`):
+            Length of a feature row.
+        shard_rows (`int`):
+            Number of rows in a shard; the last may have fewer.
+        storage_dtype (`str`):
+            `"float32"` or `"float16"`.
+        is_stream (`bool`):
+            Whether the rows came from a stream.
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory = directory
-        self._manifest = manifest
-        #: Shards whose checksum was right, or that were written here.
+        self._set_manifest(manifest)
+        #: Shards whose checksum was right, or that this object wrote.
         self._intact: set[int] = set()
 
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """What the features were made with."""
-        return dict(self._manifest.fingerprint)
-
-    @property
-    def rows(self) -> int | None:
-        """Rows of the dataset; `None` for a stream that has not ended."""
-        return self._manifest.rows
+    def _set_manifest(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self.fingerprint = dict(manifest.fingerprint)
+        self.rows, self.is_stream = manifest.rows, manifest.is_stream
+        self.dimension, self.storage_dtype = manifest.dimension, manifest.storage_dtype
+        self.shard_rows = manifest.shard_rows
 
     @property
     def num_rows(self) -> int:
-        """Rows of the dataset.
+        """Number of rows of the dataset.
 
         Raises:
-            `ValueError`: A stream has not ended, so nobody knows.
+            `ValueError`: If a stream has not ended, so that the number is unknown.
         """
-        return self._known(self._manifest.rows)
+        if self.rows is None:
+            raise ValueError(
+                f"the stream that {self.directory} is made from has not been read to its end, so the number of its "
+                "rows is not known yet."
+            )
+        return self.rows
 
     @property
     def stored_rows(self) -> int:
-        """Rows in the shards of the finished store: each distinct row once."""
-        return self._known(self._manifest.stored_rows)
-
-    @property
-    def dimension(self) -> int:
-        """Numbers in a feature row."""
-        return self._manifest.dimension
-
-    @property
-    def shard_rows(self) -> int:
-        """Rows in a shard; the last may have fewer."""
-        return self._manifest.shard_rows
-
-    @property
-    def storage_dtype(self) -> str:
-        """`"float32"` or `"float16"`."""
-        return self._manifest.storage_dtype
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the rows came from a stream."""
-        return self._manifest.streamed
+        """Number of rows in the shards of the finished store, where equal rows are stored once."""
+        stored_rows = self._manifest.stored_rows
+        return self.num_rows if stored_rows is None else stored_rows  # if it is unknown, `num_rows` raises the error
 
     @property
     def num_shards(self) -> int:
-        """Shards in the finished store."""
+        """Number of shards of the finished store."""
         return -(-self.stored_rows // self.shard_rows)
 
     @cached_property
     def index(self) -> np.ndarray | None:
-        """Stored row of each row of the dataset, (rows,) int64, memory-mapped; `None` where they are the same.
+        """For each row of the dataset, the number of its stored row, (rows,) int64, memory-mapped.
+
+        `None` if the two are the same.
 
         Raises:
-            `ValueError`: Its file is absent or damaged.
+            `ValueError`: If the file of the index is absent or damaged.
         """
         if not self._manifest.has_index:
             return None
-        path = self.directory / INDEX
-        if not is_whole(path):
+        path = self.directory / INDEX_NAME
+        if not is_intact(path):
             raise ValueError(f"{path} is absent or damaged: embed the dataset again into {self.directory}.")
         return np.asarray(np.load(path, mmap_mode="r"))
 
     def row_numbers(self, first: int, end: int) -> np.ndarray:
-        """The rows of the dataset that the stored rows from `first` to before `end` are made from, (end - first,)."""
-        return np.arange(first, end) if self._manifest.rows is None or self.index is None else self._earliest[first:end]
+        """Returns the row of the dataset that each stored row from `first` to before `end` is made from.
+
+        If several rows are equal, it is the first of them. Shape (end - first,).
+        """
+        return np.arange(first, end) if self.rows is None or self.index is None else self._first_rows[first:end]
 
     @cached_property
-    def _earliest(self) -> np.ndarray:
+    def _first_rows(self) -> np.ndarray:
         index = np.asarray(self.index)
-        seen = np.maximum.accumulate(np.concatenate([[-1], index[:-1]]))
-        return np.flatnonzero(index > seen)  # (stored rows,)
+        largest_before = np.maximum.accumulate(np.concatenate([[-1], index[:-1]]))
+        return np.flatnonzero(index > largest_before)  # (stored rows,)
 
     @cached_property
     def _occurrences(self) -> np.ndarray | None:
-        """How often the dataset holds each stored row, (stored rows,)."""
+        """How many rows of the dataset equal each stored row, (stored rows,)."""
         return None if self.index is None else np.bincount(self.index, minlength=self.stored_rows)
 
     def path(self, shard: int) -> Path:
-        """The file of a shard."""
+        """Returns the file of a shard."""
         return self.directory / f"shard-{shard:05d}.arrow"
 
     def shard_numbers(self) -> set[int]:
-        """Shards whose files exist, damaged or not."""
+        """Returns the numbers of the shards whose files exist, damaged or not."""
         return {int(path.stem.removeprefix("shard-")) for path in self.directory.glob("shard-*.arrow")}
 
     def row_range(self, shard: int) -> tuple[int, int]:
-        """Half-open range (first, end) of the stored rows of `shard`."""
+        """Returns the half-open range (first, end) of the stored rows of `shard`."""
         first = shard * self.shard_rows
         if self.rows is None and shard >= 0:
             return first, first + self.shard_rows
@@ -131,80 +130,62 @@ class StoredShards:
             raise IndexError(f"shard {shard} is out of range: the store has {self.num_shards}.")
         return first, min(first + self.shard_rows, self.stored_rows)
 
-    def height(self, shard: int) -> int:
-        """Rows in `shard`."""
-        first, end = self.row_range(shard)
-        return end - first
-
     def shard(self, shard: int) -> np.ndarray:
-        """The rows of one shard, memory-mapped and read-only; `torch.from_numpy` of it is no copy either.
+        """Returns the features of one shard, memory-mapped and read-only. `torch.from_numpy` does not copy them.
 
         Returns:
-            `np.ndarray`: shape (rows of the shard, dimension).
+            `np.ndarray`: Shape (rows of the shard, dimension).
 
         Raises:
-            `ValueError`: The shard is absent or damaged.
+            `ValueError`: If the shard is absent or damaged.
         """
-        return self._read(shard).features
-
-    def features(self) -> StoredFeatures:
-        """All rows of the dataset, read from the disk as they are asked for.
-
-        Returns:
-            `StoredFeatures`: shape (rows, dimension).
-
-        Raises:
-            `ValueError`: A shard is absent or damaged.
-        """
-        missing = sorted(set(range(self.num_shards)) - self._intact - self.shard_numbers())
-        if missing:
-            self._read(missing[0])  # says what is missing
-        return StoredFeatures(self)
+        return self._read_shard(shard).features
 
     def column(self, name: str) -> np.ndarray:
-        """One number for each row of the dataset: `row`, or what the embedder gave, such as `tokens`.
+        """Returns one number for each row of the dataset: `row`, or a column of the embedder such as `tokens`.
 
         Returns:
-            `np.ndarray`: shape (rows,). `row` is where a row of this text stands first.
+            `np.ndarray`: Shape (rows,). `row` is the number of the first row with the same text.
 
         Raises:
-            `ValueError`: There is no such column.
+            `ValueError`: If there is no such column.
         """
         parts = []
         for shard in range(self.num_shards):
-            columns = self._read(shard).columns
+            columns = self._read_shard(shard).columns
             if name not in columns:
                 raise ValueError(f"{self.path(shard)} has no column {name!r}; it has {[FEATURES, *columns]}.")
             parts.append(columns[name].copy())
-        stored = np.concatenate(parts) if parts else np.empty(0)
-        return stored if self.index is None else stored[self.index]
+        values = np.concatenate(parts) if parts else np.empty(0)
+        return values if self.index is None else values[self.index]
 
     def statistics(self, second_moment: bool = False) -> Statistics:
-        """Count, mean and spread of all rows of the dataset, without a pass over the features.
+        """Returns count, mean and spread of all rows of the dataset from what the shards store of them.
 
         Args:
             second_moment (`bool`, *optional*, defaults to `False`):
-                Whether to make the (d, d) matrix of centred products as well, which does take a pass.
+                Whether to compute the (d, d) matrix of centred products too, which takes a pass over the features.
 
         Raises:
-            `ValueError`: A shard is absent or damaged.
+            `ValueError`: If a shard is absent or damaged.
         """
         zeros = np.zeros(self.dimension)
-        merged = Statistics(0, zeros, zeros)
+        total = Statistics(0, zeros, zeros)
         for shard in range(self.num_shards):
-            merged = merged.merge(self._read(shard).statistics)
+            total = total.merge(self._read_shard(shard).statistics)
         if not second_moment:
-            return merged
+            return total
         products = np.zeros((self.dimension, self.dimension))  # (d, d)
         for shard in range(self.num_shards):
-            times = None if self._occurrences is None else self._occurrences[slice(*self.row_range(shard))]
-            products += centred_products(self.shard(shard), merged.mean, times)
-        return Statistics(merged.count, merged.mean, merged.spread, products / max(merged.count, 1))
+            weights = None if self._occurrences is None else self._occurrences[slice(*self.row_range(shard))]
+            products += centred_products(self.shard(shard), total.mean, weights)
+        return Statistics(total.count, total.mean, total.spread, products / max(total.count, 1))
 
-    def _read(self, shard: int) -> Shard:
+    def _read_shard(self, shard: int) -> Shard:
+        """As `_load_shard`, with a `ValueError` that names the rows and says what to do."""
         first, end = self.row_range(shard)
         try:
-            return self._load(shard)
+            return self._load_shard(shard)
         except FileNotFoundError:
             reason = "absent"
         except DamagedError as error:
@@ -213,22 +194,14 @@ class StoredShards:
             f"{self.path(shard)} (stored rows {first} to {end - 1}) is {reason}: embed again into {self.directory}."
         )
 
-    def _load(self, shard: int) -> Shard:
+    def _load_shard(self, shard: int) -> Shard:
         first, end = self.row_range(shard)
-        loaded = read_shard(self.path(shard), verify=shard not in self._intact)
-        facts, features = loaded.facts, loaded.features
-        if (facts.get("work"), facts.get("shard")) != (self._manifest.work_hash, str(shard)):
-            raise DamagedError("it belongs to other work, or is another shard")
+        content = read_shard(self.path(shard), verify=shard not in self._intact)
+        facts, features = content.facts, content.features
+        if (facts.get("work"), facts.get("shard")) != (self._manifest.identity_hash, str(shard)):
+            raise DamagedError("it belongs to another store, or is another shard")
         fits = len(features) <= end - first if self.rows is None else len(features) == end - first
         if not fits or features.shape[1] != self.dimension or str(features.dtype) != self.storage_dtype:
             raise DamagedError(f"it holds {features.dtype} of shape {features.shape}")
         self._intact.add(shard)
-        return loaded
-
-    def _known(self, count: int | None) -> int:
-        if count is None:
-            raise ValueError(
-                f"the stream that {self.directory} is made from has not been read to its end, so the number of its "
-                "rows is not known yet."
-            )
-        return count
+        return content

@@ -1,6 +1,6 @@
-"""One shard: an Arrow stream with the feature rows, what else is known of each, and their statistics.
+"""Reads and writes one shard: an Arrow stream with feature rows, further columns and the statistics of the features.
 
-These are files that `datasets` opens itself; numpy maps them without a copy.
+`datasets` can open these files itself, and NumPy maps them without a copy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from itl_hf.embedding.store.atomic_files import DamagedError, read_whole, write_whole
+from itl_hf.embedding.store.atomic_files import DamagedError, read_verified, write_atomic
 from itl_hf.embedding.store.statistics import Statistics
 
 FEATURES = "features"
@@ -21,18 +21,19 @@ ROW = "row"
 
 @dataclass(frozen=True)
 class Shard:
-    """What a shard file holds.
+    """The content of a shard file.
 
     Args:
         features (`np.ndarray`):
             Shape (B, d), float16 or float32.
         columns (`Mapping[str, np.ndarray]`):
-            By name one number for each row, shape (B,): `row`, the number of the row in its dataset, and what the
-            embedder gave (`tokens`, `norm`, `loss`).
+            One number for each row, shape (B,), by name: `row`, the number of the row in its dataset, and the columns
+            of the embedder (`tokens`, `norm`, `loss`).
         statistics (`Statistics`):
-            Of the features, each row counted as often as the dataset holds it.
+            Statistics of the features, each row counted as often as it occurs in the dataset.
         facts (`Mapping[str, str]`):
-            Which shard of which work this is.
+            Which shard of which store this is: `shard`, its number; `work`, the manifest's `identity_hash`;
+            `rows_hash`, for a stream.
     """
 
     features: np.ndarray
@@ -42,10 +43,10 @@ class Shard:
 
 
 def write_shard(path: Path, shard: Shard) -> None:
-    """Save a shard, whole or not at all.
+    """Writes a shard completely or not at all.
 
     Raises:
-        `OSError`: The disk is full, or cannot be written.
+        `OSError`: If the disk is full or cannot be written.
     """
     values = np.ascontiguousarray(shard.features)
     arrays = {FEATURES: pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])}
@@ -55,21 +56,27 @@ def write_shard(path: Path, shard: Shard) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema.with_metadata(metadata)) as writer:
         writer.write_table(table.replace_schema_metadata(metadata), max_chunksize=max(1, len(values)))
-    write_whole(path, sink.getvalue())
+    write_atomic(path, sink.getvalue())
 
 
 def read_shard(path: Path, *, verify: bool = True) -> Shard:
-    """A shard, memory-mapped and read-only.
+    """Reads a shard; its arrays are memory-mapped and read-only.
+
+    Args:
+        path (`Path`):
+            The file.
+        verify (`bool`, *optional*, defaults to `True`):
+            Whether to read all of the file and compare the checksum.
 
     Raises:
-        `FileNotFoundError`: There is no such file.
-        `DamagedError`: The file is not what was written.
+        `FileNotFoundError`: If there is no such file.
+        `DamagedError`: If the content of the file is not what was written.
     """
-    content = read_whole(path, verify=verify)
+    content = read_verified(path, verify=verify)
     try:
         table = pa.ipc.open_stream(content).read_all()
         lists = table.column(FEATURES).combine_chunks()
-        # The lists know their width, which zero rows do not show.
+        # The type of the lists has the width, also if there are no rows.
         values = lists.flatten().to_numpy().reshape(len(lists), lists.type.list_size)
         names = [name for name in table.column_names if name != FEATURES]
         columns = {name: table.column(name).combine_chunks().to_numpy() for name in names}

@@ -1,7 +1,7 @@
-"""Mean and spread of feature rows, kept with each shard and merged in shard order.
+"""Mean and spread of feature rows, stored with each shard and merged in the order of shards.
 
-The order of merging is that of the shards, never that of the processes, so the figures do not depend on who computed
-what. All in float64.
+Because shards are merged in their order, the result does not depend on which process computed which shard. Everything
+is computed in float64.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is known of many feature rows.
+    """Number, mean and spread of many feature rows.
 
     Args:
         count (`int`):
-            Rows.
+            Number of rows.
         mean (`np.ndarray`):
             Shape (d,), float64.
         spread (`np.ndarray`):
             Shape (d,), float64: sum of squared distances to the mean.
         second_moment (`np.ndarray`, *optional*):
-            Shape (d, d), float64: mean of (x - mean)(x - mean)^T, where it was asked for.
+            Shape (d, d), float64: mean of (x - mean)(x - mean)^T, if it was requested.
 
     Example:
         >>> statistics = Statistics.of(np.array([[1.0, 0.0], [3.0, 0.0]]))
@@ -46,7 +46,7 @@ class Statistics:
 
     @classmethod
     def of(cls, features: np.ndarray, weights: np.ndarray | None = None) -> Statistics:
-        """Of the rows of a matrix (B, d), each counted `weights` (B,) times."""
+        """Computes the statistics of the rows of a matrix (B, d), each counted `weights` (B,) times."""
         rows = np.asarray(features, dtype=np.float64)
         times = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)  # (B,)
         count = int(times.sum())
@@ -54,7 +54,7 @@ class Statistics:
         return cls(count, mean, times @ np.square(rows - mean))
 
     def merge(self, other: Statistics) -> Statistics:
-        """Of the rows of both. Source: Chan, Golub & LeVeque (1983), eq. 2.1."""
+        """Returns the statistics of the rows of both. Source: Chan, Golub & LeVeque (1983), eq. 2.1."""
         count = self.count + other.count
         shift = other.mean - self.mean
         share = other.count / max(count, 1)
@@ -62,21 +62,24 @@ class Statistics:
         return Statistics(count, self.mean + shift * share, spread)
 
     def to_json(self) -> str:
-        """As text, to the last bit."""
+        """Returns the statistics as text, without loss of precision."""
         return json.dumps({"count": self.count, "mean": _encode(self.mean), "spread": _encode(self.spread)})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Statistics:
-        """What `to_json` wrote."""
+        """Reads the text that `to_json` returned."""
         values: dict[str, Any] = json.loads(text)
         return cls(int(values["count"]), _decode(values["mean"]), _decode(values["spread"]))
 
 
 def centred_products(features: np.ndarray, mean: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Sum of (x - mean)(x - mean)^T over the rows of (B, d), each counted `weights` (B,) times: (d, d) float64."""
+    """Returns the sum of (x - mean)(x - mean)^T over the rows of (B, d), (d, d) float64.
+
+    Each row counts `weights` (B,) times.
+    """
     rows = np.asarray(features, dtype=np.float64) - mean  # (B, d)
-    weighted = rows if weights is None else rows * np.asarray(weights, dtype=np.float64)[:, None]
-    return np.asarray(weighted.T @ rows)
+    weighted_rows = rows if weights is None else rows * np.asarray(weights, dtype=np.float64)[:, None]
+    return np.asarray(weighted_rows.T @ rows)
 
 
 def _encode(values: np.ndarray) -> str:

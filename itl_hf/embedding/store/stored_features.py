@@ -1,7 +1,7 @@
-"""The features of a store as an array that stays on the disk.
+"""The features of a store as an array on disk that is read by rows.
 
-Reading rows copies those rows and lets the files go again, so a pool larger than memory streams through `gp.Pool`. The
-price: no arithmetic on the object itself; `np.asarray(features)` brings all of it into memory where that is wanted.
+Indexing copies the requested rows and then unmaps the files, so that `gp.Pool` can read a pool larger than memory. The
+object itself does not support arithmetic; `np.asarray(features)` loads all rows into memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from itl_hf.embedding.store.reader import StoredShards
+    from itl_hf.embedding.store.reader import ShardReader
 
 _BLOCK_ROWS = 4096
 
@@ -22,13 +22,13 @@ _BLOCK_ROWS = 4096
 class StoredFeatures:
     """Feature rows of a finished `FeatureStore`, in the order of the dataset.
 
-    Stands wherever a matrix of shape (N, d) is read by rows: `features[3]`, `features[10:20]`, `features[[5, 2]]`,
-    `features[mask]`; each gives a new `np.ndarray`. `np.asarray` of a store with one shard and without duplicates is a
-    read-only view of the file; of any other a copy in memory.
+    It can be passed where a matrix of shape (N, d) is read by rows: `features[3]`, `features[10:20]`,
+    `features[[5, 2]]` and `features[mask]` each return a new `np.ndarray`. `np.asarray` returns a read-only view of the
+    file if the store has one shard and no duplicates, and a copy in memory otherwise.
 
     Args:
         store (`FeatureStore`):
-            A store that is finished.
+            A finished store.
 
     Example:
         >>> import tempfile
@@ -42,7 +42,7 @@ class StoredFeatures:
 
     ndim = 2
 
-    def __init__(self, store: StoredShards) -> None:
+    def __init__(self, store: ShardReader) -> None:
         self.store = store
         self.shape: tuple[int, int] = (store.num_rows, store.dimension)
         self.dtype: np.dtype[Any] = np.dtype(store.storage_dtype)
@@ -59,30 +59,30 @@ class StoredFeatures:
         if isinstance(index, tuple) or index is None or index is Ellipsis:
             raise IndexError("stored features are read by rows: features[rows], then [:, columns] of what it returns")
         if isinstance(index, list | np.ndarray | torch.Tensor | range | Sequence):
-            return self._read(self._numbers(index))
-        return np.asarray(self._read(self._numbers([operator.index(index)]))[0])
+            return self._read(self._row_numbers(index))
+        return np.asarray(self._read(self._row_numbers([operator.index(index)]))[0])
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for first in range(0, len(self), _BLOCK_ROWS):
             yield from self[first : first + _BLOCK_ROWS]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        wanted = self.dtype if dtype is None else np.dtype(dtype)
-        mapped = self.store.num_shards == 1 and self.store.index is None
-        if mapped and wanted == self.dtype and not copy:
+        result_dtype = self.dtype if dtype is None else np.dtype(dtype)
+        is_one_file = self.store.num_shards == 1 and self.store.index is None
+        if is_one_file and result_dtype == self.dtype and not copy:
             return self.store.shard(0)
         if copy is False:
             raise ValueError("these features cannot be had without a copy: they lie in several files")
-        return self[:].astype(wanted, copy=False)
+        return self[:].astype(result_dtype, copy=False)
 
-    # torch.tensor(features) asks for these; as a plain sequence it would read row by row.
+    # torch.tensor(features) calls these. Without them it would read the features row by row, as a sequence.
     def __dlpack__(self, **_: Any) -> Any:
         return torch.from_numpy(np.array(self)).__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return torch.zeros(0).__dlpack_device__()
 
-    def _numbers(self, index: Any) -> np.ndarray:
+    def _row_numbers(self, index: Any) -> np.ndarray:
         numbers = np.asarray(index.cpu() if isinstance(index, torch.Tensor) else index)
         if numbers.dtype == bool:
             if numbers.shape != (len(self),):
@@ -97,14 +97,14 @@ class StoredFeatures:
             raise IndexError(f"row {int(outside[0])} is not among the {len(self)} feature rows")
         return np.where(numbers < 0, numbers + len(self), numbers).astype(np.int64)
 
-    def _read(self, numbers: np.ndarray) -> np.ndarray:
-        stored = numbers if self.store.index is None else np.asarray(self.store.index[numbers])
-        rows = np.empty((len(stored), self.shape[1]), dtype=self.dtype)  # (B, d)
-        shards = stored // self.store.shard_rows
+    def _read(self, row_numbers: np.ndarray) -> np.ndarray:
+        stored_rows = row_numbers if self.store.index is None else np.asarray(self.store.index[row_numbers])
+        rows = np.empty((len(stored_rows), self.shape[1]), dtype=self.dtype)  # (B, d)
+        shards = stored_rows // self.store.shard_rows
         order = np.argsort(shards, kind="stable")
-        for places in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
-            if len(places):
-                shard = int(shards[places[0]])
-                # The map is dropped with the loop's variable, and its pages with it.
-                rows[places] = self.store.shard(shard)[stored[places] - shard * self.store.shard_rows]
+        for positions in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
+            if len(positions):
+                shard = int(shards[positions[0]])
+                # No variable keeps the mapped file, so that it is unmapped before the next one is read.
+                rows[positions] = self.store.shard(shard)[stored_rows[positions] - shard * self.store.shard_rows]
         return rows

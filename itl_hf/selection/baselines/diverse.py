@@ -185,13 +185,13 @@ class KMeans:
             member = [squared(rows, centres, scale).argmin(1) for _, rows in pool.blocks()]  # the first of equal ones
             changed = iteration == 0 or any(bool((a != b).any()) for a, b in zip(before, member, strict=True))
             ones = [part.bincount(minlength=count).double() for part in member]
-            sizes = distributed.total(torch.stack([torch.zeros_like(sizes), *ones]).sum(0))
-            if int(distributed.total(torch.tensor(int(changed)))) == 0 or iteration == self.max_iterations:
+            sizes = distributed.sum_over_processes(torch.stack([torch.zeros_like(sizes), *ones]).sum(0))
+            if int(distributed.sum_over_processes(torch.tensor(int(changed)))) == 0 or iteration == self.max_iterations:
                 break
             sums, before = torch.zeros_like(centres), member
             for part, (_, rows) in zip(member, pool.blocks(), strict=True):
                 sums.index_add_(0, part, rows)
-            sums = distributed.total(sums)
+            sums = distributed.sum_over_processes(sums)
             centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp_min(1)[:, None], centres)
         return centres, sizes
 

@@ -116,7 +116,7 @@ class DSIR:
         mine = [row for start in pool.starts for row in range(start, min(start + pool.block_rows, pool.num_rows))]
         bar = tqdm(mine, desc=f"counting n-grams ({self.name})", unit="row", disable=not progress)
         found = [self._buckets(texts[row], known) for row in bar]
-        raw = distributed.total(self._counts(buckets for buckets, _ in found)).double()
+        raw = distributed.sum_over_processes(self._counts(buckets for buckets, _ in found)).double()
         wanted = self._counts(self._buckets(text, known)[0] for text in targets).double()
         difference = (_smoothed(wanted) - _smoothed(raw)).numpy()  # (num_buckets,)
         weights = torch.tensor([float(difference[buckets].sum()) for buckets, _ in found], dtype=torch.float64)

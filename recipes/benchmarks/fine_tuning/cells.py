@@ -133,9 +133,8 @@ class Bench:
         prompts = self.rows.bank.select(self.rows.target_rows(pool.shares, cell.seed))
         reads_texts = method.options["acquisition"] in FEATURELESS - {"random"}
         texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(pool.numbers)]
-        words: dict[str, Any] = (
-            {"texts": texts, "target_texts": [(row["prompt"], "") for row in prompts]} if reads_texts else {}
-        )
+        target_texts = [(row["prompt"], "") for row in prompts]
+        words: dict[str, Any] = {"texts": (texts, target_texts)} if reads_texts else {}
         draws: dict[str, Any] = {"seed": cell.seed} if method.options["acquisition"] in DRAWS else {}
         rows, bank = self._arrays(cell.features)
         found = select_rows(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from itl_hf.embedding.store.atomic_files import only_writer, remove_temporary
+from itl_hf.embedding.store.atomic_files import lock_for_writing
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.paths import feature_directory
 
@@ -139,14 +139,14 @@ def test_any_flipped_byte_is_found(full):
             open_store(full.directory).shard(1)
 
 
-def test_a_shard_of_other_work_is_refused(full, tmp_path):
+def test_a_shard_of_another_store_is_refused(full, tmp_path):
     other = fill(open_store(tmp_path / "other", {**FINGERPRINT, "layer": 3}))
     shutil.copy(other.path(1), full.path(1))
-    with pytest.raises(ValueError, match="other work"):
+    with pytest.raises(ValueError, match="another store"):
         open_store(full.directory).shard(1)
 
 
-def test_a_full_disk_is_said_and_leaves_a_store_to_go_on_with(tmp_path, monkeypatch):
+def test_a_full_disk_raises_an_error_and_leaves_a_store_that_can_be_continued(tmp_path, monkeypatch):
     store = open_store(tmp_path)
     store.write(0, VALUES[:4])
 
@@ -163,8 +163,8 @@ def test_a_full_disk_is_said_and_leaves_a_store_to_go_on_with(tmp_path, monkeypa
     np.testing.assert_array_equal(fill(again).features(), VALUES)
 
 
-def test_a_file_system_that_takes_no_more(tmp_path):
-    """The kernel itself refuses, in the midst of a file, as on a full disk."""
+def test_a_file_system_that_refuses_to_write(tmp_path):
+    """The operating system refuses within a file, as on a full disk."""
     store = open_store(tmp_path, dimension=3000)
     child = os.fork()
     if child == 0:
@@ -179,7 +179,7 @@ def test_a_file_system_that_takes_no_more(tmp_path):
     assert names(tmp_path) == ["manifest.json"]
 
 
-def test_another_error_of_the_disk_stays_what_it_is(tmp_path, monkeypatch):
+def test_other_errors_of_the_disk_are_not_changed(tmp_path, monkeypatch):
     store = open_store(tmp_path)
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(PermissionError("not yours")))
     with pytest.raises(PermissionError, match="not yours"):
@@ -187,21 +187,22 @@ def test_another_error_of_the_disk_stays_what_it_is(tmp_path, monkeypatch):
     assert names(tmp_path) == ["manifest.json"]
 
 
-def test_what_a_killed_process_left_is_removed(full):
+def test_files_of_a_killed_process_are_deleted(full):
     (full.directory / "shard-00007.arrow.host.123.tmp").write_bytes(b"half")
     assert open_store(full.directory).missing() == []
-    remove_temporary(full.directory)
+    with lock_for_writing(full.directory):
+        pass
     assert not list(full.directory.glob("*.tmp"))
 
 
 def test_one_writer_at_a_time(tmp_path):
     with (
-        only_writer(tmp_path),
+        lock_for_writing(tmp_path),
         pytest.raises(BlockingIOError, match="another run is embedding into this directory"),
-        only_writer(tmp_path),
+        lock_for_writing(tmp_path),
     ):
         pass
-    with only_writer(tmp_path):  # free again
+    with lock_for_writing(tmp_path):  # free again
         pass
 
 
@@ -228,7 +229,7 @@ def test_a_store_keeps_its_own_shard_size(full):
     assert again.missing() == []
 
 
-def test_other_files_are_left_alone(tmp_path):
+def test_a_directory_with_other_files_is_refused_and_unchanged(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="is not a feature store: it has files"):
         open_store(tmp_path)
@@ -271,7 +272,7 @@ def test_a_finished_store_opens_without_its_fingerprint(full):
     np.testing.assert_array_equal(store.features(), VALUES)
 
 
-def test_opening_what_is_not_finished(full, tmp_path):
+def test_opening_an_unfinished_store(full, tmp_path):
     full.path(1).unlink()
     full.path(2).unlink()
     with pytest.raises(ValueError, match=r"2 of 3 shards are missing \(the first is shard-00001.arrow\)"):
@@ -302,7 +303,7 @@ def test_a_damaged_index_is_found_and_written_again(tmp_path):
     data = bytearray(path.read_bytes())
     data[-60] ^= 1
     path.write_bytes(data)
-    assert not FeatureStore.knows_rows(tmp_path)
+    assert FeatureStore.requires_index(tmp_path)
     with pytest.raises(ValueError, match=r"rows.npy is absent or damaged"):
         np.asarray(FeatureStore.open(tmp_path).features())
     open_store(tmp_path, rows=6, shard_rows=2, index=INDEX)
@@ -345,14 +346,14 @@ def test_a_stream_is_finished_when_its_length_is_known(tmp_path):
         open_store(tmp_path, rows=7)
 
 
-def test_a_model_that_was_moved_is_the_same_work(tmp_path):
-    made = {"embedder": "tiny", "model": "a/folder", "revision": None, "weights": "3f2c"}
-    store = FeatureStore(tmp_path, made, rows=2, dimension=3)
+def test_a_moved_model_has_the_same_identity(tmp_path):
+    fingerprint = {"embedder": "tiny", "model": "a/folder", "revision": None, "weights": "3f2c"}
+    store = FeatureStore(tmp_path, fingerprint, rows=2, dimension=3)
     store.write(0, np.ones((2, 3), dtype=np.float32))
-    moved = {**made, "model": "another/folder", "revision": "main"}
-    assert FeatureStore(tmp_path, moved, rows=2, dimension=3).missing() == []
-    assert feature_directory("x", made, "00") == feature_directory("x", moved, "00")
+    moved_fingerprint = {**fingerprint, "model": "another/folder", "revision": "main"}
+    assert FeatureStore(tmp_path, moved_fingerprint, rows=2, dimension=3).missing() == []
+    assert feature_directory("x", fingerprint, "00") == feature_directory("x", moved_fingerprint, "00")
     with pytest.raises(ValueError, match="weights: '3f2c' there, 'beef' now"):
-        FeatureStore(tmp_path, {**made, "weights": "beef"}, rows=2, dimension=3)
+        FeatureStore(tmp_path, {**fingerprint, "weights": "beef"}, rows=2, dimension=3)
     # Without a hash of weights the name is all there is to go by.
     assert feature_directory("x", {"model": "a"}, "00") != feature_directory("x", {"model": "b"}, "00")

@@ -17,7 +17,7 @@ def case(request, tmp_path):
     """Stored features, and the array that they should equal."""
     index = INDEX if request.param == "duplicates" else None
     dtype = "float16" if request.param == "float16" else "float32"
-    stored = ROWS.astype(dtype)
+    stored_rows = ROWS.astype(dtype)
     store = FeatureStore(
         tmp_path,
         {},
@@ -28,8 +28,8 @@ def case(request, tmp_path):
         index=index,
     )
     for shard in store.missing():
-        store.write(shard, stored[slice(*store.row_range(shard))])
-    return FeatureStore.open(tmp_path).features(), stored if index is None else stored[index]
+        store.write(shard, stored_rows[slice(*store.row_range(shard))])
+    return FeatureStore.open(tmp_path).features(), stored_rows if index is None else stored_rows[index]
 
 
 def test_shape(case):
@@ -60,13 +60,13 @@ def test_shape(case):
         range(2, 6),
     ],
 )
-def test_indexing_is_that_of_the_array(case, index):
+def test_indexing_equals_indexing_the_array(case, index):
     features, expected = case
     rows = features[index]
-    wanted = expected[np.asarray(index, dtype=np.int64) if isinstance(index, list | range) else index]
-    np.testing.assert_array_equal(rows, wanted)
+    expected_rows = expected[np.asarray(index, dtype=np.int64) if isinstance(index, list | range) else index]
+    np.testing.assert_array_equal(rows, expected_rows)
     assert rows.dtype == expected.dtype
-    assert rows.shape == wanted.shape
+    assert rows.shape == expected_rows.shape
 
 
 def test_indexing_with_masks_and_tensors(case):
@@ -114,27 +114,27 @@ def test_one_shard_without_duplicates_is_a_view(case):
 def test_a_pool_streams_it(case):
     features, expected = case
     standardize = Standardization("scale")
-    streamed, whole = Pool(as_rows(features, "pool"), standardize), Pool(expected, standardize)
+    from_disk, in_memory = Pool(as_rows(features, "pool"), standardize), Pool(expected, standardize)
     for numbers in ([5, 0, 3], [2]):
-        assert torch.equal(streamed.rows(numbers), whole.rows(numbers))
-    (_, block), (_, same) = next(streamed.blocks()), next(whole.blocks())
+        assert torch.equal(from_disk.rows(numbers), in_memory.rows(numbers))
+    (_, block), (_, same) = next(from_disk.blocks()), next(in_memory.blocks())
     assert torch.equal(block, same)
 
 
-def test_selection_from_it_is_that_from_the_array(case):
+def test_a_selection_equals_that_from_the_array(case):
     features, expected = case
     picks = select_rows(features, features[:2], 4, noise_std=0.5)
-    wanted = select_rows(expected, expected[:2], 4, noise_std=0.5)
-    assert picks.indices.tolist() == wanted.indices.tolist()
-    assert picks.gains.tolist() == wanted.gains.tolist()
+    expected_picks = select_rows(expected, expected[:2], 4, noise_std=0.5)
+    assert picks.indices.tolist() == expected_picks.indices.tolist()
+    assert picks.gains.tolist() == expected_picks.gains.tolist()
 
 
 def test_reading_some_rows_opens_only_their_shards(tmp_path, monkeypatch):
     store = FeatureStore(tmp_path, {}, rows=23, dimension=5, shard_rows=4)
     for shard in store.missing():
         store.write(shard, ROWS[slice(*store.row_range(shard))])
-    opened = []
+    opened_shards = []
     read = FeatureStore.shard
-    monkeypatch.setattr(FeatureStore, "shard", lambda self, shard: (opened.append(shard), read(self, shard))[1])
+    monkeypatch.setattr(FeatureStore, "shard", lambda self, shard: (opened_shards.append(shard), read(self, shard))[1])
     store.features()[[21, 4, 7, 20]]
-    assert opened == [1, 5]
+    assert opened_shards == [1, 5]
