@@ -23,7 +23,7 @@ INK, FAINT, GRID, PAPER = "#1b1f25", "#66707b", "#dde1e6", "#fefefe"
 POOL_COLOR, ACCENT, FLOOR = "#8d99a8", "#2f7ed8", "#d9662b"
 RANKS = LinearSegmentedColormap.from_list("itl_rank", ["#1f7ae0", "#8b5cf6", "#e0457b", "#f08a24"])
 
-# More lines than this cannot be told apart; percentiles are drawn instead.
+# More lines than this cannot be distinguished, so percentiles are drawn instead.
 MAX_LINES = 60
 
 

@@ -204,8 +204,8 @@ def test_warnings_come_before_the_map(tmp_path: Path) -> None:
     for sentence in (
         "1 target is among the picks",
         f"target 1 is row {selected.indices[2]} of the pool, pick 3 : word for word",
-        "target 2 is row 55 of the pool: nearly the same (80%)",
-        "pick 4 has the same text as pick 1 : nearly the same (75%)",
+        "target 2 is row 55 of the pool: nearly the same text (80%)",
+        "pick 4 is a copy of pick 1 : nearly the same text (75%)",
         "The last 20 of the 40 picks tell less than 1%",
         "had lost its direction",
     ):

@@ -32,7 +32,7 @@ State = tuple[Session, View]
 
 _STATIC = Path(__file__).parent / "static"
 #: Labels of the ways to colour the picks on the map, by `Session.mode`.
-MODES = {"rank": "by rank", "other": "compared with {}", "before": "changed by selecting again"}
+MODES = {"rank": "by rank", "other": "compared with {}", "before": "compared with the first selection"}
 
 
 def build(data: ExplorerData, folder: Path) -> Any:
@@ -175,7 +175,7 @@ class _Page:
         self.dropped_rows = self._panel(self.first_view.dropped_rows, "itl-dropped")
         with gr.Row(equal_height=True, visible=not self.data.obstacle):
             self.count = gr.Number(
-                len(selection), label="Number of rows to pick", precision=0, minimum=1, scale=0, min_width=150
+                len(selection), label="Number of rows to pick", precision=0, minimum=1, scale=0, min_width=220
             )
             self.reselect_button = gr.Button(
                 "Select again without the dropped rows", variant="primary", elem_id="itl-again", scale=0, min_width=300

@@ -127,7 +127,7 @@ def test_dropping_rows_and_selecting_again(tab, made):
     tab.page.locator("#itl-again").click()
     expect(tab.page.locator("#itl-dropped")).to_contain_text("Selected again")
     expect(tab.page.locator("#itl-picks")).not_to_contain_text(f"Question {first} about")
-    expect(tab.page.locator("#itl-mode")).to_contain_text("changed by selecting again")
+    expect(tab.page.locator("#itl-mode")).to_contain_text("compared with the first selection")
     tab.page.get_by_role("tab", name="Compare").click()
     expect(tab.page.get_by_role("heading", name="Only in the first selection")).to_be_visible()
     tab.page.get_by_role("tab", name="Export").click()
