@@ -90,7 +90,7 @@ def variance_removed(selection: Selection) -> np.ndarray:
 
 
 def targets(selection: Selection, diagnosis: Diagnosis, max_targets: int) -> list[dict[str, Any]]:
-    """Lists at most `max_targets` targets in their order: those out of reach first, then the first of the others."""
+    """Lists at most `max_targets` targets in order of their number, including those out of reach before any others."""
     left, floor = variance_left(selection.target_variance), floors(selection)  # (n + 1, m), (m,)
     num_nearest = Counter(selection.dataset["itl_nearest_target"])
     best_picks = _largest_shares(variance_removed(selection).T)

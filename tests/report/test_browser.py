@@ -32,14 +32,14 @@ def browser():
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     texts = [*HOSTILE, "x" * 3000, "an honest row"]
-    selected = selection(pick_texts=texts, target_texts=HOSTILE, tasks=texts)
-    selected.record = dataclasses.replace(
-        selected.record,
+    stand_in = selection(pick_texts=texts, target_texts=HOSTILE, tasks=texts)
+    stand_in.record = dataclasses.replace(
+        stand_in.record,
         embedder={HOSTILE[0]: HOSTILE[1]},
         noise_rule=HOSTILE[2],
         screening=Screening((Copy(0, 3, 1, "exact"),), (), 1, 0).to_record(),
     )
-    return write_report(selected, tmp_path_factory.mktemp("page") / "report.html", title=HOSTILE[0])  # type: ignore[arg-type]
+    return write_report(stand_in, tmp_path_factory.mktemp("page") / "report.html", title=HOSTILE[0])  # type: ignore[arg-type]
 
 
 def open_page(browser, path, width, scheme):
@@ -76,7 +76,7 @@ def test_a_link_scrolls_to_its_pick(browser, path):
     page = open_page(browser, path, 1280, "light")
     page.locator("#before a", has_text="pick 2").click()
     assert page.url.endswith("#pick-2")
-    assert page.locator("#pick-2").evaluate("one => one.getBoundingClientRect().top < innerHeight")
+    assert page.locator("#pick-2").evaluate("element => element.getBoundingClientRect().top < innerHeight")
 
 
 def test_it_is_printed_in_the_light_theme(browser, path):

@@ -14,10 +14,10 @@ from tests.report.standin import selection
 
 @pytest.mark.parametrize("narrow", [False, True])
 def test_the_map_draws_every_point_and_labels_its_parts(narrow: bool) -> None:
-    selected = selection(picks=7, targets=3, pool=40)
-    axes = map_figure(selected.layout, narrow=narrow).axes[0]
+    stand_in = selection(picks=7, targets=3, pool=40)
+    axes = map_figure(stand_in.layout, narrow=narrow).axes[0]
     offsets = [np.asarray(points.get_offsets()) for points in axes.collections]
-    for expected in (selected.layout.pool, selected.layout.picks, selected.layout.targets):
+    for expected in (stand_in.layout.pool, stand_in.layout.picks, stand_in.layout.targets):
         assert any(points.shape == expected.shape and np.allclose(points, expected) for points in offsets)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["pool: 40", "picks: 7", "targets: 3"]
@@ -78,11 +78,11 @@ def test_gains_are_drawn_from_zero_in_the_order_picked() -> None:
 
 @pytest.mark.parametrize("narrow", [False, True])
 def test_figures_can_be_drawn_for_one_pick_one_target_and_one_row(narrow: bool) -> None:
-    selected = selection(picks=1, targets=1, pool=1)
+    stand_in = selection(picks=1, targets=1, pool=1)
     for figure in (
-        map_figure(selected.layout, narrow=narrow),
-        variance_figure(selected.target_variance, narrow=narrow),
-        gain_figure(selected.gains, narrow=narrow),
+        map_figure(stand_in.layout, narrow=narrow),
+        variance_figure(stand_in.target_variance, narrow=narrow),
+        gain_figure(stand_in.gains, narrow=narrow),
     ):
         figure.canvas.draw()
 

@@ -62,15 +62,15 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.pieces).split())
 
 
-def report_html(selected: StandInSelection, tmp_path: Path, with_figures: bool = False, **options: object) -> str:
+def report_html(stand_in: StandInSelection, tmp_path: Path, with_figures: bool = False, **options: object) -> str:
     """Returns the HTML of the report; the figures are left empty unless `with_figures`, which takes a second."""
     blank = dict.fromkeys(("map", "variance", "gain"), Markup("<svg></svg>"))
     with contextlib.nullcontext() if with_figures else mock.patch.object(page, "figures", return_value=blank):
-        return _write_and_read(selected, tmp_path, **options)
+        return _write_and_read(stand_in, tmp_path, **options)
 
 
-def _write_and_read(selected: StandInSelection, tmp_path: Path, **options: object) -> str:
-    return write_report(selected, tmp_path / "report.html", **options).read_text(encoding="utf-8")  # type: ignore[arg-type]
+def _write_and_read(stand_in: StandInSelection, tmp_path: Path, **options: object) -> str:
+    return write_report(stand_in, tmp_path / "report.html", **options).read_text(encoding="utf-8")  # type: ignore[arg-type]
 
 
 def test_the_page_says_what_was_selected_and_how(tmp_path: Path) -> None:
@@ -116,10 +116,10 @@ def test_hostile_text_is_only_text(hostile: str, tmp_path: Path) -> None:
             report_html(selection(pick_texts=["a", "b"], target_texts=["c"], tasks=["d", "d"]), tmp_path)
         ).tags
     ]
-    selected = selection(pick_texts=[hostile, "b"], target_texts=[hostile], tasks=[hostile, hostile])
+    stand_in = selection(pick_texts=[hostile, "b"], target_texts=[hostile], tasks=[hostile, hostile])
     embedder = {hostile: hostile, "model": f"org{hostile}"}
-    selected.record = dataclasses.replace(selected.record, noise_rule=hostile, embedder=embedder)
-    html = report_html(selected, tmp_path, title=hostile)
+    stand_in.record = dataclasses.replace(stand_in.record, noise_rule=hostile, embedder=embedder)
+    html = report_html(stand_in, tmp_path, title=hostile)
     parsed_page = Page(html)
     assert [tag for tag, _ in parsed_page.tags if tag not in ("dt", "dd")] == [
         tag for tag in harmless if tag not in ("dt", "dd")
@@ -186,24 +186,24 @@ def test_coverage_by_task_counts_picks(tmp_path: Path) -> None:
 
 
 def test_coverage_is_compared_with_the_pool(tmp_path: Path) -> None:
-    selected = selection(tasks=["sums", "poems", "sums", "sums", "poems"])
+    stand_in = selection(tasks=["sums", "poems", "sums", "sums", "poems"])
     coverage = {"column": "task", "rows": {"news": 30, "sums": 8, "poems": 2}, "others": 0}
-    selected.record = dataclasses.replace(selected.record, coverage=coverage)
-    text = Page(report_html(selected, tmp_path)).text
+    stand_in.record = dataclasses.replace(stand_in.record, coverage=coverage)
+    text = Page(report_html(stand_in, tmp_path)).text
     assert "sums 3 60% 20.0% poems 2 40% 5.0%" in text
     assert "1 further group of the pool has no picks; it holds 75% of its rows." in text
 
 
 def test_warnings_come_before_the_map(tmp_path: Path) -> None:
-    selected = selection(picks=40, pool=60)
-    copies = (Copy(1, int(selected.indices[2]), 2, "exact"), Copy(2, 55, None, "near", 0.8))
+    stand_in = selection(picks=40, pool=60)
+    copies = (Copy(1, int(stand_in.indices[2]), 2, "exact"), Copy(2, 55, None, "near", 0.8))
     screening = Screening(copies, (Duplicate(3, 0, "near", 0.75),), 2, 1).to_record()
-    selected.record = dataclasses.replace(selected.record, screening=screening, undirected=True)
-    selected.gains[20:] = 1e-6
-    text = Page(report_html(selected, tmp_path)).text
+    stand_in.record = dataclasses.replace(stand_in.record, screening=screening, undirected=True)
+    stand_in.gains[20:] = 1e-6
+    text = Page(report_html(stand_in, tmp_path)).text
     for sentence in (
         "1 target is among the picks",
-        f"target 1 is row {selected.indices[2]} of the pool, pick 3 : word for word",
+        f"target 1 is row {stand_in.indices[2]} of the pool, pick 3 : word for word",
         "target 2 is row 55 of the pool: nearly the same text (80%)",
         "pick 4 is a copy of pick 1 : nearly the same text (75%)",
         "The last 20 of the 40 picks tell less than 1%",
@@ -214,38 +214,36 @@ def test_warnings_come_before_the_map(tmp_path: Path) -> None:
 
 
 def test_the_page_says_if_screening_found_nothing_or_was_not_done(tmp_path: Path) -> None:
-    selected = selection()
-    assert "made by an earlier version, which did not check" in Page(report_html(selected, tmp_path)).text
-    selected.record = dataclasses.replace(selected.record, screening=Screening().to_record())
-    assert "No problem was found:" in Page(report_html(selected, tmp_path)).text
+    stand_in = selection()
+    assert "made by an earlier version, which did not check" in Page(report_html(stand_in, tmp_path)).text
+    stand_in.record = dataclasses.replace(stand_in.record, screening=Screening().to_record())
+    assert "No problem was found:" in Page(report_html(stand_in, tmp_path)).text
 
 
 def test_a_pick_lists_the_targets_whose_variance_it_removed(tmp_path: Path) -> None:
-    selected = selection(picks=2, targets=2)
-    selected.target_variance = np.array([[2.0, 1.0], [1.0, 1.0], [1.0, 0.25]])
-    html = report_html(selected, tmp_path)
+    stand_in = selection(picks=2, targets=2)
+    stand_in.target_variance = np.array([[2.0, 1.0], [1.0, 1.0], [1.0, 0.25]])
+    html = report_html(stand_in, tmp_path)
     assert '<a href="#target-0">target 0</a>: this pick removed 50% of its variance' in html
     assert '<a href="#target-1">target 1</a>: this pick removed 75% of its variance' in html
     assert '<a href="#pick-2">pick 2</a> (75%)' in html
 
 
 def test_targets_out_of_reach_are_listed(tmp_path: Path) -> None:
-    selected = selection(targets=3)
-    selected.irreducible = np.array([0.0, 0.0, 0.9 * 2])
-    selected.target_variance[:, 2] = 2.0
-    text = Page(report_html(selected, tmp_path)).text
+    stand_in = selection(targets=3)
+    stand_in.irreducible = np.array([0.0, 0.0, 0.9 * 2])
+    stand_in.target_variance[:, 2] = 2.0
+    text = Page(report_html(stand_in, tmp_path)).text
     assert "This pool cannot teach 1 target: 2." in text
     assert "target 2 : this pool cannot teach it; 100% of its variance is left, 90% is irreducible" in text
 
 
-def test_of_too_many_targets_those_out_of_reach_are_listed_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_too_many_targets_those_out_of_reach_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "MAX_TARGETS", 3)
-    selected = selection(targets=9)
-    selected.reach[:] = 0.9
-    selected.irreducible = selected.target_variance[0] * ([0.0] * 8 + [0.9])
-    html = report_html(selected, tmp_path)
+    stand_in = selection(targets=9)
+    stand_in.reach[:] = 0.9
+    stand_in.irreducible = stand_in.target_variance[0] * ([0.0] * 8 + [0.9])
+    html = report_html(stand_in, tmp_path)
     assert re.findall(r'id="target-(\d)"', html) == ["0", "1", "8"]
     assert "3 of 9 are listed" in Page(html).text
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from itl_hf.report.explorer import gather, serve
 from tests.report.explorer.browser import browser, visit
-from tests.report.explorer.made import Made, make
+from tests.report.explorer.example import Example, make_example
 
 ROUNDS = 10
 #: Milliseconds from the navigation to the first picture of the map.
@@ -46,10 +46,10 @@ _MOVE = """(key) => new Promise((resolve) => {
 })"""
 
 
-def measure(made: Made, pictures: Path | None = None) -> dict[str, Any]:
+def measure(example: Example, pictures: Path | None = None) -> dict[str, Any]:
     """Returns the seconds and milliseconds that a visitor waits for the page."""
-    page = serve(gather(made.selection, pool=made.pool, store=made.store))
-    timings: dict[str, Any] = {"rows": len(made.pool), "picks": len(made.selection), "processors": os.cpu_count()}
+    page = serve(gather(example.selection, pool=example.pool, store=example.store))
+    timings: dict[str, Any] = {"rows": len(example.pool), "picks": len(example.selection), "processors": os.cpu_count()}
     # Other processes may have used the processors during the measurement.
     timings["load_average"] = round(os.getloadavg()[0], 1)
     try:
@@ -111,8 +111,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        made = make(Path(folder), rows=options.rows, targets=24, picks=96, dimension=64)
-        timings = measure(made, options.pictures)
+        example = make_example(Path(folder), rows=options.rows, targets=24, picks=96, dimension=64)
+        timings = measure(example, options.pictures)
     text = json.dumps(timings, indent=2) + "\n"
     print(text)
     if options.output is not None:

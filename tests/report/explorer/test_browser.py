@@ -88,25 +88,25 @@ def test_the_slider_shows_the_first_picks(tab):
     expect(tab.page.locator("#itl-curve .itl-hint")).to_contain_text("After 8 of 30 picks")
 
 
-def test_choosing_a_target_shows_its_picks_and_curve(tab, made):
+def test_choosing_a_target_shows_its_picks_and_curve(tab, example):
     tab.page.locator("#itl-target input").click()
     tab.page.get_by_role("option", name=re.compile("^4: ")).click()
     about = tab.page.locator("#itl-about-target")
-    expect(about).to_contain_text(made.targets[4]["prompt"])
+    expect(about).to_contain_text(example.targets[4]["prompt"])
     expect(about.locator("li")).to_have_count(8)
     expect(tab.page.locator("#itl-curve .itl-hint")).to_contain_text("floor")
     about.locator("button").first.click()
     expect(tab.page.locator("#itl-card h3")).to_contain_text("Pick")
 
 
-def test_clicking_a_target_on_the_map_shows_its_text(tab, made):
+def test_clicking_a_target_on_the_map_shows_its_text(tab, example):
     tab.page.mouse.click(*target_position(tab, 2))
     card = tab.page.locator("#itl-card")
     expect(card.locator("h3")).to_have_text("Target 2")
-    expect(card).to_contain_text(made.targets[2]["prompt"])
+    expect(card).to_contain_text(example.targets[2]["prompt"])
 
 
-def test_picks_can_be_opened_with_the_keyboard(tab, made):
+def test_picks_can_be_opened_with_the_keyboard(tab, example):
     tab.page.locator("#itl-map canvas").focus()
     tab.page.keyboard.press("n")
     expect(tab.page.locator("#itl-card h3")).to_have_text("Pick 1")
@@ -117,8 +117,8 @@ def test_picks_can_be_opened_with_the_keyboard(tab, made):
     expect(tab.page.locator("#itl-card h3")).to_have_text("Pick 5")
 
 
-def test_dropping_rows_and_selecting_again(tab, made):
-    first = int(made.selection.indices[0])
+def test_dropping_rows_and_selecting_again(tab, example):
+    first = int(example.selection.indices[0])
     tab.page.get_by_role("button", name="Drop pick 1", exact=True).click()
     tab.page.get_by_role("button", name="Drop pick 3", exact=True).click()
     expect(tab.page.locator("#itl-dropped")).to_contain_text(
@@ -145,10 +145,10 @@ def test_filters_and_the_comparison_change_list_and_legend(tab):
     expect(tab.page.locator(".itl-legend")).to_contain_text("only in cosine")
 
 
-def test_hostile_text_is_shown_as_text(running_browser, made):
-    rows = [{**row, "prompt": HOSTILE, "task": HOSTILE} for row in made.selection.dataset]
+def test_hostile_text_is_shown_as_text(running_browser, example):
+    rows = [{**row, "prompt": HOSTILE, "task": HOSTILE} for row in example.selection.dataset]
     goals = Dataset.from_list([{"prompt": HOSTILE}] * 6)
-    selection = dataclasses.replace(made.selection, dataset=Dataset.from_list(rows), targets=goals)
+    selection = dataclasses.replace(example.selection, dataset=Dataset.from_list(rows), targets=goals)
     page = serve(gather(selection, name=HOSTILE, compare=selection, compare_name=HOSTILE))
     try:
         with visit(running_browser, page.local_url) as tab:
@@ -174,8 +174,8 @@ def test_hostile_text_is_shown_as_text(running_browser, made):
         page.close()
 
 
-def test_a_space_runs_from_its_own_folder(running_browser, made, tmp_path):
-    space = write_space(made.selection, tmp_path / "space")
+def test_a_space_runs_from_its_own_folder(running_browser, example, tmp_path):
+    space = write_space(example.selection, tmp_path / "space")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -206,8 +206,8 @@ def _wait_until_served(address, app):
 #: Coordinates of a target in pixels of the canvas, computed as in map.js for the initial zoom.
 _POSITION = """(number) => {
   const canvas = document.querySelector("#itl-map canvas"), config = window.gradio_config;
-  const points = JSON.parse(config.components.find((one) => one.props.elem_id === "itl-map").props.points
-    ?? config.components.find((one) => one.props.elem_id === "itl-map").props.props.points);
+  const points = JSON.parse(config.components.find((component) => component.props.elem_id === "itl-map").props.points
+    ?? config.components.find((component) => component.props.elem_id === "itl-map").props.props.points);
   const [x, y] = points.targets[number], w = canvas.clientWidth, h = canvas.clientHeight;
   return [w / 2 + (x / 65535 - 0.5) * (w - 44), h / 2 - (y / 65535 - 0.5) * (h - 44)];
 }"""

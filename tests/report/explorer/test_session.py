@@ -41,13 +41,13 @@ def test_drop_and_restore(explorer_data):
     assert apply_action(explorer_data, session, {"do": "restore", "number": 5}).dropped_rows == {6}
 
 
-def test_selecting_again_and_restoring_the_row_returns_to_the_first_selection(explorer_data, made):
-    first = int(made.selection.indices[0])
+def test_selecting_again_and_restoring_the_row_returns_to_the_first_selection(explorer_data, example):
+    first = int(example.selection.indices[0])
     session = reselect(explorer_data, apply_action(explorer_data, Session(), {"do": "drop", "number": first}))
     assert session.mode == "before"
     assert first not in session.current_selection(explorer_data).indices
     back = reselect(explorer_data, apply_action(explorer_data, session, {"do": "restore", "number": first}))
-    assert back.current_selection(explorer_data) is made.selection
+    assert back.current_selection(explorer_data) is example.selection
     assert back.mode == "rank"
 
 
@@ -59,8 +59,8 @@ def test_the_session_says_why_selecting_again_failed(bare, explorer_data):
     assert "at least 1" in reselect(explorer_data, Session(dropped_rows=frozenset([1])), -2).error
 
 
-def test_filters_match_picks_by_source_text_and_gain(explorer_data, made):
-    selection = made.selection
+def test_filters_match_picks_by_source_text_and_gain(explorer_data, example):
+    selection = example.selection
     assert matching_picks(selection, Filters()) == list(range(len(selection)))
     sums = matching_picks(selection, Filters(groups=("sums",)))
     assert [selection.dataset[rank]["task"] for rank in sums] == ["sums"] * len(sums)

@@ -16,7 +16,7 @@ from itl_hf.report.explorer.nearest_picks import nearest_picks
 from itl_hf.report.explorer.session import Filters, Session, apply_action, reselect
 from itl_hf.report.explorer.view import NO_TEXT, summary, target_names, view
 from itl_hf.selection.select_rows import correlation, select_rows
-from tests.report.explorer.made import make
+from tests.report.explorer.example import make_example
 from tests.report.test_page import HOSTILE, Page
 
 PARTS = ("card", "target", "picks", "dropped_rows", "comparison")
@@ -38,37 +38,37 @@ def test_all_html_is_well_formed(explorer_data):
             Page(getattr(view(explorer_data, state), name))
 
 
-def test_the_card_shows_the_text_of_the_clicked_point(explorer_data, made, bare):
+def test_the_card_shows_the_text_of_the_clicked_point(explorer_data, example, bare):
     pick = Page(view_of(explorer_data, point=("pick", 0)).card).text
-    row = int(made.selection.indices[0])
-    assert made.pool[row]["prompt"] in pick
-    assert made.pool[row]["completion"] in pick
+    row = int(example.selection.indices[0])
+    assert example.pool[row]["prompt"] in pick
+    assert example.pool[row]["completion"] in pick
     assert f"Drop row {row}" in pick
     assert (
         f"Restore row {row}" in Page(view_of(explorer_data, point=("pick", 0), dropped_rows=frozenset([row])).card).text
     )
-    unpicked_row = next(row for row in range(120) if row not in made.selection.indices)
-    assert made.pool[unpicked_row]["prompt"] in Page(view_of(explorer_data, point=("pool", unpicked_row)).card).text
+    unpicked_row = next(row for row in range(120) if row not in example.selection.indices)
+    assert example.pool[unpicked_row]["prompt"] in Page(view_of(explorer_data, point=("pool", unpicked_row)).card).text
     assert NO_TEXT in Page(view_of(bare, point=("pool", unpicked_row)).card).text
     # For a picked row, a click on its point of the pool shows the pick.
     assert "Pick 1" in Page(view_of(bare, point=("pool", row)).card).text
-    assert made.targets[3]["prompt"] in Page(view_of(explorer_data, point=("target", 3)).card).text
+    assert example.targets[3]["prompt"] in Page(view_of(explorer_data, point=("target", 3)).card).text
 
 
-def test_a_target_shows_its_nearest_picks_by_the_kernel(explorer_data, made):
-    rows = select_rows(made.pool_features, made.target_features, 30)
+def test_a_target_shows_its_nearest_picks_by_the_kernel(explorer_data, example):
+    rows = select_rows(example.pool_features, example.target_features, 30)
     expected_ranks = np.argsort(-correlation(rows.pool.rows(rows.indices.tolist()), rows.gp)[:, 2].numpy())[:8]
-    assert [rank for rank, _ in nearest_picks(explorer_data, made.selection, 2)] == expected_ranks.tolist()
+    assert [rank for rank, _ in nearest_picks(explorer_data, example.selection, 2)] == expected_ranks.tolist()
     text = Page(view_of(explorer_data, target=2).target).text
     assert "Nearest picks" in text
     assert "no row of this pool can remove" in text
 
 
-def test_without_features_a_target_shows_the_picks_whose_nearest_target_it_is(bare, made):
+def test_without_features_a_target_shows_the_picks_whose_nearest_target_it_is(bare, example):
     expected_ranks = [
-        rank for rank, target in enumerate(made.selection.dataset["itl_nearest_target"][:]) if target == 2
+        rank for rank, target in enumerate(example.selection.dataset["itl_nearest_target"][:]) if target == 2
     ]
-    assert {rank for rank, _ in nearest_picks(bare, made.selection, 2, 99)} == set(expected_ranks)
+    assert {rank for rank, _ in nearest_picks(bare, example.selection, 2, 99)} == set(expected_ranks)
     assert "Picks whose nearest target this is" in view_of(bare, target=2).target
 
 
@@ -97,11 +97,11 @@ def test_selecting_again_shows_what_changed(explorer_data):
 
 
 @pytest.mark.parametrize("hostile", [*HOSTILE, "![x](http://example.com/x.png) \u202egnp.exe ${alert(1)} {{value}}"])
-def test_hostile_text_is_only_text(hostile, made):
+def test_hostile_text_is_only_text(hostile, example):
     def tags(text):
-        rows = [{**row, "prompt": text, "task": text} for row in made.selection.dataset]
+        rows = [{**row, "prompt": text, "task": text} for row in example.selection.dataset]
         selection = dataclasses.replace(
-            made.selection, dataset=Dataset.from_list(rows), targets=Dataset.from_list([{"prompt": text}] * 6)
+            example.selection, dataset=Dataset.from_list(rows), targets=Dataset.from_list([{"prompt": text}] * 6)
         )
         explorer_data = gather(selection, name=text, compare=selection, compare_name=text)
         state = dataclasses.replace(Session(), mode="other", point=("pick", 0), target=0, error=text)
@@ -115,17 +115,17 @@ def test_hostile_text_is_only_text(hostile, made):
 
 
 def test_hidden_characters_are_visible_in_menus_and_tooltips(tmp_path):
-    one = make(tmp_path, target_prompts={0: "a\u202eb"})
-    assert target_names(gather(one.selection))[0] == "0: a\u27e8U+202E\u27e9b"
-    assert "\u27e8U+202E\u27e9" in drawing.points(gather(one.selection))["targets"][0][2]
+    example = make_example(tmp_path, target_prompts={0: "a\u202eb"})
+    assert target_names(gather(example.selection))[0] == "0: a\u27e8U+202E\u27e9b"
+    assert "\u27e8U+202E\u27e9" in drawing.points(gather(example.selection))["targets"][0][2]
 
 
-def test_points_have_the_coordinates_of_the_layout(explorer_data, made):
+def test_points_have_the_coordinates_of_the_layout(explorer_data, example):
     points = drawing.points(explorer_data)
     steps = np.frombuffer(base64.b64decode(points["pool"]), dtype="<u2").reshape(-1, 2)
     assert steps.shape == (120, 2)
     assert points["rows"] is None
-    layout = made.selection.layout
+    layout = example.selection.layout
     # Coordinates are a linear function of the steps.
     for axis in (0, 1):
         slope, start = np.polyfit(steps[:, axis], layout.pool[:, axis], 1)
@@ -134,25 +134,25 @@ def test_points_have_the_coordinates_of_the_layout(explorer_data, made):
         np.testing.assert_allclose(slope * targets + start, layout.targets[:, axis], atol=2 * slope)
 
 
-def test_marks_hold_which_picks_are_dropped_listed_and_shared(explorer_data, made):
-    row = int(made.selection.indices[1])
+def test_marks_hold_which_picks_are_dropped_listed_and_shared(explorer_data, example):
+    row = int(example.selection.indices[1])
     session = Session(dropped_rows=frozenset([row]), filters=Filters(groups=("sums",)), mode="other")
     marks = json.loads(view(explorer_data, session).marks)
     states = [pick[4] for pick in marks["picks"]]
     other_rows = set(explorer_data.other.indices.tolist())
     for rank, state in enumerate(states):
-        assert bool(state & 1) == (made.selection.dataset[rank]["task"] == "sums")
+        assert bool(state & 1) == (example.selection.dataset[rank]["task"] == "sums")
         assert bool(state & 2) == (rank == 1)
-        assert bool(state & 4) == (int(made.selection.indices[rank]) in other_rows)
-    assert len(marks["others"]) == len(other_rows - set(made.selection.indices.tolist()))
+        assert bool(state & 4) == (int(example.selection.indices[rank]) in other_rows)
+    assert len(marks["others"]) == len(other_rows - set(example.selection.indices.tolist()))
     assert marks["names"] == ["mine", "cosine"]
 
 
-def test_the_curve_ends_at_the_remaining_variance_and_has_the_floor(explorer_data, made):
-    curve = drawing.curve(made.selection, 1)
-    variance = made.selection.target_variance
+def test_the_curve_ends_at_the_remaining_variance_and_has_the_floor(explorer_data, example):
+    curve = drawing.curve(example.selection, 1)
+    variance = example.selection.target_variance
     assert len(curve["target"]) == len(curve["mean"]) == 31
     assert curve["target"][-1] == pytest.approx(variance[-1, 1] / variance[0, 1], abs=1e-4)
     assert curve["mean"][-1] == pytest.approx(variance[-1].sum() / variance[0].sum(), abs=1e-4)
-    assert curve["floor"] == pytest.approx(made.selection.irreducible[1] / variance[0, 1], abs=1e-4)
+    assert curve["floor"] == pytest.approx(example.selection.irreducible[1] / variance[0, 1], abs=1e-4)
     assert apply_action(explorer_data, Session(), {"do": "target", "number": 1}).target == 1

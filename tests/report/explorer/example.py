@@ -23,7 +23,7 @@ FINGERPRINT = {"embedder": "made", "model": "made/by-hand", "span": "prompt"}
 
 
 @dataclass(frozen=True)
-class Made:
+class Example:
     """A selection with the pool, the targets and the features that it was made from."""
 
     selection: Selection
@@ -34,7 +34,7 @@ class Made:
     store: Path
 
 
-def make(
+def make_example(
     folder: Path,
     rows: int = 120,
     targets: int = 6,
@@ -45,7 +45,7 @@ def make(
     constraints: SelectionConstraints | None = None,
     seed: int = 0,
     **options: Any,
-) -> Made:
+) -> Example:
     """Makes rows of eight kinds in clusters, targets of the first three kinds, and stores the features under `folder`.
 
     `prompts` and `target_prompts` replace the prompts of single rows; `constraints` are passed to `select_rows` and
@@ -89,4 +89,4 @@ def make(
         pool, target_rows, read_dataset(pool), read_dataset(target_rows), features, target_features, record_entries
     )
     selection = assemble(row_selection, inputs, None)
-    return Made(selection, pool, target_rows, features, target_features, folder / "store")
+    return Example(selection, pool, target_rows, features, target_features, folder / "store")
