@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
 .PHONY: help demo test test-slow test-browser test-wheel test-notebooks docs quality format clean
 help:
@@ -11,7 +12,7 @@ help:
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make test-browser  the explorer in headless Chromium, if there is one"
 	@echo "make test-wheel    build wheel and sdist, look into them, run every command from the wheel"
-	@echo "make docs       write the table of the command line's options anew"
+	@echo "make docs       write the table of the command line's options, build the documentation into site/, check links"
 	@echo "make test-notebooks  every notebook from top to bottom"
 	@echo "make quality    ruff, mypy and the import contract"
 	@echo "make format     let ruff rewrite the code"
@@ -46,8 +47,15 @@ test-browser: $(READY)
 test-wheel: $(READY)
 	$(BIN)/python -m pytest -m slow tests/test_wheel.py
 
-docs: $(READY)
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint requirements/cpu.txt --editable '.[docs]'
+	touch $@
+
+# NO_MKDOCS_2_WARNING: the theme's announcement of its successor would otherwise stand in every log.
+docs: $(DOCS_READY)
 	$(BIN)/python docs/command_line.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python docs/check_links.py --site site
 
 test-notebooks: $(READY)
 	$(BIN)/python -m pytest -m notebooks tests/notebooks
@@ -57,4 +65,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf $(VENV) outputs site .pytest_cache .mypy_cache .ruff_cache dist

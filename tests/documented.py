@@ -1,7 +1,7 @@
-"""What the examples in docstrings may speak of: a small `model`, its `tokenizer`, a `pool`, `targets`, a `selection`.
+"""Provides the names that examples in docstrings use: `model`, `tokenizer`, `pool`, `targets`, `selection`.
 
-Loaded by `-p tests.documented`, since docstrings lie outside of `tests`. Examples run in a folder of their own with the
-selection in `selected` and the pool's features in `features`; it is made for the first example that needs it.
+Loaded by `-p tests.documented`, since docstrings are outside of `tests`. Examples run in a temporary folder with the
+selection in `selected` and the pool's features in `features`; it is created for the first example that needs it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NEEDED = re.compile(rf'\b({"|".join(NAMES)})\b|"(selected|features)')
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
-    """The folder, and what the names mean."""
+    """Creates the folder, and returns it with the values of the names."""
     from datasets import Dataset
 
     from itl_hf import HiddenStates, Selector, embed
@@ -39,8 +39,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, obj
 
 
 @pytest.fixture(autouse=True)
-def documented(request: pytest.FixtureRequest) -> None:
-    """Gives an example what it speaks of."""
+def provide_names(request: pytest.FixtureRequest) -> None:
+    """Adds the names to the globals of an example, and runs it in the folder."""
     item = request.node
     if isinstance(item, DoctestItem) and any(NEEDED.search(example.source) for example in item.dtest.examples):
         folder, names = request.getfixturevalue("world")

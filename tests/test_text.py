@@ -119,13 +119,13 @@ def test_text_is_all_prompt():
     assert tokens.span("prompt") == tokens.span("whole") == (0, len(tokens.input_ids))
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("bos_and_eos", [False, True])
 @pytest.mark.parametrize("completion", [" five.", CONVERSATION[1:]])
-def test_a_prompt_span_is_blind_to_the_completion(wrapped, completion):
+def test_span_prompt_does_not_read_the_completion(bos_and_eos, completion):
     prompt = "The sum is" if isinstance(completion, str) else CONVERSATION[:1]
-    tokenize = RowTokenizer(tiny_tokenizer(wrapped=wrapped), span="prompt")
-    labelled, unlabelled = tokenize([{"prompt": prompt, "completion": completion}, {"prompt": prompt}])
-    assert labelled == unlabelled
+    tokenize = RowTokenizer(tiny_tokenizer(bos_and_eos=bos_and_eos), span="prompt")
+    with_completion, without_completion = tokenize([{"prompt": prompt, "completion": completion}, {"prompt": prompt}])
+    assert with_completion == without_completion
 
 
 def test_a_token_across_the_boundary_belongs_to_the_completion():
@@ -141,7 +141,7 @@ def test_truncation_cuts_from_the_end():
         RowTokenizer(tokenizer, max_length=n)([{"prompt": "The sum", "completion": " is"}])[0] for n in (99, 2)
     )
     assert cut.input_ids == whole.input_ids[:2]
-    assert (cut.truncated, whole.truncated) == (True, False)
+    assert (cut.is_truncated, whole.is_truncated) == (True, False)
     assert cut.prompt_length <= 2
 
 
@@ -278,7 +278,7 @@ def test_strings_become_user_messages_where_the_pool_holds_conversations():
     assert as_targets(["What?"], as_dataset(["Hi"]))[0] == {"text": "What?"}
 
 
-def test_conversations_beside_plain_text_are_pointed_out():
+def test_conversations_together_with_plain_text_cause_a_warning():
     with pytest.warns(UserWarning, match="the pool holds conversations and the targets plain text"):
         as_targets([{"prompt": "What?"}], CHAT)
     with pytest.warns(UserWarning, match="the pool holds plain text and the targets conversations"):

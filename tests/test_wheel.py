@@ -29,7 +29,10 @@ IN_SDIST = {
     *(
         "README.md",
         "CHANGELOG.md",
+        "CITATION.cff",
         "CONTRIBUTING.md",
+        "SECURITY.md",
+        "mkdocs.yml",
         "LICENSE",
         "Makefile",
         "pyproject.toml",

@@ -41,7 +41,7 @@ CAUSAL = ("llama", "gpt2", "qwen2")
 
 
 @functools.cache
-def _trained(wrapped: bool) -> str:
+def _tokenizer_json(bos_and_eos: bool) -> str:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -50,7 +50,7 @@ def _trained(wrapped: bool) -> str:
         vocab_size=400, special_tokens=SPECIAL_TOKENS, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
-    if wrapped:
+    if bos_and_eos:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>", special_tokens=[("<s>", BOS), ("</s>", EOS)]
         )
@@ -58,14 +58,14 @@ def _trained(wrapped: bool) -> str:
 
 
 def tiny_tokenizer(
-    *, chat_template: bool = True, pad_token: bool = True, wrapped: bool = False, padding_side: str = "right"
+    *, chat_template: bool = True, pad_token: bool = True, bos_and_eos: bool = False, padding_side: str = "right"
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of 400 tokens or fewer; every string has tokens in it.
 
-    `wrapped` puts `<s> ... </s>` around plain text, as the tokenizers of encoders do.
+    `bos_and_eos` puts `<s> ... </s>` around plain text, as the tokenizers of encoders do.
     """
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(_trained(wrapped)),
+        tokenizer_object=Tokenizer.from_str(_tokenizer_json(bos_and_eos)),
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",

@@ -1,9 +1,9 @@
-"""Rows of text -> token ids, with the place where the prompt ends.
+"""Reads rows of text: their columns, their token ids, and the position where the prompt ends.
 
-The one room that knows column names, chat templates and truncation, so that selection and training read a row the same
-way. Formats and template calls follow TRL's `SFTTrainer` (`prompt` + `completion`, `messages`, `text`), with one
-addition: with `span="prompt"` the completion is not looked at at all. A prompt then gives the same tokens whether or
-not its row has a completion, which is what makes unlabelled targets comparable with a labelled pool. Not covered:
+Only this package handles column names, chat templates and truncation, so that selection and training read a row in the
+same way. Formats and calls of templates follow TRL's `SFTTrainer` (`prompt` + `completion`, `messages`, `text`), with
+one addition: with `span="prompt"` the completion is not read at all. A prompt then gives the same tokens whether or not
+its row has a completion, which makes targets without completions comparable with a pool that has them. Not covered:
 images, preference pairs.
 """
 

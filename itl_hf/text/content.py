@@ -1,4 +1,4 @@
-"""One row, read: which column it uses, what it says, where its completion begins."""
+"""Reads a single row: which column it uses, its text, and where its completion begins."""
 
 from __future__ import annotations
 
@@ -11,21 +11,33 @@ from itl_hf.text.rows import Row, RowFormat, row_format
 
 @dataclass(frozen=True)
 class Parts:
-    """A row after validation. Conversations are lists of messages, everything else strings."""
+    """A row after validation. Conversations are lists of messages, everything else strings.
 
+    Args:
+        column (`str`):
+            Column of the prompt: `messages`, `prompt` or `text`.
+        prompt (`str` or `list[dict]`):
+            The prompt.
+        completion (`str` or `list[dict]`, *optional*):
+            The completion, `None` if there is none or it was not read.
+        template_kwargs (`dict`):
+            Further arguments of the chat template, such as `tools`.
+    """
+
+    column: str
     prompt: str | list[dict[str, Any]]
     completion: str | list[dict[str, Any]] | None
     template_kwargs: dict[str, Any]
 
 
 def plain_text(row: Row) -> tuple[str, str]:
-    """A row as (prompt, completion) for people to read: reports, command lines. Never through a chat template.
+    """Returns a row as (prompt, completion) for people to read, such as in reports, without a chat template.
 
-    A conversation of one message is its content; a longer one has a line `role: content` for each message. A row
-    without a completion gives `""` for it.
+    A conversation of one message becomes its content; a longer one has a line `role: content` for each message. A
+    missing completion becomes `""`.
 
     Raises:
-        `ValueError`: The row has no text.
+        `ValueError`: If the row has no text.
 
     Example:
         >>> plain_text({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]})
@@ -36,70 +48,72 @@ def plain_text(row: Row) -> tuple[str, str]:
 
 
 def format_of(row: Row) -> RowFormat:
-    """The row's own format: a table of mixed rows has `None` in the columns that a row does not use."""
-    filled = [column for column, value in row.items() if value is not None]
-    readable = any(column in filled for column in ("messages", "prompt", "text"))
-    return row_format(filled if readable else list(row))
-
-
-def prompt_column(row: Row) -> str:
-    """Where the row's prompt is: `messages`, `prompt` or `text`."""
-    return format_of(row).removesuffix("-completion")
+    """Returns the format of a single row: in a table of mixed rows, columns that a row does not use hold `None`."""
+    nonempty = [column for column, value in row.items() if value is not None]
+    has_text = any(column in nonempty for column in ("messages", "prompt", "text"))
+    return row_format(nonempty if has_text else list(row))
 
 
 def is_conversation(row: Row) -> bool:
-    """Whether the row's prompt is a list of messages, which goes through the chat template.
+    """Returns whether the row's prompt is a list of messages, which is rendered with the chat template.
 
     Example:
         >>> is_conversation({"prompt": [{"role": "user", "content": "Hi"}]}), is_conversation({"prompt": "Hi"})
         (True, False)
     """
-    return not isinstance(row.get(prompt_column(row)), str)
+    return not isinstance(row.get(format_of(row).removesuffix("-completion")), str)
 
 
 def read(row: Row, number: int | None, with_completion: bool) -> Parts:
-    """Validates a row and splits it into prompt and completion; `number` names it in errors.
+    """Validates a row and splits it into prompt and completion.
+
+    Args:
+        row (`Row`):
+            A row of one of the formats of `row_format`.
+        number (`int`, *optional*):
+            Number of the row in its dataset, for error messages.
+        with_completion (`bool`):
+            Whether to read the completion.
 
     Raises:
-        `ValueError`: No text, or content that is not text.
+        `ValueError`: If the row has no text, or content that is not text.
     """
     where = "" if number is None else f"row {number}: "
-    kind, column = format_of(row), prompt_column(row)
+    kind = format_of(row)
+    column = kind.removesuffix("-completion")
     prompt = _content(row, column, where)
+    completion: str | list[dict[str, Any]] | None = None
     if prompt is None:
         raise ValueError(f"{where}column {column!r} is empty. Drop the row or give it text.")
     if kind == "messages":
-        return _split_conversation(prompt, row, where, with_completion)
-    if kind == "text" and not isinstance(prompt, str):
+        prompt, completion = _split_conversation(prompt, where, with_completion)
+    elif kind == "text" and not isinstance(prompt, str):
         raise ValueError(f"{where}column 'text' holds a conversation; rename the column to 'messages'.")
-    completion = _content(row, "completion", where) if with_completion and kind == "prompt-completion" else None
+    elif kind == "prompt-completion" and with_completion:
+        completion = _content(row, "completion", where)
     if completion is not None and isinstance(completion, str) is not isinstance(prompt, str):
         raise ValueError(
             f"{where}columns 'prompt' and 'completion' must both be strings or both be lists of messages, got "
             f"{type(prompt).__name__} and {type(completion).__name__}."
         )
-    return Parts(prompt, completion, _template_kwargs(row))
+    # `or None` as in TRL: some templates print tool boilerplate for an empty list.
+    template_kwargs = {"tools": row.get("tools") or None, **(row.get("chat_template_kwargs") or {})}
+    return Parts(column, prompt, completion, template_kwargs)
 
 
-def _split_conversation(messages: Any, row: Row, where: str, with_completion: bool) -> Parts:
+def _split_conversation(messages: Any, where: str, with_completion: bool) -> tuple[list[Any], list[Any] | None]:
+    """Splits messages into prompt and completion: the last turn, if its role is `assistant`."""
     if isinstance(messages, str):
         raise ValueError(f"{where}column 'messages' holds a string; rename the column to 'text' or 'prompt'.")
-    answered = messages[-1]["role"] == "assistant"
-    prompt = messages[:-1] if answered else messages
+    has_answer = messages[-1]["role"] == "assistant"
+    prompt = messages[:-1] if has_answer else messages
     if not _has_text(prompt):
         raise ValueError(f"{where}column 'messages' has no text before the assistant's last turn: there is no prompt.")
-    completion = messages[-1:] if answered and with_completion and _has_text(messages[-1:]) else None
-    return Parts(prompt, completion, _template_kwargs(row))
-
-
-def _template_kwargs(row: Row) -> dict[str, Any]:
-    kwargs = dict(row.get("chat_template_kwargs") or {})
-    # `or None` is TRL's: some templates print tool boilerplate for an empty list.
-    return {"tools": row.get("tools") or None, **kwargs}
+    return prompt, messages[-1:] if has_answer and with_completion and _has_text(messages[-1:]) else None
 
 
 def _content(row: Row, column: str, where: str) -> str | list[dict[str, Any]] | None:
-    """A column's text or messages, checked; `None` where it is empty."""
+    """Returns a column's text or messages after validation; `None` if it is empty."""
     value = row.get(column)
     if value is None or (isinstance(value, str | list) and not value):
         return None
@@ -124,12 +138,13 @@ def _message(message: Any, where: str) -> dict[str, Any]:
             f"{where} must be a dict with 'role' and 'content', got {message!r:.80}. "
             "trl.maybe_convert_to_chatml converts the from/value format."
         )
-    # One table for all messages fills absent keys with None, which templates would take for present.
-    kept = {key: value for key, value in message.items() if value is not None}
-    return {**kept, "content": _joined(kept.get("content", ""), where)}
+    # One table for all messages holds None for absent keys, which templates would treat as present.
+    fields = {key: value for key, value in message.items() if value is not None}
+    return {**fields, "content": _join_content(fields.get("content", ""), where)}
 
 
-def _joined(content: Any, where: str) -> str:
+def _join_content(content: Any, where: str) -> str:
+    """Returns the content of a message, a string or a list of text pieces, as one string."""
     if isinstance(content, str):
         return content
     pieces = content if isinstance(content, Iterable) else [content]

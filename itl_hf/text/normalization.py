@@ -1,4 +1,4 @@
-"""One spelling for texts that say the same: letter case, Unicode form and white space do not count."""
+"""Normalizes texts, so that copies are equal whatever their letter case, Unicode form and white space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever holds rows of text, as a dataset, and which of its columns are read."""
+"""Converts lists and splits to datasets, and determines which of their columns are read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 RowFormat = Literal["messages", "prompt-completion", "prompt", "text"]
 Row = Mapping[str, Any]
 
-#: Every column that this module reads; anything else in a row is left alone.
+#: Every column that this package reads; other columns of a row are ignored.
 TEXT_COLUMNS = ("messages", "prompt", "completion", "text", "tools", "chat_template_kwargs")
 _SINGLE: tuple[RowFormat, ...] = ("messages", "prompt", "text")
-_ACCEPTED = "`messages`, `prompt` with or without `completion`, or `text`"
+_ACCEPTED_COLUMNS = "`messages`, `prompt` with or without `completion`, or `text`"
 
 
 def as_dataset(
@@ -24,22 +24,22 @@ def as_dataset(
     name: str = "pool",
     split: str | None = None,
 ) -> Dataset:
-    """Whatever holds the rows, as a `datasets.Dataset`.
+    """Converts rows to a `datasets.Dataset`.
 
     Args:
         data (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`):
-            The rows. Strings become a column `text`; dictionaries may differ in their keys (what is missing is `None`).
+            The rows. Strings become a column `text`; dictionaries may have different keys (missing values are `None`).
         name (`str`, *optional*, defaults to `"pool"`):
-            What to call the rows in error messages.
+            Name of the rows in error messages.
         split (`str`, *optional*):
-            Which split of a `DatasetDict` to take; needed there and nowhere else.
+            Split of a `DatasetDict`; required there, and an error for other data.
 
     Returns:
-        `Dataset`: at least one row.
+        `Dataset`: At least one row.
 
     Raises:
-        `TypeError`: `data` is of another kind, or streams (`IterableDataset`).
-        `ValueError`: No rows, an unknown split, or rows that do not fit into one table.
+        `TypeError`: If `data` is of another kind, or a stream (`IterableDataset`).
+        `ValueError`: If there are no rows, the split is unknown, or rows do not fit into one table.
 
     Example:
         >>> as_dataset(["What is 2 + 2?"])[0]
@@ -72,36 +72,37 @@ def _from_rows(data: Any, name: str) -> Dataset:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise TypeError(f"{name}: row {number} is a {type(row).__name__}; every row must be a dict or a string.")
-    # `Dataset.from_list` would take its columns from the first row alone and drop the others silently.
+    # `Dataset.from_list` would take the columns of the first row only and silently drop those of others.
     columns = list(dict.fromkeys(key for row in rows for key in row))
     try:
         return datasets.Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
     except (ValueError, TypeError, OverflowError) as error:  # pyarrow's errors derive from these
-        if (odd := _odd_one_out(rows, columns)) is not None:
+        if (mismatch := _first_mismatch(rows, columns)) is not None:
             raise ValueError(
-                f"{name}: row {odd} does not fit into one table with the rows before it: {error}"
+                f"{name}: row {mismatch} does not fit into one table with the rows before it: {error}"
             ) from error
         raise ValueError(f"{name}: the rows do not fit into one table: {error}") from error
 
 
-def _odd_one_out(rows: Sequence[Row], columns: Sequence[str]) -> int | None:
+def _first_mismatch(rows: Sequence[Row], columns: Sequence[str]) -> int | None:
+    """Returns the number of the first row with a value of another type than the rows before it."""
     for column in columns:
-        kinds = [(number, type(row[column])) for number, row in enumerate(rows) if row.get(column) is not None]
-        for number, kind in kinds:
-            if kind is not kinds[0][1]:
+        types = [(number, type(row[column])) for number, row in enumerate(rows) if row.get(column) is not None]
+        for number, value_type in types:
+            if value_type is not types[0][1]:
                 return number
     return None
 
 
 def row_format(column_names: Sequence[str]) -> RowFormat:
-    """How rows with these columns are read: `prompt` + `completion` first, then `messages`, `prompt`, `text`.
+    """Returns the format of rows with these columns: `prompt` + `completion` first, then `messages`, `prompt`, `text`.
 
     Args:
         column_names (`Sequence[str]`):
             The columns of a dataset, or the keys of a row.
 
     Raises:
-        `ValueError`: None of the accepted columns is there; the message lists those found.
+        `ValueError`: If none of the accepted columns is there; the message lists those that are.
 
     Example:
         >>> row_format(["id", "prompt", "completion"])
@@ -113,6 +114,6 @@ def row_format(column_names: Sequence[str]) -> RowFormat:
         if candidate in column_names:
             return candidate
     raise ValueError(
-        f"no column with text: found {sorted(column_names)}, expected {_ACCEPTED}. "
+        f"no column with text: found {sorted(column_names)}, expected {_ACCEPTED_COLUMNS}. "
         "Rename the column that holds the text: dataset.rename_column('instruction', 'prompt')."
     )

@@ -1,4 +1,4 @@
-"""Targets that are read as the pool is."""
+"""Converts targets to a dataset that is read in the same way as the pool."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 def as_targets(
     targets: Dataset | DatasetDict | Sequence[Row] | Sequence[str], pool: Dataset, split: str | None = None
 ) -> Dataset:
-    """Targets as a dataset; strings become user messages where the pool holds conversations.
+    """Converts targets to a dataset; strings become user messages if the pool holds conversations.
 
-    A chat template changes a text's features more than most differences in content do, so prompts without it would be
-    compared with the wrong thing.
+    A chat template changes the features of a text more than most differences in content do, so prompts without it could
+    not be compared with a pool that uses it.
 
     Args:
         targets (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`):
             The task's prompts.
         pool (`Dataset`):
-            The rows they are compared with.
+            The rows that the targets are compared with.
         split (`str`, *optional*):
             Split of a `DatasetDict`.
 
     Raises:
-        TypeError, ValueError: as `as_dataset`.
+        `TypeError`: If `targets` is of another kind, or a stream.
+        `ValueError`: If there are no targets, the split is unknown, or rows do not fit into one table.
 
     Example:
         >>> pool = as_dataset([{"messages": [{"role": "user", "content": "Hi"}]}])
@@ -42,10 +43,11 @@ def as_targets(
         targets = [{"messages": [{"role": "user", "content": target}]} for target in targets]
     dataset = as_dataset(targets, "targets", split)
     if is_conversation(dataset[0]) != conversations:
-        there, here = ("conversations", "plain text") if conversations else ("plain text", "conversations")
+        pool_kind, target_kind = ("conversations", "plain text") if conversations else ("plain text", "conversations")
         warnings.warn(
-            f"the pool holds {there} and the targets {here}: only conversations go through the chat template, and "
-            "features differ for that alone, whatever the texts say. Give both as `messages`, or both as strings.",
-            stacklevel=4,
+            f"the pool holds {pool_kind} and the targets {target_kind}: only conversations go through the chat "
+            "template, and features differ for that alone, whatever the texts say. Give both as `messages`, or both as "
+            "strings.",
+            stacklevel=3,
         )
     return dataset

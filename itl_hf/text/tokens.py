@@ -1,4 +1,4 @@
-"""Rows -> token ids, with the place where the prompt ends."""
+"""Tokenizes rows, and determines where their prompts end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from itl_hf.text.content import Parts, format_of, prompt_column, read
+from itl_hf.text.content import Parts, format_of, read
 from itl_hf.text.rows import Row
 
 if TYPE_CHECKING:
@@ -24,27 +24,27 @@ class Tokens:
         input_ids (`list[int]`):
             Prompt and completion, without padding.
         prompt_length (`int`):
-            How many of `input_ids`, from the start, belong to the prompt.
-        truncated (`bool`):
+            Number of ids, from the start, that belong to the prompt.
+        is_truncated (`bool`):
             Whether ids beyond `max_length` were cut from the end.
     """
 
     input_ids: list[int]
     prompt_length: int
-    truncated: bool = False
+    is_truncated: bool = False
 
     def span(self, span: Span) -> tuple[int, int]:
-        """Half-open range (start, end) of positions; empty (start == end) where a row has no such part."""
+        """Returns the positions of a part as a half-open range (start, end); empty if the row has no such part."""
         ends = {"prompt": (0, self.prompt_length), "whole": (0, len(self.input_ids))}
         return ends.get(span, (self.prompt_length, len(self.input_ids)))
 
 
 class RowTokenizer:
-    """Rows -> `Tokens`.
+    """Converts rows to `Tokens`.
 
-    Strings are used as they are; conversations go through the tokenizer's chat template, the prompt with the generation
-    prompt added. Of `messages`, the last turn is the completion if the assistant speaks it. The prompt ends where the
-    tokens of prompt and of prompt + completion part, as in TRL.
+    Strings are used as they are; conversations are rendered with the tokenizer's chat template, the prompt with the
+    generation prompt added. The last turn of `messages` is the completion if its role is `assistant`. The prompt ends
+    where the tokens of the prompt and of prompt + completion begin to differ, as in TRL.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`):
@@ -71,7 +71,7 @@ class RowTokenizer:
         self.span = checked_span(span)
 
     def __call__(self, rows: Sequence[Row], first_row: int = 0) -> list[Tokens]:
-        """Tokenize `rows`, in order.
+        """Tokenizes `rows`, in their order.
 
         Args:
             rows (`Sequence[Row]`):
@@ -80,7 +80,7 @@ class RowTokenizer:
                 Number of `rows[0]` in its dataset, for error messages.
 
         Raises:
-            `ValueError`: A row without text or with content that is not text; names row, column and remedy.
+            `ValueError`: If a row has no text or content that is not text; the message names row, column and remedy.
         """
         parts = [self._parts(row, number) for number, row in enumerate(rows, first_row)]
         prompts = self._encode([self._render(part, number) for number, part in enumerate(parts, first_row)])
@@ -90,7 +90,7 @@ class RowTokenizer:
         ]
 
     def check(self, rows: Sequence[Row], first_row: int = 0) -> None:
-        """Raise what `__call__` would for rows it cannot read, without tokenizing: cheap enough for a whole pool."""
+        """Raises the errors of `__call__` for rows that cannot be read, without tokenizing: cheap for a whole pool."""
         for number, row in enumerate(rows, first_row):
             self._parts(row, number)
 
@@ -98,7 +98,7 @@ class RowTokenizer:
         parts = read(row, number, with_completion=self.span != "prompt")
         if not isinstance(parts.prompt, str) and not self.tokenizer.chat_template:
             raise ValueError(
-                f"row {number}: column {prompt_column(row)!r} holds a conversation, but the tokenizer has no chat "
+                f"row {number}: column {parts.column!r} holds a conversation, but the tokenizer has no chat "
                 "template. Use the tokenizer of an instruction-tuned model, set tokenizer.chat_template, or give "
                 "prompts as strings."
             )
@@ -110,7 +110,7 @@ class RowTokenizer:
         return parts
 
     def _render(self, parts: Parts, number: int, whole: bool = False) -> tuple[str, bool] | None:
-        """The text to tokenize, and whether the tokenizer adds its special tokens (a template writes its own)."""
+        """Returns the text to tokenize, and whether the tokenizer adds special tokens (templates contain theirs)."""
         if whole and parts.completion is None:
             return None
         if isinstance(parts.prompt, str):
@@ -120,7 +120,7 @@ class RowTokenizer:
             text = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=not whole, **parts.template_kwargs
             )
-        except Exception as error:  # templates raise what they like: jinja2's errors, TypeError, KeyError
+        except Exception as error:  # templates raise errors of any type: jinja2's, TypeError, KeyError
             raise ValueError(
                 f"row {number}: the tokenizer's chat template refused the conversation with roles "
                 f"{[message.get('role') for message in messages]}: {error}"
@@ -128,23 +128,23 @@ class RowTokenizer:
         return cast(str, text), False
 
     def _encode(self, texts: Sequence[tuple[str, bool] | None]) -> list[list[int] | None]:
-        encoded: list[list[int] | None] = [None] * len(texts)
+        ids: list[list[int] | None] = [None] * len(texts)
         for special in (True, False):
-            chosen = [(i, item[0]) for i, item in enumerate(texts) if item is not None and item[1] is special]
-            if not chosen:
+            group = [(i, item[0]) for i, item in enumerate(texts) if item is not None and item[1] is special]
+            if not group:
                 continue
-            # verbose=False: the tokenizer's own length warning comes before our cut and would mislead.
+            # verbose=False: the tokenizer's own length warning comes before rows are cut and would be misleading.
             batch = self.tokenizer(
-                [text for _, text in chosen],
+                [text for _, text in group],
                 add_special_tokens=special,
                 padding=False,
                 truncation=False,
                 return_attention_mask=False,
                 verbose=False,
             )
-            for (i, _), ids in zip(chosen, batch["input_ids"], strict=True):
-                encoded[i] = ids
-        return encoded
+            for (i, _), row_ids in zip(group, batch["input_ids"], strict=True):
+                ids[i] = row_ids
+        return ids
 
     def _tokens(self, prompt: list[int] | None, whole: list[int] | None, number: int) -> Tokens:
         if not prompt:
@@ -153,9 +153,9 @@ class RowTokenizer:
             )
         ids = prompt if whole is None else whole
         length = len(prompt) if whole is None else _common_prefix(prompt, whole)
-        kept = ids if self.max_length is None else ids[: self.max_length]
-        tokens = Tokens(kept, min(length, len(kept)), truncated=len(kept) < len(ids))
-        if self.span == "completion" and tokens.prompt_length == len(kept):
+        input_ids = ids[: self.max_length]
+        tokens = Tokens(input_ids, min(length, len(input_ids)), is_truncated=len(input_ids) < len(ids))
+        if self.span == "completion" and tokens.prompt_length == len(input_ids):
             raise ValueError(
                 f"row {number}: nothing of its completion is left: the prompt alone has {len(prompt)} tokens and "
                 f"max_length={self.max_length}. Raise max_length or drop the row."
@@ -164,14 +164,14 @@ class RowTokenizer:
 
 
 def checked_span(span: str) -> Span:
-    """`span` itself, or a `ValueError` that lists the accepted ones."""
+    """Returns `span`, or raises a `ValueError` that lists the accepted ones."""
     if span not in SPANS:
         raise ValueError(f"span must be one of {SPANS}, got {span!r}.")
     return cast(Span, span)
 
 
 def training_features(tokens: Tokens, completion_only: bool = True) -> dict[str, list[int]]:
-    """What a causal language model trains on: `input_ids`, `attention_mask`, `labels`, each of the row's length.
+    """Returns what a causal language model trains on: `input_ids`, `attention_mask`, `labels`, each of equal length.
 
     Args:
         tokens (`Tokens`):
@@ -183,11 +183,11 @@ def training_features(tokens: Tokens, completion_only: bool = True) -> dict[str,
         >>> training_features(Tokens([5, 6, 7], prompt_length=2))["labels"]
         [-100, -100, 7]
     """
-    masked = tokens.prompt_length if completion_only else 0
+    num_masked = tokens.prompt_length if completion_only else 0
     return {
         "input_ids": list(tokens.input_ids),
         "attention_mask": [1] * len(tokens.input_ids),
-        "labels": [-100] * masked + list(tokens.input_ids[masked:]),
+        "labels": [-100] * num_masked + list(tokens.input_ids[num_masked:]),
     }
 
 

@@ -25,7 +25,6 @@ from transformers import AutoTokenizer
 
 from itl_hf import Gradients, HiddenStates, SentenceEncoder
 from itl_hf.embedding import embed, token_batches
-from itl_hf.embedding.embedders.gradients.embedder import Prepared
 from itl_hf.text import Tokens, plain_text
 from recipes.benchmarks.parts import run
 from recipes.benchmarks.pools import Texts, minilm
@@ -91,8 +90,8 @@ def usual_loop(model: Any, tokenizer: Any, texts: list[str], batch_size: int = 3
 def hidden(count: int = 2048) -> dict[str, Any]:
     """SmolLM2-135M on texts of mixed lengths: ours with all or half of the layers, the usual loop, forward passes."""
     full = HiddenStates(str(smollm2()), layer=-1)
-    half = HiddenStates(full.backbone.model, tokenizer=full.language_model.tokenizer, layer=0.5)
-    model, tokenizer = full.backbone.model, full.language_model.tokenizer
+    half = HiddenStates(full.backbone.model, tokenizer=full.tokenizer, layer=0.5)
+    model, tokenizer = full.backbone.model, full.tokenizer
     texts, budget = mixed_texts(count), 8192
 
     def ours(embedder: HiddenStates) -> Callable[[list[str]], object]:
@@ -205,7 +204,7 @@ def accelerator(device: str, sizes: dict[str, Any], rows: int, length: int) -> d
 
     seconds = {
         "forward": wall(lambda: forward_passes(causal.model, [(16, length)] * (rows // 16), device)),
-        "gradients": wall(lambda: ours.embed_prepared(Prepared(tokens, 0))),
+        "gradients": wall(lambda: ours.embed_prepared(tokens)),
         "per_example_loop": wall(loop) * rows / 8,
         "matrices": wall(lambda: matrices(device)),
     }

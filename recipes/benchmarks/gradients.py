@@ -30,8 +30,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from itl_hf.embedding.embedders.batching import token_batches
 from itl_hf.embedding.embedders.gradients import Gradients
-from itl_hf.embedding.embedders.gradients.embedder import LabelKind
 from itl_hf.embedding.embedders.gradients.hooks import frozen
+from itl_hf.embedding.embedders.gradients.labels import LabelKind
 from itl_hf.text import Row, plain_text, training_features
 from recipes.benchmarks.parts import run
 from recipes.offline import reasoning_pool, smollm2
@@ -73,8 +73,7 @@ def embedder(modules: str = "all", **options: Any) -> Gradients:
 
 def exact_grams(rows: Sequence[Row]) -> dict[str, Tensor]:
     """Returns Gram matrices of whole gradients, (n, n) float64, summed over layers in one backward pass."""
-    row_tokens = embedder().prepare(rows).tokens
-    features = [training_features(tokens) for tokens in row_tokens]
+    features = [training_features(tokens) for tokens in embedder().prepare(rows)]
     longest = max(len(row["input_ids"]) for row in features)
 
     def padded(key: str, value: int) -> Tensor:
@@ -170,13 +169,13 @@ def speed(rows: int = 23, rounds: int = 3) -> dict[str, Any]:
     sample_rows = [pool[i] for i in range(0, len(pool), -(-len(pool) // rows))]
     ours = {f"itl_hf, {name}": embedder(name) for name in MODULES}
     prepared_rows = ours["itl_hf, all"].prepare(sample_rows)
-    features = [training_features(tokens) for tokens in prepared_rows.tokens]
+    features = [training_features(tokens) for tokens in prepared_rows]
     batches = token_batches([len(row["input_ids"]) for row in features], BATCH_TOKENS)
 
     def forward() -> None:
         with torch.no_grad():
             for batch in batches:
-                ids, mask = ours["itl_hf, all"].language_model.pad([prepared_rows.tokens[i] for i in batch])
+                ids, mask = ours["itl_hf, all"].pad([prepared_rows[i].input_ids for i in batch])
                 model()(input_ids=ids, attention_mask=mask, use_cache=False)
 
     variants: dict[str, Callable[[], Any]] = {"forward": forward, "loop": functools.partial(loop, features)}
@@ -252,7 +251,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 torch.set_num_threads(1)
 from itl_hf.embedding.embedders.gradients import Gradients
 from itl_hf.text import Tokens
-from itl_hf.embedding.embedders.gradients.embedder import Prepared
 from recipes.benchmarks.gradients import tokenizer
 def status_bytes(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
@@ -263,10 +261,10 @@ model = LlamaForCausalLM(config).eval()
 embedder = Gradients(model, tokenizer=tokenizer(), batch_tokens=8 * length)
 def rows(count, length):
     return [Tokens([(7 * i + j) % vocabulary for j in range(length)], length - 16) for i in range(count)]
-embedder.embed_prepared(Prepared(rows(1, 32), 0))
+embedder.embed_prepared(rows(1, 32))
 before = status_bytes("VmRSS")
 if kind == "itl_hf":
-    embedder.embed_prepared(Prepared(rows(8, length), 0))
+    embedder.embed_prepared(rows(8, length))
 else:
     ids = torch.tensor([row.input_ids for row in rows(8, length)])
     labels = torch.where(torch.arange(length) < length - 16, -100, ids)

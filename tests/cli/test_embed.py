@@ -110,7 +110,7 @@ def test_gradients(files, run, tmp_path):
 def test_sentence_encoder(files, run, tmp_path):
     pytest.importorskip("sentence_transformers")
     tiny_model("bert", head=False).save_pretrained(tmp_path / "bert")
-    tiny_tokenizer(wrapped=True, chat_template=False).save_pretrained(tmp_path / "bert")
+    tiny_tokenizer(bos_and_eos=True, chat_template=False).save_pretrained(tmp_path / "bert")
     options = ("--embedder", "sentence_encoder", "--model", tmp_path / "bert", "--store", tmp_path / "store")
     result = run("embed", files / "pool.jsonl", *options)
     assert result.exit_code == 0, result.output

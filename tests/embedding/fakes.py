@@ -1,4 +1,4 @@
-"""Embedders without a model: they count what they are asked for, and can be slow or break."""
+"""Embedders without a model, which count their calls and can be slow or fail."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class HashEmbedder(Embedder):
 
 
 class CountingTokens(HashEmbedder):
-    """Gives numbers beside the features: words as tokens, the norm, and no loss."""
+    """Returns columns with the features: words as `tokens`, `norm`, and NaN as `loss`."""
 
     def embed(self, rows, *, first_row=0, on_rows=None):
         features = super().embed(rows, first_row=first_row, on_rows=on_rows)
@@ -53,7 +53,7 @@ class CountingTokens(HashEmbedder):
 
 
 class Preparing(HashEmbedder):
-    """Prepares rows apart from embedding them, and notes in which thread and in what order."""
+    """Prepares rows separately from embedding them, and records threads and order of the calls."""
 
     prepares_ahead = True
 
@@ -71,8 +71,8 @@ class Preparing(HashEmbedder):
         self.events.append(("prepared", first_row))
         return rows, first_row
 
-    def embed_prepared(self, prepared, *, on_rows=None):
-        rows, first_row = prepared
+    def embed_prepared(self, prepared_rows, *, on_rows=None):
+        rows, first_row = prepared_rows
         features = self.embed(rows, on_rows=on_rows)
         self.events.append(("embedded", first_row))
         return features

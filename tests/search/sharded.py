@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from itl_hf import select_rows, select_rows_per_target
+from itl_hf import SelectionConstraints, select_rows, select_rows_per_target
 from itl_hf.gp import attainable
 from itl_hf.gp import pool as pool_module
 from itl_hf.gp.gaussian_process import GaussianProcess
@@ -37,7 +37,7 @@ CASES = {
     "cosine": {"acquisition": "cosine"},
     "random": {"acquisition": "random", "seed": 3},
     "known": {"already_selected": [5, 280, 31]},
-    "replace": {"replace": True},
+    "replace": {"constraints": SelectionConstraints(replace=True)},
 }
 DRAWN = list(itertools.islice(zip(itertools.cycle(OBJECTIVES), itertools.cycle(KERNELS), strict=True), 14))
 

@@ -1,10 +1,10 @@
-"""Hidden layers of a transformers model, and nothing computed beyond the last one asked for.
+"""Hidden layers of a transformers model, without computing anything after the last requested one.
 
-Hooks on the blocks collect the layers in one pass, and the last of them ends it there, so the blocks after it, the
-final norm and the LM head never run. The convention is that of `output_hidden_states=True`: 0 the embeddings, k the
-output of block k, the last one after the final norm. Because architectures differ, the first use compares the early
-exit with that tuple on a few tokens; where they disagree (or no block list is found) the tuple itself is used, at full
-cost, and the log says so.
+Hooks on the blocks collect the layers in one pass, and the hook of the last requested layer ends the pass, so the
+blocks after it, the final norm and the LM head never run. Layers are numbered as in `output_hidden_states=True`: 0 is
+the embeddings, k the output of block k, the last one after the final norm. Because architectures differ, the first use
+compares the early exit with that tuple on a few tokens. Where they disagree (or no list of blocks is found) the tuple
+itself is used, at full cost, and a warning is logged.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from itl_hf.embedding.embedders.language_model import without_peft
+from itl_hf.embedding.embedders.model_loading import without_peft
 from itl_hf.embedding.embedders.packing import check_packing, pack, probe, unpack
-from itl_hf.embedding.embedders.weights_hash import WeightsIdentity
+from itl_hf.embedding.embedders.weights_hash import WeightsHash
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
-Each = Callable[["Tensor"], "Tensor"]
+Transform = Callable[["Tensor"], "Tensor"]
 
 
-class _Reached(Exception):
-    """Ends a forward pass at the last layer that was asked for."""
+class _EndOfPass(Exception):
+    """Ends a forward pass at the last requested layer."""
 
 
 class Backbone:
-    """A model without its head, stopped at a layer.
+    """A model without its head, which stops at the last requested layer.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`):
-            Used as it is: not copied, not cast, not moved. Live adapters count. Of an encoder-decoder model, the
-            encoder.
+            Used as it is, with its active adapters: not copied, not cast, not moved. Of an encoder-decoder model, the
+            encoder is used.
         packing (`bool`, *optional*, defaults to `False`):
-            Run batches without padding; see `itl_hf.embedding.embedders.packing`.
+            Whether to run batches without padding; see `itl_hf.embedding.embedders.packing`.
         compile (`bool`, *optional*, defaults to `False`):
-            Run the blocks through `torch.compile`. They are put back after each pass.
+            Whether to run the blocks through `torch.compile`. They are restored after each pass.
 
     Raises:
-        `TypeError`: Not a model of transformers, or an adapter of virtual tokens.
-        `ValueError`: Packing or compiling is asked of a model that cannot.
+        `TypeError`: If `model` is not a model of transformers, or has an adapter that works through virtual tokens.
+        `ValueError`: If the model cannot be packed or compiled.
 
     Example:
         >>> backbone = Backbone(model)  # doctest: +SKIP
@@ -57,26 +57,30 @@ class Backbone:
     def __init__(self, model: nn.Module, *, packing: bool = False, compile: bool = False) -> None:
         self.model = _without_head(model)
         config = self.model.config.get_text_config()
-        declared = getattr(config, "num_hidden_layers", None)
-        self.blocks = _blocks(self.model, declared)
-        self.num_layers = int(declared if declared is not None else len(self.blocks or ()))
+        config_layers = getattr(config, "num_hidden_layers", None)
+        self.blocks = _blocks(self.model, config_layers)
+        self.num_layers = int(config_layers if config_layers is not None else len(self.blocks or ()))
         self.dimension = int(config.hidden_size)
         self.packing = packing
         self._attention = getattr(config, "_attn_implementation", None)
-        self._weights = WeightsIdentity(self.model)
+        self._weights_hash = WeightsHash(self.model)
         self._early_exit: bool | None = None  # unknown until the first pass
         if packing:
             check_packing(self.model)
         if compile and self.blocks is None:
             raise ValueError(f"compile=True: no list of blocks found in {type(self.model).__name__}. Leave it out.")
         # Block by block: they share one compiled graph, and hooks stay outside of it.
-        self._compiled = [torch.compile(block.forward, dynamic=True) for block in self.blocks or () if compile]
+        self._compiled_forwards = [torch.compile(block.forward, dynamic=True) for block in self.blocks or () if compile]
 
     @torch.no_grad()
     def hidden(
-        self, layers: Sequence[int], input_ids: Tensor, attention_mask: Tensor, each: Each = lambda hidden: hidden
+        self,
+        layers: Sequence[int],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        transform: Transform = lambda hidden: hidden,
     ) -> list[Tensor]:
-        """Hidden states of `layers` in evaluation mode; training mode is put back afterwards.
+        """Computes the hidden states of `layers` in evaluation mode, and restores training mode afterwards.
 
         Args:
             layers (`Sequence[int]`):
@@ -85,113 +89,119 @@ class Backbone:
                 Shape (B, T), right-padded.
             attention_mask (`Tensor`):
                 Shape (B, T), 1 at tokens and 0 at padding.
-            each (`Callable[[Tensor], Tensor]`, *optional*):
-                Applied to a layer's (B, T, d) as soon as it is there, so that several layers take the memory of what it
-                returns.
+            transform (`Callable[[Tensor], Tensor]`, *optional*):
+                Applied to a layer's (B, T, d) as soon as it is computed, so that only the results of several layers are
+                in memory together.
 
         Returns:
-            `list[Tensor]`: for each of `layers` what `each` made of it; without it shape (B, T, d), the model's dtype
-                and device.
+            `list[Tensor]`: For each of `layers` the result of `transform`; without it shape (B, T, d), of the model's
+                dtype and on its device.
 
         Raises:
-            `ValueError`: With `packing=True`, the model's attention mixes rows.
+            `ValueError`: If `packing=True` and the model's attention mixes rows.
         """
         with evaluation_mode(self.model):
             if self._early_exit is None:
-                # One short row without padding is enough to tell the conventions apart.
+                # One short row without padding is enough to compare the numbering of layers.
                 start = input_ids[:1, : int(attention_mask[0].sum().clamp(max=8))]
-                self._early_exit = self._agrees(layers, {"input_ids": start, "attention_mask": torch.ones_like(start)})
+                inputs = {"input_ids": start, "attention_mask": torch.ones_like(start)}
+                self._early_exit = self._can_exit_early(layers, inputs)
                 if self.packing:
-                    self._check_packed()
-            run = self._stopped if self._early_exit else self._full
+                    self._check_that_packing_separates_rows()
+            run = self._run_to_last_layer if self._early_exit else self._run_all_layers
             if not self.packing:
-                return run(layers, {"input_ids": input_ids, "attention_mask": attention_mask}, each)
-            packed = pack(input_ids, attention_mask, self._attention)
-            return run(layers, packed, lambda hidden: each(unpack(hidden, attention_mask)))
+                return run(layers, {"input_ids": input_ids, "attention_mask": attention_mask}, transform)
+            inputs = pack(input_ids, attention_mask, self._attention)
+            return run(layers, inputs, lambda hidden: transform(unpack(hidden, attention_mask)))
 
-    def _agrees(self, layers: Sequence[int], inputs: dict[str, Any]) -> bool:
+    def _can_exit_early(self, layers: Sequence[int], inputs: dict[str, Any]) -> bool:
         name = type(self.model).__name__
         if self.blocks is None:
             logger.warning("%s: no list of blocks found; every pass runs all layers.", name)
             return False
-        expected = self._full(layers, inputs)
+        references = self._run_all_layers(layers, inputs)
         try:
-            found = self._stopped(layers, inputs)
+            results = self._run_to_last_layer(layers, inputs)
         except RuntimeError as error:
             logger.warning("%s: stopping early failed (%s).", name, error)
             return False
-        differing = [layer for layer, *pair in zip(layers, found, expected, strict=True) if not _same(*pair)]
-        if differing:
+        mismatches = [layer for layer, *pair in zip(layers, results, references, strict=True) if not _close(*pair)]
+        if mismatches:
             logger.warning(
                 "%s: the output of block %d is not hidden_states[%d]; every pass runs all layers.",
                 name,
-                *differing[:1] * 2,
+                *mismatches[:1] * 2,
             )
-        return not differing
+        return not mismatches
 
-    def _check_packed(self) -> None:
+    def _check_that_packing_separates_rows(self) -> None:
         table = cast("nn.Embedding", self.model.get_input_embeddings())
         ids, mask = probe(table.num_embeddings, table.weight.device)
-        expected = self._forward({"input_ids": ids, "attention_mask": mask}).last_hidden_state
-        packed = self._forward(pack(ids, mask, self._attention)).last_hidden_state
-        second = mask[1].bool()  # the row that would see the one before it
-        expected, found = expected[1, second].float(), unpack(packed, mask)[1, second].float()
-        # Half precision stays an order of magnitude below this, another row one above.
-        if not float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).mean()) < 0.05:
+        positions = mask[1].bool()  # of the second row, which would see the one before it
+        hidden = self._forward({"input_ids": ids, "attention_mask": mask}).last_hidden_state
+        packed_hidden = self._forward(pack(ids, mask, self._attention)).last_hidden_state
+        reference, result = hidden[1, positions].float(), unpack(packed_hidden, mask)[1, positions].float()
+        # The error of half precision is a tenth of this bound, the influence of another row ten times the bound.
+        if not float(((result - reference).norm(dim=-1) / reference.norm(dim=-1)).mean()) < 0.05:
             raise ValueError(
                 f"packing=True: {type(self.model).__name__} with attn_implementation={self._attention!r} lets packed "
-                'rows see each other. Load it with attn_implementation="flash_attention_2", or leave packing out.'
+                'rows influence each other. Load it with attn_implementation="flash_attention_2", or leave packing out.'
             )
 
-    def _full(self, layers: Sequence[int], inputs: dict[str, Any], each: Each = lambda hidden: hidden) -> list[Tensor]:
-        states = self._forward(inputs, output_hidden_states=True).hidden_states
-        return [each(states[layer]) for layer in layers]
-
-    def _stopped(
-        self, layers: Sequence[int], inputs: dict[str, Any], each: Each = lambda hidden: hidden
+    def _run_all_layers(
+        self, layers: Sequence[int], inputs: dict[str, Any], transform: Transform = lambda hidden: hidden
     ) -> list[Tensor]:
-        found: dict[int, Tensor] = {}
+        states = self._forward(inputs, output_hidden_states=True).hidden_states
+        return [transform(states[layer]) for layer in layers]
+
+    def _run_to_last_layer(
+        self, layers: Sequence[int], inputs: dict[str, Any], transform: Transform = lambda hidden: hidden
+    ) -> list[Tensor]:
+        results: dict[int, Tensor] = {}
         last = max(layers)
-        handles = [self._collect(layer, found, each, layer == last) for layer in layers if layer < self.num_layers]
+        handles = [
+            self._register_hook(layer, results, transform, layer == last) for layer in layers if layer < self.num_layers
+        ]
         try:
-            with self._compiled_blocks():
+            with self._compiled_blocks() if self._compiled_forwards else contextlib.nullcontext():
                 output = self._forward(inputs)
             if last == self.num_layers:
-                found[last] = each(output.last_hidden_state)
-        except _Reached:
+                results[last] = transform(output.last_hidden_state)
+        except _EndOfPass:
             pass
         finally:
             for handle in handles:
                 handle.remove()
-        if missing := set(layers) - set(found):
+        if missing := set(layers) - set(results):
             raise RuntimeError(f"block {min(missing)} did not run")
-        return [found[layer] for layer in layers]
+        return [results[layer] for layer in layers]
 
-    def _collect(self, layer: int, found: dict[int, Tensor], each: Each, last: bool) -> Any:
-        """A hook that keeps a layer, and ends the pass if it is the last one."""
+    def _register_hook(self, layer: int, results: dict[int, Tensor], transform: Transform, is_last: bool) -> Any:
+        """Registers a hook that stores a layer's result, and ends the pass if it is the last layer."""
 
-        def keep(hidden: Tensor) -> None:
-            found[layer] = each(hidden)
-            if last:
-                raise _Reached
+        def store(hidden: Tensor) -> None:
+            results[layer] = transform(hidden)
+            if is_last:
+                raise _EndOfPass
 
         blocks = cast("nn.ModuleList", self.blocks)
         if layer == 0:
-            before = lambda _module, args, kwargs: keep(args[0] if args else kwargs["hidden_states"])
+            before = lambda _module, args, kwargs: store(args[0] if args else kwargs["hidden_states"])
             return blocks[0].register_forward_pre_hook(before, with_kwargs=True)
-        after = lambda _module, _args, output: keep(output[0] if isinstance(output, tuple | list) else output)
+        after = lambda _module, _args, output: store(output[0] if isinstance(output, tuple | list) else output)
         return blocks[layer - 1].register_forward_hook(after)
 
     @contextlib.contextmanager
     def _compiled_blocks(self) -> Iterator[None]:
-        pairs = list(zip(self.blocks or (), self._compiled, strict=False))
-        own = [block.__dict__.get("forward") for block, _ in pairs]  # accelerate's hooks put one there
+        """Replaces the blocks' `forward` by the compiled ones for as long as the context lasts."""
+        pairs = list(zip(self.blocks or (), self._compiled_forwards, strict=False))
+        originals = [block.__dict__.get("forward") for block, _ in pairs]  # accelerate's hooks put one there
         for block, compiled in pairs:
             block.__dict__["forward"] = compiled
         try:
             yield
         finally:
-            for (block, _), forward in zip(pairs, own, strict=True):
+            for (block, _), forward in zip(pairs, originals, strict=True):
                 if forward is None:
                     del block.__dict__["forward"]
                 else:
@@ -202,22 +212,17 @@ class Backbone:
             options["use_cache"] = False
         return self.model(**inputs, return_dict=True, **options)
 
-    def identity(self, layer: int) -> str:
-        """Hash of the configuration and of every weight that `layer` depends on; see `WeightsIdentity`."""
-        later = self._later_prefixes(layer)
-        # A pooler may even be freshly random at each load.
-        return self._weights(lambda name: "pooler" not in name.split(".") and not name.startswith(later))
-
-    def _later_prefixes(self, layer: int) -> tuple[str, ...]:
-        if self.blocks is None:
-            return ()
-        later = {id(block) for block in self.blocks[layer:]}
-        return tuple(f"{name}." for name, module in self.model.named_modules() if id(module) in later)
+    def weights_hash(self, layer: int) -> str:
+        """Returns a hash of the configuration and of every weight that `layer` depends on; see `WeightsHash`."""
+        later_blocks = {id(block) for block in (self.blocks or ())[layer:]}
+        prefixes = tuple(f"{name}." for name, module in self.model.named_modules() if id(module) in later_blocks)
+        # A pooler is left out as well: it may have new random weights at each load.
+        return self._weights_hash(lambda name: "pooler" not in name.split(".") and not name.startswith(prefixes))
 
 
-def _same(found: Tensor, expected: Tensor) -> bool:
-    return found.shape == expected.shape and torch.allclose(
-        found.float(), expected.float(), rtol=1e-2, atol=1e-4, equal_nan=True
+def _close(result: Tensor, reference: Tensor) -> bool:
+    return result.shape == reference.shape and torch.allclose(
+        result.float(), reference.float(), rtol=1e-2, atol=1e-4, equal_nan=True
     )
 
 
@@ -229,7 +234,7 @@ def _without_head(model: nn.Module) -> PreTrainedModel:
 
 
 def _blocks(model: nn.Module, count: int | None) -> nn.ModuleList | None:
-    """The outermost list of `count` modules of one kind."""
+    """Returns the outermost list of `count` modules, or of any number of them if `count` is `None`."""
     lists = [
         (name.count("."), module)
         for name, module in model.named_modules()
@@ -240,7 +245,7 @@ def _blocks(model: nn.Module, count: int | None) -> nn.ModuleList | None:
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """All modules in evaluation mode, and back as they were."""
+    """Puts all modules into evaluation mode, and back into the mode that each was in."""
     # Module by module: a user may have frozen a few of them in evaluation mode inside a model in training.
     training = [module for module in model.modules() if module.training]
     for module in training:

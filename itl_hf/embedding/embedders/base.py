@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,10 @@ Fingerprint = dict[str, str | int | float | bool | None]
 
 
 def identifying(fingerprint: Fingerprint) -> Fingerprint:
-    """The entries that tell one work from another: a model's name and revision do not, where its weights are hashed.
+    """Returns the entries that distinguish one embedding job from another.
 
-    They are kept for people to read; a model's folder may be moved or copied, and its features stay the same.
+    Where the weights of a model are hashed, its name and revision are left out: they are kept for people to read, and a
+    model's folder may be moved or copied without changing the features.
 
     Example:
         >>> identifying({"model": "a/folder", "weights": "3f2c", "layer": 3})
@@ -37,7 +39,7 @@ def identifying(fingerprint: Fingerprint) -> Fingerprint:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Feature rows together with what else is known of each row.
+    """Feature rows, and numbers that belong to each row.
 
     Args:
         features (`Tensor`):
@@ -156,6 +158,59 @@ class Embedder(ABC):
     def for_targets(self, targets: Sequence[Row]) -> Embedder:
         """Returns the embedder to use for both pool and targets, given the targets. The default is this one."""
         return self
+
+
+class TwoStageEmbedder(Embedder):
+    """Base class of embedders that tokenize rows first (`prepare`) and then run a model (`embed_prepared`).
+
+    While the model runs, the next rows are tokenized in a second thread.
+    """
+
+    prepares_ahead = True
+
+    @abstractmethod
+    def prepare(self, rows: Sequence[Row], first_row: int = 0) -> Any:
+        """Tokenizes `rows`; see `Embedder.prepare`.
+
+        Raises:
+            `ValueError`: If a row has no text, or not the part of it that is embedded.
+        """
+
+    @abstractmethod
+    def embed_prepared(self, prepared_rows: Any, *, on_rows: Callable[[int], None] | None = None) -> Embedded:
+        """Runs the model on what `prepare` returned, and returns features with columns such as `tokens`."""
+
+    def embed(self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None) -> Tensor:
+        """Computes the features of `rows`, in their order.
+
+        Args:
+            rows (`Sequence[Row]`):
+                Rows as `itl_hf.text.row_format` describes them.
+            first_row (`int`, *optional*, defaults to 0):
+                Number of `rows[0]` in its dataset, for error messages.
+            on_rows (`Callable[[int], None]`, *optional*):
+                Called with k each time k more rows are embedded. A caller that passes it also calls `report_truncation`
+                at the end; without it, rows that were cut are reported at once.
+
+        Returns:
+            `Tensor`: Shape (len(rows), dimension), float32, on the CPU.
+
+        Raises:
+            `ValueError`: If a row has no text, or not the part of it that is embedded.
+        """
+        features = self.embed_prepared(self.prepare(rows, first_row), on_rows=on_rows).features
+        if on_rows is None:
+            self.report_truncation()
+        return features
+
+    def report_truncation(self) -> None:
+        """Warns once about all rows that were cut since the last report."""
+        for message in self._truncation_messages():
+            warnings.warn(message, stacklevel=3)
+
+    def _truncation_messages(self) -> list[str]:
+        """Returns what to warn of, and forgets it."""
+        return []
 
 
 def check_embedder(embedder: object, argument: str = "embedder") -> None:

@@ -1,9 +1,9 @@
-"""Rows of a batch one behind the other instead of one above the other: no padding at all.
+"""Packing: concatenates the rows of a batch into one sequence, so that there is no padding.
 
-Attention must then keep the rows apart. Variable-length kernels (flash attention) do it for free; transformers' masks
-do it for causal decoders under any attention, with a mask of (all tokens)^2 entries that costs more than the padding
-it saves (SmolLM2 on a CPU: a fifth longer). Since batches here are sorted by length and at most a twentieth of them is
-padding, there is little to gain: packing is an option, off by default.
+Attention must then separate the rows. Variable-length kernels (flash attention) do so at no cost. For causal decoders
+with other attention, transformers' masks do so with a mask of (all tokens)^2 entries, which costs more than the padding
+that is saved (SmolLM2 on a CPU: a fifth longer). Since batches here are sorted by length and at most a twentieth of
+them is padding, there is little to gain: packing is an option, off by default.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def check_packing(model: PreTrainedModel) -> None:
-    """Raise where a model cannot be told the positions of its tokens.
+    """Checks that a model accepts the positions of its tokens.
 
     Raises:
-        `ValueError`: Its `forward` takes no `position_ids`.
+        `ValueError`: If its `forward` takes no `position_ids`.
     """
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise ValueError(f"packing=True needs a model that takes position_ids, which {type(model).__name__} does not.")
 
 
 def pack(input_ids: Tensor, attention_mask: Tensor, attention: str | None = None) -> dict[str, Any]:
-    """What the model is called with in place of a padded batch.
+    """Returns the model's inputs for a packed batch in place of a padded one.
 
     Args:
         input_ids (`Tensor`):
@@ -37,10 +37,10 @@ def pack(input_ids: Tensor, attention_mask: Tensor, attention: str | None = None
         attention_mask (`Tensor`):
             Shape (B, T), 1 at tokens and 0 at padding; N tokens in all.
         attention (`str`, *optional*):
-            The model's attention; flash attention is given the rows' bounds, others find them by the positions.
+            The model's attention. Flash attention needs the bounds of the rows; others derive them from the positions.
 
     Returns:
-        `dict[str, Any]`: `input_ids` and `position_ids`, each (1, N), positions starting anew at each row.
+        `dict[str, Any]`: `input_ids` and `position_ids`, each (1, N); positions start from 0 at each row.
 
     Example:
         >>> packed = pack(torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
@@ -59,16 +59,16 @@ def pack(input_ids: Tensor, attention_mask: Tensor, attention: str | None = None
 
 
 def unpack(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """Hidden states of a packed batch, padded again.
+    """Converts the hidden states of a packed batch to those of a padded one.
 
     Args:
         hidden (`Tensor`):
             Shape (1, N, d).
         attention_mask (`Tensor`):
-            Shape (B, T), as `pack` had it.
+            Shape (B, T), as for `pack`.
 
     Returns:
-        `Tensor`: shape (B, T, d), zeros at padding.
+        `Tensor`: Shape (B, T, d), zeros at padding.
 
     Example:
         >>> unpack(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[1, 1], [1, 0]]))[:, :, 0]
@@ -82,7 +82,7 @@ def unpack(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def probe(vocabulary: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Two short rows of different length that share no token: ids and mask, each (2, 8)."""
+    """Returns ids and mask, each (2, 8), of two short rows of different length that share no token."""
     ids = torch.arange(1, 17, device=device).reshape(2, 8) % vocabulary
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0

@@ -1,7 +1,7 @@
-"""Positions -> one row: which tokens of a text count, and how much.
+"""Pooling: averages the hidden states of a row's positions with weights.
 
-A pooling is a row of weights over positions that sum to 1, so several of them cost one matrix product. Always in
-float32, whatever the model runs in. What it does not do: attention pooling or anything else with weights of its own.
+A pooling is a row of weights over positions that sum to 1, so several poolings cost one matrix product. It is computed
+in float32, whatever the model runs in. Not covered: attention pooling or anything else with parameters of its own.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 @dataclass(frozen=True)
 class Part:
-    """Where one layer under one pooling stands in a feature row.
+    """The columns of a feature row that hold one layer under one pooling.
 
     Args:
         layer (`int`):
             Index into transformers' `hidden_states`.
         pooling (`"mean"`, `"last"` or `"weighted_mean"`):
-            How its positions became one row.
+            How its positions are pooled.
         start (`int`):
             First column.
         stop (`int`):
@@ -48,12 +48,12 @@ class Part:
 
     @property
     def columns(self) -> slice:
-        """The part's columns of a feature row."""
+        """The columns as a slice."""
         return slice(self.start, self.stop)
 
 
 def parts_of(layers: Sequence[int], poolings: Sequence[Pooling], width: int) -> tuple[Part, ...]:
-    """The parts of a feature row: layer by layer in the order given, and within a layer pooling by pooling.
+    """Returns the parts of a feature row: layer by layer in the order given, and within a layer pooling by pooling.
 
     Example:
         >>> [(part.layer, part.pooling, part.start) for part in parts_of([15, 22], ["mean", "last"], 576)]
@@ -64,7 +64,7 @@ def parts_of(layers: Sequence[int], poolings: Sequence[Pooling], width: int) -> 
 
 
 def span_positions(rows: Sequence[Tokens], span: Span, length: int, skip_tokens: int = 0) -> Tensor:
-    """Which positions of right-padded rows are pooled.
+    """Marks the positions of right-padded rows that are pooled.
 
     Args:
         rows (`Sequence[Tokens]`):
@@ -74,11 +74,11 @@ def span_positions(rows: Sequence[Tokens], span: Span, length: int, skip_tokens:
         length (`int`):
             T, the padded length.
         skip_tokens (`int`, *optional*, defaults to 0):
-            So many tokens at the start of the text do not count, whatever the span. A span with nothing else in it
-            keeps its last token.
+            Number of tokens at the start of the text that are not pooled, whatever the span. A span with no other
+            tokens keeps its last one.
 
     Returns:
-        `Tensor`: shape (B, T), bool.
+        `Tensor`: Shape (B, T), bool.
 
     Example:
         >>> span_positions([Tokens([5, 6, 7], prompt_length=2)], "prompt", 4, skip_tokens=1)
@@ -92,16 +92,16 @@ def span_positions(rows: Sequence[Tokens], span: Span, length: int, skip_tokens:
 
 
 def pooling_weights(span: Tensor, pooling: Pooling) -> Tensor:
-    """Weights over positions: 0 outside the span, 1 in sum.
+    """Returns weights over positions that are 0 outside the span and sum to 1.
 
     Args:
         span (`Tensor`):
             Shape (B, T), bool, at least one position per row.
         pooling (`"mean"`, `"last"` or `"weighted_mean"`):
-            `"weighted_mean"` weighs the positions of the span 1, 2, ..., their number.
+            `"weighted_mean"` gives the positions of the span weights in proportion to 1, 2, ..., their number.
 
     Returns:
-        `Tensor`: shape (B, T), float32.
+        `Tensor`: Shape (B, T), float32.
 
     Example:
         >>> pooling_weights(torch.tensor([[True, True, False]]), "weighted_mean")
@@ -118,18 +118,18 @@ def pooling_weights(span: Tensor, pooling: Pooling) -> Tensor:
 
 
 def pool(hidden: Tensor, span: Tensor, pooling: Pooling | Sequence[Pooling]) -> Tensor:
-    """Pool the positions of a span, in float32.
+    """Pools the positions of a span, in float32.
 
     Args:
         hidden (`Tensor`):
-            Shape (B, T, d), any float type. What stands outside the span does not matter, NaN included.
+            Shape (B, T, d), any float type. Values outside the span have no influence, NaN included.
         span (`Tensor`):
             Shape (B, T), bool, at least one position per row.
         pooling (`str` or `Sequence[str]`):
-            One of `pooling_weights`, or P of them, which stand side by side.
+            A pooling, or P of them, whose results are concatenated.
 
     Returns:
-        `Tensor`: shape (B, P d), float32.
+        `Tensor`: Shape (B, P d), float32.
 
     Example:
         >>> hidden, span = torch.tensor([[[1.0], [4.0]]]), torch.tensor([[True, True]])
@@ -143,13 +143,12 @@ def pool(hidden: Tensor, span: Tensor, pooling: Pooling | Sequence[Pooling]) -> 
 
 
 def resolve_layer(layer: int | float, num_layers: int) -> int:
-    """The index from 0 to `num_layers` that `layer` means.
-
-    A float is a share of the depth, a negative int counts from the end.
+    """Returns the index, from 0 to `num_layers`, of a layer: a float is a share of the depth, a negative int counts
+    from the end.
 
     Raises:
-        `ValueError`: Out of range.
-        `TypeError`: Neither an int nor a float.
+        `ValueError`: If `layer` is out of range.
+        `TypeError`: If it is neither an int nor a float.
 
     Example:
         >>> resolve_layer(0.75, 30), resolve_layer(-1, 30)
@@ -172,30 +171,30 @@ def resolve_layer(layer: int | float, num_layers: int) -> int:
 
 
 def resolve_layers(layers: int | float | Sequence[int | float], num_layers: int) -> tuple[int, ...]:
-    """One layer or several, each as `resolve_layer` reads it, in the order given.
+    """Returns the indices of one layer or several, in the order given; see `resolve_layer`.
 
     Raises:
-        `ValueError`: No layer, a layer out of range, or the same one twice.
-        `TypeError`: Neither an int nor a float.
+        `ValueError`: If there is no layer, a layer is out of range, or the same one is given twice.
+        `TypeError`: If a layer is neither an int nor a float.
 
     Example:
         >>> resolve_layers([0.25, 0.5, -1], 30)
         (7, 15, 30)
     """
-    several = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [cast(float, layers)]
-    resolved = tuple(resolve_layer(layer, num_layers) for layer in several)
-    if not resolved or len(set(resolved)) < len(resolved):
+    as_list = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [cast(float, layers)]
+    indices = tuple(resolve_layer(layer, num_layers) for layer in as_list)
+    if not indices or len(set(indices)) < len(indices):
         raise ValueError(
-            f"layer must name one layer or different ones, got {layers!r}, which is {resolved} of {num_layers}."
+            f"layer must name one layer or different ones, got {layers!r}, which is {indices} of {num_layers}."
         )
-    return resolved
+    return indices
 
 
 def resolve_poolings(pooling: str | Sequence[str]) -> tuple[Pooling, ...]:
-    """One pooling or several, checked.
+    """Returns one pooling or several as a tuple.
 
     Raises:
-        `ValueError`: An unknown one, none, or the same one twice.
+        `ValueError`: If one is unknown, there is none, or the same one is given twice.
 
     Example:
         >>> resolve_poolings(["mean", "last"])

@@ -1,4 +1,4 @@
-"""What `SentenceEncoder` asks of the library sentence-transformers: models, their prompts, their inputs."""
+"""What `SentenceEncoder` needs of the library sentence-transformers: models, their prompts, their inputs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import torch
 import transformers
 from torch import nn
 
-from itl_hf.embedding.embedders.language_model import short_hash
-from itl_hf.embedding.embedders.weights_hash import WeightsIdentity, stable_json
+from itl_hf.embedding.embedders.weights_hash import WeightsHash, short_hash, stable_json
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -22,7 +21,7 @@ _CHUNK_CHARACTERS = 1 << 20
 
 
 def load_encoder(name: str | Path, **options: Any) -> SentenceTransformer:
-    """A model by Hub id or folder.
+    """Loads a model by Hub id or folder.
 
     Args:
         name (`str` or `Path`):
@@ -31,11 +30,11 @@ def load_encoder(name: str | Path, **options: Any) -> SentenceTransformer:
             `device`, `revision`, `trust_remote_code` and others of `SentenceTransformer`.
 
     Raises:
-        `ImportError`: Sentence-transformers is not installed.
-        `ValueError`: No such model.
+        `ImportError`: If sentence-transformers is not installed.
+        `ValueError`: If there is no such model.
     """
     try:
-        return _library()(str(name), **options)
+        return _encoder_class()(str(name), **options)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"no sentence-transformers model at {str(name)!r}, neither as a folder nor on the Hub: {error}"
@@ -43,8 +42,8 @@ def load_encoder(name: str | Path, **options: Any) -> SentenceTransformer:
 
 
 def checked_encoder(model: Any) -> SentenceTransformer:
-    """`model` itself, or a `TypeError` that says what is accepted."""
-    if not isinstance(model, _library()):
+    """Returns `model`, or raises a `TypeError` that says what is accepted."""
+    if not isinstance(model, _encoder_class()):
         raise TypeError(
             f"model must be a SentenceTransformer, a folder or a Hub id, got {type(model).__name__}. For a model of "
             "transformers use HiddenStates."
@@ -52,7 +51,7 @@ def checked_encoder(model: Any) -> SentenceTransformer:
     return model
 
 
-def _library() -> type[SentenceTransformer]:
+def _encoder_class() -> type[SentenceTransformer]:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -63,10 +62,10 @@ def _library() -> type[SentenceTransformer]:
 
 
 def resolve_prompt(model: SentenceTransformer, name: str | None) -> str:
-    """The text that the model puts before each input: its prompt of this name, else its default, else nothing.
+    """Returns the text that the model puts before each input: its prompt of this name, else its default, else nothing.
 
     Raises:
-        `ValueError`: The model has no prompt of this name.
+        `ValueError`: If the model has no prompt of this name.
     """
     name = model.default_prompt_name if name is None else name
     if name is None:
@@ -77,53 +76,53 @@ def resolve_prompt(model: SentenceTransformer, name: str | None) -> str:
 
 
 def tokenizer_of(model: SentenceTransformer) -> transformers.PreTrainedTokenizerBase | None:
-    """The model's tokenizer if it is one of transformers."""
+    """Returns the model's tokenizer if it is one of transformers, else `None`."""
     tokenizer = getattr(model, "tokenizer", None)
     return tokenizer if isinstance(tokenizer, transformers.PreTrainedTokenizerBase) else None
 
 
 def name_of(model: SentenceTransformer) -> str:
-    """Where the model's transformer came from, or what kind of module it is."""
+    """Returns the name that the model's transformer was loaded by, else the class of its first module."""
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     return str(getattr(config, "_name_or_path", "") or type(model[0]).__name__)
 
 
 def describe_modules(model: SentenceTransformer) -> list[tuple[str, dict[str, Any]]]:
-    """Class and configuration of each module, in the order in which they run; those without one have an empty one."""
-    described = []
+    """Returns class and configuration (which may be empty) of each module, in the order in which they run."""
+    descriptions = []
     modules: list[Any] = list(model.children())
     for module in modules:
         settings = dict(module.get_config_dict()) if hasattr(module, "get_config_dict") else {}
         config = getattr(getattr(module, "auto_model", None), "config", None)
         if config is not None:
             settings["transformer"] = json.loads(stable_json(config.to_dict()))
-        described.append((type(module).__name__, settings))
-    return described
+        descriptions.append((type(module).__name__, settings))
+    return descriptions
 
 
-class EncoderIdentity:
-    """Hashes of a sentence-transformers model, for the fingerprint of its features.
+class EncoderHash:
+    """Computes hashes of a sentence-transformers model, for the fingerprint of its features.
 
     Args:
         model (`SentenceTransformer`):
-            May be in training; it is looked at anew at each call.
+            It may be in training: the hashes are computed anew at each call.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
         self._model = model
-        self._weights = WeightsIdentity(_Bare(model))
+        self._weights_hash = WeightsHash(_WithoutConfig(model))
 
     def modules(self) -> str:
-        """Of `describe_modules`."""
+        """Returns the hash of `describe_modules`."""
         return short_hash(json.dumps(describe_modules(self._model), sort_keys=True, default=str))
 
     def weights(self) -> str:
-        """Of the weights that the embedding depends on.
+        """Returns the hash of the weights that the embedding depends on.
 
-        The pooler of a BERT that nothing reads is left out: checkpoints without one get a random one at each load.
+        A BERT's pooler that no module uses is left out: checkpoints without one get a random one at each load.
         """
-        read = "pooler" in json.dumps(describe_modules(self._model), default=str)
-        return self._weights(lambda name: read or "pooler" not in name.split("."))
+        uses_pooler = "pooler" in json.dumps(describe_modules(self._model), default=str)
+        return self._weights_hash(lambda name: uses_pooler or "pooler" not in name.split("."))
 
 
 @dataclass(frozen=True)
@@ -132,13 +131,13 @@ class Chunk:
 
     Args:
         places (`list[int]`):
-            Where the texts stand among the rows that were prepared.
+            Index of each text among the rows that `prepare` was called with.
         texts (`list[str]`):
-            Without the encoder's prompt.
+            The texts, without the encoder's prompt.
         lengths (`list[int]`):
-            Tokens of each, or a guess where there is no table of them.
+            Number of tokens of each text, or an estimate if the model has no padded token ids.
         features (`dict`, *optional*):
-            What the model's tokenizer made of them, padded to the longest.
+            Output of the model's tokenizer, padded to the longest text.
     """
 
     places: list[int]
@@ -147,21 +146,21 @@ class Chunk:
     features: dict[str, Any] | None
 
     def rows(self, batch: list[int]) -> dict[str, Any] | None:
-        """The features of some of the texts, without the columns that are padding in all of them."""
+        """Returns the tokenizer's output for some of the texts, without the columns that are padding in all of them."""
         if self.features is None:
             return None
-        table = self.features["attention_mask"]  # (n, T)
-        kept = table[batch].bool().any(0)  # (T,)
-        chosen = {}
+        mask = self.features["attention_mask"]  # (n, T)
+        positions = mask[batch].bool().any(0)  # (T,)
+        batch_features = {}
         for name, value in self.features.items():
-            if isinstance(value, torch.Tensor) and value.shape[:1] == table.shape[:1]:
-                value = value[batch][:, kept] if value.shape[1:2] == table.shape[1:2] else value[batch]
-            chosen[name] = value
-        return chosen
+            if isinstance(value, torch.Tensor) and value.shape[:1] == mask.shape[:1]:
+                value = value[batch][:, positions] if value.shape[1:2] == mask.shape[1:2] else value[batch]
+            batch_features[name] = value
+        return batch_features
 
 
 def chunks(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Places of texts, longest first, cut where padding to the longest would take too much memory.
+    """Yields chunks of indices of texts, longest first; a chunk ends where padding would take too much memory.
 
     Example:
         >>> list(chunks(["a", "longer"]))
@@ -177,15 +176,15 @@ def chunks(texts: Sequence[str]) -> Iterator[list[int]]:
         yield chunk
 
 
-class _Bare(nn.Module):
-    """A model as `WeightsIdentity` takes it, with a configuration that says nothing: the modules are hashed apart."""
+class _WithoutConfig(nn.Module):
+    """Wraps a model for `WeightsHash` with an empty configuration, since the modules are hashed separately."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.encoder = model
 
     @property
-    def config(self) -> _Bare:
+    def config(self) -> _WithoutConfig:
         return self
 
     def to_dict(self) -> dict[str, Any]:

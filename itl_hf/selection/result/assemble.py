@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-import itl_hf
 from itl_hf.embedding.row_keys import text_columns
 from itl_hf.embedding.row_reading import RowReading, TextPair
 from itl_hf.gp.attainable import attainable_variance
@@ -23,6 +22,7 @@ from itl_hf.selection.result.umap_layout import LayoutName, layout_of
 from itl_hf.selection.screening.screening import screen, warn_of_copies
 from itl_hf.selection.select_rows import RowSelection
 from itl_hf.text import plain_text
+from itl_hf.version import __version__
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that the picks depend on."""
-    versions = {"itl_hf": itl_hf.__version__, "python": platform.python_version()}
+    versions = {"itl_hf": __version__, "python": platform.python_version()}
     for package in ("torch", "transformers", "datasets", "peft"):
         try:
             versions[package] = version(package)

@@ -3,11 +3,11 @@
 import datasets
 import pytest
 import torch
-from itl_hf.selection.costs import token_costs
 
 import itl_hf
 from itl_hf import Combined, Embedder, HiddenStates, Selector, embed
 from itl_hf.embedding.estimate import estimate
+from itl_hf.embedding.row_reading import read_dataset
 
 TEXTS = ["a", "four", "seven 7", "ten letters", "a", "two words"]
 
@@ -15,21 +15,21 @@ TEXTS = ["a", "four", "seven 7", "ten letters", "a", "two words"]
 class TextLength(Embedder):
     dimension = 2
 
-    def __init__(self, refused=None):
-        self.refused = refused
+    def __init__(self, bad_text=None):
+        self.bad_text = bad_text
 
     def fingerprint(self):
         return {"embedder": "text length"}
 
     def embed(self, rows, *, first_row=0, on_rows=None):
         for number, row in enumerate(rows, first_row):
-            if row["text"] == self.refused:
+            if row["text"] == self.bad_text:
                 raise ValueError(f"row {number} is refused")
         return torch.tensor([[float(len(row["text"])), 1.0] for row in rows])
 
     def check(self, rows, first_row=0):
         for number, row in enumerate(rows, first_row):
-            if row["text"] == self.refused:
+            if row["text"] == self.bad_text:
                 raise ValueError(f"row {number} is refused by check")
 
 
@@ -58,26 +58,26 @@ def test_the_defaults_do_nothing():
 
 
 def test_the_default_preparation_keeps_row_numbers():
-    embedder = TextLength(refused="four")
+    embedder = TextLength(bad_text="four")
     with pytest.raises(ValueError, match="row 8 is refused"):
         embedder.embed_prepared(embedder.prepare(list(dataset()), first_row=7))
 
 
 def test_three_members_are_enough_for_everything(tmp_path):
     rows = dataset([f"{'x' * number} {number}" for number in range(12)])
-    stored = embed(rows, TextLength(), tmp_path)
-    assert stored.shape == (12, 2)
+    features = embed(rows, TextLength(), tmp_path)
+    assert features.shape == (12, 2)
     assert len(Selector(TextLength()).select(rows, TEXTS[1:3], 3)) == 3
     assert Combined([TextLength(), TextLength()]).embed(list(rows)).shape == (12, 4)
     assert estimate(rows, TextLength()).tokens is None
     with pytest.raises(ValueError, match="TextLength has none of a language model"):
-        token_costs(rows, TextLength())
+        read_dataset(rows, TextLength(), count_tokens=True)
 
 
 def test_an_error_names_the_row_of_the_dataset_where_equal_rows_are_left_out():
     rows = dataset(["a", "a", "b", "bad"])
     with pytest.raises(ValueError, match="row 3 is refused by check"):
-        embed(rows, TextLength(refused="bad"), rows_hash=itl_hf.embedding.rows_fingerprint(rows))
+        embed(rows, TextLength(bad_text="bad"), rows_hash=itl_hf.embedding.rows_fingerprint(rows))
 
 
 def test_a_class_without_features_cannot_be_made():

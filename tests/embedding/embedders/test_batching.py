@@ -24,7 +24,7 @@ def test_a_row_much_shorter_starts_a_batch():
     assert token_batches([100, 10, 100, 10], 1000) == [[0, 2], [1, 3]]
 
 
-def test_little_padding_on_lengths_as_they_occur():
+def test_little_padding_on_realistic_lengths():
     lengths = [int(n) + 1 for n in np.random.default_rng(0).lognormal(4, 0.8, size=512)]
     batches = token_batches(lengths, 8192)
     padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)

@@ -65,21 +65,21 @@ def test_the_kernel_is_the_weighted_sum_of_the_parts_cosines(views):
     features = Combined(parts, weights).embed(ROWS)
     own = [part.embed(ROWS) for part in parts]
     own = [each.features if isinstance(each, Embedded) else each for each in own]
-    wanted = sum(weight * cosines(each) for weight, each in zip(weights, own, strict=True))
+    expected = sum(weight * cosines(each) for weight, each in zip(weights, own, strict=True))
     assert features.dtype == torch.float32
     assert features.shape == (len(ROWS), sum(part.dimension for part in parts))
-    assert (kernel(features) - wanted).abs().max() < 1e-6
+    assert (kernel(features) - expected).abs().max() < 1e-6
     assert (kernel(features).diagonal() - 3.8).abs().max() < 1e-6
     equal = sum(cosines(each) for each in own)
     assert (kernel(Combined(parts).embed(ROWS)) - equal).abs().max() < 1e-6
-    assert (equal - wanted).abs().max() > 0.1
+    assert (equal - expected).abs().max() > 0.1
 
 
 def test_without_unit_norm_it_is_the_sum_of_their_own_kernels():
     one, two = Fixed([[3.0, 4.0], [1.0, 0.0]]), Fixed([[0.5], [2.0]])
     features = Combined([one, two], [2, 10], unit_norm=False).embed(ROWS[:2])
-    wanted = 2 * kernel(one.features) + 10 * kernel(two.features)
-    assert (kernel(features) - wanted).abs().max() < 1e-5
+    expected = 2 * kernel(one.features) + 10 * kernel(two.features)
+    assert (kernel(features) - expected).abs().max() < 1e-5
 
 
 def test_a_row_of_zeros_stays_zero():
@@ -87,7 +87,7 @@ def test_a_row_of_zeros_stays_zero():
     assert torch.allclose(features, torch.tensor([[0.0, 0.0, 1.0], [0.6, 0.8, 1.0]]))
 
 
-def test_columns_are_kept_under_the_parts_numbers():
+def test_columns_have_the_numbers_of_their_parts():
     def column(*values):
         return torch.tensor(values)
 
@@ -96,8 +96,8 @@ def test_columns_are_kept_under_the_parts_numbers():
     three = Fixed([[1.0], [2.0]], tokens=column(9, 9))
     both = Combined([one, two, three])
     columns = both.embed_prepared(both.prepare(ROWS[:2])).columns
-    found = {name: values.tolist() for name, values in columns.items()}
-    assert found == {
+    values_by_name = {name: values.tolist() for name, values in columns.items()}
+    assert values_by_name == {
         "tokens": [5, 6],
         "part0.norm": [5.0, 1.0],
         "part1.norm": [7.0, 8.0],
@@ -144,12 +144,12 @@ def test_every_part_checks_and_reports(views):
 
 
 def test_progress_counts_each_row_once(views):
-    done = []
-    Combined([*views, HashEmbedder()]).embed(ROWS, on_rows=done.append)
-    assert sum(done) == len(ROWS)
+    counts = []
+    Combined([*views, HashEmbedder()]).embed(ROWS, on_rows=counts.append)
+    assert sum(counts) == len(ROWS)
 
 
-def test_it_is_stored_as_precisely_as_its_parts_need():
+def test_its_storage_dtype_is_as_precise_as_its_parts_need():
     one, two = HashEmbedder(), HashEmbedder()
     one.storage_dtype = "float16"
     assert Combined([one, two]).storage_dtype == "float32"
@@ -159,8 +159,8 @@ def test_it_is_stored_as_precisely_as_its_parts_need():
 
 def test_the_driver_stores_it(views, tmp_path):
     both = Combined([views[0], HashEmbedder()], [1, 3])
-    stored = embed(datasets.Dataset.from_list(ROWS), both, tmp_path / "store", shard_rows=4)
-    np.testing.assert_allclose(np.asarray(stored), both.embed(ROWS).numpy(), atol=1e-6)
+    stored_features = embed(datasets.Dataset.from_list(ROWS), both, tmp_path / "store", shard_rows=4)
+    np.testing.assert_allclose(np.asarray(stored_features), both.embed(ROWS).numpy(), atol=1e-6)
 
 
 def share_of_the_first(weights, standardize):
@@ -169,8 +169,8 @@ def share_of_the_first(weights, standardize):
     parts = [Fixed(torch.randn(200, width, generator=generator)) for width in (5, 15)]
     both = Combined(parts, weights)
     features = both.embed([{"text": "x"}] * 200)
-    prepared = Standardization.parse(standardize) if standardize else both.preparation
-    rows = torch.cat([rows for _, rows in Pool(features, prepared).blocks()])
+    preparation = Standardization.parse(standardize) if standardize else both.preparation
+    rows = torch.cat([rows for _, rows in Pool(features, preparation).blocks()])
     spread = rows.var(0)
     return float(spread[:5].sum() / spread.sum())
 
@@ -183,7 +183,7 @@ def test_which_preparation_keeps_the_weights():
     assert share_of_the_first([4, 1], "dimensions") == pytest.approx(5 / 20, abs=0.02)
 
 
-def test_a_selector_takes_it(views):
+def test_a_selector_accepts_it(views):
     selection = Selector(Combined(views, [3, 1]), kernel="linear").select(ROWS, SENTENCES[:2], 3)
     assert len(selection) == 3
     assert selection.record.standardization_name.startswith("dimensions-unit (32 dimensions weigh 3")
@@ -191,7 +191,7 @@ def test_a_selector_takes_it(views):
     assert selection.record.embedder["part1.embedder"] == "gradients"
 
 
-def test_what_is_wrong_is_said():
+def test_bad_arguments():
     parts = [HashEmbedder(), HashEmbedder()]
     with pytest.raises(ValueError, match="two or more embedders, got 1"):
         Combined(parts[:1])

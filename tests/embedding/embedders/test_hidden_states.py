@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from itl_hf.embedding import HiddenStates
-from itl_hf.embedding.embedders import weights_hash as identity
+from itl_hf.embedding.embedders import weights_hash
 from tests.tiny_models import ARCHITECTURES, CAUSAL, EOS, PAD, SENTENCES, tiny_model, tiny_tokenizer
 
 ROWS = [{"text": text} for text in (*SENTENCES, "Paris", "A dog", " ".join(SENTENCES[:2]))]
@@ -34,7 +34,7 @@ def plain_hidden_states(model, tokenizer, text):
 @pytest.mark.parametrize("layer", range(LAYERS + 1))
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_equals_transformers(architecture, layer, caplog):
-    tokenizer = tiny_tokenizer(wrapped=architecture not in CAUSAL)
+    tokenizer = tiny_tokenizer(bos_and_eos=architecture not in CAUSAL)
     states = plain_hidden_states(shared_model(architecture), tokenizer, SENTENCES[0])
     assert len(states) == LAYERS + 1
     with caplog.at_level(logging.WARNING):
@@ -94,7 +94,7 @@ def hooks(model):
 
 
 @pytest.mark.parametrize("layer", [0, 2])
-def test_hooks_and_modes_are_put_back(layer):
+def test_hooks_and_modes_are_restored(layer):
     model = tiny_model().train()
     model.model.layers[1].eval()
     before = {name: module.training for name, module in model.named_modules()}
@@ -119,7 +119,7 @@ def test_dropout_is_off_and_the_generator_untouched():
 
 
 @pytest.mark.parametrize("layer", [1, LAYERS])
-def test_a_model_without_block_list_runs_whole_and_says_so(layer, caplog):
+def test_a_model_without_block_list_runs_all_layers_with_a_warning(layer, caplog):
     expected = embedder(layer=layer).embed(ROWS)
     hidden = embedder(layer=layer)
     hidden.backbone.blocks = None
@@ -128,7 +128,7 @@ def test_a_model_without_block_list_runs_whole_and_says_so(layer, caplog):
     assert "no list of blocks found" in caplog.text
 
 
-def test_blocks_in_another_order_are_noticed(caplog):
+def test_blocks_in_another_order_are_detected(caplog):
     expected = embedder(layer=1).embed(ROWS)
     hidden = embedder(layer=1)
     hidden.backbone.blocks = torch.nn.ModuleList(reversed(hidden.backbone.blocks))
@@ -155,11 +155,11 @@ def test_spans(span, pooling):
 
 
 @pytest.mark.parametrize("architecture", ["llama", "bert"])
-def test_unlabelled_targets_equal_labelled_prompts(architecture):
-    tokenizer = tiny_tokenizer(wrapped=architecture == "bert")
+def test_a_prompt_has_the_same_features_with_and_without_completion(architecture):
+    tokenizer = tiny_tokenizer(bos_and_eos=architecture == "bert")
     rows = [{"prompt": SENTENCES[0], "completion": " Five."}, {"prompt": SENTENCES[0]}]
-    labelled, unlabelled = embedder(architecture, tokenizer=tokenizer).embed(rows)
-    torch.testing.assert_close(labelled, unlabelled)
+    with_completion, without_completion = embedder(architecture, tokenizer=tokenizer).embed(rows)
+    torch.testing.assert_close(with_completion, without_completion)
 
 
 def test_skipped_tokens_are_read_but_not_pooled():
@@ -250,7 +250,7 @@ def test_bad_arguments(arguments, message):
 @pytest.mark.parametrize(("architecture", "expected"), [("llama", 128), ("gpt2", 128), ("roberta", 128), ("t5", 2048)])
 def test_default_max_length_is_the_context(architecture, expected):
     hidden = embedder(architecture)
-    assert hidden.language_model.max_length == expected
+    assert hidden.max_length == expected
     if architecture != "t5":
         with pytest.warns(UserWarning, match=r"1 row\(s\) are longer than max_length=128 .* first is row 0"):
             assert hidden.embed([{"text": "dog " * 500}]).isfinite().all()
@@ -286,10 +286,10 @@ def test_check_finds_completions_that_truncation_removes():
 
 
 def test_on_rows_counts_every_row():
-    counted = []
-    embedder(batch_tokens=50).embed(ROWS, on_rows=counted.append)
-    assert sum(counted) == len(ROWS)
-    assert len(counted) > 1
+    counts = []
+    embedder(batch_tokens=50).embed(ROWS, on_rows=counts.append)
+    assert sum(counts) == len(ROWS)
+    assert len(counts) > 1
 
 
 # --- where the model comes from
@@ -300,11 +300,11 @@ def test_path_and_object_agree(architecture, tmp_path):
     model, tokenizer = tiny_model(architecture), tiny_tokenizer()
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    loaded, again = HiddenStates(str(tmp_path)), HiddenStates(tmp_path)
-    torch.testing.assert_close(loaded.embed(ROWS), HiddenStates(model, tokenizer=tokenizer).embed(ROWS))
+    from_folder, again = HiddenStates(str(tmp_path)), HiddenStates(tmp_path)
+    torch.testing.assert_close(from_folder.embed(ROWS), HiddenStates(model, tokenizer=tokenizer).embed(ROWS))
     # A checkpoint of BERT with an LM head has no pooler, which is then drawn anew at each load.
-    assert loaded.fingerprint() == again.fingerprint()
-    assert loaded.fingerprint()["weights"] == HiddenStates(model, tokenizer=tokenizer).fingerprint()["weights"]
+    assert from_folder.fingerprint() == again.fingerprint()
+    assert from_folder.fingerprint()["weights"] == HiddenStates(model, tokenizer=tokenizer).fingerprint()["weights"]
 
 
 @pytest.mark.parametrize(("dtype", "closeness"), [("bfloat16", 0.999), ("float16", 0.99999)])
@@ -325,7 +325,7 @@ def test_attention_does_not_matter(attention):
     torch.testing.assert_close(features, embedder().embed(ROWS), atol=1e-5, rtol=1e-5)
 
 
-def test_of_an_encoder_decoder_the_encoder_reads_both_parts():
+def test_the_encoder_of_an_encoder_decoder_reads_both_parts():
     row = {"prompt": "The capital of France", "completion": " is Paris."}
     states = plain_hidden_states(shared_model("t5"), tiny_tokenizer(), "The capital of France is Paris.")[2]
     features = embedder("t5", layer=2, span="whole").embed([row])
@@ -348,16 +348,16 @@ def test_four_bits(tmp_path, monkeypatch):
     pytest.importorskip("bitsandbytes")
     tiny_model(hidden_size=64, intermediate_size=128).save_pretrained(tmp_path)
     plain = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer())
-    quantised = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer(), load_in_4bit=True)
-    features, expected = quantised.embed(ROWS), plain.embed(ROWS)
+    quantized = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer(), load_in_4bit=True)
+    features, expected = quantized.embed(ROWS), plain.embed(ROWS)
     assert not torch.allclose(features, expected, atol=1e-3)
     assert torch.cosine_similarity(features, expected).min() > 0.9
     again = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer(), load_in_4bit=True)
     # Before a pass and after one, which reorders the weights on some CPUs.
-    assert quantised.fingerprint() == again.fingerprint() != plain.fingerprint()
+    assert quantized.fingerprint() == again.fingerprint() != plain.fingerprint()
     reads = []
-    monkeypatch.setattr(identity, "_sum", lambda tensor: reads.append(1) or b"")
-    assert quantised.fingerprint() == again.fingerprint()
+    monkeypatch.setattr(weights_hash, "_sum", lambda tensor: reads.append(1) or b"")
+    assert quantized.fingerprint() == again.fingerprint()
     assert not reads
 
 
@@ -366,7 +366,7 @@ def lora(model):
     return peft.get_peft_model(model, config)
 
 
-def test_live_adapters_count():
+def test_active_adapters_change_features_and_fingerprint():
     model = lora(tiny_model())
     hidden = HiddenStates(model, tokenizer=tiny_tokenizer(), layer=2)
     with_adapter = hidden.embed(ROWS)
@@ -380,7 +380,7 @@ def test_live_adapters_count():
     assert hidden.fingerprint() == print_with
 
 
-def test_merged_and_live_adapters_agree():
+def test_merged_and_active_adapters_agree():
     model = lora(tiny_model())
     live = HiddenStates(model, tokenizer=tiny_tokenizer(), layer=2)
     expected, before = live.embed(ROWS), live.fingerprint()["weights"]
@@ -388,8 +388,8 @@ def test_merged_and_live_adapters_agree():
     torch.testing.assert_close(live.embed(ROWS), expected, atol=1e-5, rtol=1e-5)
     assert live.fingerprint()["weights"] != before  # other weights run, if to the same effect
     model.unmerge_adapter()
-    merged = HiddenStates(model.merge_and_unload(), tokenizer=tiny_tokenizer(), layer=2)
-    torch.testing.assert_close(merged.embed(ROWS), expected, atol=1e-5, rtol=1e-5)
+    merged_adapters = HiddenStates(model.merge_and_unload(), tokenizer=tiny_tokenizer(), layer=2)
+    torch.testing.assert_close(merged_adapters.embed(ROWS), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_prompt_learning_is_refused():
@@ -401,7 +401,7 @@ def test_prompt_learning_is_refused():
 # --- fingerprint
 
 
-def test_fingerprint_sees_every_setting():
+def test_fingerprint_depends_on_every_setting():
     base = embedder().fingerprint()
     others = {
         "layer": embedder(layer=1),
@@ -409,7 +409,7 @@ def test_fingerprint_sees_every_setting():
         "skip_tokens": embedder(skip_tokens=1),
         "span": embedder(span="whole"),
         "max_length": embedder(max_length=16),
-        "tokenizer": embedder(tokenizer=tiny_tokenizer(wrapped=True)),
+        "tokenizer": embedder(tokenizer=tiny_tokenizer(bos_and_eos=True)),
         "chat_template": embedder(tokenizer=tiny_tokenizer(chat_template=False)),
     }
     for key, other in others.items():

@@ -21,7 +21,7 @@ def test_unpacking_undoes_packing():
     assert unpack(packed["input_ids"][..., None].float(), mask)[..., 0].tolist() == ids.tolist()
 
 
-def test_flash_attention_is_given_the_bounds():
+def test_flash_attention_gets_the_bounds_of_rows():
     packed = pack(
         torch.ones(3, 4, dtype=torch.long), torch.tensor([[1, 1, 0, 0], [1] * 4, [1, 0, 0, 0]]), "flash_attention_2"
     )
@@ -52,7 +52,7 @@ def test_packed_half_precision_passes_its_own_check():
 
 
 def test_packing_is_refused_where_rows_would_mix():
-    with pytest.raises(ValueError, match="lets packed rows see each other"):
+    with pytest.raises(ValueError, match="lets packed rows influence each other"):
         HiddenStates(tiny_model("bert"), tokenizer=tiny_tokenizer(), packing=True).embed(ROWS)
     with pytest.raises(ValueError, match="takes position_ids"):
         HiddenStates(tiny_model("t5"), tokenizer=tiny_tokenizer(), packing=True)
@@ -71,7 +71,7 @@ def check_compiled():
     assert compiled.fingerprint() == HiddenStates(model, **options).fingerprint()
 
 
-def test_compiled_rows_are_the_same_and_the_model_is_put_back(monkeypatch):
+def test_compiled_rows_are_the_same_and_the_model_is_restored(monkeypatch):
     # Tracing without generating code: the same way through our code in a hundredth of the time.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     check_compiled()

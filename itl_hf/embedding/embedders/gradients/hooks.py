@@ -1,9 +1,9 @@
-"""Per-example gradients of many linear layers, out of one backward pass for the whole batch.
+"""Per-example gradients of many linear layers, from one backward pass for the whole batch.
 
-Rows of a batch do not see each other, so the gradient of the summed losses with respect to a layer's output holds, row
-by row, that of each row's own loss. A forward hook keeps what enters a layer, projected; a hook on its output takes the
-gradient as it passes, projects it too, and adds the product to the row's sum. No gradient of a weight is ever formed:
-a pass costs about two forward passes, plus the projections.
+Rows of a batch do not influence each other, so the gradient of the summed losses with respect to a layer's output
+holds, row by row, that of each row's own loss. A forward hook projects and stores the input of a layer; a hook on its
+output receives the gradient, projects it too, and adds the product to the row's sum. No gradient of a weight is ever
+formed: a pass costs about two forward passes, plus the projections.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from itl_hf.embedding.embedders.gradients.adam import Exact
+from itl_hf.embedding.embedders.gradients.head import widen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,19 +27,19 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.gradients.layers import Layer
     from itl_hf.embedding.embedders.gradients.sketch import KroneckerSketch
 
-_Shape = tuple[int, int, torch.device]
+_CoreKey = tuple[int, int, torch.device]
 
 
 class Capture:
-    """Hooks on the layers of a model, and the sums they make for the batch at hand.
+    """Registers hooks on the layers of a model, which sum up the sketched gradients of the current batch.
 
     Args:
         model (`PreTrainedModel`):
-            Whose input embeddings start the graph.
+            The model; the graph of the backward pass starts at its input embeddings.
         layers (`Sequence[Layer]`):
-            What to hook.
+            The layers whose gradients are taken.
         sketch (`KroneckerSketch`):
-            The projections.
+            Projects inputs and gradients.
         adam (`AdamPreconditioner`, *optional*):
             Rescales gradients before they are projected.
 
@@ -68,22 +69,23 @@ class Capture:
         self._mask: Tensor | None = None
         self._size = (0, 0)
         self._scale = 1.0
-        self._cores: dict[_Shape, Tensor] = {}
-        self._seen: set[str] = set()
+        self._cores: dict[_CoreKey, Tensor] = {}
+        self._recorded_layers: set[str] = set()
+        #: Input of the last layer, its version and the layer's group, and its projection.
         self._last: tuple[Tensor, int, str, Tensor] | None = None
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
-        """Hooks for as long as the context lasts."""
+        """Registers the hooks for as long as the context lasts."""
         embeddings = self.model.get_input_embeddings()
-        checkpointed = [module for module in self.model.modules() if _is_checkpointed(module)]
-        handles = [embeddings.register_forward_hook(functools.partial(self._start, checkpointed))]
-        for block in checkpointed:
+        checkpoint_blocks = [module for module in self.model.modules() if _is_checkpointed(module)]
+        handles = [embeddings.register_forward_hook(functools.partial(self._start_graph, checkpoint_blocks))]
+        for block in checkpoint_blocks:
             handles += [
                 child.register_forward_pre_hook(functools.partial(_to_evaluation, block)) for child in block.children()
             ]
         for layer in self.layers:
-            hook = functools.partial(self._entered, layer)
+            hook = functools.partial(self._record_input, layer)
             handles.append(layer.module.register_forward_hook(hook, with_kwargs=True))
         try:
             yield
@@ -94,13 +96,13 @@ class Capture:
             self._clear()
 
     def begin(self, attention_mask: Tensor, scale: float = 1.0) -> None:
-        """Start a batch; the next forward pass is recorded.
+        """Starts a batch; the next forward pass is recorded.
 
         Args:
             attention_mask (`Tensor`):
                 Shape (B, T), 1 at tokens and 0 at padding.
             scale (`float`, *optional*, defaults to 1):
-                What the gradient sent back will have been multiplied by.
+                Factor of the gradient that `backward` will be called with.
         """
         self._clear()
         self._scale = scale
@@ -110,69 +112,73 @@ class Capture:
         self._phase = "forward"
 
     def pause(self) -> None:
-        """The forward pass is over: what runs from here on is not recorded."""
+        """Ends the forward pass: what runs from here on is not recorded."""
         self._phase, self._last = "off", None
 
     def backward(self, hidden: Tensor, gradient: Tensor) -> None:
-        """Send `gradient` (B, T, d) back from `hidden` (B, T, d) through the recorded pass."""
+        """Backpropagates `gradient` (B, T, d) from `hidden` (B, T, d) through the recorded pass."""
         self._phase = "backward"
         torch.autograd.backward([hidden], [gradient])
         self.pause()
 
     def features(self) -> Tensor:
-        """The sketched gradient of each row, shape (B, D), at least float32, not normalised; ends the batch."""
+        """Returns the sketched gradient of each row, (B, D), at least float32, not normalised; ends the batch."""
         parts = [self.sketch.fold(core) / self._scale for core in self._cores.values()]
         self._clear()
         if not parts:
             raise ValueError("no gradient reached any of the hooked layers: the model does not use them.")
         return functools.reduce(lambda a, b: a + b.to(a.device), parts)
 
-    def _start(self, checkpointed: Sequence[nn.Module], _module: nn.Module, _args: Any, output: Tensor) -> None:
+    def _start_graph(
+        self, checkpoint_blocks: Sequence[nn.Module], _module: nn.Module, _args: Any, output: Tensor
+    ) -> None:
         if self._phase != "forward":
             return
         output.requires_grad_()
-        # Blocks checkpoint in training mode only; their first child puts them back before any dropout is reached.
-        for block in checkpointed:
+        # Blocks checkpoint in training mode only; a hook of their first child ends it before any dropout is reached.
+        for block in checkpoint_blocks:
             block.training = True
 
-    def _entered(self, layer: Layer, _module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Tensor) -> None:
-        # Under reentrant checkpointing the forward pass has no graph and the layer is met again, with one, on the way
-        # back; under the other kind it is met twice with a graph, and the first counts.
-        recomputed = self._phase == "backward" and layer.name in self._seen
-        if self._phase == "off" or recomputed or not output.requires_grad:
+    def _record_input(
+        self, layer: Layer, _module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Tensor
+    ) -> None:
+        # Under reentrant checkpointing the forward pass has no graph, and the layer runs again, with one, during the
+        # backward pass; under the other kind it runs twice with a graph, and the first run counts.
+        is_repetition = self._phase == "backward" and layer.name in self._recorded_layers
+        if self._phase == "off" or is_repetition or not output.requires_grad:
             return
         if self._phase == "forward":
-            self._seen.add(layer.name)
+            self._recorded_layers.add(layer.name)
         values = self._by_row(args[0] if args else next(iter(kwargs.values())), layer).detach()  # (B, T, d_in)
         rescaling = None if self.adam is None else self.adam.rescaling(layer)
-        kept = values if isinstance(rescaling, Exact) else self._projected(layer, values, rescaling)
-        cast("Any", output).register_hook(functools.partial(self._returned, layer, kept, rescaling))
+        inputs = values if isinstance(rescaling, Exact) else self._project_inputs(layer, values, rescaling)
+        cast("Any", output).register_hook(functools.partial(self._add_gradient, layer, inputs, rescaling))
 
-    def _projected(self, layer: Layer, values: Tensor, rescaling: Factors | None) -> Tensor:
-        """(B, T, k_in), padding zero; computed once for layers that read the very same tensor."""
+    def _project_inputs(self, layer: Layer, values: Tensor, rescaling: Factors | None) -> Tensor:
+        """Returns (B, T, k_in), zero at padding; computed once for layers that read the very same tensor."""
         if rescaling is None and self._last is not None:
-            source, version, group, projected = self._last
+            source, version, group, projection = self._last
             same = source.data_ptr() == values.data_ptr() and source.shape == values.shape
             if same and version == values._version and group == layer.group:
-                return projected
+                return projection
         scale = None if rescaling is None else rescaling.inputs.to(values)
-        projected = self._inside(self.sketch.inputs(layer, values, scale))
+        projection = self._zero_padding(self.sketch.inputs(layer, values, scale))
         if rescaling is None:
-            # The source is kept alive, so that its address stays its own.
-            self._last = (values, values._version, layer.group, projected)
-        return projected
+            # The input is kept alive, so that no other tensor gets its address.
+            self._last = (values, values._version, layer.group, projection)
+        return projection
 
-    def _returned(self, layer: Layer, kept: Tensor, rescaling: Exact | Factors | None, gradient: Tensor) -> None:
+    def _add_gradient(self, layer: Layer, inputs: Tensor, rescaling: Exact | Factors | None, gradient: Tensor) -> None:
         change = self._by_row(gradient, layer).detach()  # (B, T, d_out)
         if isinstance(rescaling, Exact):
-            self._add(*self._rescaled(layer, self._inside(kept), self._inside(change), rescaling))
+            self._add(*self._rescale(layer, self._zero_padding(inputs), self._zero_padding(change), rescaling))
             return
         scale = None if rescaling is None else rescaling.outputs.to(change)
-        self._add(self._inside(self.sketch.outputs(layer, change, scale)), self.sketch.columns(layer, kept))
+        self._add(self._zero_padding(self.sketch.outputs(layer, change, scale)), self.sketch.columns(layer, inputs))
 
-    def _rescaled(self, layer: Layer, values: Tensor, change: Tensor, rescaling: Exact) -> tuple[Tensor, Tensor]:
-        """Two factors of the core, (B, d_in, k_out) and (B, d_in, k_in), by way of the whole matrix."""
-        whole = _wide(change).transpose(1, 2) @ _wide(values)  # (B, d_out, d_in)
+    def _rescale(self, layer: Layer, values: Tensor, change: Tensor, rescaling: Exact) -> tuple[Tensor, Tensor]:
+        """Returns two factors of the core, (B, d_in, k_out) and (B, d_in, k_in), computed from the whole gradient."""
+        whole = widen(change).transpose(1, 2) @ widen(values)  # (B, d_out, d_in)
         whole = rescaling(whole / self._scale) * self._scale
         left = self.sketch.outputs(layer, whole.transpose(1, 2))  # (B, d_in, k_out)
         identity = torch.eye(layer.inputs, dtype=whole.dtype, device=whole.device)
@@ -180,15 +186,15 @@ class Capture:
         return left, right.expand(len(left), -1, -1)
 
     def _add(self, left: Tensor, right: Tensor) -> None:
-        """Adds left' right, from (B, n, k_out) and (B, n, k_in), to the sum for cores of this shape."""
-        left, right = _wide(left), _wide(right)
+        """Adds left' right, of (B, n, k_out) and (B, n, k_in), to the sum of the cores of this shape."""
+        left, right = widen(left), widen(right)
         shape = (left.shape[2], right.shape[2], left.device)
         if shape not in self._cores:
             self._cores[shape] = left.new_zeros(len(left), left.shape[2], right.shape[2])
         self._cores[shape].baddbmm_(left.transpose(1, 2), right)
 
-    def _inside(self, values: Tensor) -> Tensor:
-        # `where`, since a product with zero would let NaN through.
+    def _zero_padding(self, values: Tensor) -> Tensor:
+        # `where`, since NaN times zero is NaN.
         return values if self._mask is None else torch.where(self._mask.to(values.device), values, 0.0)
 
     def _by_row(self, values: Tensor, layer: Layer) -> Tensor:
@@ -197,40 +203,35 @@ class Capture:
         if values.dim() == 2 and len(values) == self._size[0] * self._size[1]:
             return values.view(*self._size, -1)
         raise ValueError(
-            f"layer {layer.name!r} works on a tensor of shape {tuple(values.shape)}, from which the positions of "
-            f"{self._size[0]} rows of {self._size[1]} cannot be told. Leave it out: name the layers to take "
+            f"layer {layer.name!r} works on a tensor of shape {tuple(values.shape)}, which does not have the "
+            f"positions of {self._size[0]} rows of {self._size[1]} tokens. Leave it out: name the layers to take "
             "with modules=."
         )
 
 
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """No weight asks for a gradient and every module is in evaluation mode; both are put back, whatever happens."""
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Turns off gradients of weights and puts every module into evaluation mode; restores both, whatever happens."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     training = {module: module.training for module in model.modules()}
     try:
-        for parameter in asking:
+        for parameter in trainable:
             parameter.requires_grad_(False)
         for module in training:
             module.training = False
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
-        for parameter in asking:
+        for parameter in trainable:
             parameter.requires_grad_(True)
-        for module, was in training.items():
-            module.training = was
+        for module, mode in training.items():
+            module.training = mode
 
 
 def _is_checkpointed(module: nn.Module) -> bool:
-    # The switch of transformers' GradientCheckpointingLayer; models carry it too, but do not checkpoint themselves.
+    # The attribute of transformers' GradientCheckpointingLayer; models have it too, but do not checkpoint themselves.
     return bool(getattr(module, "gradient_checkpointing", False)) and not hasattr(module, "config_class")
 
 
 def _to_evaluation(block: nn.Module, _child: nn.Module, _args: Any) -> None:
     block.training = False
-
-
-def _wide(values: Tensor) -> Tensor:
-    """At least float32: sums over positions are taken in it."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""Gradient matrices -> one small vector for each row, with inner products kept in expectation.
+"""Projects gradient matrices to one small vector for each row, which preserves inner products in expectation.
 
 The gradient of a linear layer is a sum of outer products over positions, G = sum_t g_t a_t'. Both sides are projected
-before the product is taken, so that G itself never exists: C = P_out G P_in', a Kronecker projection of vec(G).
+before the product is taken, so that G itself is never computed: C = P_out G P_in', a Kronecker projection of vec(G).
 The cores C of all layers are then added up, under signs of each layer's own, and a CountSketch takes the sum to
 `dimension` numbers: e = S sum_l (r_l c_l' * C_l) = sum_l S_l vec(C_l). The signs make the S_l independent enough for
 E<e, e'> = sum_l <G_l, G_l'>: an unbiased estimate of the empirical NTK, from features whose kernel is therefore PSD.
@@ -25,22 +25,23 @@ if TYPE_CHECKING:
 
     from itl_hf.embedding.embedders.gradients.layers import Layer
 
-#: Goes into fingerprints: raised whenever equal seeds would no longer give equal matrices.
+#: Part of fingerprints: raised whenever equal seeds would no longer give equal matrices.
 VERSION = 1
 
 
 class KroneckerSketch:
-    """Random matrices that depend on the seed, the layer's name and its shape, and on nothing else.
+    """Projects with random matrices that depend only on the seed, the layer's name and its shape.
 
-    Drawn on the CPU, so that processes and devices agree. Modules of one `group` (q, k and v of an attention, say)
-    share the projection of their inputs, which then has to be computed once.
+    The matrices are drawn on the CPU, so that they are equal in all processes and on all devices. Modules of one
+    `group` (such as q, k and v of an attention) share the projection of their inputs, which is then computed once.
 
     Args:
         dimension (`int`):
-            Numbers in a feature row, D.
+            Number of columns of a feature row, D.
         rank (`int`):
-            Most numbers that the output side of a layer is projected to, k_out. The input side gets a quarter of it:
-            measured, noise on that side matters less (recipes/benchmarks/gradients.py, part `quality`).
+            Highest dimension that the output side of a layer is projected to, k_out. The input side gets a quarter of
+            it, since measurements show that noise on that side matters less (recipes/benchmarks/gradients.py, part
+            `quality`).
         seed (`int`):
             Another seed gives an independent sketch.
 
@@ -58,49 +59,52 @@ class KroneckerSketch:
         self.rank = rank
         self._ranks = {"inputs": max(1, rank // 4), "outputs": rank}
         self.seed = seed
-        self._kept: dict[tuple[object, ...], Tensor] = {}
+        self._cache: dict[tuple[object, ...], Tensor] = {}
 
     def inputs(self, layer: Layer, values: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Project what enters a layer: (..., d_in) to (..., k_in), without the layer's own signs.
+        """Projects the input of a layer, (..., d_in) to (..., k_in), without the layer's own signs.
 
         Args:
             layer (`Layer`):
-                Whose `group` and width say which projection.
+                The layer, whose `group` and width determine the projection.
             values (`Tensor`):
                 Shape (..., d_in).
             scale (`Tensor`, *optional*):
-                Shape (d_in,), multiplied in first.
+                Shape (d_in,); `values` are multiplied by it first.
         """
         return self._project("inputs", layer.group, values, scale)
 
     def outputs(self, layer: Layer, values: Tensor, scale: Tensor | None = None) -> Tensor:
-        """Project the gradient of what leaves a layer: (..., d_out) to (..., k_out), signs r of the layer included."""
-        projected = self._project("outputs", layer.key, values, scale)
-        return projected * self._signs("rows", layer.key, projected)
+        """Projects the gradient of a layer's output, (..., d_out) to (..., k_out), with the layer's signs `r`."""
+        projection = self._project("outputs", layer.key, values, scale)
+        return projection * self._signs("rows", layer.key, projection)
 
-    def columns(self, layer: Layer, projected: Tensor) -> Tensor:
-        """The layer's signs c on projected inputs, (..., k_in)."""
-        return projected * self._signs("columns", layer.key, projected)
+    def columns(self, layer: Layer, projection: Tensor) -> Tensor:
+        """Multiplies projected inputs (..., k_in) by the layer's signs `c`."""
+        return projection * self._signs("columns", layer.key, projection)
 
     def fold(self, core: Tensor) -> Tensor:
-        """CountSketch of a sum of cores.
+        """Computes the CountSketch of a sum of cores.
 
-        Its buckets are balanced: each gets the same number of entries, which collide less than independent ones.
+        Its buckets are balanced: each gets the same number of entries, which causes fewer collisions than independent
+        buckets do.
 
         Args:
             core (`Tensor`):
                 Shape (B, k_out, k_in).
 
         Returns:
-            `Tensor`: shape (B, D).
+            `Tensor`: Shape (B, D).
         """
         rows, size = len(core), core[0].numel()
-        loads = -(-size // self.dimension)  # entries in a bucket
+        bucket_size = -(-size // self.dimension)  # entries in a bucket
         name = f"{tuple(core.shape[1:])}"
-        padded = torch.nn.functional.pad(core.flatten(1), (0, loads * self.dimension - size))
-        signed = padded * self._signs("fold", name, padded)
-        order = self._keep(("order", name, core.device), lambda: self._order(name, padded.shape[1]).to(core.device))
-        return signed[:, order].view(rows, loads, self.dimension).sum(1)
+        padded = torch.nn.functional.pad(core.flatten(1), (0, bucket_size * self.dimension - size))
+        values = padded * self._signs("fold", name, padded)
+        order = self._get_or_make(
+            ("order", name, core.device), lambda: self._order(name, padded.shape[1]).to(core.device)
+        )
+        return values[:, order].view(rows, bucket_size, self.dimension).sum(1)
 
     def _order(self, name: str, size: int) -> Tensor:
         return torch.randperm(size, generator=self._generator("order", name, size))
@@ -109,18 +113,20 @@ class KroneckerSketch:
         width = values.shape[-1]
         if width <= self._ranks[side]:
             return values if scale is None else values * scale
-        basis = self._keep((side, width, values.dtype, values.device), lambda: self._basis(side, width).to(values))
+        basis = self._get_or_make(
+            (side, width, values.dtype, values.device), lambda: self._basis(side, width).to(values)
+        )
         signs = self._signs(side, name, values)
-        # Made anew each time: cheap beside the product, while keeping it would take memory for every layer.
+        # Computed anew each time: cheap compared with the product, while a cache would take memory for every layer.
         matrix = basis * (signs if scale is None else signs * scale)  # (k, d)
         return values @ matrix.T
 
     def _basis(self, side: str, width: int) -> Tensor:
-        """(k, d) float64 with rows of length sqrt(d / k) at right angles."""
+        """Returns a matrix (k, d), float64, with orthogonal rows of length sqrt(d / k)."""
         rank = self._ranks[side]
         normal = torch.randn(width, rank, generator=self._generator(side, "", width), dtype=torch.float64)
         columns, triangle = torch.linalg.qr(normal)
-        # Signs that make the decomposition unique, whatever LAPACK computed it.
+        # These signs make the decomposition unique, independent of the LAPACK in use.
         scale = (width / rank) ** 0.5
         basis: Tensor = (scale * columns * triangle.diagonal().sign()).T.contiguous()
         return basis
@@ -128,16 +134,16 @@ class KroneckerSketch:
     def _signs(self, role: str, name: str, like: Tensor) -> Tensor:
         width = like.shape[-1]
 
-        def drawn() -> Tensor:
+        def draw_signs() -> Tensor:
             generator = self._generator(f"signs of {role}", name, width)
             return (2 * torch.randint(2, (width,), generator=generator) - 1).to(like)  # (width,)
 
-        return self._keep(("signs", role, name, width, like.dtype, like.device), drawn)
+        return self._get_or_make(("signs", role, name, width, like.dtype, like.device), draw_signs)
 
-    def _keep(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+    def _get_or_make(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
 
     def _generator(self, role: str, name: str, width: int) -> torch.Generator:
         text = f"{self.seed} {self.rank} {role} {name} {width}"

@@ -39,10 +39,10 @@ def gradients(model, layers, value):
     weights = [layer.module.weight for layer in layers]
     for weight in weights:
         weight.requires_grad_(True)
-    found = torch.autograd.grad(value(), weights)
-    return [g.T if isinstance(layer.module, Conv1D) else g for g, layer in zip(found, layers, strict=True)]
+    weight_gradients = torch.autograd.grad(value(), weights)
+    return [g.T if isinstance(layer.module, Conv1D) else g for g, layer in zip(weight_gradients, layers, strict=True)]
 
 
-def features(sketch, layers, found):
+def features(sketch, layers, weight_gradients):
     """(D,) of one row, from the gradients of its weights."""
-    return sum(dense(sketch, layer, g.dtype) @ g.reshape(-1) for g, layer in zip(found, layers, strict=True))
+    return sum(dense(sketch, layer, g.dtype) @ g.reshape(-1) for g, layer in zip(weight_gradients, layers, strict=True))

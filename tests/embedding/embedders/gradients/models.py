@@ -20,11 +20,11 @@ ROWS = [
 KINDS = ("llama", "gpt2", "qwen2", "lora", "lora-gpt2", "checkpointing", "reentrant", "gemma2")
 
 
-def adapted(model, trained=True, **config):
+def add_adapter(model, is_trained=True, **config):
     config = {"r": 4, "target_modules": ["q_proj", "v_proj", "down_proj"], "lora_alpha": 8, **config}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        return peft.get_peft_model(model, peft.LoraConfig(init_lora_weights=not trained, lora_dropout=0.1, **config))
+        return peft.get_peft_model(model, peft.LoraConfig(init_lora_weights=not is_trained, lora_dropout=0.1, **config))
 
 
 @functools.cache
@@ -34,9 +34,9 @@ def model_of(kind, dtype=torch.float32):
 
 def make(kind):
     if kind == "lora":
-        return adapted(tiny_model("llama"))
+        return add_adapter(tiny_model("llama"))
     if kind == "lora-gpt2":
-        return adapted(tiny_model("gpt2"), target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)
+        return add_adapter(tiny_model("gpt2"), target_modules=["c_attn", "c_proj"], fan_in_fan_out=True)
     if kind == "gemma2":
         return gemma2()
     if kind in ("checkpointing", "reentrant"):

@@ -4,13 +4,13 @@ from transformers.pytorch_utils import Conv1D
 
 from itl_hf.embedding.embedders.gradients import AdamPreconditioner, Gradients
 from tests.embedding.embedders.gradients import dense
-from tests.embedding.embedders.gradients.models import ROWS, adapted, tokenizer
+from tests.embedding.embedders.gradients.models import ROWS, add_adapter, tokenizer
 from tests.tiny_models import tiny_model
 
 SMALL = {"dimension": 256, "rank": 16, "normalize": False}
 
 
-def trained(model, steps=3, **options):
+def make_trained_optimizer(model, steps=3, **options):
     """An AdamW that has made a few steps on the model's trainable weights."""
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, **options)
@@ -26,7 +26,7 @@ def trained(model, steps=3, **options):
 
 
 def whole(gradients, row):
-    tokens = gradients.language_model.tokens([row])[0]
+    tokens = gradients.prepare([row])[0]
     value = dense.loss(gradients.model, tokens.input_ids, tokens.prompt_length)
     return dense.gradients(gradients.model, gradients.layers, lambda: value)
 
@@ -34,20 +34,20 @@ def whole(gradients, row):
 def expected(gradients, change):
     rows = []
     for row in ROWS:
-        found = [change(layer, g) for layer, g in zip(gradients.layers, whole(gradients, row), strict=True)]
-        rows.append(dense.features(gradients.sketch, gradients.layers, found))
+        gradient_list = [change(layer, g) for layer, g in zip(gradients.layers, whole(gradients, row), strict=True)]
+        rows.append(dense.features(gradients.sketch, gradients.layers, gradient_list))
     gradients.model.requires_grad_(True)
     return torch.stack(rows)
 
 
-def assert_close(found, wanted):
-    assert ((found - wanted).norm(dim=1) / wanted.norm(dim=1)).max() < 1e-5
+def assert_close(features, reference):
+    assert ((features - reference).norm(dim=1) / reference.norm(dim=1)).max() < 1e-5
 
 
 @pytest.fixture(scope="module")
 def lora():
-    model = adapted(tiny_model())
-    return model, trained(model, betas=(0.8, 0.95), eps=1e-6)
+    model = add_adapter(tiny_model())
+    return model, make_trained_optimizer(model, betas=(0.8, 0.95), eps=1e-6)
 
 
 def of(optimizer, layer):
@@ -88,10 +88,10 @@ def test_lora_update_is_that_of_less(lora):
     assert_close(gradients.embed(ROWS).features, expected(gradients, change))
 
 
-def test_update_in_float16_knows_of_the_scale():
+def test_update_in_float16_accounts_for_the_scale():
     """The update is not linear in the gradient, which is scaled up on its way back in float16."""
-    model = adapted(tiny_model())
-    optimizer = trained(model)
+    model = add_adapter(tiny_model())
+    optimizer = make_trained_optimizer(model)
     adam = AdamPreconditioner.from_optimizer(optimizer, model, kind="update")
     exact = Gradients(model, tokenizer=tokenizer(), adam=adam, **SMALL).embed(ROWS)
     half = Gradients(model.half(), tokenizer=tokenizer(), adam=adam, **SMALL).embed(ROWS)
@@ -106,46 +106,46 @@ def test_kernel_is_the_influence_of_an_example():
     from itl_hf.embedding.embedders.gradients.adam import Exact
 
     long = 10**6
-    kernel = Exact("kernel", second, None, long, (0.9, 0.999), 1e-8)
-    update = Exact("update", second, torch.zeros(4, 6), long, (0.9, 0.999), 1e-8)
+    kernel = Exact(second, None, long, (0.9, 0.999), 1e-8)
+    update = Exact(second, torch.zeros(4, 6), long, (0.9, 0.999), 1e-8)
     influence = (h * update(g)).sum() / 0.1  # the part of g in m'
     torch.testing.assert_close((kernel(h) * kernel(g)).sum(), influence, rtol=1e-3, atol=1e-9)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
-def test_other_layers_get_adafactors_factors(architecture):
+def test_other_layers_are_rescaled_by_adafactors_factors(architecture):
     model = tiny_model(architecture)
-    optimizer = trained(model, eps=1e-12)
+    optimizer = make_trained_optimizer(model, eps=1e-12)
     adam = AdamPreconditioner.from_optimizer(optimizer, model)
     gradients = Gradients(model, tokenizer=tokenizer(), adam=adam, **SMALL)
 
     def change(layer, g):
         second = of(optimizer, layer)["exp_avg_sq"] / (1 - 0.999**3)
         second = second.T if isinstance(layer.module, Conv1D) else second
-        factored = torch.outer(second.mean(1), second.mean(0)) / second.mean()
-        return g / factored.sqrt().sqrt()
+        factors = torch.outer(second.mean(1), second.mean(0)) / second.mean()
+        return g / factors.sqrt().sqrt()
 
-    found, wanted = gradients.embed(ROWS).features, expected(gradients, change)
-    assert ((found - wanted).norm(dim=1) / wanted.norm(dim=1)).max() < 1e-3  # eps stands on either side
+    features, reference = gradients.embed(ROWS).features, expected(gradients, change)
+    assert ((features - reference).norm(dim=1) / reference.norm(dim=1)).max() < 1e-3  # eps stands on either side
 
 
 def test_adafactors_own_state():
     model = tiny_model()
-    optimizer = trained(model)
+    optimizer = make_trained_optimizer(model)
     names = {name: p for name, p in model.named_parameters() if p in optimizer.state}
     second = {name: optimizer.state[p]["exp_avg_sq"] for name, p in names.items()}
-    factored = {
+    row_and_column_state = {
         name: {"exp_avg_sq_row": v.mean(-1), "exp_avg_sq_col": v.mean(-2)} for name, v in second.items() if v.ndim == 2
     }
     full = {name: {"exp_avg_sq": v} for name, v in second.items()}
     features = [
         Gradients(model, tokenizer=tokenizer(), adam=AdamPreconditioner(state), **SMALL).embed(ROWS).features
-        for state in (factored, full)
+        for state in (row_and_column_state, full)
     ]
     torch.testing.assert_close(*features, rtol=1e-4, atol=1e-4 * float(features[1].abs().max()))
 
 
-def test_fingerprint_sees_the_state(lora):
+def test_fingerprint_depends_on_the_state(lora):
     model, optimizer = lora
     plain = Gradients(model, tokenizer=tokenizer(), **SMALL).fingerprint()
     adam = AdamPreconditioner.from_optimizer(optimizer, model)
@@ -156,7 +156,7 @@ def test_fingerprint_sees_the_state(lora):
     assert {key for key, value in one.items() if value != plain[key]} == {"adam"}
 
 
-def test_what_is_missing_is_said(lora):
+def test_missing_state_is_named_in_the_error(lora):
     model, optimizer = lora
     with pytest.raises(ValueError, match="kind must be one of"):
         AdamPreconditioner({}, kind="sgd")

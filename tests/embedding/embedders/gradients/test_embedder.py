@@ -6,8 +6,9 @@ import torch
 from itl_hf import Selector
 from itl_hf.embedding.embedders.base import Embedded
 from itl_hf.embedding.embedders.gradients import Gradients
+from itl_hf.embedding.embedders.gradients.labels import label_count
 from tests.embedding.embedders.gradients import dense
-from tests.embedding.embedders.gradients.models import KINDS, ROWS, adapted, make, model_of, tokenizer
+from tests.embedding.embedders.gradients.models import KINDS, ROWS, add_adapter, make, model_of, tokenizer
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 
 SMALL = {"dimension": 256, "rank": 16}
@@ -20,8 +21,8 @@ def embedder(kind="llama", *, dtype=torch.float32, **options):
 
 def by_autograd(gradients, rows):
     """Features before normalisation and losses, one row at a time."""
-    base, tokens = gradients.model, gradients.language_model.tokens(rows)
-    found = []
+    base, tokens = gradients.model, gradients.prepare(rows)
+    results = []
     for row in tokens:
         labels = None
         if gradients.labels == "predicted":
@@ -30,9 +31,9 @@ def by_autograd(gradients, rows):
         first = row.prompt_length if gradients.labels == "completion" else 1
         value = dense.loss(base, row.input_ids, first, labels)
         parts = dense.gradients(base, gradients.layers, lambda value=value: value)
-        found.append((dense.features(gradients.sketch, gradients.layers, parts), value.detach()))
+        results.append((dense.features(gradients.sketch, gradients.layers, parts), value.detach()))
     base.requires_grad_(True)
-    return torch.stack([f for f, _ in found]), torch.stack([v for _, v in found])
+    return torch.stack([f for f, _ in results]), torch.stack([v for _, v in results])
 
 
 @pytest.mark.parametrize("labels", ["completion", "predicted"])
@@ -60,7 +61,7 @@ def test_inner_products_are_those_of_the_gradients():
     """One layer, with room for everything: nothing is lost, and the Gram matrix is the empirical NTK itself."""
     gradients = embedder(rank=256, dimension=4096, modules=["layers.1.mlp.down_proj"], normalize=False)
     features, whole = gradients.embed(ROWS).features, []
-    for row in gradients.language_model.tokens(ROWS):
+    for row in gradients.prepare(ROWS):
         value = dense.loss(gradients.model, row.input_ids, row.prompt_length)
         whole.append(dense.gradients(gradients.model, gradients.layers, lambda value=value: value)[0].flatten())
     exact = torch.stack(whole) @ torch.stack(whole).T
@@ -77,7 +78,7 @@ def test_rows_do_not_depend_on_their_batch(kind):
         assert (together - alone[order]).norm(dim=1).max() < 1e-5
 
 
-def test_padding_may_hold_anything():
+def test_nan_at_padding_does_not_reach_the_features():
     """NaN that a layer sees at padding, on the way there and on the way back, does not reach the features."""
     model, last = tiny_model(), "layers.2.mlp.down_proj"
     expected = embedder(modules=[last]).embed(ROWS).features
@@ -113,7 +114,7 @@ def state(model):
 
 
 @pytest.mark.parametrize("kind", ["lora", "checkpointing", "reentrant"])
-def test_everything_is_put_back(kind):
+def test_modes_hooks_and_requires_grad_are_restored(kind):
     model = make(kind).train()
     next(iter(model.parameters())).requires_grad_(False)
     next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList))[1].eval()
@@ -134,7 +135,7 @@ def test_everything_is_put_back(kind):
     assert state(model) == before
 
 
-def test_gradients_of_the_user_stay():
+def test_gradients_of_the_user_are_not_changed():
     model = tiny_model()
     model(input_ids=torch.tensor([[5, 6, 7]])).logits.sum().backward()
     before = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -158,12 +159,12 @@ def test_gradient_checkpointing_is_used(reentrant):
     gradients = Gradients(model, tokenizer=tokenizer(), **SMALL)
     gradients.embed(ROWS)
     calls.clear()
-    projected, project = [], gradients.sketch.inputs
-    gradients.sketch.inputs = lambda layer, *rest: projected.append(layer.name) or project(layer, *rest)
+    projections, project = [], gradients.sketch.inputs
+    gradients.sketch.inputs = lambda layer, *rest: projections.append(layer.name) or project(layer, *rest)
     gradients.embed(ROWS)
     assert len(calls) == 2, "the block did not run again on the way back"
     # q, k and v share theirs, gate and up too; what runs again is not projected again.
-    assert len(projected) == 3 * 4
+    assert len(projections) == 3 * 4
 
 
 def test_no_weight_gradient_and_no_large_logits_are_made():
@@ -186,10 +187,10 @@ def test_no_weight_gradient_and_no_large_logits_are_made():
     gradients = Gradients(model, tokenizer=tokenizer(), **SMALL)
     rows = [{"prompt": " ".join(SENTENCES[:3]), "completion": " Yes"}] * 8
     gradients.embed(rows)
-    length = len(gradients.language_model.tokens(rows)[0].input_ids)
+    length = len(gradients.prepare(rows)[0].input_ids)
     with Largest() as largest:
         gradients.embed(rows)
-    labels = 8 * gradients._count(gradients.language_model.tokens(rows)[0])
+    labels = 8 * label_count(gradients.prepare(rows)[0], gradients.labels)
     assert labels < 8 * length / 10
     assert largest.size <= 20_000 * max(labels, 32) < 20_000 * 8 * length / 3
 
@@ -200,9 +201,9 @@ def test_no_weight_gradient_and_no_large_logits_are_made():
 def test_rows_without_a_label():
     rows = [ROWS[0], {"prompt": "No answer here"}, {"prompt": "What", "completion": ""}]
     gradients = embedder()
-    with pytest.warns(UserWarning, match=r"2 row\(s\) have no completion .* first is row 11\)") as caught:
+    with pytest.warns(UserWarning, match=r"2 row\(s\) have no completion .* first is row 11\)") as warnings_list:
         embedded = gradients.embed(rows, first_row=10)
-    assert len(caught) == 1
+    assert len(warnings_list) == 1
     assert embedded.features[1:].count_nonzero() == 0
     assert embedded.columns["loss"].isnan().tolist() == [False, True, True]
     assert embedded.columns["norm"].tolist()[1:] == [0, 0]
@@ -220,9 +221,9 @@ def test_no_row_with_a_label():
 
 
 def test_a_completion_that_truncation_removes_is_no_label():
-    with pytest.warns(UserWarning, match=r"row\(s\)") as caught:
+    with pytest.warns(UserWarning, match=r"row\(s\)") as warnings_list:
         embedded = embedder(max_length=8).embed([ROWS[3], ROWS[2]])
-    assert any("1 row(s) have no completion" in str(w.message) for w in caught)
+    assert any("1 row(s) have no completion" in str(w.message) for w in warnings_list)
     assert embedded.columns["loss"].isnan().tolist() == [False, True]
 
 
@@ -270,19 +271,18 @@ def test_embedded_and_storage():
     assert embedded.features.shape == (5, gradients.dimension)
     assert gradients.storage_dtype == "float16"
     torch.testing.assert_close(embedded.features.norm(dim=1), torch.ones(5))
-    halved = embedded.features.half().float()
-    assert (halved @ halved.T - embedded.features @ embedded.features.T).abs().max() < 1e-3
+    half_precision = embedded.features.half().float()
+    assert (half_precision @ half_precision.T - embedded.features @ embedded.features.T).abs().max() < 1e-3
     assert embedder(normalize=False).storage_dtype == "float32"
 
 
 def test_prepared_equals_embed_and_counts_rows():
-    gradients, counted = embedder(batch_tokens=30), []
-    prepared = gradients.prepare(ROWS, 3)
-    assert prepared.first_row == 3
-    features = gradients.embed_prepared(prepared, on_rows=counted.append).features
+    gradients, counts = embedder(batch_tokens=30), []
+    tokens = gradients.prepare(ROWS, 3)
+    features = gradients.embed_prepared(tokens, on_rows=counts.append).features
     torch.testing.assert_close(features, gradients.embed(ROWS).features)
-    assert sum(counted) == len(ROWS)
-    assert len(counted) > 1
+    assert sum(counts) == len(ROWS)
+    assert len(counts) > 1
 
 
 def test_out_of_memory_goes_on_with_smaller_batches(monkeypatch):
@@ -310,7 +310,7 @@ def test_half_precision(dtype, similar, tmp_path):
     assert half.fingerprint()["dtype"] == dtype
 
 
-def test_fingerprint_sees_every_setting():
+def test_fingerprint_depends_on_every_setting():
     base = embedder().fingerprint()
     others = {
         "layers": embedder(modules=["q_proj"]),
@@ -328,7 +328,7 @@ def test_fingerprint_sees_every_setting():
 
 
 @pytest.mark.parametrize("part", ["lm_head", "model.layers.2.mlp.down_proj", "model.norm"])
-def test_fingerprint_sees_a_single_weight(part):
+def test_fingerprint_depends_on_every_single_weight(part):
     model = tiny_model()
     gradients = Gradients(model, tokenizer=tokenizer(), **SMALL)
     before = gradients.fingerprint()
@@ -376,12 +376,12 @@ def test_prompt_learning_is_refused():
 
 
 def test_an_untrained_adapter_gives_the_base_models_features():
-    untrained = Gradients(adapted(tiny_model(), trained=False), tokenizer=tokenizer(), modules="all", **SMALL)
-    assert not any(layer.adapter for layer in untrained.layers)
-    torch.testing.assert_close(untrained.embed(ROWS).features, embedder().embed(ROWS).features, atol=1e-6, rtol=1e-4)
+    with_adapter = Gradients(add_adapter(tiny_model(), is_trained=False), tokenizer=tokenizer(), modules="all", **SMALL)
+    assert not any(layer.adapter for layer in with_adapter.layers)
+    torch.testing.assert_close(with_adapter.embed(ROWS).features, embedder().embed(ROWS).features, atol=1e-6, rtol=1e-4)
 
 
-def test_a_selector_takes_both_on_the_same_labels():
+def test_a_selector_embeds_pool_and_targets_on_the_same_labels():
     rows = [{"prompt": f"{a} + {b} =", "completion": f" {a + b}"} for a, b in [(1, 2), (3, 4), (5, 6), (7, 8)]]
     record = Selector(embedder()).select(rows, [{"prompt": "2 + 2 ="}], 2).record
     assert record.embedder["labels"] == record.targets_embedder["labels"] == "predicted"

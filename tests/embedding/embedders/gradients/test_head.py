@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from itl_hf.embedding.embedders.gradients import head as module
-from itl_hf.embedding.embedders.gradients.head import Head, Labels
-from tests.embedding.embedders.gradients.models import adapted, gemma2
+from itl_hf.embedding.embedders.gradients.head import Head
+from itl_hf.embedding.embedders.gradients.labels import Labels
+from tests.embedding.embedders.gradients.models import add_adapter, gemma2
 from tests.tiny_models import tiny_model
 
 IDS = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
@@ -13,7 +14,7 @@ WEIGHTS = torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0])
 
 def adapted_head():
     model = tiny_model()
-    adapted(model, target_modules=["lm_head"])
+    add_adapter(model, target_modules=["lm_head"])
     return model
 
 
@@ -42,7 +43,7 @@ def test_equals_autograd_through_all_logits(build, tokens, chunk, monkeypatch):
     model = build().requires_grad_(False).eval()
     head = Head(model)
     head.check(IDS[:1])
-    assert head._linear is (build not in (gemma2, adapted_head))
+    assert head._is_linear is (build not in (gemma2, adapted_head))
     hidden = model.base_model(input_ids=IDS).last_hidden_state
     gradient, loss = head.gradient(hidden, Labels(ROWS, POSITIONS, tokens, WEIGHTS))
     expected, losses = plain(model, hidden, tokens)

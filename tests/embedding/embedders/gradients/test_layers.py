@@ -6,7 +6,7 @@ from torch import nn
 
 from itl_hf.embedding.embedders.gradients import Gradients
 from itl_hf.embedding.embedders.gradients.layers import coverage, find_layers
-from tests.embedding.embedders.gradients.models import ROWS, adapted, tokenizer
+from tests.embedding.embedders.gradients.models import ROWS, add_adapter, tokenizer
 from tests.tiny_models import tiny_model
 
 BLOCK = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -19,10 +19,10 @@ def names(model, modules="all"):
 @pytest.mark.parametrize(("architecture", "count"), [("llama", 21), ("gpt2", 12), ("qwen2", 21)])
 def test_all_linear_layers_but_the_head(architecture, count):
     model = tiny_model(architecture)
-    found = find_layers(model, "all")
-    assert len(found) == count
-    assert not any("lm_head" in layer.name for layer in found)
-    for layer in found:
+    layers = find_layers(model, "all")
+    assert len(layers) == count
+    assert not any("lm_head" in layer.name for layer in layers)
+    for layer in layers:
         shape = (layer.inputs, layer.outputs) if architecture == "gpt2" else (layer.outputs, layer.inputs)
         assert tuple(layer.module.weight.shape) == shape
 
@@ -37,9 +37,9 @@ def test_names_are_compared_from_their_end_part_by_part():
         names(model, ["v_proj", "fc1"])
 
 
-def test_trained_adapters_stand_for_their_layers():
+def test_trained_adapters_replace_their_layers():
     base = tiny_model()
-    model = adapted(base)
+    model = add_adapter(base)
     layers = find_layers(base, "all")
     assert len(layers) == 3 * 3 * 2
     assert all(layer.adapter for layer in layers)
@@ -51,9 +51,9 @@ def test_trained_adapters_stand_for_their_layers():
     assert len(names(base)) == 21
 
 
-def test_untrained_adapters_do_not():
+def test_untrained_adapters_are_ignored():
     base = tiny_model()
-    adapted(base, trained=False)
+    add_adapter(base, is_trained=False)
     assert len(names(base)) == 21
     assert sum(name.endswith("base_layer") for name in names(base)) == 9
 
@@ -64,7 +64,7 @@ def test_layers_that_read_the_same_share_a_group():
     assert len(attention) == 1
     assert len(set(groups.values())) == 6
     base = tiny_model()
-    adapted(base)
+    add_adapter(base)
     groups = {layer.name: layer.group for layer in find_layers(base, "all")}
     q, v = (f"model.layers.0.self_attn.{name}.lora_" for name in ("q_proj", "v_proj"))
     assert groups[f"{q}A.default"] == groups[f"{v}A.default"] != groups[f"{q}B.default"]
@@ -78,7 +78,7 @@ def test_coverage():
     assert Gradients(model, tokenizer=tokenizer(), modules=["v_proj"]).coverage() == coverage(model, layers)
 
 
-def test_experts_are_left_out_and_it_is_said(caplog):
+def test_experts_are_left_out_with_a_warning(caplog):
     from transformers import MixtralConfig, MixtralForCausalLM
 
     config = MixtralConfig(
@@ -106,13 +106,13 @@ def test_experts_are_left_out_and_it_is_said(caplog):
     )
 
 
-def test_a_dense_model_has_nothing_to_say(caplog):
+def test_a_dense_model_logs_no_warning(caplog):
     with caplog.at_level(logging.WARNING):
         Gradients(tiny_model(), tokenizer=tokenizer()).embed(ROWS)
     assert not caplog.records
 
 
-def test_a_layer_off_the_rows_is_named():
+def test_a_layer_without_a_dimension_for_rows_is_named_in_the_error():
     class Odd(nn.Module):
         def __init__(self, inner):
             super().__init__()

@@ -25,17 +25,17 @@ def fold_by_loops(sketch, core):
     name = str(tuple(core.shape))
     order = sketch._order(name, loads * sketch.dimension).tolist()
     signs = sketch._signs("fold", name, torch.zeros(loads * sketch.dimension, dtype=WIDE)).tolist()
-    folded = [0.0] * sketch.dimension
+    buckets = [0.0] * sketch.dimension
     for place, entry in enumerate(order):
         if entry < size:
-            folded[place % sketch.dimension] += signs[entry] * float(core.flatten()[entry])
-    return torch.tensor(folded, dtype=WIDE)
+            buckets[place % sketch.dimension] += signs[entry] * float(core.flatten()[entry])
+    return torch.tensor(buckets, dtype=WIDE)
 
 
-def by_loops(sketch, found):
+def by_loops(sketch, layer_gradients):
     """sum_l S_l vec(P_out G P_in'), with every sum written out."""
     total = torch.zeros(sketch.dimension, dtype=WIDE)
-    for one, gradient in zip(LAYERS, found, strict=True):
+    for one, gradient in zip(LAYERS, layer_gradients, strict=True):
         outputs = sketch.outputs(one, torch.eye(one.outputs, dtype=WIDE))  # (d_out, k_out)
         inputs = sketch.columns(one, sketch.inputs(one, torch.eye(one.inputs, dtype=WIDE)))  # (d_in, k_in)
         core = torch.zeros(outputs.shape[1], inputs.shape[1], dtype=WIDE)
@@ -48,9 +48,9 @@ def by_loops(sketch, found):
 @pytest.mark.parametrize(("dimension", "rank"), [(7, 8), (16, 4), (100, 8), (5, 100)])
 def test_equals_brute_force(dimension, rank):
     sketch = KroneckerSketch(dimension, rank, seed=0)
-    found = [torch.randn(one.outputs, one.inputs, dtype=WIDE) for one in LAYERS]
-    together = sum(dense(sketch, one) @ g.flatten() for one, g in zip(LAYERS, found, strict=True))
-    torch.testing.assert_close(together, by_loops(sketch, found), rtol=1e-10, atol=1e-10)
+    layer_gradients = [torch.randn(one.outputs, one.inputs, dtype=WIDE) for one in LAYERS]
+    together = sum(dense(sketch, one) @ g.flatten() for one, g in zip(LAYERS, layer_gradients, strict=True))
+    torch.testing.assert_close(together, by_loops(sketch, layer_gradients), rtol=1e-10, atol=1e-10)
 
 
 def test_inner_products_are_unbiased():
@@ -115,10 +115,10 @@ def test_a_narrow_layer_loses_nothing():
 
 def test_buckets_are_balanced():
     sketch = KroneckerSketch(10, 8, seed=0)
-    folded = sketch.fold(torch.eye(64).view(64, 8, 8))  # (64, 10)
-    assert (folded.count_nonzero(1) == 1).all()
-    assert set(folded.unique().tolist()) == {-1.0, 0.0, 1.0}
-    assert folded.count_nonzero(0).max() <= 7
+    features = sketch.fold(torch.eye(64).view(64, 8, 8))  # (64, 10)
+    assert (features.count_nonzero(1) == 1).all()
+    assert set(features.unique().tolist()) == {-1.0, 0.0, 1.0}
+    assert features.count_nonzero(0).max() <= 7
 
 
 def test_depends_on_seed_name_and_shape_alone():

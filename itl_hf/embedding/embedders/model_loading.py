@@ -1,0 +1,170 @@
+"""Loads models and tokenizers of transformers, and checks that they fit together."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import transformers
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_MAX_LENGTH_DEFAULT = 2048
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_model(
+    model: str | Path | nn.Module,
+    *,
+    head: bool = False,
+    dtype: str = "float32",
+    device: str | torch.device | None = None,
+    load_in_4bit: bool = False,
+    **options: Any,
+) -> nn.Module:
+    """Loads a model by name; returns a model object as it is.
+
+    Args:
+        model (`str`, `Path` or `nn.Module`):
+            A Hub id, a folder, or a model.
+        head (`bool`, *optional*, defaults to `False`):
+            Whether to load the language-model head (`AutoModelForCausalLM` instead of `AutoModel`).
+        dtype (`str`, *optional*, defaults to `"float32"`):
+            `"float32"`, `"bfloat16"` or `"float16"`, for a model loaded here.
+        device (`str` or `torch.device`, *optional*):
+            Defaults to this process's GPU, else the CPU; for a model object, to where it is.
+        load_in_4bit (`bool`, *optional*, defaults to `False`):
+            Whether to quantize the weights to 4 bits (NF4); needs the package bitsandbytes.
+        options:
+            `revision`, `trust_remote_code` and other arguments of `from_pretrained`.
+
+    Raises:
+        `ValueError`: If `dtype` is unknown, no model has that name, or `load_in_4bit` is set for a model object.
+        `ImportError`: If `load_in_4bit` is set and bitsandbytes is not installed.
+    """
+    if not isinstance(model, str | Path):
+        if load_in_4bit:
+            raise ValueError("load_in_4bit is for a model loaded here; this one was given as an object.")
+        return model if device is None else model.to(device)
+    model_class = transformers.AutoModelForCausalLM if head else transformers.AutoModel
+    if load_in_4bit:
+        options |= _quantization_options(dtype, device)
+    try:
+        loaded_model: nn.Module = model_class.from_pretrained(str(model), dtype=torch_dtype(dtype), **options)
+    except OSError as error:
+        raise ValueError(
+            f"no model at {str(model)!r}, neither as a folder with a config.json nor on the Hub: {error}"
+        ) from error
+    return loaded_model.to(device or default_device())
+
+
+def _quantization_options(dtype: str, device: str | torch.device | None) -> dict[str, Any]:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ImportError("load_in_4bit=True needs bitsandbytes: pip install bitsandbytes, or leave it out.")
+    config_class: Any = transformers.BitsAndBytesConfig
+    config = config_class(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    # bitsandbytes quantizes while it moves weights to the device, hence the map.
+    return {"quantization_config": config, "device_map": {"": torch.device(device or default_device())}}
+
+
+def without_peft(model: nn.Module, virtual_tokens: str) -> PreTrainedModel:
+    """Returns the transformers model inside a PEFT model, with its adapter layers in place; other models as they are.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`):
+            A model, possibly in training.
+        virtual_tokens (`str`):
+            What virtual tokens do here, for the error about an adapter that works through them.
+
+    Raises:
+        `TypeError`: If the adapter works through virtual tokens, or the model is not one of transformers.
+    """
+    if hasattr(model, "get_base_model"):
+        if model.active_peft_config.is_prompt_learning:  # type: ignore[union-attr]
+            raise TypeError(
+                f"this adapter works through virtual tokens, which {virtual_tokens}; pass "
+                "model.get_base_model() to embed without it, or train a LoRA adapter."
+            )
+        model = cast("nn.Module", model.get_base_model())  # type: ignore[operator]
+    if not isinstance(model, transformers.PreTrainedModel):
+        raise TypeError(f"model must be a transformers model, a folder or a Hub id, got {type(model).__name__}.")
+    return model
+
+
+def default_device() -> torch.device:
+    """Returns this process's GPU, or the CPU if there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # torchrun and accelerate number the processes of a machine; each has one GPU.
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Returns the torch type of that name; raises `ValueError` for one that models are not loaded in."""
+    if name not in _DTYPES:
+        raise ValueError(f"dtype must be one of {list(_DTYPES)}, got {name!r}.")
+    return _DTYPES[name]
+
+
+def resolve_max_length(max_length: int | None, model: PreTrainedModel) -> int:
+    """Returns `max_length`, or its default: the model's context, at most 2048 tokens.
+
+    Raises:
+        `ValueError`: If `max_length` is more than the model's context.
+    """
+    context = context_length(model)
+    if max_length is None:
+        return min(_MAX_LENGTH_DEFAULT, context or _MAX_LENGTH_DEFAULT)
+    if context is not None and max_length > context:
+        raise ValueError(
+            f"max_length={max_length} is more than the model's context of {context} tokens. Lower it, or leave it out."
+        )
+    return max_length
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Returns the longest input in tokens, `None` if the model sets no limit."""
+    config = model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None and config.model_type != "t5":  # T5's n_positions is a training length; its positions are relative
+        limit = getattr(config, "n_positions", None)
+    if limit is None or limit < 1:
+        return None
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    # RoBERTa and models derived from it count positions from padding_idx + 1: 514 rows in the table hold 512 tokens.
+    offset = getattr(table, "padding_idx", None)
+    return int(limit) - (0 if offset is None else offset + 1)
+
+
+def resolve_tokenizer(
+    tokenizer: PreTrainedTokenizerBase | None, model: PreTrainedModel, revision: str | None, trust_remote_code: bool
+) -> PreTrainedTokenizerBase:
+    """Returns `tokenizer`, or by default the one saved with the model, after checking that it fits the model.
+
+    Raises:
+        `ValueError`: If no tokenizer is given and the model has no name, or the tokenizer is that of another model.
+        `TypeError`: If `tokenizer` is not a tokenizer of transformers.
+    """
+    name = model.config._name_or_path
+    if tokenizer is None and not name:
+        raise ValueError(
+            "this model was not loaded from a folder or the Hub, so its tokenizer is unknown: pass tokenizer=."
+        )
+    if tokenizer is None:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=trust_remote_code
+        )
+    if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
+        raise TypeError(f"tokenizer must be a tokenizer of transformers, got {type(tokenizer).__name__}.")
+    vocabulary_size = cast("nn.Embedding", model.get_input_embeddings()).num_embeddings
+    if len(tokenizer) > vocabulary_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens but the model embeds {vocabulary_size}: they do not belong "
+            "together, or the model needs model.resize_token_embeddings(len(tokenizer))."
+        )
+    return tokenizer
