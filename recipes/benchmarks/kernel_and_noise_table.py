@@ -23,21 +23,21 @@ READING = """What it decided: `kernel="auto"` is RBF with lengthscale 0.6 and `n
 `itl_hf.selection.defaults`.
 
 - The rule's score is within noise of the best fixed value of each grid, which differs from pool to pool and which only
-  labels can find. Lengthscales of 0.4 to 0.8 hardly differ; 0.2 and less serve small numbers of picks unevenly, and so
-  does a lengthscale taken from the distance to the nearest rows.
-- Against round-robin: relevance is higher at 256 and 512 picks and within half a point elsewhere, but for 96 picks
-  with near-duplicates under the sentence encoder (.94 against .98): sets of one task have run out of different rows
-  there, and the default goes elsewhere rather than repeat itself. `found`, which counts copies once, and the distinct
-  originals are higher at every size with near-duplicates. Shares are far more even at 16 picks, where round-robin
-  serves whichever targets come first. Where it is not better: on the pool as it is, at 48 and 96 picks, round-robin's
+  labels can find. Lengthscales of 0.4 to 0.8 hardly differ; with 0.2 and less, small numbers of picks are spread
+  unevenly over tasks, as with a lengthscale taken from the distance to the nearest rows.
+- Against round-robin: relevance is higher at 256 and 512 picks and within half a point elsewhere, except for 96 picks
+  with near-duplicates and the sentence encoder (.94 against .98): sets of one task have no further different rows
+  there, and the default picks rows of other tasks instead of copies. `found`, which counts copies once, and the
+  distinct originals are higher at every size with near-duplicates. Shares are far more even at 16 picks, where round-robin
+  picks for the first targets only. Where it is not better: on the pool as it is, at 48 and 96 picks, round-robin's
   score is .02 to .03 higher, since it keeps the targets' proportions by construction and the default gives rare tasks
   more than theirs.
 - Against the linear kernel with its own rule: ahead with near-duplicates, level or up to a hundredth behind without
   (whitened to 64 directions likewise; on the quickstart's targets with SmolLM2 features it is clearly behind). A large
-  pool, where the default gives way to the linear kernel, loses little by it.
-- Never `standardize="scale"` for hidden states: a few dimensions then decide everything.
+  pool, for which the default is the linear kernel, loses little by it.
+- Do not use `standardize="scale"` for hidden states: a few dimensions then dominate all others.
 - One seed, one generated pool, small models, tasks as the yardstick, and the lengthscale chosen on these very sets:
-  what it does for the loss after fine-tuning, and on other pools, is another measurement."""
+  the effect on the loss after fine-tuning and on other pools was not measured here."""
 
 
 def publish(blocks: Iterable[Path], directory: Path) -> None:

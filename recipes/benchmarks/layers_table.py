@@ -30,7 +30,7 @@ TITLES: Mapping[tuple[str, str], str] = {
 
 READING = """What it decided: the defaults of `HiddenStates` stay: layer .75, mean pooling, the prompt, every token.
 
-- *Tasks do not decide.* They are so easily told apart that any layer from 8 on, and the embeddings themselves, score
+- *Tasks do not decide.* They are so easy to distinguish that any layer from 8 on, and the embeddings themselves, score
   .94 to .96: the default has the highest score of the prompt's features (.958, as has layer 15), and none leads it. The
   last layers are about a hundredth behind, the weighted mean less than half of that.
 - *Topics are harder* (.62, and .41 of the nearest rows), and there the last layer (30, after the final norm) leads the
@@ -39,17 +39,17 @@ READING = """What it decided: the defaults of `HiddenStates` stay: layer .75, me
   choose from: not clearly better. For a pool of one kind of text it is worth a try: `layer=-1`,
   `pooling="weighted_mean"`.
 - *Span: the prompt, if targets have no completions.* A pool embedded by the whole conversation, against targets that
-  are prompts, loses .01 to .07 on tasks and a quarter to two thirds of the score on topics: presumably whether a row
-  has a completion is most of what the kernel then sees. By the completion alone, or by the last token of the whole,
+  are prompts, loses .01 to .07 on tasks and a quarter to two thirds of the score on topics: presumably the features
+  then mostly encode whether a row has a completion. By the completion alone, or by the last token of the whole,
   SmolLM2's features are useless (.1 to .25). `HiddenStates` itself refuses unlabelled targets with `span="completion"`;
   the scores here are of a pool and targets embedded by two embedders. If the targets have completions too, the whole is
   as good as the prompt (layer 22, mean: tasks -.001 ± .001, topics +.034 ± .039), and its position-weighted mean no
   better than its mean. Completions are short here; with long ones this may change.
 - *The first token* can stay. After the default preparation, which gives every dimension the same variance, leaving it
   out changes nothing (-.003 ± .003, -.004 ± .007); without that preparation its norm, a hundred times that of the
-  others, would make the mean tell the length. Leaving out the whole system message finds more neighbours of the same
-  topic (+.037 ± .016), but makes no better picks.
-- *Several side by side*: three layers are level on tasks and, at best, .020 ± .010 ahead on topics, for three times the
+  others, would make the mean depend mostly on the length. Leaving out the whole system message finds more neighbours
+  of the same topic (+.037 ± .016), but makes no better picks.
+- *Several concatenated*: three layers are level on tasks and, at best, .020 ± .010 ahead on topics, for three times the
   width; mean and last together gain nothing.
 - MiniLM: no layer or pooling is clearly ahead of layer 4, mean; its last layer, which its own pooling uses, finds fewer
   neighbours of the same task (.972 against .992).
