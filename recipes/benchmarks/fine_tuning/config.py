@@ -101,7 +101,7 @@ class Config:
         if unknown:
             raise ValueError(f"unknown variants {unknown}; known: {', '.join(VARIANTS)}")
         if any(not 0 <= seed < SEEDS for seed in self.seeds):
-            raise ValueError(f"seeds must be from 0 to {SEEDS - 1}: each needs target prompts of its own")
+            raise ValueError(f"seeds must be from 0 to {SEEDS - 1}: each seed has different target prompts")
 
     @classmethod
     def read(cls, path: str | Path) -> Config:

@@ -16,11 +16,12 @@ DEFAULT_FEATURES = "hidden-states"
 Pair = tuple[str, float]  # set of targets, seed
 HEAD = """# Fine-tuning on what each method picked
 
-`python -m recipes.benchmarks.fine_tuning` wrote this page from the CSV files beside it; `--publish` writes it again.
+`python -m recipes.benchmarks.fine_tuning` wrote this page from the CSV files in this folder; with `--publish` it only
+writes the page again.
 
 SmolLM2-135M, LoRA on the same number of picks for every method, mean loss of held-out response tokens (nats; lower is
-better), each of a set's four tasks counting the same. In brackets: the difference to ITL on the same sets and seeds,
-averaged over seeds, with the standard error over sets (none for a single set). A row with fewer cells than others has
+better), with the same weight for each of a set's four tasks. In brackets: the difference to ITL on the same sets and
+seeds, averaged over seeds, with the standard error over sets (none for a single set). A row with fewer cells than others has
 not been run on all of them yet: read its difference, not its mean.
 """
 
@@ -48,7 +49,7 @@ def _section(features: str, picks: float, cells: Sequence[Record]) -> str:
     lines = [f"\n## {features}, {picks:g} picks\n"]
     if any(cell["loss"] is not None for cell in cells):
         lines += [_losses("Held-out loss", "loss", cells)]
-        lines += [_losses("Every target counting the same (mixture: 24/12/6/3)", "weighted_loss", cells, ["mixture"])]
+        lines += [_losses("Tasks weighted by their targets (mixture: 24/12/6/3)", "weighted_loss", cells, ["mixture"])]
         lines += [_losses("Share of exact answers", "exact", cells)]
         lines += [_by_set(cells)]
     lines += [_yardsticks(cells)]
