@@ -30,8 +30,8 @@ READING = """What it decided: `kernel="auto"` is RBF with lengthscale 0.6 and `n
   there, and the default picks rows of other tasks instead of copies. `found`, which counts copies once, and the
   distinct originals are higher at every size with near-duplicates. Shares are far more even at 16 picks, where
   round-robin picks for the first targets only. Where it is not better: on the pool as it is, at 48 and 96 picks,
-  round-robin's score is .02 to .03 higher, since it keeps the targets' proportions by construction and the default gives rare tasks
-  more than theirs.
+  round-robin's score is .02 to .03 higher, since it keeps the targets' proportions by construction and
+  the default gives rare tasks more than theirs.
 - Against the linear kernel with its own rule: ahead with near-duplicates, level or up to a hundredth behind without
   (whitened to 64 directions likewise; on the quickstart's targets with SmolLM2 features it is clearly behind). A large
   pool, for which the default is the linear kernel, loses little by it.

@@ -21,8 +21,8 @@ writes the page again.
 
 SmolLM2-135M, LoRA on the same number of picks for every method, mean loss of held-out response tokens (nats; lower is
 better), with the same weight for each of a set's four tasks. In brackets: the difference to ITL on the same sets and
-seeds, averaged over seeds, with the standard error over sets (none for a single set). A row with fewer cells than others has
-not been run on all of them yet: read its difference, not its mean.
+seeds, averaged over seeds, with the standard error over sets (none for a single set). A row with fewer cells than
+others has not been run on all of them yet: read its difference, not its mean.
 """
 
 
