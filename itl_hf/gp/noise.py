@@ -1,9 +1,22 @@
-"""How large the observation noise should be when nobody says: a rule that needs no labels.
+"""The rule for the observation noise of `noise_std="auto"`. It needs no labels.
 
-The picks that a cluster of targets receives before ITL looks elsewhere grow in proportion to the noise variance: too
-small, and ITL runs out of things to learn and wanders off the task; too large, and it collapses to the nearest rows of
-the commonest task. So the noise variance is set to the number of picks there are for each direction that the targets
-span.
+The number of picks that a cluster of targets receives before ITL turns to other rows grows in proportion to the noise
+variance. If the noise is too small, ITL runs out of things to learn and picks rows that are off the task; if it is too
+large, ITL picks only the nearest rows of the commonest task. The rule sets the noise so that every direction that the
+targets span receives its share of the picks.
+
+Derivation. Let the rows of a cluster have correlation r with each other and with their target, and rows outside it
+correlation q with the target and none with the cluster's rows. After k picks from the cluster, the cluster's next row
+has covariance r (1 - r + noise) / (1 - r + noise + k r) with the target, where `noise` is the variance; an outside row
+still has q. So rows of the cluster are picked while k < (noise + 1 - r)(1 / q - 1 / r). That should be the cluster's
+share of the n picks, k = n / rank, with the effective rank of the targets under the kernel as the number of clusters.
+
+- *Linear, cosine.* The covariance with unrelated rows is 0 on average, but not for the nearest of many. q = r / 2 is
+  used for those; with r near 1 that gives noise = n / rank.
+- *RBF, Laplace.* Unrelated rows are orthogonal, q = k(cos = 0), and the rows of a cluster have r near 1: noise =
+  (n / rank) / (1 / q - 1). A shorter lengthscale needs less noise, so kernel and noise are not two settings for the
+  same thing. The noise is never below 1, where one answer halves the variance at its own row: with less, a few picks
+  remove nearly all of a target's variance and the next ones are off the task.
 """
 
 from __future__ import annotations
@@ -13,17 +26,67 @@ import math
 import torch
 from torch import Tensor
 
-from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.kernels import RBF, Cosine, Kernel, Laplace
+
+#: The least noise of kernels that fall with distance, and the noise of kernels about which nothing is known.
+UNIT_NOISE_STD = 1.0
+
+
+def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[float, str]:
+    """Computes the noise standard deviation for `noise_std="auto"`, and states the rule in words.
+
+    Args:
+        kernel (`Kernel`):
+            Covariance function of the selection.
+        targets (`Tensor`):
+            (m, d) prepared target rows.
+        num_examples (`int`):
+            Number of picks.
+
+    Example:
+        >>> import torch
+        >>> auto_noise_std(RBF(0.6), torch.eye(4, dtype=torch.float64), 4)[0]  # one pick each: the least noise
+        1.0
+    """
+    if kernel.linear or isinstance(kernel, Cosine):
+        noise_std = picks_per_direction(targets, num_examples, kernel)
+        return noise_std, "auto: sqrt(num_examples / effective rank of the targets)"
+    if not isinstance(kernel, RBF | Laplace):
+        return UNIT_NOISE_STD, "auto: 1, since nothing is known about this kernel"
+    orthogonal_rows = torch.eye(2, dtype=torch.float64)
+    unrelated_covariance = float(kernel.cross(orthogonal_rows, orthogonal_rows)[0, 1])
+    contrast = 1 / max(unrelated_covariance, 1e-12) - 1
+    noise_std = max(UNIT_NOISE_STD, picks_per_direction(targets, num_examples, kernel) / math.sqrt(contrast))
+    return noise_std, (
+        "auto: sqrt(num_examples / effective rank of the targets / (1 / q - 1)), at least 1, "
+        f"q = k(unrelated rows) = {unrelated_covariance:.3g}"
+    )
+
+
+def picks_per_direction(targets: Tensor, num_examples: int, kernel: Kernel | None = None) -> float:
+    """Computes sqrt(n / effective rank of the targets), the noise standard deviation for linear features with mean
+    k(x, x) = 1.
+
+    Args:
+        targets (`Tensor`):
+            (m, d) prepared target rows.
+        num_examples (`int`):
+            Number of picks.
+        kernel (`Kernel`, *optional*):
+            Covariance function of the selection; linear when left out.
+    """
+    return math.sqrt(num_examples / effective_rank(targets, kernel))
 
 
 def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
-    """Number of directions that rows really span: exp of the entropy of the normalised spectrum of their Gram matrix.
+    """Computes the effective number of directions that rows span: exp of the entropy of the normalised spectrum of
+    their Gram matrix.
 
     Args:
         rows (`Tensor`):
             (m, d) prepared rows.
         kernel (`Kernel`, *optional*):
-            Covariance whose matrix of `rows` is meant; linear when left out.
+            Covariance function of the Gram matrix; linear when left out.
 
     Source: Roy & Vetterli, "The effective rank" (2007), on the eigenvalues of the Gram matrix.
 
@@ -39,24 +102,3 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
         energy = torch.linalg.eigvalsh(kernel.cross(rows, rows)).clamp_min(0)
     share = energy / energy.sum().clamp_min(torch.finfo(torch.float64).tiny)
     return float(torch.special.entr(share).sum().exp())
-
-
-def picks_per_direction(targets: Tensor, num_examples: int, kernel: Kernel | None = None) -> float:
-    """Noise standard deviation sqrt(n / effective rank of the targets), for features with mean k(x, x) = 1.
-
-    Derivation: let the rows of a cluster have correlation r with each other and with their target, and rows outside it
-    correlation q with the target and none with the cluster's rows. After k picks from the cluster, its next row has
-    covariance r (1 - r + noise) / (1 - r + noise + k r) with the target, an outside row still q, so the cluster keeps
-    winning while k < (noise + 1 - r)(1 / q - 1 / r), with `noise` the variance. For r near 1 and q = r / 2 the turn
-    comes at k = noise variance: with n / rank, each of the `rank` directions receives its share of the n picks before
-    ITL turns to rows that are less about the targets.
-
-    Args:
-        targets (`Tensor`):
-            (m, d) prepared target rows.
-        num_examples (`int`):
-            Picks to make.
-        kernel (`Kernel`, *optional*):
-            Covariance in use; linear when left out.
-    """
-    return math.sqrt(num_examples / effective_rank(targets, kernel))

@@ -26,9 +26,10 @@ from tqdm.auto import tqdm
 
 from itl_hf import select_rows
 from itl_hf.gp.kernels import RBF, Linear
+from itl_hf.gp.noise import auto_noise_std
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.standardization import Standardization
-from itl_hf.selection.defaults import AUTO_STANDARDIZATION, auto_noise_std
+from itl_hf.selection.defaults import AUTO_STANDARDIZATION
 from recipes.benchmarks.greedy import kernel_itl, linear_itl, nearest_rows
 from recipes.benchmarks.kernel_and_noise_table import publish
 from recipes.benchmarks.pools import TARGET_SETS, FeatureName, Features, Labelled, PoolName, Texts

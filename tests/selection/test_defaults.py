@@ -11,9 +11,9 @@ import torch
 
 from itl_hf import select_rows
 from itl_hf.gp.kernels import RBF, Cosine, Laplace, Linear
-from itl_hf.gp.noise import effective_rank
+from itl_hf.gp.noise import auto_noise_std, effective_rank
 from itl_hf.selection import defaults
-from itl_hf.selection.defaults import auto_noise_std, resolve_kernel_spec
+from itl_hf.selection.defaults import resolve_kernel_spec
 
 KERNELS = [Linear(), Cosine(), RBF(0.3), RBF(0.6), RBF(0.7, on="distance"), Laplace(0.8)]
 
