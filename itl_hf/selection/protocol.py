@@ -1,8 +1,8 @@
 """What an acquisition is asked for and what it must answer: the protocol of ITL and of the rivals it is compared with.
 
-Acquisitions without a Gaussian process of their own end in `picked`: it keeps to the limits' order, goes round again
-where rows may come back, and measures the picks by the information they give about the targets, so that the gains of
-all acquisitions can be compared.
+Acquisitions without a Gaussian process of their own end in `picked`: it takes the rows that may be picked in their
+order, goes round again where rows may come back, and measures the picks by the information they give about the targets,
+so that the gains of all acquisitions can be compared.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class SelectionRequest:
     """What is asked of an acquisition.
 
     Args:
-        limits (`AvailabilityTracker`):
-            How many rows to pick, and what they may not exceed.
+        availability (`AvailabilityTracker`):
+            How many rows to pick, and which rows may be picked.
         replace (`bool`):
             Whether a row may be picked again.
         known (`Tensor`):
@@ -95,7 +95,7 @@ class SelectionRequest:
             `already_selected` that may not be picked again.
     """
 
-    limits: AvailabilityTracker
+    availability: AvailabilityTracker
     replace: bool
     known: Tensor
     exclude: Sequence[int] = ()
@@ -198,34 +198,34 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
         raise ValueError(f"{name} must be one of {get_args(choices)}, got {value!r}")
 
 
-def in_order(rows: Tensor, limits: AvailabilityTracker, picks: Sequence[int] = ()) -> list[int]:
-    """`picks` and the first rows of an order that the limits leave open, (N,) -> n row numbers."""
-    found = list(picks)
-    if not limits.bind:
-        return found + rows[: limits.num_examples - len(found)].tolist()
+def in_order(rows: Tensor, availability: AvailabilityTracker, picks: Sequence[int] = ()) -> list[int]:
+    """Returns `picks` and, after them, the first rows of an order that may still be picked, (N,) -> n row numbers."""
+    indices = list(picks)
+    if not availability.is_constrained:
+        return indices + rows[: availability.num_examples - len(indices)].tolist()
     for start in range(0, len(rows), 4096):
         part = rows[start : start + 4096]
-        while len(part) and len(found) < limits.num_examples:
-            part = part[open_among(part, limits)]
-            before = len(found)
+        while len(part) and len(indices) < availability.num_examples:
+            part = part[open_among(part, availability)]
+            num_before = len(indices)
             for row in part.tolist():  # until one no longer fits; then all that do not are dropped
-                if len(found) == limits.num_examples or not is_open(row, limits):
+                if len(indices) == availability.num_examples or not is_open(row, availability):
                     break
-                limits.take(row)
-                found.append(row)
-            part = part[len(found) - before :]
-    return found
+                availability.record_pick(row)
+                indices.append(row)
+            part = part[len(indices) - num_before :]
+    return indices
 
 
-def open_among(rows: Tensor, limits: AvailabilityTracker) -> Tensor:
-    """Which of these rows the limits leave open, (B,) row numbers -> (B,) bool."""
-    found = limits.mask(limits.opening(), rows) if limits.bind else None
-    return torch.ones(len(rows), dtype=torch.bool) if found is None else found
+def open_among(rows: Tensor, availability: AvailabilityTracker) -> Tensor:
+    """Returns which of these rows may still be picked, (B,) row numbers -> (B,) bool."""
+    mask = availability.mask(availability.current(), rows) if availability.is_constrained else None
+    return torch.ones(len(rows), dtype=torch.bool) if mask is None else mask
 
 
-def is_open(row: int, limits: AvailabilityTracker) -> bool:
-    """Whether the limits leave this row open."""
-    return not limits.bind or bool(open_among(torch.tensor([row]), limits))
+def is_open(row: int, availability: AvailabilityTracker) -> bool:
+    """Whether this row may still be picked."""
+    return not availability.is_constrained or bool(open_among(torch.tensor([row]), availability))
 
 
 def picked(order: Tensor | Sequence[int], pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
@@ -235,16 +235,16 @@ def picked(order: Tensor | Sequence[int], pool: Pool, gp: GaussianProcess, reque
     before it has run out of others.
     """
     rows = torch.as_tensor(order, dtype=torch.int64)
-    return measured(again(in_order(rows, request.limits), request), pool, gp, request)
+    return measured(again(in_order(rows, request.availability), request), pool, gp, request)
 
 
 def again(picks: list[int], request: SelectionRequest) -> list[int]:
     """The picks, and where rows may come back the same once more and again until there are enough."""
     once = torch.tensor(picks, dtype=torch.int64)
     before = 0
-    while request.replace and before < len(picks) < request.limits.num_examples:
+    while request.replace and before < len(picks) < request.availability.num_examples:
         before = len(picks)
-        picks = in_order(once, request.limits, picks)
+        picks = in_order(once, request.availability, picks)
     return picks
 
 
@@ -255,17 +255,17 @@ def measured(indices: list[int], pool: Pool, gp: GaussianProcess, request: Selec
     objective, rows = ITL(gp), pool.rows(indices)
     for row in request.known:
         objective.observe(row)
-    state, start = objective.begin(rows)
-    memory = ProjectionCache(start, len(objective.posteriors), len(request.known) + len(indices))
+    stats, tables = objective.initial_state(rows)
+    cache = ProjectionCache(tables, len(objective.posteriors), len(request.known) + len(indices))
     gains: list[float] = []
-    told = 0
-    for place, row in enumerate(rows):
-        if objective.count > told:
-            picks = objective.picks(told, objective.count)
-            columns = objective.columns(rows, memory.views(), picks)
-            state, told = objective.advance(state, columns, picks), objective.count
-            memory.append(columns)
-        gains.append(float(objective.gain(objective.score(state[:, place : place + 1], told))))
+    num_applied = 0
+    for position, row in enumerate(rows):
+        if objective.num_observations > num_applied:
+            observations = objective.observations(num_applied, objective.num_observations)
+            projections = objective.project(rows, cache.tables(), observations)
+            stats, num_applied = objective.update(stats, projections, observations), objective.num_observations
+            cache.append(projections)
+        gains.append(float(objective.gain(objective.score(stats[:, position : position + 1], num_applied))))
         objective.observe(row)
     enough = request.stop(objective, gains) if request.stop is not None and gains else None
     return GreedyPicks(indices[:enough], gains[:enough])

@@ -90,7 +90,7 @@ def test_rows_known_before_count_as_answered(kernel):
     pool, gp = make(6, 12, kernel=KERNELS[kernel])
     known = torch.cat([gp.targets[:1], torch.ones(1, 12, dtype=torch.float64)])
     matrix, (rows, extra, targets) = dense(pool, gp, known)
-    limits = attainable.attainable_variance(pool, gp, known=known)
+    limits = attainable.attainable_variance(pool, gp, observed_rows=known)
     np.testing.assert_allclose(limits.irreducible, noise_free(matrix, targets, rows + extra), atol=1e-8)
     np.testing.assert_allclose(limits.whole_pool, noisy(matrix, targets, rows + extra, 1.0), atol=1e-8)
     assert limits.irreducible[0] == pytest.approx(0, abs=1e-8)
@@ -189,7 +189,7 @@ def test_convergence_equals_dense_conditioning(kernel, noise_std, with_known):
     pool, gp = make(40, 6, kernel=KERNELS[kernel], noise_std=noise_std)
     known = torch.randn(2, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64) if with_known else None
     picks = [7, 3, 3, 21, 39, 0, 1, 2]
-    course = theory.convergence(pool, picks, gp, known=known)
+    course = theory.convergence(pool, picks, gp, observed_rows=known)
     matrix, (_, extra, targets) = dense(pool, gp, known)
     expected = [noisy(matrix, targets, extra + picks[:count], noise_std) for count in range(len(picks) + 1)]
     np.testing.assert_allclose(course.target_variance, expected, atol=1e-7)
@@ -222,7 +222,7 @@ def test_variance_only_falls_and_never_below_its_floors(seed, rows, dimension, k
         assume(False)
     picks = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=8, unique=True))
     course = theory.convergence(pool, picks, gp)
-    limits, slack = course.limits, 1e-6
+    limits, slack = course.attainable, 1e-6
     assert (course.target_variance.diff(dim=0) <= slack).all()
     assert (course.information.diff() >= 0).all()
     assert (limits.irreducible >= 0).all()

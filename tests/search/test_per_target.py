@@ -40,7 +40,7 @@ def make(seed, rows=300, dimension=12, targets=7, duplicates=0, scale=1.0, dtype
 @pytest.fixture
 def searching(monkeypatch):
     """Few candidates take the float32 search too, in several groups."""
-    monkeypatch.setattr(per_target, "ALL_EXACT", 8)
+    monkeypatch.setattr(per_target, "FLOAT64_CANDIDATES", 8)
     monkeypatch.setattr(per_target, "GROUP_BYTES", 40_000)
 
 
@@ -100,7 +100,7 @@ def test_float32_suffices_where_rows_differ(noise_std):
     request = PerTargetRequest(Linear(), noise_std**2, 30, False)
     picked, indices, _ = both(rows, targets, request, 500)
     assert picked.indices.tolist() == indices.tolist()
-    assert picked.redone <= 4
+    assert picked.num_float64 <= 4
 
 
 def test_pairs_of_equal_rows_do_not_take_float64():
@@ -108,7 +108,7 @@ def test_pairs_of_equal_rows_do_not_take_float64():
     doubled = PoolRows(Pool(rows.pool.source.repeat_interleave(2, 0)))
     picked, indices, _ = both(doubled, targets, PerTargetRequest(Linear(), 0.3, 20, False), 400)
     assert picked.indices.tolist() == indices.tolist()
-    assert picked.redone <= 2
+    assert picked.num_float64 <= 2
 
 
 def test_a_search_gone_wrong_is_noticed(monkeypatch):
@@ -121,16 +121,16 @@ def test_a_search_gone_wrong_is_noticed(monkeypatch):
     )
     monkeypatch.setattr(PoolRows, "coarse", spoil)
     picked, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 0.1, 30, False), 200)
-    assert picked.redone == 30
+    assert picked.num_float64 == 30
     assert picked.indices.tolist() == indices.tolist()
 
 
 def test_a_larger_error_is_assumed_where_the_first_is_too_small(monkeypatch):
     rows, targets = make(6, targets=10)
-    monkeypatch.setattr(per_target, "ASSUMED", (1e-12, 1e-5))
+    monkeypatch.setattr(per_target, "ASSUMED_ERRORS", (1e-12, 1e-5))
     picked, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 0.5, 10, False), 200)
     assert picked.indices.tolist() == indices.tolist()
-    assert picked.redone < 10
+    assert picked.num_float64 < 10
 
 
 def test_a_target_about_which_no_row_tells_anything():

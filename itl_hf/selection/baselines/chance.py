@@ -67,14 +67,14 @@ class Random:
         return picked(drawn[request.open_rows(pool.num_rows)[drawn]], pool, gp, request)
 
     def _with_replacement(self, num_rows: int, request: SelectionRequest, generator: torch.Generator) -> list[int]:
-        limits, picks = request.limits, list[int]()
-        while len(picks) < limits.num_examples:
+        availability, picks = request.availability, list[int]()
+        while len(picks) < availability.num_examples:
             rows = request.open_rows(num_rows).nonzero()[:, 0]
-            rows = rows[open_among(rows, limits)]
+            rows = rows[open_among(rows, availability)]
             if len(rows) == 0:
                 break
-            drawn = torch.randint(len(rows), (limits.num_examples - len(picks),), generator=generator)
-            picks = in_order(rows[drawn], limits, picks)
+            drawn = torch.randint(len(rows), (availability.num_examples - len(picks),), generator=generator)
+            picks = in_order(rows[drawn], availability, picks)
         return picks
 
 
@@ -173,8 +173,8 @@ class LengthMatchedRandom:
                     raise ValueError(f"like: row {row} is not among the {pool.num_rows} rows of the pool")
             return list(self.like)
         chosen = resolve_acquisition(self.like)
-        # The limits count what is picked; the reference must not use up those of the control.
-        alone = dataclasses.replace(request, limits=copy.deepcopy(request.limits), on_picks=None, stop=None)
+        # The tracker counts what is picked; the reference must not use up those of the control.
+        alone = dataclasses.replace(request, availability=copy.deepcopy(request.availability), on_picks=None, stop=None)
         return chosen.pick(pool, gp, alone).indices
 
     def _lengths(self, num_rows: int, request: SelectionRequest) -> tuple[Tensor, Tensor]:
@@ -189,8 +189,8 @@ class LengthMatchedRandom:
             if len(self.lengths) != num_rows:
                 raise ValueError(f"lengths must hold one number for each of {num_rows} rows, got {len(self.lengths)}")
             return torch.tensor(self.lengths, dtype=torch.float64), none
-        if request.limits.costs is not None:
-            return request.limits.costs, none
+        if request.availability.costs is not None:
+            return request.availability.costs, none
         if request.texts is None:
             raise ValueError("length_matched_random needs lengths=, costs of the rows, or their texts")
         return _words(request.texts.both("whole")[0]), none
@@ -199,18 +199,18 @@ class LengthMatchedRandom:
 def _matched(queues: list[list[int]], wanted: list[int], request: SelectionRequest, first: int) -> list[int]:
     """Takes rows from the ends of the queues, each pick from the queue wanted or the nearest that is not empty."""
     picks: list[int] = []
-    while len(picks) < request.limits.num_examples:
+    while len(picks) < request.availability.num_examples:
         stratum = wanted[(first + len(picks)) % len(wanted)]
         row = None
         for queue in sorted(range(len(queues)), key=lambda other: (abs(other - stratum), other)):
             while queues[queue] and row is None:
                 drawn = queues[queue].pop()
-                row = drawn if is_open(drawn, request.limits) else None  # what is closed stays closed
+                row = drawn if is_open(drawn, request.availability) else None  # what is closed stays closed
             if row is not None:
                 break
         if row is None:
             break
-        request.limits.take(row)
+        request.availability.record_pick(row)
         picks.append(row)
     return picks
 

@@ -94,7 +94,7 @@ def _best(scores: Tensor, numbers: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, first: int = 0) -> list[int]:
-    """Each anchor in turn takes the best of its rows that nobody has taken and the limits leave open.
+    """Each anchor in turn takes the best of its rows that nobody has taken and that may still be picked.
 
     Who has no row left passes; when nobody has, the rows that are left follow by number.
 
@@ -110,10 +110,10 @@ def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, 
         first (`int`):
             Whose turn it is first, modulo m.
     """
-    limits, taken = request.limits, set(request.exclude)
-    depth = 8 + 2 * -(-limits.num_examples // anchors)
+    availability, taken = request.availability, set(request.exclude)
+    depth = 8 + 2 * -(-availability.num_examples // anchors)
     rows, places, picks, passed, turn = lists(depth), [0] * anchors, list[int](), 0, first
-    while len(picks) < limits.num_examples and passed < anchors:
+    while len(picks) < availability.num_examples and passed < anchors:
         anchor, turn, passed = turn % anchors, turn + 1, passed + 1
         while True:
             if places[anchor] == depth:  # a list is either as deep as asked for, or all there is
@@ -123,12 +123,12 @@ def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, 
                 break
             row = rows[anchor][places[anchor]]
             places[anchor] += 1
-            if row not in taken and is_open(row, limits):  # what is closed stays closed
-                limits.take(row)
+            if row not in taken and is_open(row, availability):  # what is closed stays closed
+                availability.record_pick(row)
                 taken.add(row)
                 picks.append(row)
                 passed = 0
                 break
     free = request.open_rows(num_rows)
     free[picks] = False
-    return in_order(free.nonzero()[:, 0], limits, picks)
+    return in_order(free.nonzero()[:, 0], availability, picks)

@@ -1,6 +1,6 @@
 """What a selection could not do: targets that this pool cannot teach, in words and with their text.
 
-The numbers were measured when the selection was made (`itl_hf.gp.theory.pool_limits`) and travel with it, so a saved
+The numbers were measured when the selection was made (`itl_hf.gp.attainable`) and travel with it, so a saved
 selection can be asked without the pool's features.
 """
 
