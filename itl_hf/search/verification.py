@@ -18,7 +18,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp.pool import Pool
-from itl_hf.objectives.base import Objective, ObservationBlock
+from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 from itl_hf.objectives.target_basis import TargetBasisBlock, is_cheaper
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.blocks import PendingUpdate, PoolBlock, Verification
@@ -89,8 +89,9 @@ class PoolVerifier:
         for start in self.pool.starts:
             rows = self.pool.block(start, dtype)
             target_cov: Tensor | None = None
+            tables: ProjectionTables = []
             if uses_basis:
-                (stats, target_cov), tables = objective.initial_state_with_target_cov(rows), []
+                stats, target_cov = objective.initial_state_with_target_cov(rows)
             else:
                 stats, tables = objective.initial_state(rows)
             cache = ProjectionCache(tables, len(objective.posteriors), self.capacity)
