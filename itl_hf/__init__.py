@@ -14,6 +14,7 @@ _HOMES = {
     "ITL": "itl_hf.selection.acquisitions",
     "Cosine": "itl_hf.selection.baselines",
     "Random": "itl_hf.selection.baselines",
+    "SelectionArguments": "itl_hf.cli.train_arguments",
     "SelectionConstraints": "itl_hf.selection.constraints",
     "SelectionRecord": "itl_hf.selection.result.record",
     "StopWhen": "itl_hf.selection.constraints",
@@ -30,6 +31,7 @@ _HOMES = {
     "HiddenStates": "itl_hf.embedding.embedders.hidden_states",
     "SentenceEncoder": "itl_hf.embedding.embedders.sentence_encoder",
     "embed": "itl_hf.embedding.embed",
+    "load_rows": "itl_hf.cli.load_rows",
     "FeatureStore": "itl_hf.embedding.store.feature_store",
     "SelectionTrainerMixin": "itl_hf.training.trainer_mixin",
     "SelectionSampler": "itl_hf.training.sampler",
@@ -48,6 +50,7 @@ __all__ = [
     "Random",
     "RowSelection",
     "Selection",
+    "SelectionArguments",
     "SelectionConstraints",
     "SelectionRecord",
     "SelectionSampler",
@@ -57,11 +60,14 @@ __all__ = [
     "StopWhen",
     "attach",
     "embed",
+    "load_rows",
     "select_rows",
     "select_rows_per_target",
 ]
 
 if TYPE_CHECKING:
+    from itl_hf.cli.load_rows import load_rows
+    from itl_hf.cli.train_arguments import SelectionArguments
     from itl_hf.embedding.embed import embed
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.embedding.embedders.combined import Combined

@@ -1,10 +1,10 @@
-"""Runs the notebooks from top to bottom, as `make test-notebooks` does, and writes them back with their pictures.
+"""Runs notebooks from top to bottom and saves them with their outputs.
 
-    python notebooks/run.py                     # all, with outputs written back
+    python notebooks/run.py                     # all
     python notebooks/run.py quickstart.ipynb    # one
 
-They run in the repository's folder, without a display and without the Hub. What depends on the machine (times, progress
-bars, warnings on stderr) is not written.
+They run in the repository's folder, without a display and without the Hub. Outputs that depend on the machine (times,
+progress bars, warnings on stderr) are not saved. `make test-notebooks` runs them without saving.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 FOLDER = Path(__file__).parent
-SECONDS_A_CELL = 900
+SECONDS_PER_CELL = 900
 
 
 def notebooks() -> list[Path]:
-    """All notebooks of this folder."""
+    """Returns the paths of all notebooks in this folder."""
     return sorted(FOLDER.glob("*.ipynb"))
 
 
 def execute(path: Path) -> NotebookNode:
-    """The notebook, run.
+    """Runs a notebook and returns it with its outputs.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: a cell failed; says which and how.
+        `nbclient.exceptions.CellExecutionError`: If a cell fails. The message names the cell and the error.
     """
     os.environ |= {
         "HF_HUB_OFFLINE": "1",
@@ -39,29 +39,29 @@ def execute(path: Path) -> NotebookNode:
     }
     book = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        book, timeout=SECONDS_A_CELL, kernel_name="python3", resources={"metadata": {"path": str(FOLDER.parent)}}
+        book, timeout=SECONDS_PER_CELL, kernel_name="python3", resources={"metadata": {"path": str(FOLDER.parent)}}
     )
     client.execute()
     return book
 
 
 def tidy(book: NotebookNode) -> NotebookNode:
-    """Leaves out what differs from run to run though nothing has changed."""
+    """Removes everything that differs between two runs of the same notebook."""
     for cell in book.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
             cell.execution_count = None
-            kept = [output for output in cell.outputs if output.get("name") != "stderr"]
-            for output in kept:
+            outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in outputs:
                 output.pop("execution_count", None)
                 if output.output_type == "execute_result":
                     output["execution_count"] = None
-            cell.outputs = kept
+            cell.outputs = outputs
     return book
 
 
 def main() -> None:
-    """Runs those named on the command line, or all."""
+    """Runs the notebooks named on the command line, or all."""
     for path in [FOLDER / name for name in sys.argv[1:]] or notebooks():
         print(path.name)
         book = tidy(execute(path))

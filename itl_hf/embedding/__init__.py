@@ -6,6 +6,7 @@ from itl_hf.embedding.embedders.batching import token_batches
 from itl_hf.embedding.embedders.hidden_states import HiddenStates
 from itl_hf.embedding.row_keys import RowKeys, row_keys, rows_fingerprint
 from itl_hf.embedding.store.feature_store import FeatureStore
+from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.embedding.store.stored_features import StoredFeatures
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "RowKeys",
     "StoredFeatures",
     "embed",
+    "feature_directory",
     "row_keys",
     "rows_fingerprint",
     "token_batches",

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-import itl_hf
 from itl_hf.hub.card import card_title, method_name
 from itl_hf.hub.contents import public_selection
 from itl_hf.hub.escape import escape
@@ -77,7 +76,7 @@ def write_space(
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as parent:
         draft = Path(parent) / "space"
         public.save(draft / "selection")
-        shutil.copytree(Path(itl_hf.__file__).parent, draft / "itl_hf", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(Path(__file__).parents[1], draft / "itl_hf", ignore=shutil.ignore_patterns("__pycache__"))
         (draft / "app.py").write_text(_APP, encoding="utf-8")
         (draft / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(_readme(public, include_targets, title), encoding="utf-8")

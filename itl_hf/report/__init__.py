@@ -1,6 +1,6 @@
-"""What a selection looks like: figures (matplotlib) and one self-contained HTML page (jinja2).
+"""Reports about a selection: figures (matplotlib) and one self-contained HTML page (jinja2).
 
-Both packages are the extra `report`; importing this package without them says so.
+The extra `report` installs both packages; importing this package without them raises an error that says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Figures of a selection, each a `matplotlib.figure.Figure`; no global state of matplotlib is touched.
+"""Figures of a selection, each a `matplotlib.figure.Figure`. The global state of matplotlib is not changed.
 
-The few colours are named here so that a page can swap those of text, grid and background for its own and follow the
-reader's light or dark theme. The colours of data are of middle lightness: legible on white and on near-black.
+The colours are constants so that a page can replace those of text, grid and background by its own and follow the
+reader's light or dark theme. The colours of the data are of medium lightness: legible on white and on near-black.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Layout
 
-# Odd values on purpose: no colour of the data equals one of these, so replacing them in an SVG hits nothing else.
+# Unusual values, so that no colour of the data is equal to one of them: replacing them in an SVG changes nothing else.
 INK, FAINT, GRID, PAPER = "#1b1f25", "#66707b", "#dde1e6", "#fefefe"
 POOL_COLOR, ACCENT, FLOOR = "#8d99a8", "#2f7ed8", "#d9662b"
 RANKS = LinearSegmentedColormap.from_list("itl_rank", ["#1f7ae0", "#8b5cf6", "#e0457b", "#f08a24"])
 
-# Beyond this many single lines the eye sees a blot; percentiles say more.
+# More lines than this cannot be distinguished, so percentiles are drawn instead.
 MAX_LINES = 60
 
 
 def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = False) -> Figure:
-    """The map: the pool as faint points, targets as crosses, picks coloured by rank.
+    """Draws the map: the pool as faint points, the targets as crosses, the picks coloured by rank.
 
     Args:
         layout (`Layout`):
-            Coordinates, see `itl_hf.selection.result.selection.Layout`.
+            Coordinates of pool, targets and picks (`selection.layout`).
         pool_size (`int`, *optional*):
-            Rows of the pool, for the legend where the map shows a sample of them.
+            Number of rows of the pool, for the legend if the map shows only a sample of them.
         narrow (`bool`, *optional*, defaults to `False`):
-            For a phone or a column of a paper: letters are larger in proportion.
+            Draws for a phone or a column of a paper: the text is larger in proportion to the figure.
 
     Returns:
-        `matplotlib.figure.Figure`
+        `matplotlib.figure.Figure`: The map.
 
     Example:
         >>> map_figure(selection.layout).savefig("map.png", dpi=200)
     """
     figure, axes = _axes((4.2, 4.7) if narrow else (7.2, 5.4))
-    drawn = len(layout.pool)
-    sample = f" ({drawn:,} drawn)" if pool_size is not None and pool_size > drawn else ""
-    count = drawn if pool_size is None else pool_size
-    # Tens of thousands of points as one picture: as vector shapes they would make the page megabytes heavy.
+    sample_size = len(layout.pool)
+    sample = f" ({sample_size:,} drawn)" if pool_size is not None and pool_size > sample_size else ""
+    count = sample_size if pool_size is None else pool_size
+    # Tens of thousands of points are drawn as one bitmap: as vector shapes they would add megabytes to the page.
     axes.scatter(
         layout.pool[:, 0],
         layout.pool[:, 1],
@@ -70,7 +70,7 @@ def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = F
         linewidths=0.7,
         label=f"picks: {picks:,}",
     )
-    # A broad stroke of paper under a thin one of ink keeps crosses visible on top of crowded picks.
+    # A wide stroke in the background colour under a thin dark one keeps the crosses visible on top of crowded picks.
     axes.scatter(layout.targets[:, 0], layout.targets[:, 1], marker="x", s=52, color=PAPER, linewidths=3.4)
     axes.scatter(
         layout.targets[:, 0],
@@ -102,19 +102,20 @@ def _axis_label(layout: Layout, number: int) -> str:
 def variance_figure(
     target_variance: np.ndarray, irreducible: np.ndarray | None = None, *, narrow: bool = False
 ) -> Figure:
-    """How unsure the model stays about the targets while rows are picked, as a share of what it was before.
+    """Draws the remaining variance of the targets after each pick, as a share of the variance before any pick.
 
     Args:
         target_variance (`np.ndarray`):
-            (n + 1, m), posterior variance of each target after 0..n picks.
+            (n + 1, m) posterior variance of each target after 0 to n picks.
         irreducible (`np.ndarray`, *optional*):
-            (m,), the part of it that no pick can remove: drawn as a floor.
+            (m,) the part of each variance that no row of the pool can remove, drawn as a floor.
         narrow (`bool`, *optional*, defaults to `False`):
-            See `map_figure`.
+            Draws for a phone or a column of a paper.
 
     Returns:
-        `matplotlib.figure.Figure`: one thin line a target (10th to 90th percentile instead where there are more than
-        60) and the mean of the lines; on the right edge a tick at each target's floor, and their mean as a dashed line.
+        `matplotlib.figure.Figure`: One thin line per target (the 10th to 90th percentile if there are more than 60
+        targets) and the mean over the targets; a tick on the right edge at the floor of each target (not drawn for more
+        than 60), and the mean of the floors as a dashed line.
     """
     left = variance_left(target_variance)  # (n + 1, m)
     figure, axes = _axes((4.2, 3.4) if narrow else (7.2, 4.0))
@@ -141,16 +142,16 @@ def variance_figure(
 
 
 def gain_figure(gains: np.ndarray, *, narrow: bool = False) -> Figure:
-    """What each pick added.
+    """Draws the information gained by each pick.
 
     Args:
         gains (`np.ndarray`):
-            (n,), nats of information about the targets, in the order picked.
+            (n,) information about the targets in nats, in the order picked.
         narrow (`bool`, *optional*, defaults to `False`):
-            See `map_figure`.
+            Draws for a phone or a column of a paper.
 
     Returns:
-        `matplotlib.figure.Figure`
+        `matplotlib.figure.Figure`: One stem per pick.
     """
     figure, axes = _axes((4.2, 2.8) if narrow else (7.2, 3.4))
     ranks = np.arange(1, len(gains) + 1)
@@ -166,9 +167,9 @@ def gain_figure(gains: np.ndarray, *, narrow: bool = False) -> Figure:
 
 
 def variance_left(target_variance: np.ndarray) -> np.ndarray:
-    """Posterior variance of each target as a share of its prior variance, (n + 1, m).
+    """Returns the posterior variance of each target as a share of its prior variance, (n + 1, m).
 
-    A target whose variance is zero from the start (its features are the pool's mean) has nothing left: 0.
+    The share of a target whose prior variance is zero (its features are the mean of the pool) is 0.
     """
     variance = np.asarray(target_variance, dtype=np.float64)
     prior = variance[:1]
@@ -176,10 +177,10 @@ def variance_left(target_variance: np.ndarray) -> np.ndarray:
 
 
 def _floor(axes: Axes, floor: np.ndarray) -> None:
-    """What no pick can remove: of each target at the right edge, (m,) shares, and on average."""
+    """Draws the shares that no pick can remove, (m,): their mean, and a tick for each target at the right edge."""
     axes.axhline(floor.mean(), color=FLOOR, linewidth=1.4, linestyle=(0, (4, 3)), label="floor (mean)")
     if len(floor) <= MAX_LINES:
-        # In shares of the axes: the ticks keep their place at the edge however many picks there are.
+        # In coordinates of the axes, so that the ticks are at the edge for any number of picks.
         axes.hlines(floor, 0.985, 1.0, transform=axes.get_yaxis_transform(), color=FLOOR, linewidth=1.2)
 
 
@@ -197,7 +198,7 @@ def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes, ncols: int, narrow: bool) -> None:
-    # Above the axes: inside, it would cover points in some corner of some map.
+    # Above the axes: inside them, the legend could cover points of the map.
     legend = axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
@@ -209,7 +210,7 @@ def _legend(axes: Axes, ncols: int, narrow: bool) -> None:
         columnspacing=1.0 if narrow else 2.0,
     )
     for handle in legend.legend_handles:
-        # The pool's points and the targets' lines are too faint to be recognised alone.
+        # A single point of the pool or a single line of a target is too faint to be recognised.
         if handle is not None:
             handle.set_alpha(1.0)
         if isinstance(handle, PathCollection):

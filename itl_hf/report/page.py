@@ -1,7 +1,8 @@
-"""One HTML file that tells what was selected, from what, for what, and why: no network, no scripts, nothing beside it.
+"""Writes the report: one HTML file that says what was selected, from which pool, for which targets, and why.
 
-Figures are inline SVG whose text follows the page's theme. Everything that comes from data is escaped by the template,
-and characters that would hide or reorder text are made visible. Not covered: exploring; for that rows need a server.
+The file needs no network, no scripts and no other files. Figures are inline SVG whose text has the colours of the
+page's theme. The template escapes all text from the data, and characters that would hide or reorder text are made
+visible. For an interactive page, see `itl_hf.report.explorer`.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ from itl_hf.selection.diagnosis.diagnosis import diagnose
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
-#: Targets that are listed with their text.
+#: Largest number of targets that are listed with their text.
 MAX_TARGETS = 500
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table for the page.
+    """An additional table for the report.
 
     Args:
         title (`str`):
-            Heading above it.
+            Heading above the table.
         columns (`Sequence[str]`):
-            Column heads; the first column names the rows.
+            Column headings; the first column names the rows.
         rows (`Sequence[Sequence[str]]`):
-            Cells as they shall be read.
+            The cells as text.
         note (`str`, *optional*):
-            A sentence below it.
+            A sentence below the table.
         highlight (`int`, *optional*):
-            Number of a row to set off.
+            Number of a row to highlight, from 0.
 
     Example:
         >>> table = Table("Loss", ["trained on", "loss"], [["ITL", "1.44"], ["random", "1.92"]], highlight=0)
@@ -66,21 +67,21 @@ def write_report(
 
     Args:
         selection (`Selection`):
-            What to report.
+            The selection to report on.
         path (`str` or `PathLike`):
-            The file; it is replaced whole or not at all. Missing folders are made.
+            The file to write. If writing fails, an existing file stays as it was. Missing folders are made.
         title (`str`, *optional*):
-            Heading; made from the numbers if left out.
+            Heading of the page; by default made from the numbers of rows.
         tables (`Sequence[Table]`, *optional*):
-            More tables, shown after the summary.
+            Additional tables, shown after the summary.
         max_picks (`int`, *optional*, defaults to 200):
-            So many picks, from the first, are listed with their text.
+            Number of picks, starting with the first, that are listed with their text.
 
     Returns:
-        `Path`: the file.
+        `Path`: The path of the file.
 
     Raises:
-        `ValueError`: `max_picks` is negative.
+        `ValueError`: If `max_picks` is negative.
 
     Example:
         >>> from itl_hf import Selection
@@ -94,7 +95,7 @@ def write_report(
 
 
 def render(selection: Selection, *, title: str | None, tables: Sequence[Table], max_picks: int) -> str:
-    """The page as a string; see `write_report`."""
+    """Returns the report as an HTML string; the arguments are those of `write_report`."""
     environment = Environment(
         loader=PackageLoader("itl_hf.report"),
         autoescape=True,
@@ -115,7 +116,7 @@ def render(selection: Selection, *, title: str | None, tables: Sequence[Table], 
         groups=sections.groups(selection),
         picks=sections.picks(selection, max_picks),
         targets=targets,
-        known_targets={target["number"]: target for target in targets},
+        listed_targets={target["number"]: target for target in targets},
         diagnosis=diagnosis.summary().split("\n"),
         provenance=sections.provenance(selection.record.to_json()),
     )
@@ -123,13 +124,13 @@ def render(selection: Selection, *, title: str | None, tables: Sequence[Table], 
 
 def _write_atomically(text: str, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    descriptor, temporary_path = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
+        os.chmod(temporary_path, 0o644)
+        os.replace(temporary_path, path)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        Path(temporary_path).unlink(missing_ok=True)
         raise
     return path

@@ -1,4 +1,4 @@
-"""What the page says, section by section: plain values, which the template escapes and lays out."""
+"""The contents of the report, section by section, as plain values that the templates escape and lay out."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ METHODS = {
     "dsir": "DSIR",
     "bm25": "BM25",
 }
-HEADS = {
+HEADINGS = {
     "contamination": "Targets in the pool",
     "duplicates": "Copies among the picks",
-    "undirected": "No direction",
+    "undirected": "The objective ignores the targets",
     "negligible": "More picks than needed",
 }
 MAX_GROUPS = 40
 MAX_LISTED = 50
-#: Targets that a pick is said to serve: at most so many, those whose variance it lowered by this share at least.
-SERVED, SERVED_SHARE = 3, 0.01
-#: Parts of the record that have a section of their own.
-TOLD_ELSEWHERE = ("screening", "coverage")
+#: A pick is listed with the targets whose variance it lowered most: at most this many, each by at least this share.
+MAX_SERVED_TARGETS, MIN_SERVED_SHARE = 3, 0.01
+#: Entries of the record that have their own section in the report.
+SEPARATE_ENTRIES = ("screening", "coverage")
 
 
 def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
-    """The numbers of the first lines."""
+    """The numbers at the top of the page."""
     record = selection.record
     name = record.acquisition_name
     embedder = record.embedder or {}
@@ -66,12 +66,12 @@ def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
         "method": METHODS.get(name, name),
         "kernel": record.kernel_name,
         "noise": record.noise_std,
-        # What stands behind the colon is for the record at the end of the page.
+        # The text after the colon is shown with the record at the end of the page.
         "rule": record.noise_rule.partition(":")[0],
         "left": float(variance_left(selection.target_variance)[-1].mean()),
         "floor": float(floors(selection).mean()),
         "information": float(np.sum(selection.gains)),
-        "hopeless": len(diagnosis.unteachable) + len(diagnosis.far),
+        "num_unreachable": len(diagnosis.unteachable) + len(diagnosis.far),
         "layout": selection.layout.method,
         "model": Path(str(embedder.get("model", ""))).name or "unknown",
         "span": embedder.get("span", "prompt"),
@@ -79,23 +79,24 @@ def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def floors(selection: Selection) -> np.ndarray:
-    """Irreducible share of each target's variance, (m,)."""
-    both = variance_left(np.stack([selection.target_variance[0], selection.irreducible]))  # (2, m)
-    return np.asarray(both[1])
+    """Share of each target's variance that no row of the pool can remove, (m,)."""
+    shares = variance_left(np.stack([selection.target_variance[0], selection.irreducible]))  # (2, m)
+    return np.asarray(shares[1])
 
 
-def lowered(selection: Selection) -> np.ndarray:
+def variance_removed(selection: Selection) -> np.ndarray:
     """Share of each target's variance that each pick removed, (n, m)."""
     return -np.diff(variance_left(selection.target_variance), axis=0)
 
 
-def targets(selection: Selection, diagnosis: Diagnosis, most: int) -> list[dict[str, Any]]:
-    """The targets in their order, at most so many; of more, those in trouble and the first of the others."""
+def targets(selection: Selection, diagnosis: Diagnosis, max_targets: int) -> list[dict[str, Any]]:
+    """Lists at most `max_targets` targets in order of their number, including those out of reach before any others."""
     left, floor = variance_left(selection.target_variance), floors(selection)  # (n + 1, m), (m,)
-    nearest, best = Counter(selection.dataset["itl_nearest_target"]), _largest(lowered(selection).T)
-    troubled = [target.target for target in (*diagnosis.unteachable, *diagnosis.far)]
-    shown = sorted(list(dict.fromkeys([*troubled, *range(len(diagnosis.targets))]))[:most])
-    rows = selection.targets.select(shown)
+    num_nearest = Counter(selection.dataset["itl_nearest_target"])
+    best_picks = _largest_shares(variance_removed(selection).T)
+    unreachable = [target.target for target in (*diagnosis.unteachable, *diagnosis.far)]
+    numbers = sorted(list(dict.fromkeys([*unreachable, *range(len(diagnosis.targets))]))[:max_targets])
+    rows = selection.targets.select(numbers)
     return [
         texts(row)
         | {
@@ -103,94 +104,103 @@ def targets(selection: Selection, diagnosis: Diagnosis, most: int) -> list[dict[
             "left": float(left[-1, number]),
             "floor": float(floor[number]),
             "curve": sparkline(left[:, number], float(floor[number])),
-            "nearest": nearest[number],
-            "picks": [{"rank": rank + 1, "share": share} for rank, share in best[number]],
+            "num_nearest": num_nearest[number],
+            "picks": [{"rank": rank + 1, "share": share} for rank, share in best_picks[number]],
             "group": group_of(row),
             "whole_pool": diagnosis.targets[number].whole_pool,
             "reach": diagnosis.targets[number].reach,
             "verdict": WORDS[diagnosis.targets[number].verdict],
-            "trouble": diagnosis.targets[number].verdict in ("unteachable", "far"),
+            "is_unreachable": diagnosis.targets[number].verdict in ("unteachable", "far"),
         }
-        for number, row in zip(shown, rows, strict=True)
+        for number, row in zip(numbers, rows, strict=True)
     ]
 
 
-def picks(selection: Selection, most: int) -> list[dict[str, Any]]:
-    """The first picks with their text and the targets that each serves."""
-    shown = selection.dataset.select(range(min(most, len(selection.dataset))))
-    largest = float(np.max(selection.gains, initial=0.0)) or 1.0
-    served = _largest(lowered(selection)[: len(shown)])
+def picks(selection: Selection, max_picks: int) -> list[dict[str, Any]]:
+    """Lists the first picks with their text and the targets whose variance each of them lowered most."""
+    rows = selection.dataset.select(range(min(max_picks, len(selection.dataset))))
+    largest_gain = float(np.max(selection.gains, initial=0.0)) or 1.0
+    best_targets = _largest_shares(variance_removed(selection)[: len(rows)])
     return [
         texts(row)
         | {
             "rank": number + 1,
             "row": row["pool_index"],
             "gain": row["itl_gain"],
-            "share": min(1.0, max(0.0, row["itl_gain"] / largest)),
+            "share": min(1.0, max(0.0, row["itl_gain"] / largest_gain)),
             "similarity": row["itl_similarity"],
             "nearest": row["itl_nearest_target"],
-            "serves": [{"number": target, "share": share} for target, share in served[number]],
+            "serves": [{"number": target, "share": share} for target, share in best_targets[number]],
             "group": group_of(row),
         }
-        for number, row in enumerate(shown)
+        for number, row in enumerate(rows)
     ]
 
 
 def groups(selection: Selection) -> dict[str, Any] | None:
-    """Picks, pool and targets by source, for pools that name one."""
-    known = selection.record.coverage or {}
-    column = group_column(selection.dataset.column_names, known.get("column"))
+    """Counts picks, pool and targets by source (dataset, task, ...); `None` if no column names the source."""
+    coverage = selection.record.coverage or {}
+    column = group_column(selection.dataset.column_names, coverage.get("column"))
     if column is None:
         return None
-    picked = _counts(selection.dataset, column)
-    asked = _counts(selection.targets, column) if column in selection.targets.column_names else None
-    pool: Mapping[str, int] = known.get("rows", {}) if column == known.get("column") else {}
-    names = sorted(set(picked) | set(asked or ()), key=lambda name: (-picked[name], -(asked or picked)[name], name))
+    pick_counts = _counts(selection.dataset, column)
+    target_counts = _counts(selection.targets, column) if column in selection.targets.column_names else None
+    pool_counts: Mapping[str, int] = coverage.get("rows", {}) if column == coverage.get("column") else {}
+    names = sorted(
+        set(pick_counts) | set(target_counts or ()),
+        key=lambda name: (-pick_counts[name], -(target_counts or pick_counts)[name], name),
+    )
     shares = {
-        name: (picked[name] / max(1, len(selection.indices)), pool.get(name, 0) / selection.pool_size) for name in names
+        name: (pick_counts[name] / max(1, len(selection.indices)), pool_counts.get(name, 0) / selection.pool_size)
+        for name in names
     }
-    widest = max((share for pair in shares.values() for share in pair), default=1.0) or 1.0
+    largest_share = max((share for pair in shares.values() for share in pair), default=1.0) or 1.0
     rows = [
         {
             "name": name,
-            "picks": picked[name],
+            "picks": pick_counts[name],
             "share": shares[name][0],
-            "pool": shares[name][1] if name in pool else None,
-            "width": shares[name][0] / widest,
-            "pool_width": shares[name][1] / widest,
-            "targets": asked[name] if asked else 0,
+            "pool": shares[name][1] if name in pool_counts else None,
+            "width": shares[name][0] / largest_share,
+            "pool_width": shares[name][1] / largest_share,
+            "targets": target_counts[name] if target_counts else 0,
         }
         for name in names[:MAX_GROUPS]
     ]
-    rest, unpicked = names[MAX_GROUPS:], [name for name in pool if name not in picked]
+    rest, without_picks = names[MAX_GROUPS:], [name for name in pool_counts if name not in pick_counts]
     return {
         "column": column,
         "rows": rows,
-        "with_targets": asked is not None,
-        "with_pool": bool(pool),
+        "with_targets": target_counts is not None,
+        "with_pool": bool(pool_counts),
         "rest": len(rest),
-        "rest_picks": sum(picked[name] for name in rest),
-        "unpicked": len(unpicked),
-        "unpicked_share": sum(pool[name] for name in unpicked) / selection.pool_size,
+        "rest_picks": sum(pick_counts[name] for name in rest),
+        "without_picks": len(without_picks),
+        "without_picks_share": sum(pool_counts[name] for name in without_picks) / selection.pool_size,
     }
 
 
 def warnings(selection: Selection, notices: tuple[Notice, ...]) -> list[dict[str, Any]]:
-    """What to know before training, each with the rows that it is about."""
+    """Warnings to read before training, each with the rows that it is about."""
     screening = Screening.from_record(selection.record.screening) or Screening()
     details = {"contamination": _copies(screening), "duplicates": _duplicates(screening)}
     return [
-        {"head": HEADS[notice.kind], "text": notice.text, "rows": details.get(notice.kind, []), "kind": notice.kind}
-        for notice in _one_of_each(notices)
+        {
+            "heading": HEADINGS[notice.kind],
+            "text": notice.text,
+            "rows": details.get(notice.kind, []),
+            "kind": notice.kind,
+        }
+        for notice in _join_by_kind(notices)
     ]
 
 
 def provenance(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """The record, name by name."""
+    """The entries of the record as pairs of name and value; nested names are joined by dots."""
     items: list[tuple[str, str]] = []
     for key, value in record.items():
         name = f"{prefix}{key}"
-        if not prefix and key in TOLD_ELSEWHERE:
+        if not prefix and key in SEPARATE_ENTRIES:
             continue
         if isinstance(value, Mapping):
             items += provenance(value, f"{name}.")
@@ -200,18 +210,18 @@ def provenance(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, s
 
 
 def group_of(row: Mapping[str, Any]) -> str:
-    """What the row's group is called, or nothing."""
+    """Name of the row's source, or an empty string."""
     column = group_column(list(row))
     return "" if column is None or row[column] is None else str(row[column])
 
 
-def _one_of_each(notices: tuple[Notice, ...]) -> list[Notice]:
-    """Two notices of a kind become one paragraph."""
-    joined: dict[str, Notice] = {}
+def _join_by_kind(notices: tuple[Notice, ...]) -> list[Notice]:
+    """Joins notices of the same kind into one paragraph."""
+    by_kind: dict[str, Notice] = {}
     for notice in notices:
-        before = joined.get(notice.kind)
-        joined[notice.kind] = notice if before is None else Notice(notice.kind, f"{before.text} {notice.text}")
-    return list(joined.values())
+        before = by_kind.get(notice.kind)
+        by_kind[notice.kind] = notice if before is None else Notice(notice.kind, f"{before.text} {notice.text}")
+    return list(by_kind.values())
 
 
 def _copies(screening: Screening) -> list[dict[str, Any]]:
@@ -224,16 +234,16 @@ def _copies(screening: Screening) -> list[dict[str, Any]]:
 
 def _duplicates(screening: Screening) -> list[dict[str, Any]]:
     return [
-        {"rank": one.rank + 1, "of": one.of + 1, "how": one.how, "share": one.share}
-        for one in screening.duplicates[:MAX_LISTED]
+        {"rank": copy.rank + 1, "of": copy.of + 1, "how": copy.how, "share": copy.share}
+        for copy in screening.duplicates[:MAX_LISTED]
     ]
 
 
-def _largest(shares: np.ndarray) -> list[list[tuple[int, float]]]:
-    """For each row the columns with the largest shares, as far as these are worth a word, (B, c) -> B lists."""
-    order = np.argsort(-shares, axis=1, kind="stable")[:, :SERVED]
+def _largest_shares(shares: np.ndarray) -> list[list[tuple[int, float]]]:
+    """For each row, the columns with the largest shares, and these shares, (B, c) -> B lists; omits small shares."""
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :MAX_SERVED_TARGETS]
     return [
-        [(int(column), float(row[column])) for column in columns if row[column] >= SERVED_SHARE]
+        [(int(column), float(row[column])) for column in columns if row[column] >= MIN_SERVED_SHARE]
         for row, columns in zip(shares, order, strict=True)
     ]
 

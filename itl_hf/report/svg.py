@@ -1,4 +1,4 @@
-"""Figures as SVG inside a page: they scale with it and take its colours, light or dark."""
+"""Figures as SVG inside a page: they scale with the page and use its colours in the light and the dark theme."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
 THEME = {INK: "var(--ink)", FAINT: "var(--faint)", GRID: "var(--line)", PAPER: "var(--paper)"}
-#: A small curve is as wide as a word: more points than this would lie on each other.
+#: Largest number of points of a sparkline; it is only as wide as a word, so that more points would overlap.
 SPARK_POINTS = 40
 
 
 def figures(selection: Selection) -> dict[str, Markup]:
-    """Map, variance and gain, each twice: the style sheet shows the wide one or, on a phone, the narrow one."""
+    """Makes the figures of map, variance and gain, each in two widths.
+
+    The style sheet shows the wide figure or, on a phone, the narrow one.
+    """
     left = variance_left(selection.target_variance)[-1].mean()
     makers: dict[str, tuple[str, Callable[[bool], Figure]]] = {
         "map": (
@@ -31,7 +34,7 @@ def figures(selection: Selection) -> dict[str, Markup]:
             lambda narrow: map_figure(selection.layout, pool_size=selection.pool_size, narrow=narrow),
         ),
         "variance": (
-            f"Variance left at the targets against rows picked: from 100% to {left:.0%} on average.",
+            f"Remaining variance of the targets by number of picked rows: from 100% to {left:.0%} on average.",
             lambda narrow: variance_figure(selection.target_variance, selection.irreducible, narrow=narrow),
         ),
         "gain": (
@@ -48,15 +51,18 @@ def figures(selection: Selection) -> dict[str, Markup]:
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> Markup:
-    """A figure as an SVG element that scales with the page and takes its text and background colours from it.
+    """Turns a figure into an SVG element that scales with the page and uses its text and background colours.
 
     Args:
         figure (`Figure`):
-            Made with the colours of `itl_hf.report.figures`.
+            A figure with the colours of `itl_hf.report.figures`.
         name (`str`):
-            Unique in the page; ids inside the SVG start with it.
+            A name that is unique in the page; all ids in the SVG start with it.
         description (`str`):
-            What the picture shows, for those who cannot see it.
+            What the figure shows, for readers who cannot see it.
+
+    Returns:
+        `Markup`: The SVG element.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "savefig.dpi": 200}):
@@ -66,7 +72,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for side in ("height", "width"):
         svg = re.sub(rf'(<svg[^>]*?) {side}="[^"]*"', r"\1", svg, count=1)
-    # Several SVGs share one document: equal ids would let one picture use another's shapes.
+    # Several SVGs are in one document: with equal ids, one figure would use the shapes of another.
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     for color, variable in THEME.items():
@@ -76,20 +82,23 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
 
 
 def sparkline(left: np.ndarray, floor: float) -> Markup:
-    """One target's variance against picks as a curve the size of a word, with its irreducible floor dashed.
+    """Draws the remaining variance of one target as a curve of the size of a word, with its floor as a dashed line.
 
     Args:
         left (`np.ndarray`):
-            (n + 1,) shares of the variance before any pick.
+            (n + 1,) remaining variance after each pick, as a share of the variance before any pick.
         floor (`float`):
-            The share that no pick can remove.
+            The share that no row of the pool can remove.
+
+    Returns:
+        `Markup`: The SVG element.
     """
-    places = np.unique(np.linspace(0, len(left) - 1, min(SPARK_POINTS, len(left))).round().astype(int))
-    across = 100 * places / max(1, len(left) - 1)
-    down = 26 - 24 * np.clip(left[places], 0, 1)
-    points = " ".join(f"{x:.0f},{y:.1f}" for x, y in zip(across, down, strict=True))
-    base = 26 - 24 * min(max(floor, 0.0), 1.0)
+    steps = np.unique(np.linspace(0, len(left) - 1, min(SPARK_POINTS, len(left))).round().astype(int))
+    x_values = 100 * steps / max(1, len(left) - 1)
+    y_values = 26 - 24 * np.clip(left[steps], 0, 1)
+    points = " ".join(f"{x:.0f},{y:.1f}" for x, y in zip(x_values, y_values, strict=True))
+    floor_y = 26 - 24 * min(max(floor, 0.0), 1.0)
     return Markup(
         '<svg class="spark" viewBox="0 0 100 28" preserveAspectRatio="none" aria-hidden="true">'
-        '<path class="floor" d="M0 {base}H100"/><polyline points="{points}"/></svg>'
-    ).format(base=f"{base:.1f}", points=points)
+        '<path class="floor" d="M0 {floor_y}H100"/><polyline points="{points}"/></svg>'
+    ).format(floor_y=f"{floor_y:.1f}", points=points)

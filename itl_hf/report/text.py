@@ -1,6 +1,6 @@
-"""Text of the data as a page may show it: nothing hidden, nothing reordered, long texts short.
+"""Prepares text from the data for a page: makes hidden characters visible and cuts long texts.
 
-Escaping is the template's; this is what escaping does not do.
+The templates escape HTML; this module does what escaping does not do.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from itl_hf.text import plain_text
 MAX_CHARACTERS = 6_000
 EXCERPT_CHARACTERS = (36, 64)
 
-# Invisible, or able to reorder what stands around them: shown by their code point instead of obeyed.
+# Characters that are invisible or change the order of the text around them: their code point is shown instead.
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _HIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_BIDI}\ud800-\udfff\ufeff]")
 
 
 def visible(value: Any) -> Any:
-    """Text with control, bidirectional and undecodable characters replaced by visible stand-ins; all else unchanged."""
+    """Replaces control, bidirectional and undecodable characters by visible ones; returns other values unchanged."""
     if not isinstance(value, str):
         return value
-    shown = _HIDDEN.sub(_stand_in, value)
-    # Only this package makes Markup, so what is already safe must stay marked as such.
-    return Markup(shown) if isinstance(value, Markup) else shown
+    visible_text = _HIDDEN.sub(_visible_character, value)
+    # Markup is only made by this package and is already escaped, so it stays Markup.
+    return Markup(visible_text) if isinstance(value, Markup) else visible_text
 
 
 def texts(row: Mapping[str, Any]) -> dict[str, str]:
-    """A row's `prompt` and `completion`, cut where they are very long, and an `excerpt` of a line or two."""
+    """Returns `prompt` and `completion` of a row, cut if they are very long, and an `excerpt` of one or two lines."""
     prompt, completion = plain_text(row)
     return {"prompt": cut(prompt), "completion": cut(completion), "excerpt": excerpt(prompt)}
 
 
 def excerpt(text: str) -> str:
-    """Start and end: prompts of one kind often start alike and differ in their last words."""
+    """Returns start and end of a text, since similar prompts often start with the same words and differ at the end."""
     start, end = " ".join(text[:400].split()), " ".join(text[-400:].split())
     if len(text) <= 400 and len(start) <= sum(EXCERPT_CHARACTERS):
         return start
@@ -46,13 +46,13 @@ def excerpt(text: str) -> str:
 
 
 def cut(text: str) -> str:
-    """At most `MAX_CHARACTERS`, and how many more there were."""
+    """Returns at most `MAX_CHARACTERS` characters of a text, and says how many more there are."""
     if len(text) <= MAX_CHARACTERS:
         return text
     return f"{text[:MAX_CHARACTERS]} […] ({len(text) - MAX_CHARACTERS:,} more characters)"
 
 
-def _stand_in(match: re.Match[str]) -> str:
+def _visible_character(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
         return chr(0x2400 + code)  # the "control pictures" block

@@ -44,7 +44,7 @@ class ITL:
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Maximises the objective of this name greedily and exactly."""
         objective: Objective = OBJECTIVES[self.name](gp)
-        for row in request.known:
+        for row in request.observed_rows:
             objective.observe(row)
         return speculative_greedy(
             pool,

@@ -1,8 +1,8 @@
-"""What an acquisition is asked for and what it must answer: the protocol of ITL and of the rivals it is compared with.
+"""The protocol of acquisitions: what they get (`SelectionRequest`) and what they return (`GreedyPicks`).
 
-Acquisitions without a Gaussian process of their own end in `picked`: it takes the rows that may be picked in their
-order, goes round again where rows may come back, and measures the picks by the information they give about the targets,
-so that the gains of all acquisitions can be compared.
+Acquisitions that rank rows without a Gaussian process end in `picks_in_order`. It takes the available rows in order,
+starts again from the first if rows may be picked again, and measures the information that the picks give about the
+targets, so that the gains of all acquisitions can be compared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from itl_hf.search.greedy import GreedyPicks
 
 Noise = float | Literal["auto"]
 TextSpan = Literal["auto", "prompt", "whole"]
-#: What an acquisition looks at. `"lengths"` are numbers, costs, or what texts say.
+#: What an acquisition reads. `"lengths"` are numbers, costs, or the lengths of texts.
 Reads = Literal["features", "raw features", "texts", "lengths"]
 Text = str | tuple[str, str]
 
@@ -44,50 +44,52 @@ class Texts:
     targets: list[tuple[str, str]]
 
     def both(self, span: TextSpan) -> tuple[list[str], list[str]]:
-        """Texts of pool and targets. `"auto"` reads completions if all targets have one: then and only then are both
-        sides the same kind of text.
+        """Returns the texts of pool and targets.
+
+        `"auto"` includes completions if all targets have one, because only then both sides are the same kind of text.
         """
         whole = span == "whole" or (span == "auto" and all(completion for _, completion in self.targets))
-        pool, targets = ([_joined(pair, whole) for pair in side] for side in (self.pool, self.targets))
+        pool, targets = ([_join(pair, whole) for pair in side] for side in (self.pool, self.targets))
         return pool, targets
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Features as they were given, for acquisitions that centring and scaling would falsify.
+    """Features before preparation, for acquisitions whose formulas centring and scaling would change.
 
     Args:
         targets (`Tensor`):
             (m, d).
-        known (`Tensor`):
-            (h, d), the rows of `SelectionRequest.known`.
+        observed_rows (`Tensor`):
+            (h, d), the rows of `SelectionRequest.observed_rows`.
     """
 
     targets: Tensor
-    known: Tensor
+    observed_rows: Tensor
 
 
 @dataclass(frozen=True)
 class SelectionRequest:
-    """What is asked of an acquisition.
+    """The arguments of `Acquisition.pick`.
 
     Args:
         availability (`AvailabilityTracker`):
-            How many rows to pick, and which rows may be picked.
+            Number of rows to pick, budget and group shares.
         replace (`bool`):
             Whether a row may be picked again.
-        known (`Tensor`):
+        observed_rows (`Tensor`):
             (h, d) prepared rows that were trained on before; the posterior starts from them.
         exclude (`Sequence[int]`):
             Pool rows that may not be picked.
         on_picks (`Callable`, *optional*):
             Called with the number of further picks, for a progress bar.
         stop (`Callable`, *optional*):
-            Called with the objective and the gains so far; how many picks to keep if that is enough, else `None`.
+            Called with the objective and the gains so far. It returns how many picks to keep if the selection ends
+            there, otherwise `None`.
         texts (`Texts`, *optional*):
-            The rows as text, where somebody gave them.
+            The rows as text, if they were passed.
         raw (`Raw`, *optional*):
-            Features as they were given.
+            Features before preparation.
         progress (`bool`):
             Whether to show progress bars.
         num_continued (`int`):
@@ -97,7 +99,7 @@ class SelectionRequest:
 
     availability: AvailabilityTracker
     replace: bool
-    known: Tensor
+    observed_rows: Tensor
     exclude: Sequence[int] = ()
     on_picks: Callable[[int], object] | None = None
     stop: Callable[[Objective, list[float]], int | None] | None = None
@@ -107,7 +109,7 @@ class SelectionRequest:
     num_continued: int = 0
 
     def open_rows(self, num_rows: int) -> Tensor:
-        """Which rows are not excluded, (N,) bool."""
+        """Returns which rows are not excluded, (N,) bool."""
         free = torch.ones(num_rows, dtype=torch.bool)
         free[list(self.exclude)] = False
         return free
@@ -115,32 +117,32 @@ class SelectionRequest:
 
 @runtime_checkable
 class Acquisition(Protocol):
-    """A way to choose rows. `name` is how users ask for it; the noises are as in `ITL`.
+    """A method of selecting rows. Users name it by `name`; the noises are as in `ITL`.
 
-    One that reads more than prepared features says so in a class attribute `reads` (`Reads`); what it used beyond its
-    arguments (the version of a library, say) it may return from a method `used() -> dict`, for the record.
+    An acquisition that reads more than prepared features has a class attribute `reads` (`Reads`). It may have a method
+    `used() -> dict` that returns further facts for the record, such as the version of a library.
     """
 
     @property
     def name(self) -> str:
-        """What users call it."""
+        """The name by which users select it."""
 
     @property
     def noise_std(self) -> Noise:
-        """See `ITL`."""
+        """Standard deviation of the noise of the picks' answers, or `"auto"`."""
 
     @property
     def target_noise_std(self) -> float | None:
-        """See `ITL`."""
+        """Standard deviation of the noise of the targets' values; `None` for that of the picks."""
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """Row numbers in the order picked, and the gain of each."""
+        """Returns row numbers in the order picked, and the gain of each."""
 
 
 def reads(acquisition: Acquisition) -> Reads:
-    """What the acquisition looks at."""
-    found: Reads = getattr(acquisition, "reads", "features")
-    return found
+    """Returns what the acquisition reads."""
+    kind: Reads = getattr(acquisition, "reads", "features")
+    return kind
 
 
 def resolve_texts(
@@ -149,17 +151,17 @@ def resolve_texts(
     sizes: tuple[int, int],
     has_costs: bool,
 ) -> Texts | None:
-    """The texts that were given, checked.
+    """Checks the texts of pool and targets.
 
     Args:
         acquisition (`Acquisition`):
-            May need them.
+            The acquisition that may need them.
         texts (`tuple[Sequence, Sequence]`, *optional*):
             Those of the pool's rows and those of the targets: strings, or pairs (prompt, completion).
         sizes (`tuple[int, int]`):
             N, m.
         has_costs (`bool`):
-            Whether rows have costs, which can stand for lengths.
+            Whether rows have costs, which can be used as lengths.
 
     Raises:
         `ValueError`: If there are none and the acquisition needs them, one side is missing, or lengths differ.
@@ -199,47 +201,48 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
 
 
 def in_order(rows: Tensor, availability: AvailabilityTracker, picks: Sequence[int] = ()) -> list[int]:
-    """Returns `picks` and, after them, the first rows of an order that may still be picked, (N,) -> n row numbers."""
-    indices = list(picks)
+    """Returns `picks` followed by the first available rows of an order, (N,) -> n row numbers."""
+    rows_in_order = list(picks)
     if not availability.is_constrained:
-        return indices + rows[: availability.num_examples - len(indices)].tolist()
+        return rows_in_order + rows[: availability.num_examples - len(rows_in_order)].tolist()
     for start in range(0, len(rows), 4096):
         part = rows[start : start + 4096]
-        while len(part) and len(indices) < availability.num_examples:
+        while len(part) and len(rows_in_order) < availability.num_examples:
             part = part[open_among(part, availability)]
-            num_before = len(indices)
-            for row in part.tolist():  # until one no longer fits; then all that do not are dropped
-                if len(indices) == availability.num_examples or not is_open(row, availability):
+            before = len(rows_in_order)
+            for row in part.tolist():  # until a row no longer fits; then all such rows are removed
+                if len(rows_in_order) == availability.num_examples or not is_open(row, availability):
                     break
                 availability.record_pick(row)
-                indices.append(row)
-            part = part[len(indices) - num_before :]
-    return indices
+                rows_in_order.append(row)
+            part = part[len(rows_in_order) - before :]
+    return rows_in_order
 
 
 def open_among(rows: Tensor, availability: AvailabilityTracker) -> Tensor:
-    """Returns which of these rows may still be picked, (B,) row numbers -> (B,) bool."""
-    mask = availability.mask(availability.current(), rows) if availability.is_constrained else None
-    return torch.ones(len(rows), dtype=torch.bool) if mask is None else mask
+    """Returns which of these rows are available, (B,) row numbers -> (B,) bool."""
+    is_open_row = availability.mask(availability.current(), rows) if availability.is_constrained else None
+    return torch.ones(len(rows), dtype=torch.bool) if is_open_row is None else is_open_row
 
 
 def is_open(row: int, availability: AvailabilityTracker) -> bool:
-    """Whether this row may still be picked."""
+    """Whether this row is available."""
     return not availability.is_constrained or bool(open_among(torch.tensor([row]), availability))
 
 
-def picked(order: Tensor | Sequence[int], pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-    """The first open rows of an order, (N,), as picks with their gains.
+def picks_in_order(
+    order: Tensor | Sequence[int], pool: Pool, gp: GaussianProcess, request: SelectionRequest
+) -> GreedyPicks:
+    """Picks the first available rows of an order, (N,), and measures their gains.
 
-    Where rows may come back (`replace`) they do so after all of the order: a fixed order has no reason to repeat a row
-    before it has run out of others.
+    If rows may be picked again (`replace`), a row is repeated only after all others.
     """
     rows = torch.as_tensor(order, dtype=torch.int64)
-    return measured(again(in_order(rows, request.availability), request), pool, gp, request)
+    return measure_picks(repeat_picks(in_order(rows, request.availability), request), pool, gp, request)
 
 
-def again(picks: list[int], request: SelectionRequest) -> list[int]:
-    """The picks, and where rows may come back the same once more and again until there are enough."""
+def repeat_picks(picks: list[int], request: SelectionRequest) -> list[int]:
+    """Returns the picks; if rows may be picked again, the same picks are repeated until there are enough."""
     once = torch.tensor(picks, dtype=torch.int64)
     before = 0
     while request.replace and before < len(picks) < request.availability.num_examples:
@@ -248,15 +251,17 @@ def again(picks: list[int], request: SelectionRequest) -> list[int]:
     return picks
 
 
-def measured(indices: list[int], pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-    """Picks that were made without a Gaussian process, with what each tells about the targets, given those before it,
-    in nats; ended where `SelectionRequest.stop` says so.
+def measure_picks(indices: list[int], pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
+    """Measures picks that were made without a Gaussian process.
+
+    Returns them with the information in nats that each gives about the targets, given those before it, up to the pick
+    at which `SelectionRequest.stop` ends the selection.
     """
     objective, rows = ITL(gp), pool.rows(indices)
-    for row in request.known:
+    for row in request.observed_rows:
         objective.observe(row)
     stats, tables = objective.initial_state(rows)
-    cache = ProjectionCache(tables, len(objective.posteriors), len(request.known) + len(indices))
+    cache = ProjectionCache(tables, len(objective.posteriors), len(request.observed_rows) + len(indices))
     gains: list[float] = []
     num_applied = 0
     for position, row in enumerate(rows):
@@ -267,11 +272,11 @@ def measured(indices: list[int], pool: Pool, gp: GaussianProcess, request: Selec
             cache.append(projections)
         gains.append(float(objective.gain(objective.score(stats[:, position : position + 1], num_applied))))
         objective.observe(row)
-    enough = request.stop(objective, gains) if request.stop is not None and gains else None
-    return GreedyPicks(indices[:enough], gains[:enough])
+    num_kept = request.stop(objective, gains) if request.stop is not None and gains else None
+    return GreedyPicks(indices[:num_kept], gains[:num_kept])
 
 
-def _joined(pair: tuple[str, str], whole: bool) -> str:
+def _join(pair: tuple[str, str], whole: bool) -> str:
     prompt, completion = pair
     return f"{prompt}\n{completion}" if whole and completion else prompt
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def check_reselectable(record: SelectionRecord) -> None:
     """Raises `ValueError` unless the record holds everything that selecting again needs.
 
-    The message continues a sentence such as "Selecting again is off: ...".
+    The message continues a sentence such as "Selecting again is not possible: ...".
     """
     record.acquisition()
     record.kernel()

@@ -241,9 +241,9 @@ def correlation(rows: Tensor, gp: GaussianProcess) -> Tensor:
 
 
 def is_undirected(acquisition: Acquisition, gp: GaussianProcess) -> bool:
-    """Whether the targets determine the whole function, so that ITL no longer looks at them; says so in plain words.
+    """Checks whether the targets determine the whole function, so that ITL does not depend on them; warns if so.
 
-    With noise-free targets ITL's c is the variance that is left when the targets are known; targets that span the
+    With noise-free targets ITL's `c` is the variance that is left once the targets are known. Targets that span the
     feature space leave none, and the score becomes that of uncertainty sampling.
     """
     targets = gp.targets
@@ -253,8 +253,8 @@ def is_undirected(acquisition: Acquisition, gp: GaussianProcess) -> bool:
     if spans_all:
         warnings.warn(
             f"the {len(targets)} targets span all {targets.shape[1]} feature dimensions and target_noise_std is "
-            f"{gp.target_noise_std:g}: ITL has lost its direction and picks what the model knows least about, "
-            "whatever the targets. Leave target_noise_std at its default, or use fewer targets or more features.",
+            f"{gp.target_noise_std:g}: ITL does not depend on the targets and picks the rows with the largest "
+            "posterior variance. Leave target_noise_std at its default, or use fewer targets or more features.",
             stacklevel=3,
         )
     return spans_all

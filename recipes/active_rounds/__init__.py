@@ -1,1 +1,1 @@
-"""Select again before every epoch, with the model as it is by then."""
+"""Selects again before every epoch, with the model as it is at that moment."""

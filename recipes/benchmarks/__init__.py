@@ -1,1 +1,1 @@
-"""Measurements behind the claims and the defaults; each opens with its command and writes its own table."""
+"""Benchmarks for the claims and the defaults. Each module starts with its command and writes its own results."""

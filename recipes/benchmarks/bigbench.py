@@ -1,10 +1,10 @@
-"""BIG-bench (with Natural Instructions) as rows of prompt, completion and task, streamed from its source package.
+"""Reads BIG-bench (with Natural Instructions) from its source package as rows of prompt, completion and task.
 
-    pip download bigbench==1.0.0 --no-deps --no-binary bigbench -d outputs/downloads     # done by itself when missing
+    pip download bigbench==1.0.0 --no-deps --no-binary bigbench -d outputs/downloads    # automatic if missing
 
-2.6 million examples of a thousand subtasks (Apache-2.0). Every file carries a canary that asks to be kept out of
-training corpora: the rows are made anew on each machine and are never committed or published. Instructions are kept:
-a prompt is what the task asks, the example, and its options where there are any.
+2.6 million examples of a thousand subtasks (Apache-2.0). Every file has a canary string that asks to keep the file out
+of training corpora, so the rows are generated on each machine and are never committed or published. A prompt consists
+of the task's instruction, the example, and the options if there are any.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tqdm.auto import tqdm
 
 DOWNLOADS = Path("outputs/downloads")
 SDIST = "bigbench-1.0.0.tar.gz"
-#: A thousand subtasks are cut down to a pool that has many kinds of tasks and not too many of one kind.
+#: Largest number of subtasks of a family, so that the pool has many kinds of tasks and not too many of one kind.
 PER_FAMILY = 6
 PER_LARGE_FAMILY = {"natural_instructions": 30, "arithmetic": 9, "linguistic_mappings": 11, "multiemo": 3}
-#: Bytes, not letters: scripts that a tokenizer spells out byte by byte would make rows of hundreds of tokens.
+#: In bytes instead of characters: a tokenizer splits some scripts into bytes, which makes rows of hundreds of tokens.
 MAX_PROMPT, MAX_COMPLETION, MAX_INSTRUCTION, MAX_OPTIONS = 320, 72, 180, 120
-#: Inputs of tasks without instructions that are shorter than this say too little by themselves.
+#: Tasks without instructions whose inputs are shorter than this get their description as an instruction.
 TERSE = 60
 MIN_ROWS = 60
 
@@ -39,62 +39,62 @@ Row = dict[str, str]
 
 
 def sdist(directory: str | Path = DOWNLOADS) -> Path:
-    """The package's source archive, downloaded with pip when it is not there (358 MB).
+    """Returns the path of the package's source archive, which is downloaded with pip if it is missing (358 MB).
 
     Raises:
-        `FileNotFoundError`: Pip could not get it; says what to run.
+        `FileNotFoundError`: If pip could not download it. The message says what to run.
     """
     path = Path(directory) / SDIST
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         command = ["download", "--quiet", "--no-deps", "--no-binary", "bigbench", "--dest", str(path.parent)]
-        done = subprocess.run([sys.executable, "-m", "pip", *command, "bigbench==1.0.0"])
-        if done.returncode or not path.exists():
+        result = subprocess.run([sys.executable, "-m", "pip", *command, "bigbench==1.0.0"])
+        if result.returncode or not path.exists():
             raise FileNotFoundError(f"{path} is missing; get it with: pip {' '.join(command)} bigbench==1.0.0")
     return path
 
 
 def bigbench_rows(rows_per_task: int, seed: int = 0, directory: str | Path = DOWNLOADS) -> Dataset:
-    """Rows of every task that has enough short ones, `rows_per_task` of each at most, ordered by task.
+    """Returns at most `rows_per_task` rows of every task that has enough short rows, ordered by task.
 
-    Kept in a file beside the archive: reading the archive takes half a minute.
+    The rows are cached in a file next to the archive, because reading the archive takes half a minute.
 
     Args:
         rows_per_task (`int`):
-            Upper bound.
+            Largest number of rows of a task.
         seed (`int`, *optional*, defaults to 0):
-            Which rows of a task.
+            Seed of the choice of rows.
         directory (`str` or `Path`, *optional*):
-            Where the archive is, or is put.
+            Folder of the archive.
 
     Returns:
-        `datasets.Dataset`: columns `prompt`, `completion`, `task` (its path in BIG-bench) and `family`. No prompt
+        `datasets.Dataset`: Columns `prompt`, `completion`, `task` (its path in BIG-bench) and `family`. No prompt
         occurs twice.
     """
-    kept = Path(directory) / f"bigbench-{rows_per_task}-{seed}-{_version()}.parquet"
-    if not kept.exists():
+    cache_path = Path(directory) / f"bigbench-{rows_per_task}-{seed}-{_version()}.parquet"
+    if not cache_path.exists():
         rows = Dataset.from_list(_read(sdist(directory), rows_per_task, seed))
-        draft = kept.with_suffix(f".{os.getpid()}")
+        draft = cache_path.with_suffix(f".{os.getpid()}")
         rows.to_parquet(draft)
-        os.replace(draft, kept)
-    return Dataset.from_parquet(str(kept), keep_in_memory=True)
+        os.replace(draft, cache_path)
+    return Dataset.from_parquet(str(cache_path), keep_in_memory=True)
 
 
 def _version() -> str:
-    """Changes with this file, so that rows made by other rules are not taken for these."""
+    """Returns a hash of this file, so that cached rows of other rules are not used."""
     return f"{zlib.crc32(Path(__file__).read_bytes()):08x}"
 
 
 def _read(archive: Path, rows_per_task: int, seed: int) -> list[Row]:
     tasks: dict[str, list[Row]] = {}
     for name, task in tqdm(_tasks(archive), desc="reading BIG-bench", unit="task"):
-        # crc32, not hash(): the same number in every process.
+        # crc32 instead of hash(), which differs between processes.
         rows = task_rows(name, task, rows_per_task, Random(zlib.crc32(f"{name}/{seed}".encode())))
         if len(rows) >= MIN_ROWS:
             tasks[name] = rows
-    seen: set[str] = set()
-    chosen = [row for name in _spread(sorted(tasks)) for row in tasks[name]]
-    return [row for row in chosen if not (row["prompt"] in seen or seen.add(row["prompt"]))]  # type: ignore[func-returns-value]
+    prompts: set[str] = set()
+    rows_of_all_tasks = [row for name in _spread(sorted(tasks)) for row in tasks[name]]
+    return [row for row in rows_of_all_tasks if not (row["prompt"] in prompts or prompts.add(row["prompt"]))]  # type: ignore[func-returns-value]
 
 
 def _tasks(archive: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,29 +109,29 @@ def _tasks(archive: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _spread(names: list[str]) -> list[str]:
-    """At most so many subtasks of a family, evenly spaced in its list."""
+    """Limits the number of subtasks of each family; those that stay are evenly spaced in the family's list."""
     families: dict[str, list[str]] = {}
     for name in names:
         families.setdefault(name.partition("/")[0], []).append(name)
-    chosen = []
+    subtasks = []
     for family, members in families.items():
         count = min(len(members), PER_LARGE_FAMILY.get(family, PER_FAMILY))
-        chosen += [members[len(members) * place // count] for place in range(count)]
-    return chosen
+        subtasks += [members[len(members) * place // count] for place in range(count)]
+    return subtasks
 
 
 def task_rows(name: str, task: Mapping[str, Any], count: int, rng: Random) -> list[Row]:
-    """At most `count` short rows of a task, without repetition.
+    """Returns at most `count` different short rows of a task.
 
     Args:
         name (`str`):
             The task's path.
         task (`Mapping`):
-            Its `task.json`.
+            Content of its `task.json`.
         count (`int`):
-            Upper bound.
+            Largest number of rows.
         rng (`Random`):
-            Decides which.
+            Random generator that shuffles the examples.
     """
     examples = list(task.get("examples") or [])
     rng.shuffle(examples)
@@ -147,8 +147,9 @@ def task_rows(name: str, task: Mapping[str, Any], count: int, rng: Random) -> li
 
 
 def instruction_of(task: Mapping[str, Any]) -> str:
-    """What the task asks: its own instruction, the first sentence of a long one, else its description where the
-    examples are too terse to be understood alone.
+    """Returns the task's instruction, or its first sentence if it is long.
+
+    A task without an instruction gets its description if its inputs are too short to be understood alone.
     """
     prefix = _plain(str(task.get("task_prefix") or ""))
     if prefix and len(prefix) > MAX_INSTRUCTION:
@@ -163,7 +164,7 @@ def instruction_of(task: Mapping[str, Any]) -> str:
 
 
 def _row(example: Mapping[str, Any], instruction: str, name: str) -> Row | None:
-    """An example as a row; none where it is long, or has no single right answer in words."""
+    """Returns an example as a row, or `None` if it is too long or has no right answer in words."""
     text, answer = example.get("input"), _answer(example)
     if not isinstance(text, str) or not text.strip() or not answer or len(answer.encode()) > MAX_COMPLETION:
         return None

@@ -1,8 +1,10 @@
-"""How near `--dry_run` comes: `python -m recipes.benchmarks.dry_run` (results/dry_run.json).
+"""Compares the estimates of `--dry_run` with real runs.
 
-For each case `itl-hf embed --dry_run` and then `itl-hf embed` in processes of their own, over rows of the quickstart's
-pool: rows, tokens, seconds, disk and memory, estimated and real. Seconds are wall-clock: the machine should have
-nothing else to do, or as much during both.
+    python -m recipes.benchmarks.dry_run      # results/dry_run.json
+
+For each case it runs `itl-hf embed --dry_run` and then `itl-hf embed`, each in a process of its own, on rows of the
+quickstart's pool, and compares rows, tokens, seconds, disk and memory. Seconds are wall-clock time: the machine should
+be idle, or equally busy during both runs.
 """
 
 from __future__ import annotations
@@ -22,40 +24,40 @@ RESULTS = Path(__file__).parent / "results" / "dry_run.json"
 COMPARED = ("rows", "tokens", "seconds", "disk_bytes", "memory_bytes")
 
 
-def _compared(*options: str, rows_per_task: int = 20) -> dict[str, Any]:
+def _compare(*options: str, rows_per_task: int = 20) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool.jsonl"
         reasoning_pool(rows_per_task).to_json(str(pool))
         command = ["embed", str(pool), "--store", f"{folder}/store", *options, "--json"]
-        told, real = _call(*command, "--dry_run"), _call(*command)
-    ratios = {f"{name}_ratio": told[name] / real[name] for name in COMPARED}
-    kept = ("tokens_error", "seconds_error", "timed_rows", "startup_seconds")
+        estimate, real = _call(*command, "--dry_run"), _call(*command)
+    ratios = {f"{name}_ratio": estimate[name] / real[name] for name in COMPARED}
+    estimate_fields = ("tokens_error", "seconds_error", "timed_rows", "startup_seconds")
     return {
-        "estimated": {name: told[name] for name in (*COMPARED, *kept)},
+        "estimated": {name: estimate[name] for name in (*COMPARED, *estimate_fields)},
         "real": {name: real[name] for name in COMPARED},
         **ratios,
     }
 
 
 def _call(*words: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", "itl_hf", *words], capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result = subprocess.run([sys.executable, "-m", "itl_hf", *words], capture_output=True, text=True, check=True)
+    outcome: dict[str, Any] = json.loads(result.stdout)
+    return outcome
 
 
 def sentence_encoder() -> dict[str, Any]:
     """all-MiniLM-L6-v2."""
-    return _compared("--embedder", "sentence_encoder", "--model", str(minilm()))
+    return _compare("--embedder", "sentence_encoder", "--model", str(minilm()))
 
 
 def hidden_states() -> dict[str, Any]:
-    """SmolLM2-135M, the second of its 30 layers, so that the real run ends within minutes."""
-    return _compared("--model", str(smollm2()), "--layer", "2", "--batch_tokens", "2048")
+    """SmolLM2-135M, layer 2 of 30, so that the real run takes minutes."""
+    return _compare("--model", str(smollm2()), "--layer", "2", "--batch_tokens", "2048")
 
 
 def gradients() -> dict[str, Any]:
     """SmolLM2-135M, the gradients of two kinds of layers, over 345 rows."""
-    return _compared(
+    return _compare(
         *("--embedder", "gradients", "--model", str(smollm2()), "--modules", "v_proj,down_proj"),
         *("--labels", "predicted", "--batch_tokens", "1024"),
         rows_per_task=5,

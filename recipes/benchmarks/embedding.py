@@ -1,10 +1,10 @@
-"""Embedding: speed against the usual loop and against bare forward passes, and memory.
+"""Measures the speed of embedding against the usual loop and against plain forward passes, and its memory.
 
     python -m recipes.benchmarks.embedding                       # results/embedding.json, about twenty minutes
     python -m recipes.benchmarks.embedding --only hidden gpu
 
-Times are CPU seconds of one thread (of one process on a GPU, wall seconds). All ways of one part take turns on the same
-texts, chunk by chunk, so that a busy machine slows all of them alike.
+Times are CPU seconds of one thread (on a GPU, wall-clock seconds of one process). All variants of a part alternate on
+the same chunks of texts, so that a busy machine slows all of them equally.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MATRIX = 8192
 
 
 def mixed_texts(count: int, seed: int = 0) -> list[str]:
-    """Prompts and answers of many lengths, in random order; some of them joined, so that lengths spread widely."""
+    """Returns prompts with answers in random order. Some are joined, so that the lengths vary widely."""
     rows = [" ".join(plain_text(row)) for row in Texts(0).pool]
     rng = random.Random(seed)
     texts = [" ".join(rng.choices(rows, k=rng.choice((1, 1, 1, 2)))) for _ in range(count)]
@@ -46,20 +46,20 @@ def mixed_texts(count: int, seed: int = 0) -> list[str]:
 def take_turns(
     ways: dict[str, Callable[[list[str]], object]], texts: list[str], chunk: int = CHUNK
 ) -> dict[str, float]:
-    """CPU seconds of each way over all texts, in turns of `chunk` texts; the first turn is a warm-up."""
-    spent = dict.fromkeys(ways, 0.0)
+    """Returns the CPU seconds of each variant over all texts. They alternate every `chunk` texts."""
+    seconds = dict.fromkeys(ways, 0.0)
     for way in ways.values():
         way(texts[:16])
     for first in range(0, len(texts), chunk):
         for name, way in ways.items():
             start = time.process_time()
             way(texts[first : first + chunk])
-            spent[name] += time.process_time() - start
-    return spent
+            seconds[name] += time.process_time() - start
+    return seconds
 
 
-def bare(model: Any, shapes: Sequence[tuple[int, int]], device: str) -> None:
-    """Forward passes over batches without padding, of these (rows, length) and with nothing done before or after."""
+def forward_passes(model: Any, shapes: Sequence[tuple[int, int]], device: str) -> None:
+    """Runs forward passes over batches of shape (rows, length), without padding, tokenization or pooling."""
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         for rows, length in shapes:
@@ -67,7 +67,7 @@ def bare(model: Any, shapes: Sequence[tuple[int, int]], device: str) -> None:
 
 
 def ideal_shapes(tokenizer: Any, texts: list[str], batch_tokens: int) -> list[tuple[int, int]]:
-    """As many tokens as the texts have, in batches of equal length."""
+    """Returns the shapes of batches without padding that have as many tokens as the texts."""
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     return [
         (len(batch), round(sum(lengths[i] for i in batch) / len(batch)))
@@ -75,20 +75,20 @@ def ideal_shapes(tokenizer: Any, texts: list[str], batch_tokens: int) -> list[tu
     ]
 
 
-def usual(model: Any, tokenizer: Any, texts: list[str], batch_size: int = 32) -> torch.Tensor:
-    """The loop that most people write: batches in the order of arrival, padded, all hidden states kept."""
-    found = []
+def usual_loop(model: Any, tokenizer: Any, texts: list[str], batch_size: int = 32) -> torch.Tensor:
+    """Embeds with the usual loop: batches in the given order, padded, with the hidden states of all layers."""
+    pooled_states = []
     for first in range(0, len(texts), batch_size):
         batch = tokenizer(texts[first : first + batch_size], padding=True, return_tensors="pt").to(model.device)
         with torch.no_grad():
             hidden = model(**batch, output_hidden_states=True).hidden_states[-1]
         mask = batch["attention_mask"][..., None]
-        found.append((hidden * mask).sum(1) / mask.sum(1))
-    return torch.cat(found)
+        pooled_states.append((hidden * mask).sum(1) / mask.sum(1))
+    return torch.cat(pooled_states)
 
 
 def hidden(count: int = 2048) -> dict[str, Any]:
-    """SmolLM2-135M on mixed-length texts: ours with all layers and with half, the usual loop, bare passes."""
+    """SmolLM2-135M on texts of mixed lengths: ours with all or half of the layers, the usual loop, forward passes."""
     full = HiddenStates(str(smollm2()), layer=-1)
     half = HiddenStates(full.backbone.model, tokenizer=full.tokenizer, layer=0.5)
     model, tokenizer = full.backbone.model, full.tokenizer
@@ -97,12 +97,12 @@ def hidden(count: int = 2048) -> dict[str, Any]:
     def ours(embedder: HiddenStates) -> Callable[[list[str]], object]:
         return lambda part: embed(Dataset.from_dict({"text": part}), embedder, description="")
 
-    spent = take_turns(
+    seconds = take_turns(
         {
             "all_layers": ours(full),
             "half_of_the_layers": ours(half),
-            "usual_loop": lambda part: usual(model, tokenizer, part),
-            "bare_forward": lambda part: bare(model, ideal_shapes(tokenizer, part, budget), "cpu"),
+            "usual_loop": lambda part: usual_loop(model, tokenizer, part),
+            "bare_forward": lambda part: forward_passes(model, ideal_shapes(tokenizer, part, budget), "cpu"),
         },
         texts,
     )
@@ -111,11 +111,11 @@ def hidden(count: int = 2048) -> dict[str, Any]:
         "texts": count,
         "tokens": sum(lengths),
         "shortest_median_longest": [min(lengths), int(np.median(lengths)), max(lengths)],
-        "seconds": spent,
-        "tokens_per_second": sum(lengths) / spent["all_layers"],
-        "share_of_bare_forward": spent["bare_forward"] / spent["all_layers"],
-        "times_the_usual_loop": spent["usual_loop"] / spent["all_layers"],
-        "half_against_all": spent["all_layers"] / spent["half_of_the_layers"],
+        "seconds": seconds,
+        "tokens_per_second": sum(lengths) / seconds["all_layers"],
+        "share_of_bare_forward": seconds["bare_forward"] / seconds["all_layers"],
+        "times_the_usual_loop": seconds["usual_loop"] / seconds["all_layers"],
+        "half_against_all": seconds["all_layers"] / seconds["half_of_the_layers"],
     }
 
 
@@ -124,7 +124,7 @@ def sentences(count: int = 8192) -> dict[str, Any]:
     embedder = SentenceEncoder(minilm())
     texts = mixed_texts(count)
     model: Any = embedder.model
-    spent = take_turns(
+    seconds = take_turns(
         {
             "ours": lambda part: embed(Dataset.from_dict({"text": part}), embedder, description=""),
             "encode": lambda part: model.encode(part, batch_size=32, show_progress_bar=False),
@@ -136,8 +136,8 @@ def sentences(count: int = 8192) -> dict[str, Any]:
     apart = float(np.abs(mine - model.encode(texts[:64])).max())
     return {
         "texts": count,
-        "seconds": spent,
-        "ours_against_encode": spent["encode"] / spent["ours"],
+        "seconds": seconds,
+        "ours_against_encode": seconds["encode"] / seconds["ours"],
         "largest_difference": apart,
     }
 
@@ -164,17 +164,17 @@ print(peak())
 
 
 def memory() -> dict[str, Any]:
-    """Peak memory of 10k and of 40k rows: what a row needs is on disk, not in memory."""
+    """Peak memory for 10k and for 40k rows. It should be nearly equal, since features are written to disk."""
     import tempfile
 
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for rows in (10_000, 40_000):
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-c", MEASURE, str(rows), folder]
             output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found[f"peak_mib_{rows}_rows"] = int(output.split()[-1]) / 2**20
-    found["growth"] = found["peak_mib_40000_rows"] / found["peak_mib_10000_rows"]
-    return found
+        results[f"peak_mib_{rows}_rows"] = int(output.split()[-1]) / 2**20
+    results["growth"] = results["peak_mib_40000_rows"] / results["peak_mib_10000_rows"]
+    return results
 
 
 def gpu() -> dict[str, Any]:
@@ -186,7 +186,7 @@ def gpu() -> dict[str, Any]:
 
 
 def accelerator(device: str, sizes: dict[str, Any], rows: int, length: int) -> dict[str, Any]:
-    """Forward passes and gradients of a random Llama: tokens a second, share of the matrix peak, against a loop."""
+    """Forward passes and gradients of a random Llama: tokens per second, share of the matrix peak, ratio to a loop."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(smollm2())
@@ -203,7 +203,7 @@ def accelerator(device: str, sizes: dict[str, Any], rows: int, length: int) -> d
             causal(input_ids=row[None], labels=row[None]).loss.backward()
 
     seconds = {
-        "forward": wall(lambda: bare(causal.model, [(16, length)] * (rows // 16), device)),
+        "forward": wall(lambda: forward_passes(causal.model, [(16, length)] * (rows // 16), device)),
         "gradients": wall(lambda: ours.embed_prepared(tokens)),
         "per_example_loop": wall(loop) * rows / 8,
         "matrices": wall(lambda: matrices(device)),
@@ -223,14 +223,14 @@ def accelerator(device: str, sizes: dict[str, Any], rows: int, length: int) -> d
 
 
 def matrices(device: str) -> None:
-    """Ten products of square bf16 matrices: what the device can do at best."""
+    """Multiplies square bf16 matrices ten times, to measure the device's peak."""
     square = torch.ones(MATRIX, MATRIX, device=device, dtype=torch.bfloat16)
     for _ in range(10):
         square @ square
 
 
 def wall(call: Callable[[], object]) -> float:
-    """Median wall seconds of three calls after one to warm up, the device idle before and after."""
+    """Returns the median wall-clock seconds of three calls after a warm-up call, with the device synchronized."""
     times = []
     for _ in range(4):
         start = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Plain greedy ITL for sweeps: many settings on one small pool, in float32.
+"""Greedy ITL for sweeps: many settings on one small pool, in float32.
 
-The shipped engine is built for one selection from a large pool; a grid of noises and target sets over a few thousand
-rows is faster when all its runs share the pass over the pool. `select_rows` remains the reference: the sweep's rows for
-what ships by default come from it.
+The search of the package is made for one selection from a large pool. A grid of noises and target sets over a few
+thousand rows is faster if all runs share the pass over the pool. `select_rows` remains the reference: the rows of the
+sweep for the default settings come from it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: Rows nearest to any target that runs with other kernels choose from; those that go further have left the targets.
+#: Runs with other kernels choose from this many rows nearest to any target. Rows further away are of other topics.
 NEAREST = 2048
 
 
 def linear_itl(rows: Tensor, targets: Sequence[Tensor], variances: Sequence[float], num_examples: int) -> Tensor:
-    """ITL with k(x, y) = x.y for several (targets, noise variance) side by side.
+    """Runs ITL with k(x, y) = x.y for several pairs of targets and noise variance at once.
 
     Args:
         rows (`Tensor`):
@@ -27,45 +27,49 @@ def linear_itl(rows: Tensor, targets: Sequence[Tensor], variances: Sequence[floa
         variances (`Sequence[float]`):
             R noise variances, of picks and targets alike.
         num_examples (`int`):
-            Picks to make.
+            Number of picks.
 
     Returns:
         `Tensor`: (R, num_examples) row numbers in the order picked.
     """
     runs, most = len(targets), max(map(len, targets))
     noise = torch.tensor(variances)  # (R,)
-    seen = torch.zeros(2, runs, most + num_examples, rows.shape[1])  # directions known: to the picks alone, and with A
+    directions = torch.zeros(
+        2, runs, most + num_examples, rows.shape[1]
+    )  # 0: of the picks alone, 1: of the targets and picks
     for run, anchors in enumerate(targets):
         gram = anchors.double() @ anchors.double().T
         factor = torch.linalg.cholesky(gram + variances[run] * torch.eye(len(anchors), dtype=torch.float64))
-        seen[1, run, : len(anchors)] = torch.linalg.solve_triangular(factor, anchors.double(), upper=False).float()
+        directions[1, run, : len(anchors)] = torch.linalg.solve_triangular(
+            factor, anchors.double(), upper=False
+        ).float()
     start = rows.square().sum(1).repeat(2, runs, 1)  # (2, R, N): s and c
     for run in range(runs):
-        start[1, run] -= (seen[1, run, :most] @ rows.T).square().sum(0)
+        start[1, run] -= (directions[1, run, :most] @ rows.T).square().sum(0)
     picks, free, all_runs = torch.zeros(runs, num_examples, dtype=torch.long), start[0] > -1, torch.arange(runs)
     for step in range(num_examples):
-        known = seen[:, :, : most + step]
+        earlier_directions = directions[:, :, : most + step]
         score = (start[0] - start[1]).clamp_min(0) / (start[1].clamp_min(0) + noise[:, None])
         best = score.masked_fill(~free, -1).argmax(1)  # (R,)
         picks[:, step] = best
         free[all_runs, best] = False
         row = rows[best].expand(2, -1, -1)[..., None]  # (2, R, d, 1)
-        left = row - known.transpose(2, 3) @ (known @ row)
+        left = row - earlier_directions.transpose(2, 3) @ (earlier_directions @ row)
         variance = (row * left).sum((2, 3)).clamp_min(0)  # (2, R)
         direction = left[..., 0] / (variance + noise).sqrt()[..., None]  # (2, R, d)
-        seen[:, :, most + step] = direction
+        directions[:, :, most + step] = direction
         start -= (direction @ rows.T).square()
     return picks
 
 
 def nearest_rows(cosines: Tensor, count: int = NEAREST) -> Tensor:
-    """Numbers of the rows whose largest cosine with any target, (N, m), is among the highest, ascending."""
+    """Returns the ascending row numbers of the `count` rows with the largest cosine, (N, m), with any target."""
     closest = cosines.max(1).values
     return closest.topk(min(count, len(closest))).indices.sort().values
 
 
 def kernel_itl(pool: Tensor, cross: Tensor, targets: Tensor, variance: float, num_examples: int) -> Tensor:
-    """ITL under any kernel with k(x, x) = 1, from its values.
+    """Runs ITL with any kernel with k(x, x) = 1, from the kernel's values.
 
     Args:
         pool (`Tensor`):
@@ -77,25 +81,28 @@ def kernel_itl(pool: Tensor, cross: Tensor, targets: Tensor, variance: float, nu
         variance (`float`):
             Noise variance, of picks and targets alike.
         num_examples (`int`):
-            Picks to make.
+            Number of picks.
 
     Returns:
         `Tensor`: (num_examples,) row numbers in the order picked.
     """
     count = len(targets)
     factor = torch.linalg.cholesky(targets.double() + variance * torch.eye(count, dtype=torch.float64))
-    alone = torch.zeros(num_examples, pool.shape[1])
-    given = torch.zeros(count + num_examples, pool.shape[1])
-    given[:count] = torch.linalg.solve_triangular(factor, cross.double(), upper=False).float()
-    first, second = torch.ones(pool.shape[1]), 1 - given[:count].square().sum(0)  # s and c
-    picks, taken = torch.zeros(num_examples, dtype=torch.long), torch.zeros(pool.shape[1], dtype=torch.bool)
+    columns_without_targets = torch.zeros(num_examples, pool.shape[1])
+    columns_with_targets = torch.zeros(count + num_examples, pool.shape[1])
+    columns_with_targets[:count] = torch.linalg.solve_triangular(factor, cross.double(), upper=False).float()
+    first, second = torch.ones(pool.shape[1]), 1 - columns_with_targets[:count].square().sum(0)  # s and c
+    picks, is_picked = torch.zeros(num_examples, dtype=torch.long), torch.zeros(pool.shape[1], dtype=torch.bool)
     for step in range(num_examples):
         score = (first - second).clamp_min(0) / (second.clamp_min(0) + variance)
-        best = int(score.masked_fill(taken, -1).argmax())
-        picks[step], taken[best] = best, True
-        for known, size, left in ((alone, step, first), (given, count + step, second)):
-            column = pool[best] - known[:size, best] @ known[:size]
+        best = int(score.masked_fill(is_picked, -1).argmax())
+        picks[step], is_picked[best] = best, True
+        for columns, size, left in (
+            (columns_without_targets, step, first),
+            (columns_with_targets, count + step, second),
+        ):
+            column = pool[best] - columns[:size, best] @ columns[:size]
             column /= (left[best].clamp_min(0) + variance).sqrt()
-            known[size] = column
+            columns[size] = column
             left -= column.square()
     return picks

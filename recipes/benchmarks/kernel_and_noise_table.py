@@ -1,4 +1,4 @@
-"""Tables of `kernel_and_noise`: a tidy CSV file small enough to keep, and a page for people."""
+"""Writes the results of `kernel_and_noise` as a small CSV file and a Markdown page."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Key = tuple[str, str]  # method, setting
 
 YARDSTICKS = ("relevant", "found", "fewest", "fewest_picks", "distinct", "score")
 COLUMNS = ("features", "pool", "targets", "method", "setting", "n", *YARDSTICKS)
-#: Kept for each target set; of all other methods only the mean over target sets is.
+#: Methods whose rows for each target set are in the CSV file. Of other methods it has only the mean over target sets.
 HEADLINES: Sequence[Key] = (("default", ""), ("round-robin", ""), ("cosine", ""), ("linear dimensions-unit", "rule"))
-RIVALS: Sequence[Key] = (("round-robin", ""), ("cosine", ""), ("random", ""))
+BASELINES: Sequence[Key] = (("round-robin", ""), ("cosine", ""), ("random", ""))
 
 READING = """What it decided: `kernel="auto"` is RBF with lengthscale 0.6 and `noise_std="auto"` the rule of
 `itl_hf.selection.defaults`.
@@ -56,7 +56,7 @@ def publish(blocks: Iterable[Path], directory: Path) -> None:
 
 
 def means(rows: Iterable[Row]) -> list[Row]:
-    """Means over target sets, which are called "mean"."""
+    """Returns means over target sets, with `mean` as the name of the target set."""
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[name] for name in ("features", "pool", "method", "setting", "n"))].append(row)
@@ -68,7 +68,7 @@ def means(rows: Iterable[Row]) -> list[Row]:
 
 
 def page(rows: Sequence[Row]) -> str:
-    """The Markdown page: for each pool and kind of features what the methods reach, and the default's lead."""
+    """Returns the Markdown page with the scores of all methods and the default's lead, by pool and kind of features."""
     parts = [
         "# Kernel and noise",
         "Written by `python -m recipes.benchmarks.kernel_and_noise`, which also says what the yardsticks mean. Means "
@@ -89,7 +89,7 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Scores of the default, the rules and the rivals, one column for each pool and kind of features."""
+    """Returns scores of the default, the rules and the baselines, one column for each pool and kind of features."""
     places = sorted({(row["features"], row["pool"]) for row in rows})
     keys = [key for key in dict.fromkeys((row["method"], row["setting"]) for row in rows) if key[1] in ("", "rule")]
     lines = [f"| method | {' | '.join(', '.join(place) for place in places)} |", "|---" * (len(places) + 1) + "|"]
@@ -100,17 +100,17 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def headline_table(rows: Sequence[Row]) -> str:
-    """Default, best fixed values, rules and rivals."""
+    """Returns a table of the default, the best fixed values, the rules and the baselines."""
     keys = list(dict.fromkeys((row["method"], row["setting"]) for row in rows))
-    named: dict[str, Key] = {"default": ("default", "")}
+    keys_by_name: dict[str, Key] = {"default": ("default", "")}
     for kind in ("rbf", "linear"):
         fixed = [key for key in keys if key[0].startswith(kind) and key[1] != "rule"]
         best = max(fixed, key=lambda key: score(rows, key), default=None)
         if best:
-            named[f"best fixed {kind}: {best[0].removeprefix(kind + ' ')}, noise variance {best[1]}"] = best
-    named |= {f"{key[0]}, rule": key for key in keys if key[1] == "rule"} | {key[0]: key for key in RIVALS}
+            keys_by_name[f"best fixed {kind}: {best[0].removeprefix(kind + ' ')}, noise variance {best[1]}"] = best
+    keys_by_name |= {f"{key[0]}, rule": key for key in keys if key[1] == "rule"} | {key[0]: key for key in BASELINES}
     lines = ["| method | relevant | found | fewest | distinct | score | lead |", "|---|---|---|---|---|---|---|"]
-    for name, key in named.items():
+    for name, key in keys_by_name.items():
         if key in keys:
             cells = [series(rows, key, name) for name in ("relevant", "found", "fewest", "distinct")]
             lines.append(f"| {name} | {' | '.join(cells)} | {score(rows, key):.3f} | {lead(rows, key)} |")
@@ -118,7 +118,7 @@ def headline_table(rows: Sequence[Row]) -> str:
 
 
 def grid(rows: Sequence[Row], start: str) -> str:
-    """Scores of all settings of one kind of kernel."""
+    """Returns a table with the scores of all settings of one kind of kernel."""
     mine = [row for row in rows if row["method"].startswith(start)]
     settings = sorted(
         {row["setting"] for row in mine}, key=lambda text: float("inf") if text == "rule" else float(text)
@@ -131,7 +131,7 @@ def grid(rows: Sequence[Row], start: str) -> str:
 
 
 def by_targets(rows: Sequence[Row]) -> str:
-    """Scores of the headline methods on each target set."""
+    """Returns a table with the scores of the headline methods on each target set."""
     names = [" ".join(key).strip() for key in HEADLINES]
     lines = [f"| targets | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for targets in dict.fromkeys(row["targets"] for row in rows):
@@ -141,13 +141,13 @@ def by_targets(rows: Sequence[Row]) -> str:
 
 
 def score(rows: Iterable[Row], key: Key) -> float:
-    """Mean score of a method over target sets and sizes; -1 where there is none."""
-    found = [float(row["score"]) for row in rows if (row["method"], row["setting"]) == key]
-    return statistics.fmean(found) if found else -1.0
+    """Returns the mean score of a method over target sets and sizes, or -1 if it has none."""
+    scores = [float(row["score"]) for row in rows if (row["method"], row["setting"]) == key]
+    return statistics.fmean(scores) if scores else -1.0
 
 
 def series(rows: Iterable[Row], key: Key, yardstick: str) -> str:
-    """A yardstick's mean over target sets at each size."""
+    """Returns a yardstick's mean over target sets for each size."""
     sizes: dict[int, list[float]] = defaultdict(list)
     for row in rows:
         if (row["method"], row["setting"]) == key:
@@ -156,11 +156,11 @@ def series(rows: Iterable[Row], key: Key, yardstick: str) -> str:
 
 
 def lead(rows: Sequence[Row], key: Key) -> str:
-    """By how much the default's score is above, paired by target set."""
-    found: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Returns the default's lead in score, paired by target set, with its standard error."""
+    scores_by_key: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        found[row["method"], row["setting"]][row["targets"]].append(float(row["score"]))
-    ours, theirs = found[("default", "")], found[key]
+        scores_by_key[row["method"], row["setting"]][row["targets"]].append(float(row["score"]))
+    ours, theirs = scores_by_key[("default", "")], scores_by_key[key]
     gaps = [statistics.fmean(ours[name]) - statistics.fmean(theirs[name]) for name in ours]
     if key == ("default", "") or len(gaps) < 2:
         return ""

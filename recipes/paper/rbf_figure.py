@@ -1,4 +1,4 @@
-"""The picture of `recipes.paper.rbf`: what stays unknown where, and the variance over A pick by pick."""
+"""Draws the figure of `recipes.paper.rbf`: maps of the remaining variance, and the variance over A after each pick."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PICK, TARGET = "#e0457b", "#1b1f25"
 
 
 def rbf_figure(scenes: Sequence[Scene]) -> Figure:
-    """One row a scene: a map for each method, then the curves."""
+    """Draws one row per scene: a map for each method, then the curves."""
     figure = Figure(figsize=(13.2, 2.3 * len(scenes) + 0.6), layout="constrained", facecolor=PAPER)
     grid = figure.add_gridspec(len(scenes), len(METHODS) + 1, width_ratios=[1] * len(METHODS) + [1.45])
     for row, scene in enumerate(scenes):

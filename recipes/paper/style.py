@@ -1,4 +1,4 @@
-"""One colour for each method in all figures, and axes as in the package's own."""
+"""One colour for each method in all figures, and axes in the style of the package's figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from itl_hf.report.figures import ACCENT, FAINT, GRID, INK, PAPER
 
-#: ITL and its kin in strong colours, those that look at targets in warm ones, those that do not in greys.
+#: Strong colours for ITL and related methods, warm ones for other methods with targets, greys for those without.
 COLORS = {
     "itl": ACCENT,
     "vtl": "#8b5cf6",
@@ -24,7 +24,7 @@ COLORS = {
 
 
 def plain(axes: Axes) -> None:
-    """Faint grid, no box."""
+    """Draws a faint grid and no box."""
     axes.set_facecolor(PAPER)
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)

@@ -1,1 +1,1 @@
-"""Select with a small language model's own hidden states, train on the picks, and see whether it helped."""
+"""Selects rows with a small language model's hidden states, trains on them, and measures whether it helped."""

@@ -1,8 +1,9 @@
-"""The whole job in one command: `python -m recipes.quickstart` (or `make demo`).
+"""Quickstart: select, fine-tune and compare in one command.
+
+    python -m recipes.quickstart    # or `make demo`
 
 Picks training rows for a mixture of four tasks by ITL, by cosine similarity and at random, fine-tunes on each with the
-same budget, and compares the loss on held-out rows. One seed and a small model: it shows the method at work and is no
-benchmark.
+same budget, and compares the loss on held-out rows. One seed and a small model: it is an example and not a benchmark.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ NAMES = {"untuned": "untuned", "itl": "ITL", "random": "random", "cosine": "cosi
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the recipe; a second start continues what the first left undone."""
+    """Runs the recipe. Started again, it continues with what is not finished."""
     parser = HfArgumentParser(Settings)  # type: ignore[arg-type]  # frozen dataclasses are not in its annotation
     (settings,) = parser.parse_args_into_dataclasses(arguments)
     run(settings)
 
 
 def run(settings: Settings) -> Results:
-    """Data, selection, training, evaluation, report."""
-    started = time.monotonic()
+    """Builds the data, selects, trains, evaluates and writes the report."""
+    start_time = time.monotonic()
     print(f"1/5 model: {settings.model_path()}", flush=True)
     data = quickstart_data(settings.rows_per_task, settings.heldout_per_task, settings.seed)
     print(
@@ -58,13 +59,13 @@ def run(settings: Settings) -> Results:
     )
     print(f"5/5 report: {report}\n\n{summary(settings, results)}")
     print(f"\n{next_steps(settings.output)}")
-    print(f"\n{time.monotonic() - started:.0f} s in all. Started again, nothing that is finished is done again.")
+    print(f"\n{time.monotonic() - start_time:.0f} s in all. Started again, it repeats nothing that is finished.")
     return results
 
 
 def select(settings: Settings, data: Data, results: Results) -> dict[str, Selection]:
-    """The selections whose result is missing. The pool is embedded once for all of them and kept on disk."""
-    missing = [method for method in METHODS if not finished(settings, results, method)]
+    """Makes the selections whose result is missing. The pool is embedded once for all of them and stored on disk."""
+    missing = [method for method in METHODS if not is_finished(settings, results, method)]
     print(
         f"3/5 selection: {settings.num_examples} rows by each of {', '.join(missing) or 'no method (all done)'}",
         flush=True,
@@ -89,34 +90,34 @@ def select(settings: Settings, data: Data, results: Results) -> dict[str, Select
 
 
 def finetune(settings: Settings, data: Data, results: Results, selections: dict[str, Selection]) -> None:
-    """Trains and measures what is missing; every result is on disk before the next method starts."""
-    todo = [step for step in ("untuned", *selections) if step not in results or step in selections]
-    print(f"4/5 training and held-out loss: {', '.join(todo) or 'all done'}", flush=True)
-    if not todo:
+    """Trains and measures what is missing. Each result is saved before the next method starts."""
+    missing_steps = [step for step in ("untuned", *selections) if step not in results or step in selections]
+    print(f"4/5 training and held-out loss: {', '.join(missing_steps) or 'all done'}", flush=True)
+    if not missing_steps:
         return
     tuner = FineTuner(settings, data.pool, data.held_out)
-    for step in todo:
-        began = time.monotonic()
+    for step in missing_steps:
+        start_time = time.monotonic()
         result: dict[str, Any] = {}
         if step == "untuned":
-            result["heldout_loss"] = tuner.untuned()
+            result["heldout_loss"] = tuner.loss_before_training()
         else:
             adapter = settings.output / "adapter" if step == "itl" else None
             result["heldout_loss"] = tuner.train(selections[step], adapter)
             result["picks"] = dict(Counter(selections[step].dataset["task"]).most_common())
-        result["seconds"] = round(time.monotonic() - began, 1)
+        result["seconds"] = round(time.monotonic() - start_time, 1)
         results.save(step, result)
         print(f"    {NAMES[step]}: {result['heldout_loss']['mean']:.3f} ({result['seconds']:.0f} s)", flush=True)
 
 
-def finished(settings: Settings, results: Results, method: str) -> bool:
-    """Whether a method's result is there, and for ITL also what is kept of it."""
-    kept = [settings.output / "selection", settings.output / "adapter"] if method == "itl" else []
-    return method in results and all(path.is_dir() for path in kept)
+def is_finished(settings: Settings, results: Results, method: str) -> bool:
+    """Returns whether a method's result is there, and for ITL also the selection and the adapter."""
+    folders = [settings.output / "selection", settings.output / "adapter"] if method == "itl" else []
+    return method in results and all(path.is_dir() for path in folders)
 
 
 def loss_table(results: Results) -> Table:
-    """Held-out loss of every method on every task."""
+    """Returns a table with the held-out loss of every method on every task."""
     columns = ["trained on", "mean", *TARGET_SHARES]
     rows = [
         [NAMES[step], *(f"{results[step]['heldout_loss'][column]:.3f}" for column in columns[1:])]
@@ -130,20 +131,20 @@ def loss_table(results: Results) -> Table:
 
 
 def picks_table(results: Results) -> Table:
-    """How many picks each method spent on each target task."""
+    """Returns a table with the number of picks of each target task by each method."""
     columns = ["picked by", *TARGET_SHARES, "other tasks"]
     rows = []
     for method in METHODS:
         picks = results[method]["picks"]
-        own = [picks.get(task, 0) for task in TARGET_SHARES]
-        rows.append([NAMES[method], *map(str, own), str(sum(picks.values()) - sum(own))])
+        task_picks = [picks.get(task, 0) for task in TARGET_SHARES]
+        rows.append([NAMES[method], *map(str, task_picks), str(sum(picks.values()) - sum(task_picks))])
     note = "Selection sees prompts only: neither the names of the tasks nor any answer."
     rows.insert(0, ["(prompts given as targets)", *map(str, TARGET_SHARES.values()), "0"])
     return Table("Where the picks went", columns, rows, note)
 
 
 def summary(settings: Settings, results: Results) -> str:
-    """The loss table and the paths, for the terminal."""
+    """Returns the tables and the paths as text for the terminal."""
     lines = []
     for table in (loss_table(results), picks_table(results)):
         cells = [table.columns, *table.rows]
@@ -165,7 +166,7 @@ def summary(settings: Settings, results: Results) -> str:
 
 
 def next_steps(output: Path) -> str:
-    """Commands that go on from here, as they can be typed in this folder."""
+    """Returns commands to continue with, as they can be typed in this folder."""
     command = os.path.relpath(Path(sys.executable).with_name("itl-hf"))
     explore = f"{command} explore {output}/selection --pool {output}/pool.jsonl --store {output}/features --open"
     push = f"{command} push {output}/selection YOUR_NAME/quickstart-subset"

@@ -1,4 +1,4 @@
-"""LoRA on picked rows with the stock Trainer, and the held-out loss that tells whether it helped."""
+"""Trains LoRA adapters on picked rows with the unchanged `transformers.Trainer` and measures the held-out loss."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ from recipes.quickstart.settings import Settings
 
 
 class FineTuner:
-    """Trains an adapter on a selection and measures it; the same model, budget, seed and schedule for every selection.
+    """Trains an adapter on a selection and measures its held-out loss.
+
+    Model, budget, seed and schedule are the same for every selection.
 
     Args:
         settings (`Settings`):
             Model, adapter and training options.
         pool (`datasets.Dataset`):
-            The rows that selections point into.
+            The rows that were selected from.
         held_out (`datasets.Dataset`):
             Labelled rows with a column `task`.
     """
@@ -48,20 +50,23 @@ class FineTuner:
         self.tasks: list[str] = held_out["task"]
         self.pool = Dataset.from_list(self._features(pool))
         self.held_out = self._features(held_out)
-        cut = [number for number, row in enumerate(self.held_out) if all(label == -100 for label in row["labels"])]
-        if cut:
+        empty_rows = [
+            number for number, row in enumerate(self.held_out) if all(label == -100 for label in row["labels"])
+        ]
+        if empty_rows:
             raise ValueError(
-                f"held-out row {cut[0]} has no response left within max_length={settings.max_length}; raise max_length"
+                f"held-out row {empty_rows[0]} has no response left within max_length={settings.max_length}; "
+                "raise max_length"
             )
 
-    def untuned(self) -> dict[str, float]:
-        """Held-out loss of the model as it is."""
+    def loss_before_training(self) -> dict[str, float]:
+        """Returns the held-out loss of the model without training."""
         return self.held_out_loss(self._model())
 
     def train(self, selection: Selection, adapter_dir: Path | None = None) -> dict[str, float]:
-        """One pass over the picks; the adapter is saved if a folder is given. Returns the held-out loss."""
+        """Trains on each pick once, saves the adapter if a folder is given, and returns the held-out loss."""
         settings = self.settings
-        set_seed(settings.seed)  # the adapter's first weights are drawn here: the same for every selection
+        set_seed(settings.seed)  # makes the adapter's first weights the same for every selection
         config = LoraConfig(
             r=settings.lora_r, lora_alpha=2 * settings.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
         )
@@ -75,7 +80,7 @@ class FineTuner:
         return loss
 
     def held_out_loss(self, model: torch.nn.Module) -> dict[str, float]:
-        """Mean response loss of each task and, as `mean`, the plain mean over tasks (every task counts the same)."""
+        """Returns the mean response loss of each task and, as `mean`, the unweighted mean over tasks."""
         model.eval()
         by_task: dict[str, list[float]] = {task: [] for task in self.tasks}
         starts = range(0, len(self.held_out), self.settings.batch_size)
@@ -114,7 +119,7 @@ class FineTuner:
 
 @torch.inference_mode()
 def response_losses(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Mean negative log-likelihood of each row's response tokens, (B,)."""
+    """Returns the mean negative log-likelihood of each row's response tokens, (B,)."""
     device = next(model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in batch.items()}
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # (B, T, V)

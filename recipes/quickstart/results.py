@@ -1,4 +1,4 @@
-"""What is finished so far, in one JSON file, so that an interrupted run goes on where it stopped."""
+"""Results in one JSON file, so that an interrupted run continues with the first step that has no result."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 
 class Results:
-    """Results of each step by name, written as soon as a step is done.
+    """Results by name, written to the file as soon as each is there.
 
     Args:
         path (`Path`):
             The JSON file.
         identity (`dict`):
-            Settings and data that the results belong to. A file with another identity is not used, and is replaced by
-            the first step that finishes.
+            The settings and data that the results belong to. A file with another identity is ignored, and replaced when
+            the first result is saved.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ class Results:
         return self.steps[step]
 
     def save(self, step: str, result: Any) -> None:
-        """Adds a result and writes the file, whole or not at all."""
+        """Adds a result and replaces the file in one step, so that an interrupted write leaves the earlier file."""
         self.steps[step] = result
         content = {"key": self.key, "settings": self.identity, "results": self.steps}
         self.path.parent.mkdir(parents=True, exist_ok=True)

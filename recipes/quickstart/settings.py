@@ -1,4 +1,7 @@
-"""What can be set. The defaults are those behind README.md's figures and fit two cores, 6 GiB, a quarter of an hour."""
+"""Options of the quickstart. The defaults are those of the numbers in README.md.
+
+They need two cores, 6 GiB of memory and a quarter of an hour.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +32,21 @@ class Settings:
         "mean", "How a prompt's hidden states become one vector."
     )
     batch_tokens: int = _option(4096, "Tokens in one forward pass while embedding.")
-    max_length: int = _option(512, "Longer rows are cut to so many tokens.")
+    max_length: int = _option(512, "Longer rows are cut to this many tokens.")
     lora_r: int = _option(8, "Rank of the LoRA adapter.")
     learning_rate: float = _option(1e-3, "Peak learning rate; it falls linearly to zero.")
     batch_size: int = _option(4, "Rows in a training step.")
     seed: int = _option(0, "Seed of the data, of the random picks, of the adapter's first weights and of the order.")
 
     def model_path(self) -> str:
-        """The model asked for, or the packaged one, converted on first use."""
+        """Returns the model that was given, or the packaged one, which is converted on first use."""
         return self.model_name_or_path or str(smollm2())
 
     def identity(self) -> dict[str, Any]:
-        """Everything that a result depends on: all settings but the folder it is written to."""
+        """Returns the settings that a result depends on: all but the output folder."""
         return {name: value for name, value in asdict(self).items() if name != "output_dir"}
 
     @property
     def output(self) -> Path:
-        """`output_dir` as a path."""
+        """The output folder as a path."""
         return Path(self.output_dir)

@@ -1,1 +1,1 @@
-"""For every prompt a few steps on rows of its own."""
+"""Trains for a few steps on rows selected for one prompt, for every prompt."""

@@ -1,4 +1,4 @@
-"""One model and one adapter, which begins anew for every prompt."""
+"""Trains one LoRA adapter for one prompt at a time and resets it after each prompt."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from transformers import (
 )
 
 from itl_hf.text import RowTokenizer, plain_text, training_features
-from recipes.quickstart.finetune import response_losses
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What a few steps changed for one prompt.
+class TuningOutcome:
+    """Losses and answer for one prompt.
 
     Args:
         loss_before (`float`):
-            Mean negative log-likelihood of the right answer's tokens, nats, before.
+            Mean negative log-likelihood of the right answer's tokens before training, in nats.
         loss_after (`float`):
-            The same after.
+            The same after training.
         answer (`str`):
-            The tuned model's own, greedy.
+            The answer of the model after training, decoded greedily.
     """
 
     loss_before: float
@@ -39,26 +38,26 @@ class Tuned:
 
 
 class TestTimeTuner:
-    """Tunes a LoRA adapter on rows picked for one prompt, measures, and puts it back to its first weights, bit by bit.
+    """Trains a LoRA adapter on rows picked for one prompt, measures the loss, and resets the adapter exactly.
 
     Args:
         model_name_or_path (`str`):
             Hub id or folder of a causal language model.
         lora_r (`int`, *optional*, defaults to 8):
-            Rank of the adapter, on all linear layers.
+            Rank of the adapter, which is on all linear layers.
         learning_rate (`float`, *optional*, defaults to 5e-4):
-            Of AdamW, whose state begins anew as well.
+            Learning rate of AdamW, whose state is new for each prompt as well.
         batch_size (`int`, *optional*, defaults to 5):
-            Rows in a step.
+            Rows in a gradient step.
         max_length (`int`, *optional*, defaults to 512):
-            Tokens of a row.
+            Longer rows are cut to this many tokens.
         max_new_tokens (`int`, *optional*, defaults to 48):
-            Tokens of the answer.
+            Largest number of tokens of the answer.
         seed (`int`, *optional*, defaults to 0):
-            Of the adapter's first weights and of dropout.
+            Seed of the adapter's first weights and of dropout.
     """
 
-    __test__ = False  # not a class of tests, whatever its name begins with
+    __test__ = False  # pytest would collect this class because of its name
 
     def __init__(
         self,
@@ -84,43 +83,47 @@ class TestTimeTuner:
         set_seed(seed)
         config = LoraConfig(r=lora_r, lora_alpha=2 * lora_r, target_modules="all-linear", task_type="CAUSAL_LM")
         self.model: PeftModel = get_peft_model(base, config)
-        self.trained = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
-        self.start = {name: weight.detach().clone() for name, weight in self.trained.items()}
+        self.trainable_weights = {
+            name: weight for name, weight in self.model.named_parameters() if weight.requires_grad
+        }
+        self.first_weights = {name: weight.detach().clone() for name, weight in self.trainable_weights.items()}
 
-    def run(self, prompt: dict[str, Any], picks: Sequence[dict[str, Any]]) -> Tuned:
-        """Loss before and after one pass over the picks, and the answer after; then the adapter is as before.
+    def run(self, prompt: dict[str, Any], picks: Sequence[dict[str, Any]]) -> TuningOutcome:
+        """Measures, trains on the picks once, measures again, answers, and resets the adapter.
 
         Args:
             prompt (`dict`):
-                A row with its completion.
+                A row with a completion.
             picks (`Sequence[dict]`):
                 Rows with completions, most informative first.
 
         Raises:
-            `ValueError`: A row of which nothing is left to predict within `max_length`.
+            `ValueError`: If nothing of a row's completion is left within `max_length`.
         """
         batch, batches = self._batch([prompt]), self._batches(picks)
         before = self._loss(batch)
         try:
             self._train(batches)
-            return Tuned(before, self._loss(batch), self._answer(prompt))
+            return TuningOutcome(before, self._loss(batch), self._answer(prompt))
         finally:
             self.reset()
 
     def reset(self) -> None:
-        """The adapter's first weights, exactly."""
+        """Resets the adapter exactly to its first weights."""
         with torch.no_grad():
-            for name, weight in self.trained.items():
-                weight.copy_(self.start[name])
+            for name, weight in self.trainable_weights.items():
+                weight.copy_(self.first_weights[name])
                 weight.grad = None
 
     def _batches(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
-        return [self._batch(list(rows[at : at + self.batch_size])) for at in range(0, len(rows), self.batch_size)]
+        return [
+            self._batch(list(rows[start : start + self.batch_size])) for start in range(0, len(rows), self.batch_size)
+        ]
 
     def _batch(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         features = [training_features(tokens) for tokens in self.rows(rows)]
-        for row, one in zip(rows, features, strict=True):
-            if all(label == -100 for label in one["labels"]):
+        for row, row_features in zip(rows, features, strict=True):
+            if all(label == -100 for label in row_features["labels"]):
                 raise ValueError(f"nothing of its completion is left within max_length: {plain_text(row)[0][:80]!r}")
         return {name: tensor.to(self.model.device) for name, tensor in self.collate(features).items()}  # each (B, T)
 
@@ -129,9 +132,9 @@ class TestTimeTuner:
         return float(response_losses(self.model, batch))
 
     def _train(self, batches: list[dict[str, torch.Tensor]]) -> None:
-        set_seed(self.seed)  # dropout, if the model has any: a result must not depend on the prompts before it
+        set_seed(self.seed)  # for dropout: a result must not depend on the prompts before it
         self.model.train()
-        optimizer = torch.optim.AdamW(self.trained.values(), lr=self.learning_rate)
+        optimizer = torch.optim.AdamW(self.trainable_weights.values(), lr=self.learning_rate)
         for batch in batches:
             self.model(**batch).loss.backward()
             optimizer.step()
@@ -142,7 +145,7 @@ class TestTimeTuner:
         self.model.eval()
         tokens = self.rows([prompt])[0]
         ids = torch.tensor([tokens.input_ids[: tokens.prompt_length]], device=self.model.device)  # (1, T)
-        found = self.model.generate(
+        output_ids = self.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=self.max_new_tokens,
@@ -151,4 +154,17 @@ class TestTimeTuner:
             top_p=None,
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        return str(self.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True))
+        return str(self.tokenizer.decode(output_ids[0, ids.shape[1] :], skip_special_tokens=True))
+
+
+@torch.inference_mode()
+def response_losses(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Returns the mean negative log-likelihood of each row's response tokens, (B,)."""
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # (B, T, V)
+    labels = batch["labels"][:, 1:]  # (B, T - 1)
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].float().transpose(1, 2), labels, ignore_index=-100, reduction="none"
+    )  # (B, T - 1), zero where the label is ignored
+    return losses.sum(1) / (labels != -100).sum(1)

@@ -53,14 +53,14 @@ def test_what_select_left_in_the_store_is_enough_to_select_again(files, run, sel
 def test_a_selection_alone_can_be_looked_at(run, selected, served):
     done = run("explore", selected)
     assert done.exit_code == 0, done.output
-    assert "Selecting again is off" in done.output
+    assert "Selecting again is not possible" in done.output
 
 
 def test_a_machine_is_told_the_address_before_it_waits(run, selected, served):
     done = run("explore", selected, "--json")
     facts = json.loads(done.stdout)
     assert (facts["command"], facts["url"]) == ("explore", "http://127.0.0.1:1/")
-    assert "Selecting again is off" in facts["obstacle"]
+    assert "Selecting again is not possible" in facts["obstacle"]
     assert served[-1] == "waits"
 
 

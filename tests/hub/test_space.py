@@ -12,12 +12,12 @@ from packaging.requirements import Requirement
 from itl_hf import Selection
 from itl_hf.hub.restore import WITHHELD_COLUMN
 from itl_hf.hub.space import requirements, write_space
-from tests.report.explorer.made import make
+from tests.report.explorer.example import make_example
 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("space"))
+    return make_example(tmp_path_factory.mktemp("space"))
 
 
 def test_the_folder_holds_what_a_space_needs(example, tmp_path):

@@ -1,4 +1,4 @@
-"""What is committed is tidy; in a tier of its own (`make test-notebooks`) every notebook runs from top to bottom."""
+"""Committed notebooks are tidy; with `make test-notebooks` every notebook also runs from top to bottom."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ pytest.importorskip("nbclient")
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 BOOKS = sorted(FOLDER.glob("*.ipynb"))
-MOST_BYTES = 300_000
+MAX_BYTES = 300_000
 
 spec = importlib.util.spec_from_file_location("notebooks_run", FOLDER / "run.py")
 run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 
 
-def named(book):
+def stem(book):
     return book.stem
 
 
-@pytest.mark.parametrize("path", BOOKS, ids=named)
-def test_committed_notebook_is_small_whole_and_names_no_machine(path):
-    assert path.stat().st_size < MOST_BYTES
+@pytest.mark.parametrize("path", BOOKS, ids=stem)
+def test_a_committed_notebook_is_small_has_outputs_and_no_paths_of_a_machine(path):
+    assert path.stat().st_size < MAX_BYTES
     book = nbformat.read(path, as_version=4)
     nbformat.validate(book)
     code = [cell for cell in book.cells if cell.cell_type == "code"]
@@ -36,7 +36,7 @@ def test_committed_notebook_is_small_whole_and_names_no_machine(path):
     assert "site-packages" not in text
 
 
-def test_all_notebooks_are_here():
+def test_run_lists_all_notebooks():
     assert [path.stem for path in run.notebooks()] == [
         "choosing_features_and_noise",
         "diagnosing_a_pool",
@@ -54,14 +54,14 @@ def test_tidy_leaves_out_what_differs_from_run_to_run():
     ]
     book = run.tidy(nbformat.v4.new_notebook(cells=[cell]))
     nbformat.validate(book)
-    (kept,) = book.cells[0].outputs
-    assert kept.data == {"text/plain": "1"}
+    (output,) = book.cells[0].outputs
+    assert output.data == {"text/plain": "1"}
     assert book.cells[0].execution_count is None
     assert not book.cells[0].metadata
 
 
 @pytest.mark.notebooks
-@pytest.mark.parametrize("path", BOOKS, ids=named)
+@pytest.mark.parametrize("path", BOOKS, ids=stem)
 def test_notebook_runs_from_top_to_bottom(path):
     before = path.read_bytes()
     book = run.execute(path)

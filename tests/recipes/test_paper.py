@@ -1,4 +1,4 @@
-"""The paper's experiments, small: the task, the loop, the rivals made for it, and what is published."""
+"""The paper's experiments with small data: the task, the loop, the baselines of the recipes, and the written files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from recipes.paper.wordnet import TOPICS, definitions
 from recipes.tables import read_csv
 
 LABELS = list(TOPICS.values())
-SMALL = Sizes(rare=8, common=12, targets=3, test=10, wanted=2)
+SMALL = Sizes(rare=8, common=12, targets=3, test=10, labels_of_interest=2)
 
 
 @pytest.fixture(scope="module")
 def made_up():
-    return few_shot.made_up()
+    return few_shot.made_up_features()
 
 
 @pytest.fixture(scope="module")
@@ -29,40 +29,42 @@ def task(made_up):
     return draw_task(*made_up, few_shot.SPLITS["test"], 0, SMALL)
 
 
-def test_labels_of_interest_never_come_from_those_of_choices(made_up):
+def test_labels_of_interest_are_not_those_used_for_choosing_settings(made_up):
     assert not set(few_shot.SPLITS["test"]) & set(few_shot.SPLITS["development"])
     for seed in range(3):
-        assert set(draw_task(*made_up, few_shot.SPLITS["test"], seed, SMALL).wanted) <= set(few_shot.SPLITS["test"])
+        assert set(draw_task(*made_up, few_shot.SPLITS["test"], seed, SMALL).labels_of_interest) <= set(
+            few_shot.SPLITS["test"]
+        )
 
 
-def test_pool_targets_and_test_rows_are_disjoint_and_of_the_sizes_asked_for(task):
+def test_pool_targets_and_test_rows_are_disjoint_and_have_the_given_sizes(task):
     parts = [{tuple(row) for row in part.tolist()} for part in (task.pool, task.targets, task.test)]
     assert len(set.union(*parts)) == sum(map(len, parts)) == 2 * (8 + 3 + 10) + 18 * 12
-    assert np.isin(task.pool_labels, task.wanted).sum() == 16
-    assert set(task.test_labels) == set(task.wanted)
+    assert np.isin(task.pool_labels, task.labels_of_interest).sum() == 16
+    assert set(task.test_labels) == set(task.labels_of_interest)
 
 
 @pytest.mark.parametrize("name", ["itl", "vtl", "ctl", "round_robin", "cosine", "information_density", "k_center"])
-def test_one_long_selection_is_the_rounds_of_an_active_loop(task, name):
+def test_one_long_selection_equals_the_rounds_of_an_active_loop(task, name):
     noise = select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name).record.noise_std
     rounds: list[int] = []
     for _ in range(3):
         rounds += select_rows(
             task.pool, task.targets, few_shot.BATCH, acquisition=name, already_selected=rounds or None
         ).indices.tolist()
-        more = select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name, already_selected=rounds)
-        assert more.record.noise_std == pytest.approx(noise)
+        later_round = select_rows(task.pool, task.targets, few_shot.BATCH, acquisition=name, already_selected=rounds)
+        assert later_round.record.noise_std == pytest.approx(noise)
     pick = few_shot.METHODS[name](task, 30, 0)
-    dealt: list[int] = []
+    method_picks: list[int] = []
     for _ in range(3):
-        dealt += pick(dealt, Head(LABELS)).tolist()
-    assert dealt == rounds
+        method_picks += pick(method_picks, Head(LABELS)).tolist()
+    assert method_picks == rounds
 
 
 def test_badge_draws_by_the_distances_of_the_whole_gradients(task):
     head = Head(LABELS).fit(task.pool[:40], task.pool_labels[:40])
     errors = head.errors(task.pool)
-    drawn = few_shot.spread(errors, task.pool, 6, np.random.default_rng(3))
+    draws = few_shot.spread(errors, task.pool, 6, np.random.default_rng(3))
     gradients = (errors[:, :, None] * task.pool[:, None]).reshape(len(errors), -1)
     generator, again = np.random.default_rng(3), []
     lengths = (gradients**2).sum(1)
@@ -70,30 +72,30 @@ def test_badge_draws_by_the_distances_of_the_whole_gradients(task):
     for _ in range(5):
         distance = ((gradients[:, None] - gradients[again]) ** 2).sum(2).min(1)
         again.append(int(generator.choice(len(distance), p=distance / distance.sum())))
-    assert drawn == again
-    assert len(set(drawn)) == 6
+    assert draws == again
+    assert len(set(draws)) == 6
 
 
-def test_head_knows_no_label_it_has_not_seen(task):
+def test_head_gives_probability_zero_to_labels_without_rows(task):
     head = Head(LABELS)
     assert np.allclose(head.probabilities(task.pool), 1 / len(LABELS))
     only = head.fit(task.pool[:1], task.pool_labels[:1]).probabilities(task.pool)
     assert set(head.labels[only.argmax(1)]) == {task.pool_labels[0]}
-    seen = head.fit(task.pool[:30], task.pool_labels[:30]).probabilities(task.pool)
-    assert seen.sum(1) == pytest.approx(1)
-    assert not seen[:, ~np.isin(head.labels, task.pool_labels[:30])].any()
+    probabilities = head.fit(task.pool[:30], task.pool_labels[:30]).probabilities(task.pool)
+    assert probabilities.sum(1) == pytest.approx(1)
+    assert not probabilities[:, ~np.isin(head.labels, task.pool_labels[:30])].any()
 
 
 def test_margin_prefers_rows_between_two_labels(task):
     head = Head(LABELS).fit(task.pool[:60], task.pool_labels[:60])
-    picked = few_shot.by_margin(task, 30, 0)(list(range(60)), head)
-    ordered = np.sort(head.probabilities(task.pool), axis=1)
-    margin = ordered[:, -1] - ordered[:, -2]
-    assert margin[picked].max() <= np.delete(margin, [*range(60), *picked]).min()
-    assert not set(picked) & set(range(60))
+    picks = few_shot.by_margin(task, 30, 0)(list(range(60)), head)
+    probabilities = np.sort(head.probabilities(task.pool), axis=1)
+    margin = probabilities[:, -1] - probabilities[:, -2]
+    assert margin[picks].max() <= np.delete(margin, [*range(60), *picks]).min()
+    assert not set(picks) & set(range(60))
 
 
-def test_small_run_publishes_and_runs_no_cell_twice(tmp_path, monkeypatch):
+def test_a_small_run_writes_results_and_runs_no_cell_twice(tmp_path, monkeypatch):
     arguments = ["--smoke", "--work", str(tmp_path), "--methods", "itl", "random"]
     few_shot.main(arguments)
     folder = tmp_path / "smoke"
@@ -102,13 +104,13 @@ def test_small_run_publishes_and_runs_no_cell_twice(tmp_path, monkeypatch):
         (method, str(seed), str(n)) for method in ("itl", "random") for seed in range(2) for n in (10, 20, 30)
     }
     before = (folder / "few_shot.md").read_text()
-    monkeypatch.setattr(few_shot, "run", lambda *_: pytest.fail("a cell that is done ran again"))
+    monkeypatch.setattr(few_shot, "run", lambda *_: pytest.fail("a finished cell ran again"))
     few_shot.main(arguments)
     assert (folder / "few_shot.md").read_text() == before
     assert (folder / "few_shot.svg").stat().st_size > 0
 
 
-def test_only_seeds_that_all_methods_have_count():
+def test_tables_use_only_seeds_that_all_methods_have():
     rows = [
         {"method": method, "seed": seed, "n": "10", "relevant": "1", "accuracy": accuracy, "fewest": "0"}
         for method, seed, accuracy in (("itl", "0", "0.5"), ("random", "0", "0.25"), ("itl", "1", "1.0"))
@@ -140,7 +142,7 @@ def test_definitions_leave_out_what_two_topics_share(tmp_path):
         definitions(tmp_path, per_topic=3)
 
 
-def test_itl_knows_the_targets_best_on_the_plane(monkeypatch):
+def test_itl_leaves_less_variance_than_uncertainty_sampling_on_the_plane(monkeypatch):
     monkeypatch.setattr(rbf, "PICKS", 4)
     scene = rbf.Scene("test", "test", rbf.Box(0, 0, 3, 3), rbf.Box(2.5, 1.0, 3.5, 2.0))
     left = {name: rbf.mean_variance(scene, name)[-1] for name in ("itl", "vtl", "undirected")}
@@ -153,9 +155,9 @@ def test_itl_knows_the_targets_best_on_the_plane(monkeypatch):
 def test_variance_stays_under_its_bound_and_above_its_floor(tmp_path):
     convergence.main(["--smoke", "--work", str(tmp_path)])
     assert (tmp_path / "smoke" / "convergence.svg").stat().st_size > 0
-    found = convergence.course(*few_shot.made_up(), rows=20, targets=2, picks=30)
+    result = convergence.course(*few_shot.made_up_features(), rows=20, targets=2, picks=30)
     n = np.arange(2, 31)
-    bound = found.irreducible + found.constants * convergence.envelope(n)[:, None]
-    assert (found.variance[2:] <= bound + 1e-9).all()
-    assert (found.variance >= found.irreducible - 1e-9).all()
-    assert found.irreducible[found.foreign].mean() > found.irreducible[~found.foreign].mean()
+    bound = result.irreducible + result.constants * convergence.envelope(n)[:, None]
+    assert (result.variance[2:] <= bound + 1e-9).all()
+    assert (result.variance >= result.irreducible - 1e-9).all()
+    assert result.irreducible[result.foreign].mean() > result.irreducible[~result.foreign].mean()

@@ -1,4 +1,4 @@
-"""Every recipe from its config to its result, with a tiny model."""
+"""Runs every recipe from its config to its result with a tiny model."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def files(tmp_path_factory):
 
 
 def flags(files, tmp_path, **more):
-    given = {
+    options = {
         "model_name_or_path": files / "model",
         "dataset_name": files / "pool.jsonl",
         "targets": files / "targets.jsonl",
@@ -63,7 +63,7 @@ def flags(files, tmp_path, **more):
         "use_cpu": "true",
         **more,
     }
-    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
 @pytest.mark.parametrize(("name", "more"), [("instruction_tuning", {"num_examples": 8}), ("active_rounds", {})])
@@ -83,9 +83,9 @@ def test_a_script_runs_from_its_config(files, tmp_path, name, more):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_says_what_it_is_for(files, tmp_path, name):
+def test_a_script_refuses_the_options_of_another_recipe(files, tmp_path, name):
     wrong = {"instruction_tuning": {"examples_per_round": 3}, "active_rounds": {"num_examples": 3}}[name]
-    with pytest.raises(SystemExit, match="this recipe picks"):
+    with pytest.raises(SystemExit, match="this recipe selects"):
         SCRIPTS[name].main(flags(files, tmp_path, bf16="false", **wrong))
 
 
@@ -100,16 +100,21 @@ def rows(files, name):
 def test_the_adapter_is_reset_exactly(files):
     one, (prompt, *others) = tuner(files), rows(files, "pool")
     before = {name: value.clone() for name, value in one.model.state_dict().items()}
-    trained = []
+    states_while_answering = []
     answer = one._answer
-    one._answer = lambda row: trained.append({k: v.clone() for k, v in one.model.state_dict().items()}) or answer(row)
+
+    def recording_answer(row):
+        states_while_answering.append({name: value.clone() for name, value in one.model.state_dict().items()})
+        return answer(row)
+
+    one._answer = recording_answer
     first = one.run(prompt, others[:6])
     after = one.model.state_dict()
-    assert any(not torch.equal(before[name], trained[0][name]) for name in before)  # it was trained in between
+    assert any(not torch.equal(before[name], states_while_answering[0][name]) for name in before)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert first.loss_after != first.loss_before
-    # And so the next prompt does not feel the last one.
+    # The result of a prompt does not depend on the prompts before it.
     one.run(others[8], others[9:])
     assert one.run(prompt, others[:6]) == first
 
@@ -119,23 +124,23 @@ def test_the_adapter_is_reset_after_a_failure(files, monkeypatch):
     monkeypatch.setattr(one, "_answer", lambda row: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         one.run(prompt, others[:4])
-    assert all(torch.equal(weight, one.start[name]) for name, weight in one.trained.items())
+    assert all(torch.equal(weight, one.first_weights[name]) for name, weight in one.trainable_weights.items())
 
 
 def test_training_on_the_prompt_itself_lowers_its_loss(files):
     one, prompt = tuner(files), rows(files, "pool")[0]
-    measured = one.run(prompt, [prompt] * 20)
-    assert measured.loss_after < measured.loss_before - 0.5
+    outcome = one.run(prompt, [prompt] * 20)
+    assert outcome.loss_after < outcome.loss_before - 0.5
 
 
-def test_a_row_without_anything_to_learn_is_named(files):
+def test_an_error_names_a_row_whose_completion_was_cut_off(files):
     one = tuner(files)
     with pytest.raises(ValueError, match=r"nothing of its completion.*What is the sum"):
         one.run({**rows(files, "pool")[1]}, [{"prompt": messages("What is the sum" + " a" * 900, "user")}])
 
 
 def settings(files, tmp_path, **changes):
-    given = {
+    options = {
         "model_name_or_path": str(files / "model"),
         "dataset_name": str(files / "pool.jsonl"),
         "prompts": str(files / "held_out.jsonl"),
@@ -148,32 +153,32 @@ def settings(files, tmp_path, **changes):
         "max_new_tokens": 4,
         "max_length": 96,
     }
-    return test_time.Settings(**{**given, **changes})
+    return test_time.Settings(**{**options, **changes})
 
 
-def test_test_time_results_are_kept_prompt_by_prompt(files, tmp_path, monkeypatch):
+def test_test_time_saves_each_result_and_continues_after_an_interruption(files, tmp_path, monkeypatch):
     whole = test_time.run(settings(files, tmp_path / "whole"))
     assert len(whole) == 3
     assert all(len(set(one["picks"])) == 4 for one in whole)
     assert [one["prompt"] for one in whole] == [rows(files, "held_out")[at]["prompt"][0]["content"] for at in (0, 4, 7)]
 
-    run, done = TestTimeTuner.run, []
+    run, prompts_so_far = TestTimeTuner.run, []
 
-    def interrupted(self, prompt, picks):
-        if len(done) == 2:
+    def run_twice_only(self, prompt, picks):
+        if len(prompts_so_far) == 2:
             raise KeyboardInterrupt
-        done.append(prompt)
+        prompts_so_far.append(prompt)
         return run(self, prompt, picks)
 
-    monkeypatch.setattr(TestTimeTuner, "run", interrupted)
+    monkeypatch.setattr(TestTimeTuner, "run", run_twice_only)
     with pytest.raises(KeyboardInterrupt):
         test_time.run(settings(files, tmp_path))
     assert len(json.loads((tmp_path / "results.json").read_text())["results"]) == 2
-    done.pop()  # room for one more
+    prompts_so_far.pop()  # one more call is allowed
     assert test_time.run(settings(files, tmp_path)) == whole
-    assert len(done) == 2
+    assert len(prompts_so_far) == 2
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["results.json"]
-    with pytest.raises(KeyboardInterrupt):  # other settings, other results: nothing old is taken for them
+    with pytest.raises(KeyboardInterrupt):  # results of other settings are not reused
         test_time.run(settings(files, tmp_path, learning_rate=1e-4))
 
 
@@ -181,7 +186,7 @@ def test_test_time_results_are_kept_prompt_by_prompt(files, tmp_path, monkeypatc
     ("changes", "message"),
     [({"num_prompts": 99}, "held_out.jsonl has only 8"), ({"num_examples": 0}, "num_examples must be at least 1")],
 )
-def test_test_time_refuses(files, tmp_path, changes, message):
+def test_test_time_refuses_settings_out_of_range(files, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         test_time.run(settings(files, tmp_path, **changes))
 
@@ -191,16 +196,16 @@ def test_test_time_needs_answers_to_measure_by(files, tmp_path):
         test_time.run(settings(files, tmp_path, prompts=str(files / "targets.jsonl")))
 
 
-def test_offline_files_are_made_once_and_whole(tmp_path, monkeypatch):
+def test_offline_files_are_written_once_without_leftovers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = []
-    monkeypatch.setattr(offline_files, "quickstart_data", lambda: made.append(1) or small_data())
+    calls = []
+    monkeypatch.setattr(offline_files, "quickstart_data", lambda: calls.append(1) or small_data())
     part = offline_files.DIRECTORY / "pool-5.jsonl"
     offline_files.ensure(str(part), str(offline_files.TARGETS), "elsewhere/pool-5.jsonl", None)
     assert [json.loads(line)["text"] for line in part.read_text().splitlines()] == ["0", "5", "10", "14", "19"]
     assert sorted(path.name for path in part.parent.iterdir()) == ["pool-5.jsonl", "targets.jsonl"]
     offline_files.ensure(part)
-    assert len(made) == 1
+    assert len(calls) == 1
     with pytest.raises(ValueError, match="20 rows, not 21"):
         offline_files.ensure(offline_files.DIRECTORY / "pool-21.jsonl")
 
@@ -214,37 +219,39 @@ def small_data():
     return Data(texts, texts.select(range(3)), texts.select(range(2)))
 
 
-def differences():
-    """Every block of lines that a README says to add to a training script."""
+def diff_blocks():
+    """Returns every block of lines that a README adds to a training script."""
     readmes = (REPOSITORY / "README.md", REPOSITORY / "recipes" / "instruction_tuning" / "README.md")
-    found = [block for path in readmes for block in re.findall(r"```diff\n(.*?)```", path.read_text(), re.S)]
-    assert found
-    return found
+    blocks = [block for path in readmes for block in re.findall(r"```diff\n(.*?)```", path.read_text(), re.S)]
+    assert blocks
+    return blocks
 
 
-@pytest.mark.parametrize("block", differences())
+@pytest.mark.parametrize("block", diff_blocks())
 def test_the_lines_that_readmes_add_to_an_existing_script_work(files, tmp_path, monkeypatch, block):
-    """The block is a diff of the script in tests/training: `...` for lines left out, and calls with other arguments."""
+    """Each block is a diff of the script in tests/training, `...` for omitted lines, with other arguments."""
     script = EXISTING.read_text().splitlines()
     lines, at = block.splitlines(), len(script)
-    added = [line for line in lines if line.startswith("+")]
-    assert len(added) == 2
+    new_lines = [line for line in lines if line.startswith("+")]
+    assert len(new_lines) == 2
     assert not any(line.startswith("-") for line in lines)
     for line in reversed(lines):
         if line.startswith("+"):
             script.insert(at, line[1:])
         elif (head := line.split("(")[0].strip()) != "...":
             at = max(place for place, old in enumerate(script[:at]) if old.startswith(head))
-    changed = [line for line in difflib.ndiff(EXISTING.read_text().splitlines(), script) if line[0] in "+-"]
-    assert [line.replace("+ ", "+", 1) for line in changed] == added
+    changes = [line for line in difflib.ndiff(EXISTING.read_text().splitlines(), script) if line[0] in "+-"]
+    assert [line.replace("+ ", "+", 1) for line in changes] == new_lines
 
     monkeypatch.chdir(tmp_path)
     from datasets import load_dataset
 
     pool = load_dataset("json", data_files=str(files / "pool.jsonl"), split="train")
     targets = [row["prompt"] for row in rows(files, "targets")]
-    chosen = Selector(HiddenStates(str(files / "model"), layer=1)).select(pool, [{"prompt": one} for one in targets], 4)
-    chosen.save("selected")
+    selection = Selector(HiddenStates(str(files / "model"), layer=1)).select(
+        pool, [{"prompt": one} for one in targets], 4
+    )
+    selection.save("selected")
     arguments = [str(files / "model"), str(files / "pool.jsonl"), str(tmp_path / "output")]
     monkeypatch.setattr(sys, "argv", ["script", *arguments])
     namespace = {"__name__": "__main__"}

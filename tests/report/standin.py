@@ -1,4 +1,4 @@
-"""A selection made by hand: the report needs its attributes, not a model."""
+"""A stand-in for a selection that is made without a model: the report only reads its attributes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def selection(
     target_texts: list[str] | None = None,
     tasks: list[str] | None = None,
 ) -> StandInSelection:
-    """A selection of so many picks for so many targets, with the given texts or some of its own."""
+    """Makes a selection with these numbers of picks, targets and pool rows, with the given texts or generated ones."""
     pick_texts = pick_texts or [f"question number {i}" for i in range(picks)]
     target_texts = target_texts or [f"target prompt {i}" for i in range(targets)]
     picks, targets = len(pick_texts), len(target_texts)

@@ -1,4 +1,4 @@
-"""What the figures show, read back from their artists."""
+"""The contents of the figures, read from their matplotlib artists."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.report.standin import selection
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-def test_the_map_shows_every_point_labelled(narrow: bool) -> None:
-    chosen = selection(picks=7, targets=3, pool=40)
-    axes = map_figure(chosen.layout, narrow=narrow).axes[0]
-    drawn = [np.asarray(points.get_offsets()) for points in axes.collections]
-    for expected in (chosen.layout.pool, chosen.layout.picks, chosen.layout.targets):
-        assert any(points.shape == expected.shape and np.allclose(points, expected) for points in drawn)
+def test_the_map_draws_every_point_and_labels_its_parts(narrow: bool) -> None:
+    stand_in = selection(picks=7, targets=3, pool=40)
+    axes = map_figure(stand_in.layout, narrow=narrow).axes[0]
+    offsets = [np.asarray(points.get_offsets()) for points in axes.collections]
+    for expected in (stand_in.layout.pool, stand_in.layout.picks, stand_in.layout.targets):
+        assert any(points.shape == expected.shape and np.allclose(points, expected) for points in offsets)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["pool: 40", "picks: 7", "targets: 3"]
     assert "40% of variance" in axes.get_xlabel()
@@ -32,7 +32,7 @@ def test_the_maps_picks_are_coloured_by_rank() -> None:
     assert list(colours[0]) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_the_map_says_when_it_draws_a_sample() -> None:
+def test_the_legend_of_the_map_says_if_it_draws_a_sample() -> None:
     axes = map_figure(selection(pool=40).layout, pool_size=1_000_000).axes[0]
     assert axes.get_legend().get_texts()[0].get_text() == "pool: 1,000,000 (40 drawn)"
 
@@ -42,13 +42,13 @@ def test_variance_is_a_share_of_each_targets_own_prior() -> None:
     assert left.tolist() == [[1.0, 1.0, 0.0], [0.25, 0.5, 0.0]]
 
 
-def test_few_targets_get_a_line_each_and_the_mean() -> None:
+def test_few_targets_have_one_line_each_and_the_mean() -> None:
     variance = np.array([[2.0, 1.0], [1.0, 0.25]])
     lines = variance_figure(variance).axes[0].get_lines()
     assert [list(line.get_ydata()) for line in lines] == [[1.0, 0.5], [1.0, 0.25], [1.0, 0.375]]
 
 
-def test_a_map_by_umap_claims_no_shares() -> None:
+def test_the_axes_of_a_umap_map_have_no_shares() -> None:
     layout = selection().layout
     layout.method = "umap"
     axes = map_figure(layout).axes[0]
@@ -62,7 +62,7 @@ def test_the_floor_is_drawn_on_average_and_at_each_target() -> None:
     assert ticks == [0.25, 0.75]
 
 
-def test_many_targets_get_a_band() -> None:
+def test_many_targets_are_drawn_as_percentiles() -> None:
     axes = variance_figure(np.ones((4, MAX_LINES + 1))).axes[0]
     assert len(axes.get_lines()) == 1
     assert len(axes.collections) == 1
@@ -77,12 +77,12 @@ def test_gains_are_drawn_from_zero_in_the_order_picked() -> None:
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-def test_one_pick_one_target_one_row(narrow: bool) -> None:
-    chosen = selection(picks=1, targets=1, pool=1)
+def test_figures_can_be_drawn_for_one_pick_one_target_and_one_row(narrow: bool) -> None:
+    stand_in = selection(picks=1, targets=1, pool=1)
     for figure in (
-        map_figure(chosen.layout, narrow=narrow),
-        variance_figure(chosen.target_variance, narrow=narrow),
-        gain_figure(chosen.gains, narrow=narrow),
+        map_figure(stand_in.layout, narrow=narrow),
+        variance_figure(stand_in.target_variance, narrow=narrow),
+        gain_figure(stand_in.gains, narrow=narrow),
     ):
         figure.canvas.draw()
 

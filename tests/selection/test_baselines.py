@@ -1,4 +1,4 @@
-"""What every rival keeps to, whatever its formula: no repeats, seeds, exclusions, limits, blocks, processes."""
+"""What every baseline keeps to, whatever its formula: no repeats, seeds, exclusions, limits, blocks, processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from itl_hf import SelectionConstraints, SelectionRecord, StopWhen, select_rows
 from itl_hf.selection.baselines import BADGE, BM25, DSIR, LESS, InformationDensity, KMeans, LengthMatchedRandom
 from itl_hf.selection.registry import ACQUISITION_NAMES, describe_acquisition, resolve_acquisition
 from tests.oracle import gaussian_process as oracle
-from tests.selection import sharded_rivals
-from tests.selection.rivals import NAMES, TEXTUAL, problem, texts_of
+from tests.selection import sharded_baselines
+from tests.selection.baseline_cases import NAMES, TEXTUAL, problem, texts_of
 from tests.worlds import script
 
 DRAWING = ("random", "length_matched_random", "badge", "k_means", "dsir")
@@ -203,11 +203,11 @@ def test_bm25_without_its_library_says_what_to_install(monkeypatch):
 
 
 def test_picks_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr("itl_hf.gp.pool.BLOCK_ROWS", sharded_rivals.BLOCK_ROWS)
-    alone = sharded_rivals.picks()
+    monkeypatch.setattr("itl_hf.gp.pool.BLOCK_ROWS", sharded_baselines.BLOCK_ROWS)
+    alone = sharded_baselines.picks()
     assert len(alone) == 2 * len(NAMES)
-    script("tests.selection.sharded_rivals", tmp_path)
-    for rank in range(sharded_rivals.PROCESSES):
+    script("tests.selection.sharded_baselines", tmp_path)
+    for rank in range(sharded_baselines.PROCESSES):
         together = json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8"))
         for name, picked in alone.items():
             assert picked["indices"] == together[name]["indices"], name

@@ -1,4 +1,4 @@
-"""Rivals on features against the formulas of their papers, written out in NumPy."""
+"""Baselines on features against the formulas of their papers, written out in NumPy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itl_hf.gp.pool import Pool
 from itl_hf.selection.baselines import BADGE, LESS, InformationDensity, KMeans, LengthMatchedRandom
 from itl_hf.selection.baselines.diverse import race
 from tests.oracle import gaussian_process as oracle
-from tests.selection.rivals import problem
+from tests.selection.baseline_cases import problem
 
 SEEDS = range(4)
 

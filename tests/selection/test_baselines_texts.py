@@ -14,7 +14,7 @@ from itl_hf.gp.pool import Pool
 from itl_hf.selection.baselines import BM25, DSIR, LengthMatchedRandom
 from itl_hf.selection.baselines.texts import gumbel
 from itl_hf.selection.protocol import Texts
-from tests.selection.rivals import WORDS, problem
+from tests.selection.baseline_cases import WORDS, problem
 from tests.selection.test_selector import POOL, TARGETS, CharacterCounts
 
 

@@ -1,8 +1,9 @@
-"""A selection to click through: a page served on this machine (Gradio), which loads nothing from anywhere else.
+"""The explorer: an interactive page about a selection, served on this machine by Gradio, without external resources.
 
-What a click changes is a `Session`; what the page then shows is a `View` of it. Both are plain values, so all of it but
-the drawing is tested without a browser. Drawing (`static/*.js`) is done by the browser on a canvas from numbers: 50,000
-points are 200 kB, and moving the rank slider asks the server nothing. The package `gradio` is the extra `explorer`.
+A click replaces the `Session` (what the visitor has done so far), and the page shows the `View` that is made from it.
+Both are immutable values, so everything except the drawing is tested without a browser. The browser draws the map and
+the curve on a canvas (`static/*.js`) from numbers: 50,000 points take 200 kB, and moving the rank slider sends no
+request to the server. The package `gradio` is installed by the extra `explorer`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two selections side by side: what both have, and what one has that the other lacks."""
+"""Compares two selections: which rows are in both, and which are in only one of them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Places in the order of picks, from 0.
+    """Which picks two selections share. Picks are given by their rank, counted from 0.
 
     Args:
         both (`list[tuple[int, int]]`):
-            The same row in the first and in the second selection, in the first's order.
+            For each row in both selections: its rank in the first and its rank in the second one, in the order of the
+            first.
         only_first (`list[int]`):
-            Rows that the second lacks.
+            Ranks of the first selection's picks that are not in the second.
         only_second (`list[int]`):
-            Rows that the first lacks.
+            Ranks of the second selection's picks that are not in the first.
         by_text (`bool`):
-            Whether rows were matched by their text, since the pools differ.
+            Whether rows were matched by their text, because the two pools differ.
     """
 
     both: list[tuple[int, int]]
@@ -37,68 +38,78 @@ class Comparison:
 
     @property
     def overlap(self) -> float:
-        """Rows in both as a share of the rows in either (Jaccard), 0 to 1."""
+        """Rows in both selections as a share of the rows in at least one (Jaccard index), from 0 to 1."""
         union = len(self.both) + len(self.only_first) + len(self.only_second)
         return len(self.both) / union if union else 1.0
 
 
 def compare(first: Selection, second: Selection) -> Comparison:
-    """Matches rows by their number in the pool, or by their text where the pools differ.
+    """Matches the picks of two selections by row number, or by text if the pools differ.
 
     Args:
         first (`Selection`):
-            One.
+            The first selection.
         second (`Selection`):
-            The other.
+            The second selection.
+
+    Returns:
+        `Comparison`: The ranks of the picks in both selections and in only one of them.
     """
     by_text = not same_pool(first, second)
-    keys, others = _keys(first, by_text), _keys(second, by_text)
-    places: dict[Hashable, list[int]] = {}
-    for place, key in enumerate(others):
-        places.setdefault(key, []).append(place)
+    # Ranks of the second selection that have no partner yet, by row.
+    unmatched_ranks: dict[Hashable, list[int]] = {}
+    for rank, key in enumerate(_row_keys(second, by_text)):
+        unmatched_ranks.setdefault(key, []).append(rank)
     both, only_first = [], []
-    for place, key in enumerate(keys):
-        matches = places.get(key)
+    for rank, key in enumerate(_row_keys(first, by_text)):
+        matches = unmatched_ranks.get(key)
         if matches:
-            both.append((place, matches.pop(0)))
+            both.append((rank, matches.pop(0)))
         else:
-            only_first.append(place)
-    return Comparison(both, only_first, sorted(place for rest in places.values() for place in rest), by_text)
+            only_first.append(rank)
+    return Comparison(both, only_first, sorted(rank for ranks in unmatched_ranks.values() for rank in ranks), by_text)
 
 
 def same_pool(first: Selection, second: Selection) -> bool:
-    """Whether row numbers mean the same rows in both."""
+    """Whether both selections were made from the same pool, so that equal row numbers mean equal rows."""
     hashes = [selection.record.pool_fingerprint for selection in (first, second)]
     return hashes[0] == hashes[1] and first.pool_size == second.pool_size
 
 
-def counts(first: Selection, second: Selection) -> list[tuple[str, int, int]]:
-    """Picks of each source in both, the most frequent first; empty where no column names a source."""
+def source_counts(first: Selection, second: Selection) -> list[tuple[str, int, int]]:
+    """Number of picks per source (dataset, task, ...) in each selection.
+
+    Returns:
+        `list[tuple[str, int, int]]`: Name of the source and its counts in the first and the second selection, the most
+        frequent source first. Empty if no column names the source of a row.
+    """
     column = group_column(first)
     if column is None or column not in second.dataset.column_names:
         return []
-    tallies = [Counter(str(value) for value in one.dataset[column]) for one in (first, second)]
-    names = sorted(tallies[0] | tallies[1], key=lambda name: (-tallies[0][name] - tallies[1][name], name))
-    return [(name, tallies[0][name], tallies[1][name]) for name in names]
+    first_counts, second_counts = (
+        Counter(str(value) for value in selection.dataset[column]) for selection in (first, second)
+    )
+    names = sorted(first_counts | second_counts, key=lambda name: (-first_counts[name] - second_counts[name], name))
+    return [(name, first_counts[name], second_counts[name]) for name in names]
 
 
-def places_on_map(layout: Layout, first: Selection, second: Selection, matched: Comparison) -> np.ndarray:
-    """(n, 2) where the second selection's picks lie on the first one's map; NaN where that is not known."""
-    found = np.full((len(second), 2), np.nan, dtype=np.float32)
-    for here, there in matched.both:
-        found[there] = first.layout.picks[here]
-    if matched.by_text:
-        return found
+def second_picks_on_map(layout: Layout, first: Selection, second: Selection, comparison: Comparison) -> np.ndarray:
+    """Coordinates of the second selection's picks on the first selection's map, (n, 2); NaN where they are unknown."""
+    coordinates = np.full((len(second), 2), np.nan, dtype=np.float32)
+    for first_rank, second_rank in comparison.both:
+        coordinates[second_rank] = first.layout.picks[first_rank]
+    if comparison.by_text:
+        return coordinates
     if _same_axes(first, second):
         return second.layout.picks
-    spots = np.searchsorted(layout.pool_rows, second.indices).clip(max=len(layout.pool_rows) - 1)
-    drawn = layout.pool_rows[spots] == second.indices
-    found[drawn] = layout.pool[spots[drawn]]
-    return found
+    positions = np.searchsorted(layout.pool_rows, second.indices).clip(max=len(layout.pool_rows) - 1)
+    is_on_map = layout.pool_rows[positions] == second.indices
+    coordinates[is_on_map] = layout.pool[positions[is_on_map]]
+    return coordinates
 
 
 def _same_axes(first: Selection, second: Selection) -> bool:
-    """Principal axes follow from the pool's prepared features alone."""
+    """Whether both maps have the same axes: principal axes depend on the pool's standardized features alone."""
     if {first.layout.method, second.layout.method} != {"pca"}:
         return False
     return all(
@@ -106,5 +117,5 @@ def _same_axes(first: Selection, second: Selection) -> bool:
     )
 
 
-def _keys(selection: Selection, by_text: bool) -> list[Hashable]:
+def _row_keys(selection: Selection, by_text: bool) -> list[Hashable]:
     return [text_of(row) for row in selection.dataset] if by_text else selection.indices.tolist()

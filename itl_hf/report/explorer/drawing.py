@@ -1,6 +1,6 @@
-"""Numbers for the drawings that the browser makes: the pool's points once, and the little that changes with a click.
+"""Numbers that the browser draws: the points of the pool and the targets (sent once) and what changes with a click.
 
-Coordinates are whole numbers from 0 to 65,535 across the map, so a point is four bytes and 50,000 of them 200 kB.
+Coordinates are integers from 0 to 65,535 across the map, so a point takes four bytes and 50,000 points take 200 kB.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itl_hf.report.explorer.comparison import Comparison, places_on_map
+from itl_hf.report.explorer.comparison import Comparison, second_picks_on_map
 from itl_hf.report.explorer.row_table import excerpt, text_of
 from itl_hf.report.figures import variance_left
 from itl_hf.report.text import visible
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Layout, Selection
 
 STEPS = 65_535
-TIP_CHARACTERS = 100
+TOOLTIP_CHARACTERS = 100
 
 
-def points(explored: ExplorerData) -> dict[str, Any]:
-    """The pool and the targets, which stay as they are.
+def points(data: ExplorerData) -> dict[str, Any]:
+    """The points of the pool and the targets, which no click changes.
 
     Returns:
         `dict`: `pool` (base64 of little-endian uint16 x, y, x, y...), `rows` (base64 of uint32 row numbers; `None`
-        where every row is drawn), `targets` (x, y, words), `explained` (two shares;
-        `None` for UMAP, whose axes mean nothing).
+        if every row of the pool is on the map), `targets` (x, y, tooltip) and `explained` (shares of variance of the
+        two axes; `None` for UMAP, whose axes have no meaning).
     """
-    layout = explored.selection.layout
-    low, span = _frame(layout)
-    every = len(layout.pool_rows) == explored.selection.pool_size
+    layout = data.selection.layout
+    low, span = _map_bounds(layout)
+    has_all_rows = len(layout.pool_rows) == data.selection.pool_size
     return {
-        "pool": _packed(_steps(layout.pool, low, span), "<u2"),
-        "rows": None if every else _packed(layout.pool_rows, "<u4"),
+        "pool": _encode(_to_steps(layout.pool, low, span), "<u2"),
+        "rows": None if has_all_rows else _encode(layout.pool_rows, "<u4"),
         "targets": [
-            [int(x), int(y), _tip(f"target {number}", row)]
+            [int(x), int(y), _tooltip(f"target {number}", row)]
             for number, ((x, y), row) in enumerate(
-                zip(_steps(layout.targets, low, span), explored.selection.targets, strict=True)
+                zip(_to_steps(layout.targets, low, span), data.selection.targets, strict=True)
             )
         ],
         "explained": None if layout.method != "pca" else [round(float(share), 3) for share in layout.explained],
@@ -50,123 +50,127 @@ def points(explored: ExplorerData) -> dict[str, Any]:
 
 
 def marks(
-    explored: ExplorerData,
+    data: ExplorerData,
     session: Session,
     *,
-    kept: list[int],
-    near: list[int],
-    second: Selection | None,
-    matched: Comparison | None,
+    listed_picks: list[int],
+    nearest_ranks: list[int],
+    other_selection: Selection | None,
+    comparison: Comparison | None,
     names: tuple[str, str] = ("", ""),
 ) -> dict[str, Any]:
-    """What is drawn above the points.
+    """What is drawn on top of the points of the pool.
 
     Args:
-        explored (`ExplorerData`):
-            What is looked at.
+        data (`ExplorerData`):
+            The selection with its pool and features.
         session (`Session`):
-            Where the visitor is.
-        kept (`list[int]`):
-            Picks that pass the filters; the others are faint.
-        near (`list[int]`):
-            Picks nearest to the chosen target.
-        second (`Selection`, *optional*):
-            What is compared with.
-        matched (`Comparison`, *optional*):
-            With the result.
+            What the visitor has done so far.
+        listed_picks (`list[int]`):
+            Ranks (from 0) of the picks that pass the filters; the others are drawn faintly.
+        nearest_ranks (`list[int]`):
+            Ranks of the picks nearest to the chosen target.
+        other_selection (`Selection`, *optional*):
+            The selection that the current one is compared with.
+        comparison (`Comparison`, *optional*):
+            The result of that comparison.
         names (`tuple[str, str]`, *optional*):
-            What the legend calls the two.
+            Names of the current and the other selection in the legend.
 
     Returns:
-        `dict`: `picks` (x, y, row, words, state by rank), `others` (x, y, rank, words: what only the second selection
-        has), `hidden` (how many more of these are not on the map), `target`, `near`, `point` (kind, number), `names`
-        (of the two, or `None`).
+        `dict`: `picks` (x, y, row, tooltip and state of each pick, in order of rank), `others` (x, y, rank, tooltip of
+        the picks that only the other selection has), `hidden` (how many of these are not on the map), `target` (number
+        of the chosen one), `near` (ranks), `point` (kind and number of what was clicked last) and `names` (`None` if
+        nothing is compared).
     """
-    now = session.now(explored)
-    low, span = _frame(explored.selection.layout)
-    spots = _steps(now.layout.picks, low, span)
-    passing, shared = set(kept), {here for here, _ in matched.both} if matched else set()
+    selection = session.current_selection(data)
+    low, span = _map_bounds(data.selection.layout)
+    coordinates = _to_steps(selection.layout.picks, low, span)
+    listed_set, shared_set = set(listed_picks), {rank for rank, _ in comparison.both} if comparison else set()
     picks = [
         [
             int(x),
             int(y),
-            int(now.indices[place]),
-            _tip(f"pick {place + 1}", row),
-            # Bits: passes the filters, dropped, also in the second selection.
-            (place in passing) | (int(now.indices[place]) in session.dropped) << 1 | (place in shared) << 2,
+            int(selection.indices[rank]),
+            _tooltip(f"pick {rank + 1}", row),
+            # Bits: passes the filters, is dropped, is also in the other selection.
+            (rank in listed_set)
+            | (int(selection.indices[rank]) in session.dropped_rows) << 1
+            | (rank in shared_set) << 2,
         ]
-        for place, ((x, y), row) in enumerate(zip(spots, now.dataset, strict=True))
+        for rank, ((x, y), row) in enumerate(zip(coordinates, selection.dataset, strict=True))
     ]
     others: list[list[Any]] = []
     hidden = 0
-    if second is not None and matched is not None:
-        places = places_on_map(explored.selection.layout, now, second, matched)
-        drawn = [place for place in matched.only_second if np.isfinite(places[place]).all()]
-        hidden = len(matched.only_second) - len(drawn)
+    if other_selection is not None and comparison is not None:
+        other_coordinates = second_picks_on_map(data.selection.layout, selection, other_selection, comparison)
+        ranks = [rank for rank in comparison.only_second if np.isfinite(other_coordinates[rank]).all()]
+        hidden = len(comparison.only_second) - len(ranks)
         others = [
-            [int(x), int(y), place, _tip(f"pick {place + 1} there", second.dataset[place])]
-            for place, (x, y) in zip(drawn, _steps(places[drawn], low, span), strict=True)
+            [int(x), int(y), rank, _tooltip(f"pick {rank + 1} of {names[1]}", other_selection.dataset[rank])]
+            for rank, (x, y) in zip(ranks, _to_steps(other_coordinates[ranks], low, span), strict=True)
         ]
     return {
         "picks": picks,
         "others": others,
         "hidden": hidden,
         "target": session.target,
-        "near": near,
+        "near": nearest_ranks,
         "point": list(session.point) if session.point else None,
-        "names": None if matched is None else [visible(name) for name in names],
+        "names": None if comparison is None else [visible(name) for name in names],
     }
 
 
 def dumps(numbers: dict[str, Any]) -> str:
-    """As short JSON as there is."""
+    """JSON without spaces."""
     return json.dumps(numbers, separators=(",", ":"))
 
 
 def curve(selection: Selection, target: int | None) -> dict[str, Any]:
-    """Variance left pick by pick, as shares of what it was.
+    """Remaining variance of the targets after each pick, as a share of the variance before any pick.
 
     Returns:
-        `dict`: `mean` (n + 1 numbers), `target` (the same for the chosen one, or `None`), `floor` (share that no row of
-        the pool can remove), `most` (whether that is an upper bound), `number`.
+        `dict`: `mean` (n + 1 numbers, over all targets), `target` (the same for the chosen target, or `None`), `floor`
+        (the share that no row of the pool can remove), `most` (whether the floor is an upper bound) and `number` (of
+        the chosen target).
     """
     left = variance_left(selection.target_variance)
     prior = selection.target_variance[0]
-    measured = selection.record.attainable or {}
-    whole = float(prior.sum()) or 1.0
-    floor = float(selection.irreducible.sum()) / whole
+    attainable = selection.record.attainable or {}
+    prior_sum = float(prior.sum()) or 1.0
+    floor = float(selection.irreducible.sum()) / prior_sum
     if target is not None:
         floor = float(selection.irreducible[target] / prior[target]) if prior[target] > 0 else 0.0
     return {
-        "mean": _rounded(selection.target_variance.sum(1) / whole),
-        "target": None if target is None else _rounded(left[:, target]),
+        "mean": _round_shares(selection.target_variance.sum(1) / prior_sum),
+        "target": None if target is None else _round_shares(left[:, target]),
         "floor": round(floor, 4),
-        "most": not measured.get("exact", True),
+        "most": not attainable.get("exact", True),
         "number": target,
     }
 
 
-def _frame(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Lower corner and size of the map, (2,) each."""
-    everything = np.concatenate([layout.pool, layout.targets, layout.picks])
-    low = everything.min(0)
-    span = np.maximum(everything.max(0) - low, 1e-9)
+def _map_bounds(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Lower left corner and size of the map, (2,) each."""
+    coordinates = np.concatenate([layout.pool, layout.targets, layout.picks])
+    low = coordinates.min(0)
+    span = np.maximum(coordinates.max(0) - low, 1e-9)
     return low, np.maximum(span, span.max() * 1e-3)
 
 
-def _steps(places: np.ndarray, low: np.ndarray, span: np.ndarray) -> np.ndarray:
-    steps: np.ndarray = np.clip(np.rint((places - low) / span * STEPS), 0, STEPS).astype(np.int64)
+def _to_steps(coordinates: np.ndarray, low: np.ndarray, span: np.ndarray) -> np.ndarray:
+    steps: np.ndarray = np.clip(np.rint((coordinates - low) / span * STEPS), 0, STEPS).astype(np.int64)
     return steps
 
 
-def _packed(numbers: np.ndarray, kind: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(numbers, dtype=kind).tobytes()).decode()
+def _encode(numbers: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(numbers, dtype=dtype).tobytes()).decode()
 
 
-def _tip(name: str, row: Any) -> str:
-    words = excerpt(text_of(row)[0])
-    return str(visible(f"{name}: {words if len(words) <= TIP_CHARACTERS else words[:TIP_CHARACTERS] + '…'}"))
+def _tooltip(name: str, row: Any) -> str:
+    text = excerpt(text_of(row)[0])
+    return str(visible(f"{name}: {text if len(text) <= TOOLTIP_CHARACTERS else text[:TOOLTIP_CHARACTERS] + '…'}"))
 
 
-def _rounded(values: np.ndarray) -> list[float]:
+def _round_shares(values: np.ndarray) -> list[float]:
     return [round(float(value), 4) for value in values]

@@ -1,4 +1,4 @@
-"""What the explorer has before it: a selection, and as much of what it was made from as is at hand."""
+"""The data of the explorer: a selection and, if they are available, its pool and its stored features."""
 
 from __future__ import annotations
 
@@ -20,37 +20,39 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
 NO_FEATURES = (
-    "Selecting again is off: the features are not at hand. Start with --store, the folder that `itl-hf select --store` "
-    "kept them in."
+    "Selecting again is not possible without the features. Start the explorer with --store and the folder that was "
+    "given to `itl-hf select --store`."
 )
 NO_POOL = (
-    "Selecting again is off: the pool's rows are not at hand. Start with --pool, the rows that were selected from."
+    "Selecting again is not possible without the rows of the pool. Start the explorer with --pool and the rows that "
+    "the selection was made from."
 )
 
 
 @dataclass(frozen=True, eq=False)
 class ExplorerData:
-    """A selection and its surroundings.
+    """A selection with its pool and features.
 
     Args:
         selection (`Selection`):
-            What to look at.
+            The selection to explore.
         name (`str`, *optional*):
-            What to call it.
+            Name of the selection on the page.
         other (`Selection`, *optional*):
-            One to compare it with.
+            Another selection to compare it with.
         other_name (`str`, *optional*):
-            What to call that.
+            Name of the other selection on the page.
         pool (`Dataset`, *optional*):
-            The rows that were selected from.
-        equal (`np.ndarray`, *optional*):
-            (N,) number of each row's text; `None` where all differ.
+            The rows that the selection was made from.
+        text_ids (`np.ndarray`, *optional*):
+            (N,) a number for the text of each row: rows with the same text have the same number. `None` if all texts
+            differ.
         pool_features (`Features`, *optional*):
-            (N, d).
+            (N, d) features of the pool.
         target_features (`Features`, *optional*):
-            (m, d).
+            (m, d) features of the targets.
         obstacle (`str`, *optional*):
-            Why one cannot select again, as a sentence; empty if one can.
+            A sentence that says why selecting again is not possible; empty if it is possible.
     """
 
     selection: Selection
@@ -58,7 +60,7 @@ class ExplorerData:
     other: Selection | None = None
     other_name: str = "the other selection"
     pool: Dataset | None = field(default=None, repr=False)
-    equal: np.ndarray | None = field(default=None, repr=False)
+    text_ids: np.ndarray | None = field(default=None, repr=False)
     pool_features: Features | None = field(default=None, repr=False)
     target_features: Features | None = field(default=None, repr=False)
     obstacle: str = NO_FEATURES
@@ -73,64 +75,71 @@ def gather(
     pool: Dataset | None = None,
     store: str | os.PathLike[str] | None = None,
 ) -> ExplorerData:
-    """Puts a selection together with its pool and features.
+    """Collects what the explorer shows: a selection, its pool and its stored features.
 
     Args:
         selection (`Selection`):
-            What to look at, such as `Selection.load("selected")`.
+            The selection to explore, such as `Selection.load("selected")`.
         name (`str`, *optional*):
-            What the page calls it.
+            Name of the selection on the page.
         compare (`Selection`, *optional*):
-            One to compare it with.
+            Another selection to compare it with.
         compare_name (`str`, *optional*):
-            What the page calls that.
+            Name of the other selection on the page.
         pool (`Dataset`, *optional*):
-            The rows that were selected from: their text can then be read in the page.
+            The rows that the selection was made from. With it, the page shows the text of rows that were not picked.
         store (`str` or `PathLike`, *optional*):
-            What `Selector(store=...)` was given: with it and the pool one can drop rows and select again.
+            The folder that was given to `Selector(store=...)`. With it and `pool`, the visitor can drop rows and select
+            again.
+
+    Returns:
+        `ExplorerData`: The data to give to `serve` or `build`.
 
     Raises:
-        `ValueError`: Other rows than those that were selected from, or a store without their features.
+        `ValueError`: If `pool` holds other rows than the selection was made from, or if `store` does not hold the
+            selection's features.
 
     Example:
         >>> from itl_hf import Selection
-        >>> explored = gather(Selection.load("selected"), pool=pool, store="features")
-        >>> explored.obstacle
+        >>> data = gather(Selection.load("selected"), pool=pool, store="features")
+        >>> data.obstacle
         ''
     """
-    equal = None if pool is None else _checked(selection, pool)
-    rows: Features | None = None
-    targets: Features | None = None
+    text_ids = None if pool is None else _check_pool(selection, pool)
+    pool_features: Features | None = None
+    target_features: Features | None = None
     obstacle = NO_FEATURES if store is None else NO_POOL if pool is None else ""
     if store is not None:
-        rows = _stored(selection, store, "pool", "embedder")
-        targets = _stored(selection, store, "targets", "targets_embedder")
+        pool_features = _open_features(selection, store, "pool", "embedder")
+        target_features = _open_features(selection, store, "targets", "targets_embedder")
     if not obstacle:
         try:
             check_reselectable(selection.record)
         except ValueError as error:
-            obstacle = f"Selecting again is off: {error}."
-    return ExplorerData(selection, name, compare, compare_name, pool, equal, rows, targets, obstacle)
+            obstacle = f"Selecting again is not possible: {error}."
+    return ExplorerData(
+        selection, name, compare, compare_name, pool, text_ids, pool_features, target_features, obstacle
+    )
 
 
-def _checked(selection: Selection, pool: Dataset) -> np.ndarray | None:
-    """Which rows are equal, of a pool that is the selection's own."""
+def _check_pool(selection: Selection, pool: Dataset) -> np.ndarray | None:
+    """Checks that the pool is the one of the selection, and numbers the texts of its rows (`None` if all differ)."""
     keys = row_keys(pool)
-    known = selection.record.pool_fingerprint or keys.hash
-    if len(pool) != selection.pool_size or keys.hash != known:
+    recorded_hash = selection.record.pool_fingerprint or keys.hash
+    if len(pool) != selection.pool_size or keys.hash != recorded_hash:
         raise ValueError(
-            f"--pool holds other rows ({len(pool)}) than those that were selected from ({selection.pool_size}): "
-            "give the same file or dataset as `itl-hf select` was given"
+            f"--pool holds other rows ({len(pool)}) than the selection was made from ({selection.pool_size}): "
+            "pass the same file or dataset as to `itl-hf select`"
         )
     return keys.index()
 
 
-def _stored(selection: Selection, store: str | os.PathLike[str], side: str, embedder: str) -> Features:
+def _open_features(selection: Selection, store: str | os.PathLike[str], side: str, embedder: str) -> Features:
     fingerprint = getattr(selection.record, embedder) or {}
     directory = feature_directory(store, fingerprint, getattr(selection.record, f"{side}_fingerprint") or "")
     if not directory.exists():
         raise ValueError(
-            f"{os.fspath(store)} holds no features of this selection's {side}: give the folder that "
-            "`itl-hf select --store` was given"
+            f"{os.fspath(store)} holds no features of this selection's {side}: pass the folder that was given to "
+            "`itl-hf select --store`"
         )
     return FeatureStore.open(directory).features()

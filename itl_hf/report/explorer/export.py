@@ -1,4 +1,4 @@
-"""What one takes home: the picks that were kept, as JSONL and Parquet, and the selection as a folder."""
+"""Exports the listed picks as JSONL and Parquet, and the whole selection as a zipped folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itl_hf.report.explorer.row_table import matching
+from itl_hf.report.explorer.row_table import matching_picks
 from itl_hf.selection.result.files import write_parquet
 
 if TYPE_CHECKING:
@@ -18,40 +18,42 @@ if TYPE_CHECKING:
     from itl_hf.report.explorer.session import Session
 
 
-def write_files(explored: ExplorerData, session: Session, folder: Path) -> tuple[list[Path], str]:
-    """Writes `picks.jsonl`, `picks.parquet` and, if no pick waits to be dropped, `selection.zip`.
+def write_files(data: ExplorerData, session: Session, folder: Path) -> tuple[list[Path], str]:
+    """Writes `picks.jsonl` and `picks.parquet`, and `selection.zip` if none of the picks is dropped.
 
     Args:
-        explored (`ExplorerData`):
-            What is looked at.
+        data (`ExplorerData`):
+            The selection with its pool and features.
         session (`Session`):
-            Picks that are dropped or do not pass the filters are left out of the first two.
+            Picks that are dropped or do not pass the filters are left out of the first two files.
         folder (`Path`):
-            Where; a new folder is made in it.
+            Folder in which a new folder with the files is made.
 
     Returns:
-        `tuple[list[Path], str]`: the files, and a sentence about them.
+        `tuple[list[Path], str]`: The files, and sentences that say what they contain.
     """
-    place = Path(tempfile.mkdtemp(dir=folder))
-    picks = kept_picks(explored, session)
+    export_folder = Path(tempfile.mkdtemp(dir=folder))
+    picks = exported_picks(data, session)
     if not len(picks):
-        return [], "Nothing to export: no pick is kept by the filters and by what was dropped."
-    files = [place / "picks.jsonl", place / "picks.parquet"]
+        return [], "Nothing to export: every pick is dropped or does not pass the filters."
+    files = [export_folder / "picks.jsonl", export_folder / "picks.parquet"]
     with files[0].open("w", encoding="utf-8") as file:  # `to_json` would round the numbers
         file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in picks)
     write_parquet(picks, files[1])
-    total = len(session.now(explored))
-    words = f"{len(picks):,} of {total:,} picks, those that pass the filters and are not dropped."
-    if session.dropped & set(session.now(explored).indices.tolist()):
-        # Gains and variances of a selection belong to exactly the picks in it.
-        return files, f"{words} For the selection as a folder select again without the dropped rows first."
-    session.now(explored).save(place / "selection")
-    files.append(Path(shutil.make_archive(str(place / "selection"), "zip", place, "selection")))
-    return files, f"{words} selection.zip holds all {total:,} picks, for Selection.load and itl-hf explore."
+    selection = session.current_selection(data)
+    total = len(selection)
+    message = f"The files hold the {len(picks):,} of {total:,} picks that pass the filters and are not dropped."
+    if session.dropped_rows & set(selection.indices.tolist()):
+        # The gains and variances of a selection hold only for exactly its picks.
+        return files, f"{message} To export the selection as a folder, select again without the dropped rows first."
+    selection.save(export_folder / "selection")
+    files.append(Path(shutil.make_archive(str(export_folder / "selection"), "zip", export_folder, "selection")))
+    return files, f"{message} selection.zip holds all {total:,} picks, for Selection.load and itl-hf explore."
 
 
-def kept_picks(explored: ExplorerData, session: Session) -> Dataset:
-    """The picks on show without those that were dropped or do not pass the filters, in the order picked."""
-    now = session.now(explored)
-    rows = now.indices.tolist()
-    return now.dataset.select([place for place in matching(now, session.filters) if rows[place] not in session.dropped])
+def exported_picks(data: ExplorerData, session: Session) -> Dataset:
+    """The current picks that are not dropped and pass the filters, in the order picked."""
+    selection = session.current_selection(data)
+    rows = selection.indices.tolist()
+    listed_picks = matching_picks(selection, session.filters)
+    return selection.dataset.select([rank for rank in listed_picks if rows[rank] not in session.dropped_rows])

@@ -1,4 +1,4 @@
-"""Which picks are nearest to a target: by the kernel where features are at hand, else by what the selection noted."""
+"""Finds the picks nearest to a target: by the kernel if the features are there, else from the saved columns."""
 
 from __future__ import annotations
 
@@ -19,43 +19,44 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
 
-def nearest_picks(explored: ExplorerData, selection: Selection, target: int, most: int = 8) -> list[tuple[int, float]]:
-    """Picks by their similarity to a target, the most similar first.
+def nearest_picks(data: ExplorerData, selection: Selection, target: int, count: int = 8) -> list[tuple[int, float]]:
+    """Returns the picks that are most similar to a target, the most similar first.
 
     Args:
-        explored (`ExplorerData`):
-            With features, all picks are compared; without, only those that have this target as their nearest one.
+        data (`ExplorerData`):
+            With features, all picks are compared; without features, only the picks whose nearest target this is, since
+            only their similarity is saved.
         selection (`Selection`):
-            Whose picks.
+            The selection whose picks are compared.
         target (`int`):
             Number of the target.
-        most (`int`, *optional*, defaults to 8):
-            Picks to return.
+        count (`int`, *optional*, defaults to 8):
+            Largest number of picks to return.
 
     Returns:
-        `list[tuple[int, float]]`: place in the order of picks, and prior correlation under the kernel.
+        `list[tuple[int, float]]`: Rank of the pick, from 0, and its prior correlation with the target under the kernel.
     """
-    if explored.pool_features is not None and not explored.obstacle:
-        similarity = _to_all(explored, selection.indices, target)
+    if data.pool_features is not None and not data.obstacle:
+        similarity = _correlation_with_target(data, selection.indices, target)
     else:
-        serves = np.asarray(selection.dataset["itl_nearest_target"][:]) == target
-        similarity = np.where(serves, np.asarray(selection.dataset["itl_similarity"][:]), np.nan)
-    order = np.argsort(-similarity, kind="stable")[:most]  # NaN goes last
-    return [(int(place), float(similarity[place])) for place in order if np.isfinite(similarity[place])]
+        is_nearest = np.asarray(selection.dataset["itl_nearest_target"][:]) == target
+        similarity = np.where(is_nearest, np.asarray(selection.dataset["itl_similarity"][:]), np.nan)
+    order = np.argsort(-similarity, kind="stable")[:count]  # NaN is sorted last
+    return [(int(rank), float(similarity[rank])) for rank in order if np.isfinite(similarity[rank])]
 
 
-def _to_all(explored: ExplorerData, rows: np.ndarray, target: int) -> np.ndarray:
-    pool, targets = _prepared(explored)
-    kernel = explored.selection.record.kernel()
+def _correlation_with_target(data: ExplorerData, rows: np.ndarray, target: int) -> np.ndarray:
+    pool, targets = _prepared_features(data)
+    kernel = data.selection.record.kernel()
     gp = GaussianProcess(kernel, targets[target : target + 1], 1.0, 1.0)
     return correlation(pool.rows(rows.tolist()), gp)[:, 0].cpu().numpy()
 
 
 @functools.lru_cache(maxsize=1)
-def _prepared(explored: ExplorerData) -> tuple[Pool, torch.Tensor]:
-    """Fitting the preparation reads all of the pool, so it is done once."""
-    standardize = explored.selection.record.standardization()
-    pool = Pool(as_rows(explored.pool_features, "pool"), resolve_kernel_spec("linear", standardize).standardization)  # type: ignore[arg-type]
-    anchors = pool.preparation(finite(as_rows(explored.target_features, "targets"), "targets"))  # type: ignore[arg-type]
+def _prepared_features(data: ExplorerData) -> tuple[Pool, torch.Tensor]:
+    """Standardized pool and targets. Cached, since fitting the standardization reads the whole pool."""
+    standardize = data.selection.record.standardization()
+    pool = Pool(as_rows(data.pool_features, "pool"), resolve_kernel_spec("linear", standardize).standardization)  # type: ignore[arg-type]
+    target_rows = pool.preparation(finite(as_rows(data.target_features, "targets"), "targets"))  # type: ignore[arg-type]
     pool.release()
-    return pool, anchors
+    return pool, target_rows

@@ -1,7 +1,8 @@
-"""Selecting again without the rows that a person dropped, at once: features are stored, and kernel, noise and limits
-are those on record.
+"""Selects again without the rows that the visitor dropped.
 
-What stays as it was measured with all rows: the floor under each target's variance. Dropping rows can only raise it.
+This is fast, since the features are stored, and the kernel, the noise and the constraints are taken from the record.
+The floor under each target's variance is not measured again: it stays as measured with all rows of the pool, and
+dropping rows can only raise it.
 """
 
 from __future__ import annotations
@@ -20,59 +21,63 @@ from itl_hf.selection.select_rows import RowSelection
 if TYPE_CHECKING:
     from itl_hf.report.explorer.explorer_data import ExplorerData
 
-#: Rows that an unknown projection is fitted on, for picks that the map's sample does not hold.
-FIT_ROWS = 4096
+#: Number of rows to fit the map's projection on, for picks that are not in the map's sample of the pool.
+MAX_FIT_ROWS = 4096
 
 
-def select_again(explored: ExplorerData, dropped: Collection[int], num_examples: int | None = None) -> Selection:
-    """The selection that the same settings make of the pool without some rows.
+def select_again(data: ExplorerData, dropped_rows: Collection[int], num_examples: int | None = None) -> Selection:
+    """Selects with the same settings from the pool without some of its rows.
 
     Args:
-        explored (`ExplorerData`):
-            With pool and features.
-        dropped (`Collection[int]`):
-            Row numbers of the pool; rows of equal text are dropped with them.
+        data (`ExplorerData`):
+            The selection with its pool and features.
+        dropped_rows (`Collection[int]`):
+            Row numbers of the pool that must not be picked. Rows with the same text are not picked either.
         num_examples (`int`, *optional*):
-            Rows to pick; as many as before if left out.
+            Number of rows to pick; by default as many as before.
+
+    Returns:
+        `Selection`: The new selection, with coordinates on the map of the first one.
 
     Raises:
-        `ValueError`: Pool or features are not at hand, the record does not say enough, or too few rows are left.
+        `ValueError`: If the pool or the features are missing, the record does not hold all settings, or too few rows
+            are left.
     """
-    selection, pool = explored.selection, explored.pool
-    if explored.obstacle or pool is None or explored.pool_features is None or explored.target_features is None:
-        raise ValueError(explored.obstacle or "pool or features are not at hand")
-    closed = _closed(explored, dropped)
+    selection, pool = data.selection, data.pool
+    if data.obstacle or pool is None or data.pool_features is None or data.target_features is None:
+        raise ValueError(data.obstacle or "the pool or the features are missing")
+    exclusion_mask = _exclusion_mask(data, dropped_rows)
     count = len(selection) if num_examples is None else int(num_examples)
-    if count > len(pool) - int(closed.sum()) and not selection.record.selection_constraints().replace:
-        raise ValueError(f"only {len(pool) - int(closed.sum()):,} rows are left to pick {count:,} from")
+    if count > len(pool) - int(exclusion_mask.sum()) and not selection.record.selection_constraints().replace:
+        raise ValueError(f"only {len(pool) - int(exclusion_mask.sum()):,} rows are left to pick {count:,} from")
     rows = reselect(
         selection.record,
         pool,
         selection.targets,
-        explored.pool_features,
-        explored.target_features,
+        data.pool_features,
+        data.target_features,
         count,
-        exclude=np.flatnonzero(closed).tolist(),
+        exclude=np.flatnonzero(exclusion_mask).tolist(),
     )
-    return _assembled(explored, rows, closed)
+    return _assemble_selection(data, rows, exclusion_mask)
 
 
-def _closed(explored: ExplorerData, dropped: Collection[int]) -> np.ndarray:
-    """Which rows may not be picked, (N,) bool."""
-    numbers = np.asarray(sorted(dropped), dtype=np.int64)
-    if explored.equal is not None:
-        return np.isin(explored.equal, explored.equal[numbers])
-    closed = np.zeros(explored.selection.pool_size, dtype=bool)
-    closed[numbers] = True
-    return closed
+def _exclusion_mask(data: ExplorerData, dropped_rows: Collection[int]) -> np.ndarray:
+    """Mask of the rows that must not be picked, (N,) bool."""
+    numbers = np.asarray(sorted(dropped_rows), dtype=np.int64)
+    if data.text_ids is not None:
+        return np.isin(data.text_ids, data.text_ids[numbers])
+    exclusion_mask = np.zeros(data.selection.pool_size, dtype=bool)
+    exclusion_mask[numbers] = True
+    return exclusion_mask
 
 
-def _assembled(explored: ExplorerData, rows: RowSelection, closed: np.ndarray) -> Selection:
-    """A selection on the map of the first one."""
-    before, pool = explored.selection, explored.pool
+def _assemble_selection(data: ExplorerData, rows: RowSelection, exclusion_mask: np.ndarray) -> Selection:
+    """Makes a selection whose picks have coordinates on the map of the first one."""
+    before, pool = data.selection, data.pool
     assert pool is not None
-    left = rows.target_variance[-1]
-    attainable = {**(before.record.attainable or {}), "measured_before_dropping": int(closed.sum())}
+    remaining_variance = rows.target_variance[-1]
+    attainable = {**(before.record.attainable or {}), "measured_before_dropping": int(exclusion_mask.sum())}
     # The record of the new picks has no screening: nothing has searched them for copies.
     record = replace(rows.record, attainable=attainable)
     return replace(
@@ -81,30 +86,30 @@ def _assembled(explored: ExplorerData, rows: RowSelection, closed: np.ndarray) -
         indices=rows.indices,
         gains=rows.gains,
         target_variance=rows.target_variance,
-        irreducible=np.minimum(before.irreducible, left),
-        whole_pool=np.minimum(before.whole_pool, left),
+        irreducible=np.minimum(before.irreducible, remaining_variance),
+        whole_pool=np.minimum(before.whole_pool, remaining_variance),
         record=record,
-        layout=replace(before.layout, picks=_places(before, rows)),
+        layout=replace(before.layout, picks=_map_coordinates(before, rows)),
         extend_fn=None,
         features=None,
     )
 
 
-def _places(before: Selection, rows: RowSelection) -> np.ndarray:
-    """(n, 2): where the map has these rows; a row that its sample lacks is projected as the sample was."""
+def _map_coordinates(before: Selection, rows: RowSelection) -> np.ndarray:
+    """Coordinates of the picks on the map, (n, 2). Picks that are not in the map's sample are projected onto it."""
     layout = before.layout
-    places = np.searchsorted(layout.pool_rows, rows.indices).clip(max=len(layout.pool_rows) - 1)
-    known = layout.pool_rows[places] == rows.indices
-    found: np.ndarray = layout.pool[places].copy()
-    if not known.all():
-        sample = np.linspace(0, len(layout.pool) - 1, min(FIT_ROWS, len(layout.pool))).astype(np.int64)
+    positions = np.searchsorted(layout.pool_rows, rows.indices).clip(max=len(layout.pool_rows) - 1)
+    is_on_map = layout.pool_rows[positions] == rows.indices
+    coordinates: np.ndarray = layout.pool[positions].copy()
+    if not is_on_map.all():
+        sample = np.linspace(0, len(layout.pool) - 1, min(MAX_FIT_ROWS, len(layout.pool))).astype(np.int64)
         features = rows.pool.rows(layout.pool_rows[sample].tolist()).numpy()  # (S, d)
-        strangers = rows.pool.rows(rows.indices[~known].tolist()).numpy()
-        if layout.method != "pca":  # UMAP's map is no formula: beside the nearest row that is drawn
-            found[~known] = layout.pool[sample[(strangers @ features.T).argmax(1)]]
-            return found
+        missing_features = rows.pool.rows(rows.indices[~is_on_map].tolist()).numpy()
+        if layout.method != "pca":  # UMAP has no formula to apply: take the coordinates of the nearest row on the map
+            coordinates[~is_on_map] = layout.pool[sample[(missing_features @ features.T).argmax(1)]]
+            return coordinates
         centre = features.mean(0)
-        # The map is affine in prepared features, so that least squares give it back.
+        # The map is an affine function of the standardized features, so least squares recover it.
         axes, *_ = np.linalg.lstsq(features - centre, layout.pool[sample] - layout.pool[sample].mean(0), rcond=None)
-        found[~known] = (strangers - centre) @ axes + layout.pool[sample].mean(0)
-    return found
+        coordinates[~is_on_map] = (missing_features - centre) @ axes + layout.pool[sample].mean(0)
+    return coordinates

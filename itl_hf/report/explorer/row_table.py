@@ -1,4 +1,4 @@
-"""Rows as the page shows them: their text, cut to a readable length, and the source they come from."""
+"""Reads the rows that the page shows: text, excerpts, the source of a row, and which picks pass the filters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
 MAX_CHARACTERS = 20_000
-#: Start and end of an excerpt: prompts of one kind often start alike and differ in their last words.
+#: Characters from the start and from the end of a text in its excerpt: prompts of one kind often start with the same
+#: words and differ in the last ones.
 HEAD, TAIL = 70, 90
 
 
 def text_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Prompt and completion; empty where the row has no text that can be read."""
+    """Returns prompt and completion of a row; both are empty if the row has no text that can be read."""
     try:
         return plain_text(row)
     except ValueError:
@@ -26,7 +27,7 @@ def text_of(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def excerpt(text: str) -> str:
-    r"""One line.
+    r"""Returns the start and the end of a text in one line.
 
     Example:
         >>> excerpt("Hello,\n  world")
@@ -40,34 +41,33 @@ def excerpt(text: str) -> str:
 
 
 def cut(text: str) -> str:
-    """At most so many characters as a page can bear, and how many there were."""
+    """Returns at most `MAX_CHARACTERS` characters of a text, and says how many more there are."""
     if len(text) <= MAX_CHARACTERS:
         return text
     return f"{text[:MAX_CHARACTERS]} […] ({len(text) - MAX_CHARACTERS:,} more characters)"
 
 
 def group_column(selection: Selection) -> str | None:
-    """The column that names where a row comes from: that of the selection's limits, or one with a usual name."""
+    """The column that names the source of a row: the one in the selection's constraints, or one with a usual name."""
     columns = selection.dataset.column_names
-    asked = selection.record.constraints.get("groups")
-    return coverage.group_column(columns, asked)
+    return coverage.group_column(columns, selection.record.constraints.get("groups"))
 
 
 def group_names(selection: Selection) -> list[str]:
-    """The sources that occur among the picks, sorted."""
+    """Names of the sources that occur among the picks, sorted."""
     column = group_column(selection)
     return [] if column is None else sorted({str(value) for value in selection.dataset[column]})
 
 
-def matching(selection: Selection, filters: Filters) -> list[int]:
-    """Picks that pass the filters, as places in the order."""
-    column, wanted = group_column(selection), filters.text.casefold().strip()
-    least = filters.gain * float(selection.gains.max(initial=0.0))
-    kept = [place for place, gain in enumerate(selection.gains.tolist()) if filters.gain <= 0 or gain >= least]
+def matching_picks(selection: Selection, filters: Filters) -> list[int]:
+    """Ranks (from 0) of the picks that pass the filters."""
+    column, search_text = group_column(selection), filters.text.casefold().strip()
+    min_gain = filters.gain * float(selection.gains.max(initial=0.0))
+    ranks = [rank for rank, gain in enumerate(selection.gains.tolist()) if filters.gain <= 0 or gain >= min_gain]
     if filters.groups and column is not None:
         names = selection.dataset[column][:]
-        kept = [place for place in kept if str(names[place]) in filters.groups]
-    if wanted:
+        ranks = [rank for rank in ranks if str(names[rank]) in filters.groups]
+    if search_text:
         texts = ["\n".join(text_of(row)).casefold() for row in selection.dataset]
-        kept = [place for place in kept if wanted in texts[place]]
-    return kept
+        ranks = [rank for rank in ranks if search_text in texts[rank]]
+    return ranks

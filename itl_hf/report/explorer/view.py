@@ -1,8 +1,7 @@
-"""What the page shows of a session: HTML made by templates that escape everything, and numbers for the drawings."""
+"""Makes what the page shows for a session: HTML from templates that escape all data, and numbers to draw."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from itl_hf.report.explorer import drawing
-from itl_hf.report.explorer.comparison import Comparison, compare, counts
+from itl_hf.report.explorer.comparison import Comparison, compare, source_counts
 from itl_hf.report.explorer.nearest_picks import nearest_picks
-from itl_hf.report.explorer.row_table import cut, excerpt, group_column, matching, text_of
+from itl_hf.report.explorer.row_table import cut, excerpt, group_column, matching_picks, text_of
 from itl_hf.report.sections import METHODS
 from itl_hf.report.text import visible
 from itl_hf.selection.diagnosis.diagnosis import WORDS, diagnose
@@ -23,9 +22,11 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
 PAGE_ROWS = 20
-#: Rows of each column of a comparison.
-COMPARED_ROWS = 50
-NO_TEXT = "The text of rows that were not picked is not in a saved selection. Start with --pool to read it."
+#: Largest number of rows in each column of a comparison.
+MAX_COMPARISON_ROWS = 50
+NO_TEXT = (
+    "A saved selection does not hold the text of rows that were not picked. Start the explorer with --pool to read it."
+)
 
 _templates = Environment(
     loader=PackageLoader("itl_hf.report.explorer"),
@@ -39,23 +40,23 @@ _templates = Environment(
 
 @dataclass(frozen=True)
 class View:
-    """Everything on the page that a click may change.
+    """All parts of the page that a click may change.
 
     Args:
         marks (`str`):
-            JSON, what is drawn above the pool's points on the map.
+            JSON, what is drawn on top of the pool's points on the map.
         curve (`str`):
-            JSON, the variance curve.
+            JSON, the curve of the remaining variance.
         card (`str`):
-            HTML, the row that was clicked.
+            HTML, the text of the row that was clicked.
         target (`str`):
-            HTML, the target that was chosen and its nearest picks.
+            HTML, the chosen target and its nearest picks.
         picks (`str`):
-            HTML, a page of the list of picks.
-        dropped (`str`):
-            HTML, dropped rows and what became of them.
-        compared (`str`):
-            HTML, the comparison.
+            HTML, one page of the list of picks.
+        dropped_rows (`str`):
+            HTML, the dropped rows and what selecting again without them changed.
+        comparison (`str`):
+            HTML, the comparison of two selections.
     """
 
     marks: str
@@ -63,41 +64,47 @@ class View:
     card: str
     target: str
     picks: str
-    dropped: str
-    compared: str
+    dropped_rows: str
+    comparison: str
 
 
-def view(explored: ExplorerData, session: Session) -> View:
-    """The page's changing parts for a session."""
-    now = session.now(explored)
-    kept = matching(now, session.filters)
-    near = [] if session.target is None else nearest_picks(explored, now, session.target)
-    second = counterpart(explored, session)
-    matched = None if second is None else compare(now, second)
-    names = _names(explored, session)
-    places = [place for place, _ in near]
-    marks = drawing.marks(explored, session, kept=kept, near=places, second=second, matched=matched, names=names)
+def view(data: ExplorerData, session: Session) -> View:
+    """Makes all parts of the page that depend on the session."""
+    selection = session.current_selection(data)
+    listed_picks = matching_picks(selection, session.filters)
+    nearest = [] if session.target is None else nearest_picks(data, selection, session.target)
+    other_selection = compared_selection(data, session)
+    comparison = None if other_selection is None else compare(selection, other_selection)
+    marks = drawing.marks(
+        data,
+        session,
+        listed_picks=listed_picks,
+        nearest_ranks=[rank for rank, _ in nearest],
+        other_selection=other_selection,
+        comparison=comparison,
+        names=_selection_names(data, session),
+    )
     return View(
         marks=drawing.dumps(marks),
-        curve=drawing.dumps(drawing.curve(now, session.target)),
-        card=_card(explored, session),
-        target=_target(explored, session, near),
-        picks=_picks(explored, session, kept),
-        dropped=_dropped(explored, session),
-        compared=_compared(explored, session, second, matched),
+        curve=drawing.dumps(drawing.curve(selection, session.target)),
+        card=_card(data, session),
+        target=_target(data, session, nearest),
+        picks=_picks(data, session, listed_picks),
+        dropped_rows=_dropped_rows(data, session),
+        comparison=_comparison(data, session, other_selection, comparison),
     )
 
 
-def counterpart(explored: ExplorerData, session: Session) -> Selection | None:
-    """What the selection on show is compared with."""
+def compared_selection(data: ExplorerData, session: Session) -> Selection | None:
+    """The selection that the current one is compared with, if any."""
     if session.mode == "before":
-        return explored.selection if session.again is not None else None
-    return explored.other if session.mode == "other" else None
+        return data.selection if session.new_selection is not None else None
+    return data.other if session.mode == "other" else None
 
 
-def summary(explored: ExplorerData) -> str:
-    """HTML: what was selected from what, in a sentence and a few numbers."""
-    selection = explored.selection
+def summary(data: ExplorerData) -> str:
+    """HTML of the heading: how many rows were picked from which pool, and how much they tell about the targets."""
+    selection = data.selection
     name = selection.record.acquisition_name
     diagnosis = diagnose(selection)
     return _templates.get_template("summary.html").render(
@@ -107,17 +114,17 @@ def summary(explored: ExplorerData) -> str:
         method=METHODS.get(name, name),
         left=diagnosis.left,
         information=float(np.sum(selection.gains)),
-        trouble=len(diagnosis.unteachable) + len(diagnosis.far),
-        drawn=len(selection.layout.pool),
+        num_unreachable=len(diagnosis.unteachable) + len(diagnosis.far),
+        map_rows=len(selection.layout.pool),
     )
 
 
-def target_names(explored: ExplorerData) -> list[str]:
-    """A line for each target, to choose from."""
-    return [visible(f"{number}: {excerpt(text_of(row)[0])}") for number, row in enumerate(explored.selection.targets)]
+def target_names(data: ExplorerData) -> list[str]:
+    """One line for each target: its number and an excerpt of its text."""
+    return [visible(f"{number}: {excerpt(text_of(row)[0])}") for number, row in enumerate(data.selection.targets)]
 
 
-def _card(explored: ExplorerData, session: Session) -> str:
+def _card(data: ExplorerData, session: Session) -> str:
     card: dict[str, Any] | None = None
     if session.point is not None:
         kind, number = session.point
@@ -126,91 +133,97 @@ def _card(explored: ExplorerData, session: Session) -> str:
             "target": _target_card,
             "pool": _pool_card,
             "other": _other_card,
-        }[kind](explored, session, number)
-    return _templates.get_template("card.html").render(card=card, dropped=session.dropped)
+        }[kind](data, session, number)
+    return _templates.get_template("card.html").render(card=card, dropped_rows=session.dropped_rows)
 
 
-def _pick_card(explored: ExplorerData, session: Session, place: int) -> dict[str, Any]:
-    now = session.now(explored)
-    return _texts(now.dataset[place]) | {
-        "title": f"Pick {place + 1:,}",
-        "facts": _pick_facts(now, place),
-        "nearest": int(now.dataset[place]["itl_nearest_target"]),
-        "row": int(now.indices[place]),
+def _pick_card(data: ExplorerData, session: Session, rank: int) -> dict[str, Any]:
+    selection = session.current_selection(data)
+    return _text_fields(selection.dataset[rank]) | {
+        "title": f"Pick {rank + 1:,}",
+        "facts": _pick_facts(selection, rank),
+        "nearest": int(selection.dataset[rank]["itl_nearest_target"]),
+        "row": int(selection.indices[rank]),
     }
 
 
-def _pool_card(explored: ExplorerData, session: Session, number: int) -> dict[str, Any]:
-    ranks = np.flatnonzero(session.now(explored).indices == number)
+def _pool_card(data: ExplorerData, session: Session, number: int) -> dict[str, Any]:
+    ranks = np.flatnonzero(session.current_selection(data).indices == number)
     if len(ranks):
-        return _pick_card(explored, session, int(ranks[0]))
+        return _pick_card(data, session, int(ranks[0]))
     texts = {"prompt": "", "completion": "", "note": NO_TEXT}
-    if explored.pool is not None:
-        texts = _texts(explored.pool[number])
+    if data.pool is not None:
+        texts = _text_fields(data.pool[number])
     return texts | {"title": f"Row {number:,} of the pool", "facts": ["not picked"], "nearest": None, "row": number}
 
 
-def _target_card(explored: ExplorerData, session: Session, number: int) -> dict[str, Any]:
-    facts = ["target"]
-    return _texts(explored.selection.targets[number]) | {
+def _target_card(data: ExplorerData, session: Session, number: int) -> dict[str, Any]:
+    return _text_fields(data.selection.targets[number]) | {
         "title": f"Target {number}",
-        "facts": facts,
+        "facts": ["target"],
         "nearest": None,
         "row": None,
     }
 
 
-def _other_card(explored: ExplorerData, session: Session, place: int) -> dict[str, Any]:
-    second = counterpart(explored, session)
-    if second is None or place >= len(second):
-        return {"title": "Gone", "facts": [], "prompt": "", "completion": "", "note": "", "nearest": None, "row": None}
-    same = session.mode == "before"
-    return _texts(second.dataset[place]) | {
-        "title": f"Pick {place + 1:,} of {_names(explored, session)[1]}",
-        "facts": _pick_facts(second, place),
+def _other_card(data: ExplorerData, session: Session, rank: int) -> dict[str, Any]:
+    other_selection = compared_selection(data, session)
+    if other_selection is None or rank >= len(other_selection):
+        return {
+            "title": "This pick is no longer in the comparison",
+            "facts": [],
+            "prompt": "",
+            "completion": "",
+            "note": "",
+            "nearest": None,
+            "row": None,
+        }
+    # Row numbers of another selection may belong to another pool.
+    same_pool = session.mode == "before"
+    return _text_fields(other_selection.dataset[rank]) | {
+        "title": f"Pick {rank + 1:,} of {_selection_names(data, session)[1]}",
+        "facts": _pick_facts(other_selection, rank),
         "nearest": None,
-        "row": int(second.indices[place]) if same else None,
+        "row": int(other_selection.indices[rank]) if same_pool else None,
     }
 
 
-def _pick_facts(selection: Selection, place: int) -> list[str]:
-    row, column = selection.dataset[place], group_column(selection)
+def _pick_facts(selection: Selection, rank: int) -> list[str]:
+    row, column = selection.dataset[rank], group_column(selection)
     facts = [f"row {int(row['pool_index']):,} of the pool", f"gain {row['itl_gain']:.3g} nats"]
     facts.append(f"similarity {row['itl_similarity']:.2f} to target {row['itl_nearest_target']}")
     return facts if column is None else [*facts, f"{column}: {row[column]}"]
 
 
-def _texts(row: Any) -> dict[str, Any]:
+def _text_fields(row: Any) -> dict[str, Any]:
     prompt, completion = text_of(row)
     return {"prompt": cut(prompt), "completion": cut(completion), "note": "" if prompt else "This row has no text."}
 
 
-def _target(explored: ExplorerData, session: Session, near: list[tuple[int, float]]) -> str:
-    now = session.now(explored)
-    chosen: dict[str, Any] | None = None
+def _target(data: ExplorerData, session: Session, nearest: list[tuple[int, float]]) -> str:
+    selection = session.current_selection(data)
+    fields: dict[str, Any] | None = None
     if session.target is not None:
-        diagnosis = diagnose(now)
-        found = diagnosis.targets[session.target]
-        served = Counter(now.dataset["itl_nearest_target"][:])[session.target]
-        chosen = {
+        diagnosis = diagnose(selection)
+        target = diagnosis.targets[session.target]
+        fields = {
             "number": session.target,
-            "text": cut(found.text),
-            "verdict": WORDS[found.verdict],
-            "left": found.left,
+            "text": cut(target.text),
+            "verdict": WORDS[target.verdict],
+            "left": target.left,
             "bound": "" if diagnosis.exact else "at most ",
-            "floor": found.irreducible,
-            "whole": found.whole_pool,
-            "reach": found.reach,
-            "served": served,
-            "near": [_line(now, place) | {"similarity": similarity} for place, similarity in near],
+            "floor": target.irreducible,
+            "whole": target.whole_pool,
+            "reach": target.reach,
+            "near": [_line(selection, rank) | {"similarity": similarity} for rank, similarity in nearest],
         }
-    return _templates.get_template("target.html").render(target=chosen, complete=explored.pool_features is not None)
+    return _templates.get_template("target.html").render(target=fields, complete=data.pool_features is not None)
 
 
-def _line(selection: Selection, place: int) -> dict[str, Any]:
-    row, column = selection.dataset[place], group_column(selection)
+def _line(selection: Selection, rank: int) -> dict[str, Any]:
+    row, column = selection.dataset[rank], group_column(selection)
     return {
-        "place": place,
+        "rank": rank,
         "row": int(row["pool_index"]),
         "gain": float(row["itl_gain"]),
         "excerpt": excerpt(text_of(row)[0]),
@@ -218,64 +231,69 @@ def _line(selection: Selection, place: int) -> dict[str, Any]:
     }
 
 
-def _picks(explored: ExplorerData, session: Session, kept: list[int]) -> str:
-    now = session.now(explored)
-    pages = max(1, -(-len(kept) // PAGE_ROWS))
+def _picks(data: ExplorerData, session: Session, listed_picks: list[int]) -> str:
+    selection = session.current_selection(data)
+    pages = max(1, -(-len(listed_picks) // PAGE_ROWS))
     page = min(session.page, pages - 1)
-    shown = kept[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
-    largest = float(np.max(now.gains, initial=0.0)) or 1.0
-    lines = [_line(now, place) | {"share": min(1.0, max(0.0, float(now.gains[place]) / largest))} for place in shown]
+    page_picks = listed_picks[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
+    largest_gain = float(np.max(selection.gains, initial=0.0)) or 1.0
+    lines = [
+        _line(selection, rank) | {"share": min(1.0, max(0.0, float(selection.gains[rank]) / largest_gain))}
+        for rank in page_picks
+    ]
     return _templates.get_template("picks.html").render(
         lines=lines,
-        found=len(kept),
-        total=len(now),
+        num_listed=len(listed_picks),
+        total=len(selection),
         page=page,
         pages=pages,
         first=page * PAGE_ROWS,
-        dropped=session.dropped,
-        selected=session.point[1] if session.point is not None and session.point[0] == "pick" else None,
+        dropped_rows=session.dropped_rows,
+        clicked_rank=session.point[1] if session.point is not None and session.point[0] == "pick" else None,
     )
 
 
-def _dropped(explored: ExplorerData, session: Session) -> str:
-    return _templates.get_template("dropped.html").render(
-        rows=sorted(session.dropped),
-        pending=session.dropped != session.applied,
-        again=session.again is not None,
-        obstacle=explored.obstacle,
-        trouble=session.trouble,
-        change=None if session.again is None else _change(explored.selection, session.again),
+def _dropped_rows(data: ExplorerData, session: Session) -> str:
+    return _templates.get_template("dropped_rows.html").render(
+        rows=sorted(session.dropped_rows),
+        pending=session.dropped_rows != session.excluded_rows,
+        new_selection=session.new_selection is not None,
+        obstacle=data.obstacle,
+        error=session.error,
+        change=None if session.new_selection is None else _change(data.selection, session.new_selection),
     )
 
 
 def _change(before: Selection, after: Selection) -> dict[str, Any]:
-    matched = compare(after, before)
+    comparison = compare(after, before)
     return {
-        "new": len(matched.only_first),
+        "new": len(comparison.only_first),
         "picks": len(after),
         "before": diagnose(before).left,
         "after": diagnose(after).left,
     }
 
 
-def _compared(explored: ExplorerData, session: Session, second: Selection | None, matched: Comparison | None) -> str:
-    if second is None or matched is None:
-        return _templates.get_template("compared.html").render(matched=None, has_other=explored.other is not None)
-    now = session.now(explored)
-    return _templates.get_template("compared.html").render(
-        matched=matched,
-        has_other=explored.other is not None,
-        names=_names(explored, session),
-        sizes=(len(now), len(second)),
-        only_first=[_line(now, place) for place in matched.only_first[:COMPARED_ROWS]],
-        only_second=[_line(second, place) for place in matched.only_second[:COMPARED_ROWS]],
-        both=[_line(now, place) | {"there": there} for place, there in matched.both[:COMPARED_ROWS]],
-        column=group_column(now),
-        counts=counts(now, second)[:COMPARED_ROWS],
+def _comparison(
+    data: ExplorerData, session: Session, other_selection: Selection | None, comparison: Comparison | None
+) -> str:
+    if other_selection is None or comparison is None:
+        return _templates.get_template("comparison.html").render(comparison=None, has_other=data.other is not None)
+    selection = session.current_selection(data)
+    return _templates.get_template("comparison.html").render(
+        comparison=comparison,
+        has_other=data.other is not None,
+        names=_selection_names(data, session),
+        sizes=(len(selection), len(other_selection)),
+        only_first=[_line(selection, rank) for rank in comparison.only_first[:MAX_COMPARISON_ROWS]],
+        only_second=[_line(other_selection, rank) for rank in comparison.only_second[:MAX_COMPARISON_ROWS]],
+        both=[_line(selection, rank) | {"other_rank": other} for rank, other in comparison.both[:MAX_COMPARISON_ROWS]],
+        column=group_column(selection),
+        counts=source_counts(selection, other_selection)[:MAX_COMPARISON_ROWS],
     )
 
 
-def _names(explored: ExplorerData, session: Session) -> tuple[str, str]:
-    """What the selection on show and its counterpart are called."""
-    first = explored.name if session.again is None else "the new selection"
-    return first, "the first selection" if session.mode == "before" else explored.other_name
+def _selection_names(data: ExplorerData, session: Session) -> tuple[str, str]:
+    """Names of the current selection and of the one that it is compared with."""
+    first = data.name if session.new_selection is None else "the new selection"
+    return first, "the first selection" if session.mode == "before" else data.other_name

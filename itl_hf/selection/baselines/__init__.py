@@ -1,10 +1,9 @@
-"""The rivals: what people use instead of ITL, behind the same protocol.
+"""Baselines: the selection methods that ITL is compared with, as acquisitions of the same protocol.
 
-Each follows its paper and says where it does not. All keep to budgets, group shares and excluded rows, break ties
-towards the lowest row number, give the same picks on any number of processes, and, where rows may come back
-(`replace`), repeat one only after all others. Rankings and round-robins read the pool in one or a few passes; those
-that seek variety (`KCenter`, `BADGE`, `KMeans`) in a few more, since distances only ever fall. Text is held in memory
-by every process.
+Each follows its paper, and its docstring says where it does not. All keep to budgets, group shares and excluded rows,
+break ties towards the lowest row number, give the same picks on any number of processes, and, if rows may be picked
+again (`replace`), repeat a row only after all others. Rankings and round-robins read the pool in one or a few passes,
+the methods for diverse rows (`KCenter`, `BADGE`, `KMeans`) in a few more. Every process holds the texts in memory.
 """
 
 from itl_hf.selection.baselines.chance import LengthMatchedRandom, Random

@@ -1,4 +1,4 @@
-"""Chance: rows at random, and rows at random among those of the right length."""
+"""Random baselines: rows at random, and rows at random among those of a given length."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from itl_hf.selection.protocol import (
     Noise,
     Reads,
     SelectionRequest,
-    again,
     check_whole,
     in_order,
     is_open,
-    measured,
+    measure_picks,
     open_among,
-    picked,
+    picks_in_order,
+    repeat_picks,
 )
 from itl_hf.selection.registry import resolve_acquisition
 
 
 @dataclass(frozen=True)
 class Random:
-    """Rows drawn uniformly without replacement: what most people do, and the floor that every method must beat.
+    """Draws rows uniformly without replacement. Every method should be better than this.
 
     Args:
         seed (`int`, *optional*, defaults to 0):
             Seed of the draw.
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            See `ITL`; gains are measured with it.
+            Noise of the Gaussian process that the gains are measured with; as in `ITL`.
         target_noise_std (`float`, *optional*):
-            See `ITL`.
+            As in `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -58,13 +58,13 @@ class Random:
         check_whole("seed", self.seed, 0)
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """A seeded permutation's first rows; its own generator, so nothing else is disturbed."""
+        """Picks the first rows of a seeded permutation, drawn by a generator of its own."""
         generator = torch.Generator().manual_seed(self.seed)
         if request.replace:
-            return measured(self._with_replacement(pool.num_rows, request, generator), pool, gp, request)
-        # All rows are drawn, and those known before left out: a selection continued is one longer selection.
-        drawn = torch.randperm(pool.num_rows, generator=generator)
-        return picked(drawn[request.open_rows(pool.num_rows)[drawn]], pool, gp, request)
+            return measure_picks(self._with_replacement(pool.num_rows, request, generator), pool, gp, request)
+        # All rows are permuted and excluded ones left out, so that a continued selection equals one longer selection.
+        random_order = torch.randperm(pool.num_rows, generator=generator)
+        return picks_in_order(random_order[request.open_rows(pool.num_rows)[random_order]], pool, gp, request)
 
     def _with_replacement(self, num_rows: int, request: SelectionRequest, generator: torch.Generator) -> list[int]:
         availability, picks = request.availability, list[int]()
@@ -73,39 +73,42 @@ class Random:
             rows = rows[open_among(rows, availability)]
             if len(rows) == 0:
                 break
-            drawn = torch.randint(len(rows), (availability.num_examples - len(picks),), generator=generator)
-            picks = in_order(rows[drawn], availability, picks)
+            random_order = torch.randint(len(rows), (availability.num_examples - len(picks),), generator=generator)
+            picks = in_order(rows[random_order], availability, picks)
         return picks
 
 
 @dataclass(frozen=True)
 class LengthMatchedRandom:
-    """Random rows as long as those that a method picks: the control for "it only finds longer texts".
+    """Draws random rows with the lengths of the rows that another method picks.
+
+    It is the control for the objection that a method only finds longer texts.
 
     Long answers alone improve fine-tuned models (Zhao et al., "Long Is More for Alignment", ICML 2024), so a method
-    that happens to prefer them must beat rows that are equally long and otherwise chance. Stratified matching: the
-    pool's lengths are cut at their quantiles into `strata` of about equal size; pick i is drawn uniformly, without
-    replacement, from the stratum of the length of reference row i (of the nearest stratum that has an open row, the
-    shorter of two). So the first n picks match the first n references, for every n. Where there are fewer references
-    than picks they are gone through again.
+    that prefers long rows should be better than random rows of the same lengths. The lengths of the pool are divided at
+    their quantiles into `strata` of about equal size. Pick i is drawn uniformly, without replacement, from the stratum
+    of the length of reference row i, or from the nearest stratum that has an available row (the shorter of two). So the
+    first n picks match the first n references, for every n. If there are fewer references than picks, they are used
+    again from the first.
 
-    A row's length is what `lengths` says; else its cost, where rows have costs; else its words, prompt and completion.
+    A row's length is its entry in `lengths`; otherwise its cost, if rows have costs; otherwise the number of words in
+    its prompt and completion.
 
     Args:
         like (`str`, `Acquisition` or `Sequence[int]`, *optional*, defaults to `"itl"`):
-            The references: picks of an acquisition, by name or as an object, which is run on the same request first; or
-            row numbers of a selection at hand, in its order; or `"targets"`, whose texts then give the lengths: words
-            of prompts and completions if all targets have one, else of prompts alone, of targets and pool alike.
+            The references: the picks of an acquisition (a name or an object), which is run on the same request first;
+            or the row numbers of a selection, in its order; or `"targets"`: the lengths are then the numbers of words
+            of the targets and of the pool, with completions if all targets have one, otherwise of prompts alone.
         lengths (`Sequence[float]`, *optional*):
             (N,) the length of each row, such as its tokens.
         strata (`int`, *optional*, defaults to 20):
-            How many strata.
+            Number of strata.
         seed (`int`, *optional*, defaults to 0):
             Seed of the draw.
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            See `ITL`; also that of the reference.
+            As in `ITL`; the reference uses it, too.
         target_noise_std (`float`, *optional*):
-            See `ITL`.
+            As in `ITL`.
 
     A continued selection matches the lengths of a reference that is continued from these picks, not from its own.
 
@@ -137,34 +140,34 @@ class LengthMatchedRandom:
     def _checked_like(self) -> Any:
         like = self.like
         if isinstance(like, str):
-            resolved = None if like == "targets" else resolve_acquisition(like)
+            acquisition = None if like == "targets" else resolve_acquisition(like)
         elif isinstance(like, Acquisition):
-            resolved = like
+            acquisition = like
         else:
-            resolved, like = None, tuple(int(row) for row in like)
+            acquisition, like = None, tuple(int(row) for row in like)
             if not like:
                 raise ValueError("like: an empty selection has no lengths to match")
-        if isinstance(resolved, LengthMatchedRandom):
+        if isinstance(acquisition, LengthMatchedRandom):
             raise ValueError("like must be another acquisition than length_matched_random itself")
         return like
 
     @property
     def reads(self) -> Reads:
-        """Texts or costs, unless the lengths are given."""
+        """Texts or costs, unless the lengths were passed."""
         return "features" if self.lengths is not None and self.like != "targets" else "lengths"
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """For each reference, a random row of its stratum."""
+        """Picks a random row of the stratum of each reference."""
         lengths, of_targets = self._lengths(pool.num_rows, request)
         references = of_targets if self.like == "targets" else lengths[self._references(pool, gp, request)]
         edges = torch.from_numpy(np.quantile(lengths.numpy(), np.linspace(0, 1, self.strata + 1)[1:-1]))
-        strata, wanted = torch.bucketize(lengths, edges), torch.bucketize(references, edges).tolist()
-        drawn = torch.randperm(pool.num_rows, generator=torch.Generator().manual_seed(self.seed))
-        drawn = drawn[request.open_rows(pool.num_rows)[drawn]]
-        of_row = strata[drawn]
-        queues = [drawn[of_row == stratum].tolist()[::-1] for stratum in range(self.strata)]
+        strata, target_strata = torch.bucketize(lengths, edges), torch.bucketize(references, edges).tolist()
+        random_order = torch.randperm(pool.num_rows, generator=torch.Generator().manual_seed(self.seed))
+        random_order = random_order[request.open_rows(pool.num_rows)[random_order]]
+        of_row = strata[random_order]
+        queues = [random_order[of_row == stratum].tolist()[::-1] for stratum in range(self.strata)]
         first = request.num_continued if isinstance(self.like, tuple) else 0
-        return measured(again(_matched(queues, wanted, request, first), request), pool, gp, request)
+        return measure_picks(repeat_picks(_matched(queues, target_strata, request, first), request), pool, gp, request)
 
     def _references(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> list[int]:
         if isinstance(self.like, tuple):
@@ -172,40 +175,44 @@ class LengthMatchedRandom:
                 if not 0 <= row < pool.num_rows:
                     raise ValueError(f"like: row {row} is not among the {pool.num_rows} rows of the pool")
             return list(self.like)
-        chosen = resolve_acquisition(self.like)
-        # The tracker counts what is picked; the reference must not use up those of the control.
-        alone = dataclasses.replace(request, availability=copy.deepcopy(request.availability), on_picks=None, stop=None)
-        return chosen.pick(pool, gp, alone).indices
+        reference_acquisition = resolve_acquisition(self.like)
+        # A copy, because the availability counts picks, and those of the reference must not count for this method.
+        own_request = dataclasses.replace(
+            request, availability=copy.deepcopy(request.availability), on_picks=None, stop=None
+        )
+        return reference_acquisition.pick(pool, gp, own_request).indices
 
     def _lengths(self, num_rows: int, request: SelectionRequest) -> tuple[Tensor, Tensor]:
-        """Of the pool's rows and of the targets, (N,), (m,) float64."""
+        """Returns the lengths of the pool's rows and of the targets, (N,), (m,) float64."""
         if self.like == "targets":
             if request.texts is None:
                 raise ValueError("like='targets' reads the targets' lengths: give texts=(pool's texts, targets' texts)")
             pool, targets = request.texts.both("auto")
             return _words(pool), _words(targets)
-        none = torch.zeros(0, dtype=torch.float64)
+        no_lengths = torch.zeros(0, dtype=torch.float64)
         if self.lengths is not None:
             if len(self.lengths) != num_rows:
                 raise ValueError(f"lengths must hold one number for each of {num_rows} rows, got {len(self.lengths)}")
-            return torch.tensor(self.lengths, dtype=torch.float64), none
+            return torch.tensor(self.lengths, dtype=torch.float64), no_lengths
         if request.availability.costs is not None:
-            return request.availability.costs, none
+            return request.availability.costs, no_lengths
         if request.texts is None:
             raise ValueError("length_matched_random needs lengths=, costs of the rows, or their texts")
-        return _words(request.texts.both("whole")[0]), none
+        return _words(request.texts.both("whole")[0]), no_lengths
 
 
-def _matched(queues: list[list[int]], wanted: list[int], request: SelectionRequest, first: int) -> list[int]:
-    """Takes rows from the ends of the queues, each pick from the queue wanted or the nearest that is not empty."""
+def _matched(queues: list[list[int]], target_strata: list[int], request: SelectionRequest, first: int) -> list[int]:
+    """Takes rows from the ends of the queues: each pick from the queue of its stratum or the nearest one with rows."""
     picks: list[int] = []
     while len(picks) < request.availability.num_examples:
-        stratum = wanted[(first + len(picks)) % len(wanted)]
+        stratum = target_strata[(first + len(picks)) % len(target_strata)]
         row = None
         for queue in sorted(range(len(queues)), key=lambda other: (abs(other - stratum), other)):
             while queues[queue] and row is None:
-                drawn = queues[queue].pop()
-                row = drawn if is_open(drawn, request.availability) else None  # what is closed stays closed
+                random_order = queues[queue].pop()
+                row = (
+                    random_order if is_open(random_order, request.availability) else None
+                )  # an unavailable row stays unavailable
             if row is not None:
                 break
         if row is None:

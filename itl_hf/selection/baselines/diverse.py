@@ -1,4 +1,4 @@
-"""Rivals that seek variety and never look at the targets: k-center, BADGE, k-means prototypes."""
+"""Baselines that pick diverse rows and do not use the targets: k-center, BADGE, k-means prototypes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,33 @@ from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.greedy import GreedyPicks
 from itl_hf.selection.baselines.farthest import traverse
 from itl_hf.selection.baselines.ranking import NearestRows, pool_scores, turns, without_rounding
-from itl_hf.selection.protocol import Noise, Reads, SelectionRequest, again, check_choice, check_whole, measured
+from itl_hf.selection.protocol import (
+    Noise,
+    Reads,
+    SelectionRequest,
+    check_choice,
+    check_whole,
+    measure_picks,
+    repeat_picks,
+)
 
 FeatureUse = Literal["raw", "prepared"]
 
 
 @dataclass(frozen=True)
 class KCenter:
-    """The row farthest from all rows picked so far, max_x min_c |x - c|: greedy k-center, a coreset.
+    """Picks the row farthest from all rows picked so far, max_x min_c |x - c|: greedy k-center, a coreset.
 
     Source: Sener & Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach" (ICLR 2018),
-    algorithm 1: within a factor 2 of the smallest radius that covers the pool. Rows known before are the first
-    centres; without any, the first is the row nearest to the pool's mean (the paper starts from labelled rows).
+    algorithm 1: within a factor 2 of the smallest radius that covers the pool. Rows trained on
+    before are the first centres; without any, the first is the row nearest to the pool's mean (the paper starts from
+    labelled rows).
 
     Args:
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            See `ITL`; gains are measured with it.
+            Noise of the Gaussian process that the gains are measured with; as in `ITL`.
         target_noise_std (`float`, *optional*):
-            See `ITL`.
+            As in `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -48,37 +57,37 @@ class KCenter:
     name: str = "k_center"
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """Farthest-first traversal."""
+        """Picks rows by farthest-first traversal."""
 
         def first(open_rows: Tensor) -> int:
             mean = mean_of(pool)
             distance = pool_scores(pool, lambda rows: (rows - mean).square().sum(1))  # (N,)
             return int(without_rounding(distance, largest(pool)).masked_fill(~open_rows, torch.inf).argmin())
 
-        picks = traverse(pool, request, request.known, first, lambda _: None)
-        return measured(again(picks, request), pool, gp, request)
+        picks = traverse(pool, request, request.observed_rows, first, lambda _: None)
+        return measure_picks(repeat_picks(picks, request), pool, gp, request)
 
 
 @dataclass(frozen=True)
 class BADGE:
-    """Rows drawn with probability proportional to D(x)^2, the squared distance to the nearest row drawn before.
+    """Draws rows with probability proportional to D(x)^2, the squared distance to the nearest row drawn before.
 
     Source: Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds" (ICLR 2020), algorithm
     1: k-means++ seeding on gradients of the loss at the labels that the model itself predicts. The features are to be
-    those gradients: `Gradients(model, labels="predicted")`. Their length says how uncertain the model is, so they are
-    read as the embedder gave them; for other features say `features="prepared"`, and it is plain k-means++ seeding.
-    The first row is the one with the longest gradient, as in the authors' code, drawn where several are; rows known
-    before count as drawn.
+    those gradients: `Gradients(model, labels="predicted")`. Their length measures how uncertain the model is, so they
+    are used as the embedder returned them. With other features use `features="prepared"`; it is then plain k-means++
+    seeding. The first row is the one with the longest gradient, as in the authors' code, drawn at random if there are
+    several; rows trained on before count as drawn.
 
     Args:
         features (`"raw"` or `"prepared"`, *optional*, defaults to `"raw"`):
-            As the embedder gave them, or after `standardize`.
+            Whether distances are between the features as the embedder returned them, or after `standardize`.
         seed (`int`, *optional*, defaults to 0):
             Seed of the draws.
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            See `ITL`; gains are measured with it.
+            Noise of the Gaussian process that the gains are measured with; as in `ITL`.
         target_noise_std (`float`, *optional*):
-            See `ITL`.
+            As in `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -99,16 +108,16 @@ class BADGE:
 
     @property
     def reads(self) -> Reads:
-        """What distances are between."""
+        """The features that distances are computed between."""
         return "raw features" if self.features == "raw" else "features"
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """k-means++ seeding, each draw the winner of a race of exponential times with rates D(x)^2."""
-        rows, known = pool, request.known
+        """Draws rows by k-means++ seeding: each draw is the smallest of exponential times with rates D(x)^2."""
+        rows, observed_rows = pool, request.observed_rows
         if self.features == "raw":
             if request.raw is None:
-                raise ValueError("badge reads features as they were given: SelectionRequest.raw must hold them")
-            rows, known = Pool(pool.source), request.raw.known.to(pool.device).double()
+                raise ValueError("badge reads the features before preparation: SelectionRequest.raw must hold them")
+            rows, observed_rows = Pool(pool.source), request.raw.observed_rows.to(pool.device).double()
 
         def first(open_rows: Tensor) -> int:
             norms = pool_scores(rows, lambda block: block.square().sum(1))
@@ -116,35 +125,40 @@ class BADGE:
             equal = longest >= longest.max() * (1 - 1e-9)
             return int(race(self.seed, 0, pool.num_rows).masked_fill(~equal, 0).argmax())
 
-        picks = traverse(rows, request, known, first, lambda centres: race(self.seed, centres, pool.num_rows))
-        return measured(again(picks, request), pool, gp, request)
+        picks = traverse(rows, request, observed_rows, first, lambda centres: race(self.seed, centres, pool.num_rows))
+        return measure_picks(repeat_picks(picks, request), pool, gp, request)
 
 
 def race(seed: int, draw: int, num_rows: int) -> Tensor:
-    """1 / exponential times, (N,): the row with the largest w(x) / time(x) is drawn with probability w(x) / sum w."""
-    drawn = np.random.default_rng([seed, draw]).random(num_rows)  # a torch generator keeps 32 bits of its seed only
-    return torch.from_numpy(1 / np.maximum(-np.log1p(-drawn), 1e-300))
+    """Returns 1 / exponential times, (N,).
+
+    The row with the largest w(x) / time(x) is drawn with probability w(x) / sum w.
+    """
+    uniform_draws = np.random.default_rng([seed, draw]).random(
+        num_rows
+    )  # a torch generator keeps 32 bits of its seed only
+    return torch.from_numpy(1 / np.maximum(-np.log1p(-uniform_draws), 1e-300))
 
 
 @dataclass(frozen=True)
 class KMeans:
-    """As many clusters as picks, and of each the row nearest to its centre: k-means prototypes.
+    """Forms as many clusters as picks and takes the row nearest to each centre: k-means prototypes.
 
     Sources: Nguyen & Smeulders, "Active Learning Using Pre-clustering" (ICML 2004); the self-supervised prototypes of
     Sorscher et al., "Beyond Neural Scaling Laws" (NeurIPS 2022). k-means++ seeding, then Lloyd's iterations until no
-    row changes its cluster, in float64, one pass over the pool each. Large clusters come first; where the nearest row
-    is taken or closed the next nearest stands in. All rows are clustered, also those that may not be picked. A
-    continued selection is a new clustering, not a longer one.
+    row changes its cluster, in float64, one pass over the pool each. Large clusters come first; if the nearest row is
+    picked already or not available, the next nearest is taken. All rows are clustered, also those that may not be
+    picked. A continued selection is a new clustering, not a longer one.
 
     Args:
         max_iterations (`int`, *optional*, defaults to 25):
-            Lloyd's iterations at most.
+            Maximum number of Lloyd's iterations.
         seed (`int`, *optional*, defaults to 0):
             Seed of the first centres.
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            See `ITL`; gains are measured with it.
+            Noise of the Gaussian process that the gains are measured with; as in `ITL`.
         target_noise_std (`float`, *optional*):
-            See `ITL`.
+            As in `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -164,25 +178,29 @@ class KMeans:
         check_whole("seed", self.seed, 0)
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """Clusters, then one row of each."""
+        """Clusters the pool, then takes one row of each cluster."""
         count = min(request.availability.num_examples, pool.num_rows)
         centres, sizes = self.cluster(pool, count)
         centres = centres[sizes.sort(descending=True, stable=True).indices]
         scale = largest(pool)
-        nearest = NearestRows(pool, lambda rows, part: -squared(rows, part, scale).T, centres, request.exclude)
-        return measured(again(turns(nearest, count, pool.num_rows, request), request), pool, gp, request)
+        nearest = NearestRows(
+            pool, lambda rows, part: -squared_distances(rows, part, scale).T, centres, request.exclude
+        )
+        return measure_picks(repeat_picks(turns(nearest, count, pool.num_rows, request), request), pool, gp, request)
 
     def cluster(self, pool: Pool, count: int) -> tuple[Tensor, Tensor]:
-        """Centres (count, d) and sizes (count,) of the clusters."""
+        """Returns centres (count, d) and sizes (count,) of the clusters."""
         anything = SelectionRequest(
-            AvailabilityTracker(count), False, known=torch.zeros(0, pool.dimension, dtype=torch.float64)
+            AvailabilityTracker(count), False, observed_rows=torch.zeros(0, pool.dimension, dtype=torch.float64)
         )
         draw = functools.partial(race, self.seed, num_rows=pool.num_rows)
-        centres = pool.rows(traverse(pool, anything, anything.known, lambda _: int(draw(0).argmax()), draw))
+        centres = pool.rows(traverse(pool, anything, anything.observed_rows, lambda _: int(draw(0).argmax()), draw))
         scale = largest(pool)
         before, sizes = list[Tensor](), torch.zeros(count, dtype=torch.float64, device=pool.device)
         for iteration in range(self.max_iterations + 1):
-            member = [squared(rows, centres, scale).argmin(1) for _, rows in pool.blocks()]  # the first of equal ones
+            member = [
+                squared_distances(rows, centres, scale).argmin(1) for _, rows in pool.blocks()
+            ]  # ties go to the first centre
             changed = iteration == 0 or any(bool((a != b).any()) for a, b in zip(before, member, strict=True))
             ones = [part.bincount(minlength=count).double() for part in member]
             sizes = distributed.sum_over_processes(torch.stack([torch.zeros_like(sizes), *ones]).sum(0))
@@ -197,18 +215,18 @@ class KMeans:
 
 
 def largest(pool: Pool) -> float:
-    """The largest squared norm of the pool's rows, which errors of their distances are relative to."""
+    """Returns the largest squared norm of the pool's rows; errors of distances are relative to it."""
     return float(pool_scores(pool, lambda rows: rows.square().sum(1)).max()) or 1.0
 
 
-def squared(rows: Tensor, centres: Tensor, scale: float) -> Tensor:
-    """Squared distances but for rounding, relative to `scale`, (B, d), (c, d) -> (B, c)."""
+def squared_distances(rows: Tensor, centres: Tensor, scale: float) -> Tensor:
+    """Returns squared distances relative to `scale`, rounded, (B, d), (c, d) -> (B, c)."""
     products = rows.square().sum(1)[:, None] + centres.square().sum(1) - 2 * (rows @ centres.T)
     return without_rounding(products, scale)
 
 
 def mean_of(pool: Pool) -> Tensor:
-    """(d,), added up in row order whichever process holds a row."""
+    """Returns the mean row (d,), summed in row order whichever process holds a row."""
     sums = [rows.sum(0) for _, rows in pool.blocks()]
     empty = torch.zeros(0, pool.dimension, dtype=torch.float64, device=pool.device)
     return distributed.gather_rows(torch.cat([empty, *(part[None] for part in sums)])).sum(0) / pool.num_rows

@@ -1,4 +1,4 @@
-"""Influence by gradients."""
+"""LESS: influence measured with gradients."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from torch import Tensor
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
 from itl_hf.search.greedy import GreedyPicks
-from itl_hf.selection.baselines.ranking import pool_scores, ranked, unit, without_rounding
-from itl_hf.selection.protocol import Noise, Reads, SelectionRequest, picked
+from itl_hf.selection.baselines.ranking import pool_scores, rank_rows, unit, without_rounding
+from itl_hf.selection.protocol import Noise, Reads, SelectionRequest, picks_in_order
 
 
 @dataclass(frozen=True)
 class LESS:
-    """The rows whose gradient points most like that of some target: max_j sum_i eta_i 1/|j| sum_{a in j} cos_i(x, a).
+    """Picks the rows whose gradient is most similar to that of a target.
+
+    The score of a row is max_j sum_i eta_i 1/|j| sum_{a in j} cos_i(x, a).
 
     Source: Xia et al., "LESS: Selecting Influential Data for Targeted Instruction Tuning" (ICML 2024), equation 3 and
     section 4.3: i runs over checkpoints with learning rates eta_i, j over subtasks of the targets, within which cosines
     are averaged as in the authors' code. For it the features must be sketched gradients (`Gradients`; Adam's for the
-    pool, plain ones for the targets). They are read as the embedder gave them, whatever `standardize` says: a step
-    along a gradient lowers a loss by their inner product, which has a meaning at angles to the origin and none to the
-    pool's mean. That is all in which it differs from `MaxSimilarity`, and with other features the less reason to use
-    it.
+    pool, plain ones for the targets). They are used as the embedder returned them, whatever `standardize` is: a step
+    along a gradient lowers a loss by the inner product of the two gradients, so angles are measured from the origin and
+    not from the pool's mean. This is the only difference to `MaxSimilarity`.
 
     Args:
         subtasks (`Sequence`, *optional*):
-            (m,) a label for each target; left out, each is a subtask of its own.
+            (m,) a label for each target; by default each target is a subtask of its own.
         learning_rates (`Sequence[float]`, *optional*, defaults to `(1.0,)`):
-            Of the checkpoints whose features stand side by side in a row, in equal widths.
+            Learning rates of the checkpoints whose features are concatenated in a row, each of the same width.
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            See `ITL`; gains are measured with it.
+            Noise of the Gaussian process that the gains are measured with; as in `ITL`.
         target_noise_std (`float`, *optional*):
-            See `ITL`.
+            As in `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -62,19 +63,19 @@ class LESS:
             object.__setattr__(self, "subtasks", tuple(self.subtasks))
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """The best rows by a fixed score; ties go to the lowest row number."""
+        """Picks the rows with the best scores; ties go to the lowest row number."""
         if request.raw is None:
-            raise ValueError("less reads features as they were given: SelectionRequest.raw must hold them")
+            raise ValueError("less reads the features before preparation: SelectionRequest.raw must hold them")
         anchors = self._anchors(request.raw.targets.to(pool.device).double())  # (subtasks, d)
 
         def score(rows: Tensor) -> Tensor:
             return (self._unit_by_checkpoint(rows) @ anchors.T).amax(1)
 
         scores = without_rounding(pool_scores(Pool(pool.source), score), sum(self.learning_rates))
-        return picked(ranked(scores, request.exclude), pool, gp, request)
+        return picks_in_order(rank_rows(scores, request.exclude), pool, gp, request)
 
     def _anchors(self, targets: Tensor) -> Tensor:
-        """Mean over each subtask of unit features weighed by learning rates, (m, d) -> (subtasks, d)."""
+        """Averages unit features, weighted by learning rates, over each subtask, (m, d) -> (subtasks, d)."""
         if targets.shape[1] % len(self.learning_rates):
             raise ValueError(
                 f"learning_rates: rows of {targets.shape[1]} features are not {len(self.learning_rates)} checkpoints"

@@ -1,4 +1,6 @@
-"""Rivals that look for rows like the targets: by their mean, by the nearest, in turns, and weighed with uncertainty."""
+"""Baselines that pick rows similar to the targets: to their mean, to any of them, to each in turn, or weighted with
+uncertainty.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,23 @@ from itl_hf.objectives.base import ObservationBlock, ProjectionTables
 from itl_hf.objectives.undirected import Undirected
 from itl_hf.search.greedy import GreedyPicks
 from itl_hf.search.speculative import speculative_greedy
-from itl_hf.selection.baselines.ranking import NearestRows, pool_scores, ranked, turns, unit, without_rounding
-from itl_hf.selection.protocol import Noise, SelectionRequest, again, measured, picked
+from itl_hf.selection.baselines.ranking import NearestRows, pool_scores, rank_rows, turns, unit, without_rounding
+from itl_hf.selection.protocol import Noise, SelectionRequest, measure_picks, picks_in_order, repeat_picks
 
 
 @dataclass(frozen=True)
 class Cosine:
     """Nearest-neighbour retrieval: the rows with the highest mean cosine to the targets, 1/m sum_a cos(x, a).
 
-    Sees neither what was picked before nor that targets differ, so a mixture of tasks is served by its commonest one.
+    The score depends neither on the picks before nor on single targets, so in a mixture of tasks most picks go to the
+    commonest one.
     Source: the baseline "CosineSimilarity" of Huebotter et al., "Active Few-Shot Fine-Tuning" (2024).
 
     Args:
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            See `ITL`; gains are measured with it.
+            Noise of the Gaussian process that the gains are measured with; as in `ITL`.
         target_noise_std (`float`, *optional*):
-            See `ITL`.
+            As in `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -43,24 +46,24 @@ class Cosine:
     name: str = "cosine"
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """The best rows by a fixed score; ties go to the lowest row number."""
-        towards = unit(gp.targets).mean(0)  # (d,), its product with a unit row is the mean cosine
+        """Picks the rows with the best scores; ties go to the lowest row number."""
+        towards = unit(gp.targets).mean(0)  # (d,); its product with a unit row is the mean cosine
         scores = pool_scores(pool, lambda rows: unit(rows) @ towards)  # (N,)
-        return picked(ranked(without_rounding(scores), request.exclude), pool, gp, request)
+        return picks_in_order(rank_rows(without_rounding(scores), request.exclude), pool, gp, request)
 
 
 @dataclass(frozen=True)
 class MaxSimilarity:
     """The rows with the highest cosine similarity to any target, max_a cos(x, a).
 
-    Serves whichever target has the nearest rows, and repeats them; no target is sure of a row. `LESS` is the same
-    formula on gradients that are neither centred nor scaled.
+    Most picks go to the targets that have the nearest rows, and similar rows are picked repeatedly; a target may get no
+    row. `LESS` is the same formula on gradients that are neither centred nor scaled.
 
     Args:
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            See `ITL`; gains are measured with it.
+            Noise of the Gaussian process that the gains are measured with; as in `ITL`.
         target_noise_std (`float`, *optional*):
-            See `ITL`.
+            As in `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -74,26 +77,26 @@ class MaxSimilarity:
     name: str = "max_similarity"
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """The best rows by a fixed score; ties go to the lowest row number."""
+        """Picks the rows with the best scores; ties go to the lowest row number."""
         targets = unit(gp.targets)
         scores = pool_scores(pool, lambda rows: (unit(rows) @ targets.T).amax(1))  # (N,)
-        return picked(ranked(without_rounding(scores), request.exclude), pool, gp, request)
+        return picks_in_order(rank_rows(without_rounding(scores), request.exclude), pool, gp, request)
 
 
 @dataclass(frozen=True)
 class RoundRobin:
-    """Each target in turn takes its most similar row that no other has taken (RDS+).
+    """Picks, for each target in turn, its most similar row that is not picked yet (RDS+).
 
     Source: Ivison et al., "Large-Scale Data Selection for Instruction Tuning" (2025), section 3: with weighted-mean
-    hidden states as features the strongest selection they tested. Here the features are whatever the embedder gives,
-    prepared as for ITL. Targets take turns in their order; a continued selection goes on with the target whose turn it
-    is.
+    hidden states as features it was the best selection that they tested. Here the features are those of the embedder,
+    prepared as for ITL. The turns follow the order of the targets; a continued selection continues with the target
+    whose turn is next.
 
     Args:
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
-            See `ITL`; gains are measured with it.
+            Noise of the Gaussian process that the gains are measured with; as in `ITL`.
         target_noise_std (`float`, *optional*):
-            See `ITL`.
+            As in `ITL`.
 
     Example:
         >>> from itl_hf import select_rows
@@ -107,10 +110,10 @@ class RoundRobin:
     name: str = "round_robin"
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """Turns over exact lists of the nearest rows."""
+        """Takes turns over exact lists of the nearest rows."""
         nearest = NearestRows(pool, _cosines, unit(gp.targets), request.exclude)
         picks = turns(nearest, len(gp.targets), pool.num_rows, request, first=request.num_continued)
-        return measured(again(picks, request), pool, gp, request)
+        return measure_picks(repeat_picks(picks, request), pool, gp, request)
 
 
 def _cosines(rows: Tensor, anchors: Tensor) -> Tensor:
@@ -127,7 +130,7 @@ class Density(Undirected):
         self.towards, self.beta = unit(gp.targets).mean(0), beta
 
     def initial_stats(self, rows: Tensor, tables: ProjectionTables) -> Tensor:
-        """Variance and weight, (2, B)."""
+        """Returns variance and weight, (2, B)."""
         similarity = unit(rows) @ self.towards.to(rows.dtype)
         return torch.stack([self.gp.kernel.diagonal(rows), similarity.clamp_min(0) ** self.beta])
 
@@ -137,11 +140,11 @@ class Density(Undirected):
         return torch.cat([decrements, torch.zeros_like(decrements)])
 
     def score(self, stats: Tensor, num_observations: int) -> Tensor:
-        """Their product."""
+        """log(1 + s / r) times the weight."""
         return torch.log1p(stats[0].clamp_min(0) / self.noise_variance) * stats[1]
 
     def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
-        """Of the largest of both."""
+        """The score of the largest variance and weight."""
         return self.score((stats + slack).clamp_min(0), num_observations)
 
     def error_scales(self, stats: Tensor) -> Tensor:
@@ -155,7 +158,7 @@ class Density(Undirected):
 
 @dataclass(frozen=True)
 class InformationDensity:
-    """Uncertain rows in the midst of the targets: H(x) (1/m sum_a cos(x, a))^beta, the largest first.
+    """Picks uncertain rows that are similar to the targets: the largest H(x) (1/m sum_a cos(x, a))^beta.
 
     Source: Settles & Craven, "An Analysis of Active Learning Strategies for Sequence Labeling Tasks" (EMNLP 2008),
     section 3.5, where the density is similarity to the unlabelled pool; similarity to the targets as in Huebotter et
@@ -165,11 +168,11 @@ class InformationDensity:
 
     Args:
         beta (`float`, *optional*, defaults to 1.0):
-            How much the similarity weighs; 0 is `undirected`.
+            Exponent of the similarity; 0 is `undirected`.
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
             See `ITL`.
         target_noise_std (`float`, *optional*):
-            See `ITL`; for measuring gains only.
+            As in `ITL`; used only to measure the gains.
 
     Example:
         >>> from itl_hf import select_rows
@@ -189,11 +192,11 @@ class InformationDensity:
             raise ValueError(f"beta must be 0 or positive and finite, got {self.beta!r}")
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
-        """Exact greedy maximisation."""
+        """Maximises the score greedily and exactly."""
         objective = Density(gp, self.beta)
-        for row in request.known:
+        for row in request.observed_rows:
             objective.observe(row)
-        found = speculative_greedy(
+        greedy_picks = speculative_greedy(
             pool,
             objective,
             request.availability.num_examples,
@@ -202,4 +205,4 @@ class InformationDensity:
             exclude=request.exclude,
             on_picks=request.on_picks,
         )
-        return measured(found.indices, pool, gp, request)
+        return measure_picks(greedy_picks.indices, pool, gp, request)

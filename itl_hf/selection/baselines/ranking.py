@@ -1,4 +1,4 @@
-"""What the rivals share: scores of all rows, lists of the nearest rows, and turns."""
+"""Shared by the baselines: scores of all rows, lists of the nearest rows, and turns of the targets."""
 
 from __future__ import annotations
 
@@ -11,34 +11,39 @@ from itl_hf import distributed
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.protocol import SelectionRequest, in_order, is_open
 
-#: Anchors whose similarities to a block of the pool are held at a time.
+#: Number of anchors whose similarities to a block of the pool are in memory at a time.
 ANCHORS_AT_ONCE = 128
 
-#: For a depth, the best rows of each anchor, best first; a list shorter than the depth is all there is.
+#: Returns, for a depth, the best rows of each anchor, best first. A list shorter than the depth holds all rows.
 Lists = Callable[[int], list[list[int]]]
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Rows of norm 1, (B, d) -> (B, d); a zero row stays zero."""
+    """Scales rows to norm 1, (B, d) -> (B, d); a zero row stays zero."""
     return torch.nn.functional.normalize(rows)
 
 
 def pool_scores(pool: Pool, score: Callable[[Tensor], Tensor]) -> Tensor:
-    """A score of every row, read block by block by all processes: (B, d) -> (B, ...) becomes (N, ...)."""
+    """Computes a score of every row, block by block on all processes.
+
+    `score` maps (B, d) to (B, ...); the result is (N, ...).
+    """
     parts = [score(rows) for _, rows in pool.blocks()]
     empty = score(torch.zeros(0, pool.dimension, dtype=torch.float64, device=pool.device))
     return distributed.gather_rows(torch.cat([empty, *parts])).cpu()
 
 
 def without_rounding(scores: Tensor, scale: float = 1.0) -> Tensor:
-    """Scores of size `scale`, to twelve digits: equal rows may differ in their last bits with their place in a matrix
-    product, and the row number, not that, must decide between them.
+    """Rounds scores of size `scale` to twelve digits.
+
+    The scores of equal rows may differ in their last bits, depending on their place in a matrix product. After
+    rounding the row number decides between them.
     """
     return (scores * (1e12 / scale)).round()
 
 
-def ranked(scores: Tensor, exclude: Sequence[int]) -> Tensor:
-    """Rows by falling score, ties by number, without those excluded, (N,) -> (open,)."""
+def rank_rows(scores: Tensor, exclude: Sequence[int]) -> Tensor:
+    """Sorts rows by falling score, ties by row number, without the excluded ones, (N,) -> row numbers."""
     order = torch.sort(scores, descending=True, stable=True).indices
     free = torch.ones(len(scores), dtype=torch.bool)
     free[list(exclude)] = False
@@ -46,13 +51,13 @@ def ranked(scores: Tensor, exclude: Sequence[int]) -> Tensor:
 
 
 class NearestRows:
-    """For each anchor the most similar rows of the pool, exact: one pass over the pool for each depth asked for.
+    """The most similar rows of the pool for each anchor, exactly; each requested depth takes one pass over the pool.
 
     Args:
         pool (`Pool`):
             The rows.
         similarity (`Callable`):
-            Rows (B, d) and some anchors (c, d) -> (c, B), rounded.
+            Maps rows (B, d) and some anchors (c, d) to rounded similarities (c, B).
         anchors (`Tensor`):
             (m, d).
         exclude (`Sequence[int]`):
@@ -63,28 +68,33 @@ class NearestRows:
         self, pool: Pool, similarity: Callable[[Tensor, Tensor], Tensor], anchors: Tensor, exclude: Sequence[int]
     ) -> None:
         self.pool, self.similarity, self.anchors = pool, similarity, anchors
-        self.closed = torch.zeros(pool.num_rows, dtype=torch.bool)
-        self.closed[list(exclude)] = True
-        self.closed = self.closed.to(pool.device)
-        self.open_rows = int((~self.closed).sum())
+        self.excluded_mask = torch.zeros(pool.num_rows, dtype=torch.bool)
+        self.excluded_mask[list(exclude)] = True
+        self.excluded_mask = self.excluded_mask.to(pool.device)
+        self.num_open = int((~self.excluded_mask).sum())
 
     def __call__(self, depth: int) -> list[list[int]]:
-        """The first `depth` rows of each anchor, best first, ties by number."""
-        count, device = min(depth, self.open_rows), self.pool.device
+        """Returns the first `depth` rows of each anchor, best first, ties by row number."""
+        count, device = min(depth, self.num_open), self.pool.device
         parts = [
             self.anchors[place : place + ANCHORS_AT_ONCE] for place in range(0, len(self.anchors), ANCHORS_AT_ONCE)
         ]
         scores = [torch.zeros(len(part), 0, dtype=torch.float64, device=device) for part in parts]
         numbers = [torch.zeros(len(part), 0, dtype=torch.int64, device=device) for part in parts]
         for start, rows in self.pool.blocks():
-            here = torch.arange(start, start + len(rows), device=device)
+            row_numbers = torch.arange(start, start + len(rows), device=device)
             for place, part in enumerate(parts):
-                found = self.similarity(rows, part).masked_fill(self.closed[here], -torch.inf)  # (c, B)
-                both = torch.cat([scores[place], found], 1), torch.cat([numbers[place], here.expand(len(part), -1)], 1)
+                similarities = self.similarity(rows, part).masked_fill(
+                    self.excluded_mask[row_numbers], -torch.inf
+                )  # (c, B)
+                both = (
+                    torch.cat([scores[place], similarities], 1),
+                    torch.cat([numbers[place], row_numbers.expand(len(part), -1)], 1),
+                )
                 scores[place], numbers[place] = _best(*both, count)
-        # Processes hold rows in order of their rank: joined, the lists are again in row order where scores are equal.
-        gathered = [distributed.gather_rows(torch.cat(table).T).T for table in (scores, numbers)]
-        lists: list[list[int]] = _best(gathered[0], gathered[1], count)[1].tolist()
+        # Processes hold rows in the order of their ranks, so the joined lists keep equal scores in row order.
+        tables = [distributed.gather_rows(torch.cat(table).T).T for table in (scores, numbers)]
+        lists: list[list[int]] = _best(tables[0], tables[1], count)[1].tolist()
         return lists
 
 
@@ -94,40 +104,40 @@ def _best(scores: Tensor, numbers: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, first: int = 0) -> list[int]:
-    """Each anchor in turn takes the best of its rows that nobody has taken and that may still be picked.
+    """Picks, for each anchor in turn, its best row that is not picked yet and is available.
 
-    Who has no row left passes; when nobody has, the rows that are left follow by number.
+    An anchor without such a row is skipped; when no anchor has one, the remaining rows follow by row number.
 
     Args:
         lists (`Callable`):
-            Depth -> lists of row numbers, each a beginning of the same list at a greater depth.
+            Maps a depth to lists of row numbers; the list at a smaller depth is the beginning of the one at a greater.
         anchors (`int`):
             m.
         num_rows (`int`):
             N.
         request (`SelectionRequest`):
-            What is asked.
+            Number of rows, constraints and observed rows.
         first (`int`):
-            Whose turn it is first, modulo m.
+            The anchor whose turn is first, modulo m.
     """
-    availability, taken = request.availability, set(request.exclude)
+    availability, taken_rows = request.availability, set(request.exclude)
     depth = 8 + 2 * -(-availability.num_examples // anchors)
-    rows, places, picks, passed, turn = lists(depth), [0] * anchors, list[int](), 0, first
-    while len(picks) < availability.num_examples and passed < anchors:
-        anchor, turn, passed = turn % anchors, turn + 1, passed + 1
+    rows, places, picks, num_passed, turn = lists(depth), [0] * anchors, list[int](), 0, first
+    while len(picks) < availability.num_examples and num_passed < anchors:
+        anchor, turn, num_passed = turn % anchors, turn + 1, num_passed + 1
         while True:
-            if places[anchor] == depth:  # a list is either as deep as asked for, or all there is
+            if places[anchor] == depth:  # a list is either as long as the depth, or holds all rows
                 depth *= 2
                 rows = lists(depth)
             if places[anchor] == len(rows[anchor]):
                 break
             row = rows[anchor][places[anchor]]
             places[anchor] += 1
-            if row not in taken and is_open(row, availability):  # what is closed stays closed
+            if row not in taken_rows and is_open(row, availability):  # an unavailable row stays unavailable
                 availability.record_pick(row)
-                taken.add(row)
+                taken_rows.add(row)
                 picks.append(row)
-                passed = 0
+                num_passed = 0
                 break
     free = request.open_rows(num_rows)
     free[picks] = False

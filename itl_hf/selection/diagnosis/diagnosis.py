@@ -1,39 +1,36 @@
-"""What a selection could not do: targets that this pool cannot teach, in words and with their text.
+"""Diagnoses a selection: what the picks taught about each target, and which targets this pool cannot teach.
 
-The numbers were measured when the selection was made (`itl_hf.gp.attainable`) and travel with it, so a saved
-selection can be asked without the pool's features.
+The numbers were measured when the selection was made (`itl_hf.gp.attainable`) and are saved with it, so that a saved
+selection can be diagnosed without the features of the pool.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from itl_hf.selection.diagnosis.diagnosable import Diagnosable
 from itl_hf.selection.diagnosis.notices import Notice, notices
 from itl_hf.text import plain_text
 
-if TYPE_CHECKING:
-    from itl_hf.selection.result.selection import Selection
-
-#: A target with at least this share of irreducible variance cannot be taught: with all answers of the pool known and
-#: free of noise, more than half of what there was to know would be left, and the best guess from them would correlate
-#: with the truth by less than sqrt(1 - 0.5) = 0.71.
+#: A target with at least this share of irreducible variance cannot be taught: even with noise-free answers to all rows
+#: of the pool, more than half of its variance would be left, and the best prediction would correlate with the truth by
+#: less than sqrt(1 - 0.5) = 0.71.
 UNTEACHABLE = 0.5
-#: A target is far from everything if its nearest row is less near than the pool's own rows usually are to each other
-#: (`AttainableVariance.usual_reach`): features with more rows than dimensions span everything, so that little is
-#: irreducible, and how near strangers are differs from kernel to kernel.
-#: A row with correlation r removes at most r^2 of a target's
-#: variance: less than a tenth is far in any pool, more than half in none.
+#: A target is far from the pool if its nearest row is less near than the pool's own rows usually are to each other
+#: (`AttainableVariance.usual_reach`). If there are more rows than dimensions, the features span the whole space and
+#: little variance is irreducible; how near unrelated rows are differs between kernels. A row with correlation r removes
+#: at most r^2 of a target's variance: less than a tenth counts as far in any pool, more than half in none.
 FAR, NEAR = 0.1**0.5, 0.5**0.5
-#: Most of the variance is gone: the picks teach the target.
+#: The picks teach a target if at most this share of its variance is left.
 TAUGHT = 0.5
-#: Further picks count as a help where the pool could remove at least this share more.
+#: More picks would help if the whole pool could remove at least this further share of the variance.
 WORTHWHILE = 0.1
 TEXT_LENGTH = 60
 
 Verdict = Literal["unteachable", "far", "improvable", "exhausted", "taught", "empty"]
-#: In words, and in the order in which they deserve attention.
+#: The verdicts in words, the most important ones first.
 WORDS: dict[Verdict, str] = {
     "unteachable": "this pool cannot teach it",
     "far": "far from every row",
@@ -46,25 +43,25 @@ WORDS: dict[Verdict, str] = {
 
 @dataclass(frozen=True)
 class TargetDiagnosis:
-    """One target. Shares are of its variance before the first pick.
+    """What the picks taught about one target. Shares are of its variance before the first pick.
 
     Args:
         target (`int`):
             Row number in `Selection.targets`.
         text (`str`):
-            Its prompt, whole.
+            Its whole prompt.
         variance (`float`):
             Variance before the first pick.
         left (`float`):
-            Share that the picks left.
+            Share that is left after the picks.
         irreducible (`float`):
-            Share that no picks from this pool can remove, whatever their number, without noise.
+            Share that no picks from this pool can remove, however many and without noise.
         whole_pool (`float`):
-            Share that picking every row once would leave, with the selection's noise.
+            Share that would be left after picking every row once, with the selection's noise.
         reach (`float`):
             Largest prior correlation with any row of the pool, -1 to 1.
         far_below (`float`, *optional*):
-            The reach under which a target of this pool counts as far.
+            A target of this pool with a smaller `reach` counts as far.
     """
 
     target: int
@@ -77,16 +74,16 @@ class TargetDiagnosis:
     far_below: float = FAR
 
     @property
-    def removed(self) -> float:
+    def removed_share(self) -> float:
         """Share of the variance that the picks removed."""
         return 1 - self.left
 
     @property
     def verdict(self) -> Verdict:
         """`"unteachable"`: half of the variance or more is irreducible. `"far"`: every row correlates less than
-        `far_below`. `"taught"`: the picks removed half or more. Else `"improvable"` where the whole pool could remove a
-        further tenth, or `"exhausted"`. `"empty"`: the target's features are the pool's mean, so that it has no
-        variance at all.
+        `far_below`. `"taught"`: the picks removed half or more. Otherwise `"improvable"` if the whole pool could remove
+        a further tenth, else `"exhausted"`. `"empty"`: the target's features are the pool's mean, so that it has no
+        variance.
         """
         if self.variance <= 0:
             return "empty"
@@ -101,7 +98,7 @@ class TargetDiagnosis:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What became of each target; `print` it for a table, the targets in trouble first.
+    """The diagnosis of all targets. `print` it for a table with the worst targets first.
 
     Args:
         targets (`tuple[TargetDiagnosis]`):
@@ -111,11 +108,10 @@ class Diagnosis:
         pool_size (`int`):
             Rows of the pool.
         rows_looked_at (`int`):
-            Rows that the irreducible and whole-pool shares are measured on. Where these are not all rows, both are
-            upper bounds and `"unteachable"` is a suspicion.
+            Rows that the irreducible and whole-pool shares are measured on. If these are not all rows, both are upper
+            bounds and `"unteachable"` is not certain.
         notices (`tuple[Notice, ...]`):
-            What else to know before training: targets among the picks, copies, picks past the point where they tell
-            anything.
+            What else to know before training: targets among the picks, copies, picks that add almost no information.
     """
 
     targets: tuple[TargetDiagnosis, ...]
@@ -126,7 +122,7 @@ class Diagnosis:
 
     @property
     def exact(self) -> bool:
-        """Whether every row of the pool was looked at."""
+        """Whether the shares were measured on every row of the pool."""
         return self.rows_looked_at >= self.pool_size
 
     @property
@@ -141,12 +137,12 @@ class Diagnosis:
 
     @property
     def left(self) -> float:
-        """Share of all targets' variance together that the picks left."""
+        """Share of the targets' total variance that is left after the picks."""
         return self._share([target.left for target in self.targets])
 
     @property
     def whole_pool(self) -> float:
-        """The same if every row of the pool were picked once."""
+        """Share of the targets' total variance that would be left after picking every row once."""
         return self._share([target.whole_pool for target in self.targets])
 
     def of(self, verdict: Verdict) -> list[TargetDiagnosis]:
@@ -154,7 +150,7 @@ class Diagnosis:
         return [target for target in self.targets if target.verdict == verdict]
 
     def summary(self) -> str:
-        """Two or three sentences."""
+        """Summarizes the diagnosis in two or three sentences."""
         most = "" if self.exact else "at most "
         sentences = [
             f"{self.picks} of {self.pool_size} rows leave {self.left:.0%} of the variance of {_count(self.targets)}; "
@@ -171,11 +167,11 @@ class Diagnosis:
         return "\n".join(sentences)
 
     def table(self, rows: int | None = 30) -> str:
-        """Plain text, the targets in trouble first.
+        """Formats a table as plain text, with the worst targets first.
 
         Args:
             rows (`int`, *optional*, defaults to 30):
-                How many targets to show; all when `None`.
+                Number of targets to show; `None` for all.
         """
         order = list(WORDS)
         worst_first = sorted(self.targets, key=lambda target: (order.index(target.verdict), -target.left))
@@ -201,10 +197,10 @@ class Diagnosis:
         return weighted / total if total > 0 else 0.0
 
 
-def diagnose(selection: Selection) -> Diagnosis:
-    """Reads off a selection what became of each of its targets; see `Selection.diagnose`."""
-    limits = selection.record.attainable or {}
-    far_below = min(max(limits.get("usual_reach", FAR), FAR), NEAR)
+def diagnose(selection: Diagnosable) -> Diagnosis:
+    """Diagnoses a selection; users call `Selection.diagnose`."""
+    attainable = selection.record.attainable or {}
+    far_below = min(max(attainable.get("usual_reach", FAR), FAR), NEAR)
     targets = []
     for number, row in enumerate(selection.targets):
         variance = float(selection.target_variance[0, number])
@@ -221,12 +217,12 @@ def diagnose(selection: Selection) -> Diagnosis:
                 far_below=far_below,
             )
         )
-    rows = limits.get("rows", selection.pool_size)
+    rows = attainable.get("rows", selection.pool_size)
     return Diagnosis(tuple(targets), len(selection.indices), selection.pool_size, rows, tuple(notices(selection)))
 
 
 def shorten(text: str, length: int = TEXT_LENGTH) -> str:
-    """One line of at most so many characters."""
+    """Shortens a text to one line of at most `length` characters."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 

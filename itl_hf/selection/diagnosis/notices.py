@@ -1,36 +1,34 @@
-"""What someone should know before training on a selection, in sentences: for `diagnose`, the report and the card."""
+"""Notices about a selection, to read before training on it; shown by `diagnose`, the report and the card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from itl_hf.selection.diagnosis.diagnosable import Diagnosable
 from itl_hf.selection.screening.screening import Screening
 
-if TYPE_CHECKING:
-    from itl_hf.selection.result.selection import Selection
-
 Kind = Literal["contamination", "duplicates", "undirected", "negligible"]
-#: The last picks are more than were needed where all of them together told less than this share of all that was told.
+#: The last picks were not needed if all of them together gave less than this share of the total information.
 NEGLIGIBLE = 0.01
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing to know.
+    """A notice about a selection.
 
     Args:
         kind (`str`):
             `"contamination"`, `"duplicates"`, `"undirected"` or `"negligible"`.
         text (`str`):
-            One or two sentences, without any text of the data.
+            One or two sentences, without text from the data.
         ranks (`tuple[int, ...]`):
-            Picks that it is about, from 0.
+            The picks concerned, from 0.
         targets (`tuple[int, ...]`):
-            Targets that it is about.
+            The targets concerned.
     """
 
     kind: Kind
@@ -39,15 +37,15 @@ class Notice:
     targets: tuple[int, ...] = ()
 
 
-def notices(selection: Selection) -> list[Notice]:
-    """All that there is to say, the gravest first; empty where all is well.
+def notices(selection: Diagnosable) -> list[Notice]:
+    """Returns all notices about a selection, the most serious first; an empty list if there are none.
 
     Example:
         >>> texts = [notice.text for notice in notices(selection)]
     """
     screening = Screening.from_record(selection.record.screening)
-    found = [] if screening is None else [*_contamination(screening), *_duplicates(screening)]
-    return [*found, *_undirected(selection), *_negligible(selection)]
+    copies = [] if screening is None else [*_contamination(screening), *_duplicates(screening)]
+    return [*copies, *_undirected(selection), *_negligible(selection)]
 
 
 def _contamination(screening: Screening) -> list[Notice]:
@@ -56,8 +54,8 @@ def _contamination(screening: Screening) -> list[Notice]:
     if ranks:
         targets = screening.targets_among_picks
         text = (
-            f"{_count(targets, 'target')} {_is(targets)} among the picks, word for word or nearly: to measure with "
-            f"{_them(targets)} after training would measure memory."
+            f"{_count(targets, 'target')} {_is(targets)} among the picks, word for word or with small changes. After "
+            f"training, a measurement with {_them(targets)} would show what the model has memorized."
         )
         notices.append(Notice("contamination", text, tuple(ranks), tuple(targets)))
     rest = [target for target in screening.targets_in_pool if target not in screening.targets_among_picks]
@@ -71,50 +69,49 @@ def _contamination(screening: Screening) -> list[Notice]:
 def _duplicates(screening: Screening) -> list[Notice]:
     exact = {one.rank for one in screening.duplicates if one.how == "exact"}
     near = {one.rank for one in screening.duplicates} - exact
-    parts = [f"{len(ranks)} {how}" for ranks, how in ((exact, "exactly"), (near, "nearly")) if ranks]
+    parts = [f"{len(ranks)} exact" for ranks in (exact,) if ranks] + [
+        f"{len(ranks)} near" for ranks in (near,) if ranks
+    ]
     if not parts:
         return []
     ranks = sorted(exact | near)
-    say = "says" if len(ranks) == 1 else "say"
-    text = f"{_count(ranks, 'pick')} {say} what an earlier pick says: {' and '.join(parts)}."
+    copies = "a copy" if len(ranks) == 1 else "copies"
+    text = f"{_count(ranks, 'pick')} {_is(ranks)} {copies} of an earlier pick ({', '.join(parts)})."
     return [Notice("duplicates", text, tuple(ranks))]
 
 
-def _undirected(selection: Selection) -> list[Notice]:
+def _undirected(selection: Diagnosable) -> list[Notice]:
     if selection.record.acquisition_name == "undirected":
-        return [
-            Notice(
-                "undirected", "The objective does not look at the targets: it picks what the model knows least about."
-            )
-        ]
+        text = "The objective does not depend on the targets: it picks the rows with the largest posterior variance."
+        return [Notice("undirected", text)]
     if selection.record.undirected:
         text = (
-            "The targets span the whole feature space and count as free of noise, so the objective had lost its "
-            "direction: it picked what the model knows least about, whatever the targets."
+            "The targets span the whole feature space and their noise is 0, so the objective did not depend on them: "
+            "it picked the rows with the largest posterior variance."
         )
         return [Notice("undirected", text)]
     return []
 
 
-def _negligible(selection: Selection) -> list[Notice]:
+def _negligible(selection: Diagnosable) -> list[Notice]:
     gains = np.clip(selection.gains, 0, None)
-    needed = enough(gains)
-    spare = len(gains) - needed
+    num_needed = num_informative_picks(gains)
+    spare = len(gains) - num_needed
     if spare < max(2, len(gains) // 20):
         return []
     text = (
-        f"The last {spare} of the {len(gains)} picks tell less than {NEGLIGIBLE:.0%} of all that was told: "
-        f"{needed} picks would have been enough."
+        f"The last {spare} of the {len(gains)} picks give less than {NEGLIGIBLE:.0%} of the total information: "
+        f"{num_needed} picks would have been enough."
     )
-    return [Notice("negligible", text, tuple(range(needed, len(gains))))]
+    return [Notice("negligible", text, tuple(range(num_needed, len(gains))))]
 
 
-def enough(gains: np.ndarray) -> int:
-    """Picks after which all others together tell less than `NEGLIGIBLE` of the whole, (n,) -> 0 to n."""
-    told = np.cumsum(gains)
-    if not len(told) or told[-1] <= 0:
+def num_informative_picks(gains: np.ndarray) -> int:
+    """Returns after how many picks the others together give less than `NEGLIGIBLE` of the total, (n,) -> 0 to n."""
+    total = np.cumsum(gains)
+    if not len(total) or total[-1] <= 0:
         return len(gains)
-    return int(np.searchsorted(told, (1 - NEGLIGIBLE) * told[-1])) + 1
+    return int(np.searchsorted(total, (1 - NEGLIGIBLE) * total[-1])) + 1
 
 
 def _count(things: Sequence[int], name: str) -> str:

@@ -1,9 +1,10 @@
-"""Whether one text says what another says: exactly, or nearly.
+"""Finds texts that are nearly copies of each other.
 
-Exactly: the same words and signs, letter case, Unicode form and white space aside. Nearly: most of the runs of four
-words that are a text's own stand in the other text too. A run that many texts share (an instruction's wording, a
-template) is nobody's own: without this rule any two sums with the same wording would count as copies of each other.
-What it cannot see: paraphrase, translation, and copies of which more than `MOST_HOLDERS` edited versions are around.
+Exact copies have the same normalized text (`itl_hf.text.normalization`). A text is a near copy of another if it
+contains most of the other's own runs of four words. A run that many texts share (the wording of an instruction, a
+template) is not counted as any text's own: otherwise two sums with the same wording would count as copies of each
+other. What is not found: paraphrases, translations, and copies of which there are more than `MOST_HOLDERS` edited
+versions.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from itertools import combinations
 
 from itl_hf.text.normalization import normalize_text
 
-#: Words, single signs, and single characters of scripts that put no spaces between words.
+#: Words, single punctuation marks, and single characters of scripts without spaces between words.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+|[^\w\s]|_")
 RUN = 4
-#: A run that more than so many of the texts looked at hold is wording that they share.
+#: A run that occurs in more than so many of the texts is shared wording.
 MOST_HOLDERS = 5
-#: With fewer runs of its own a text says too little to be told from another: only exact copies count.
+#: A text with fewer runs of its own cannot be compared; only exact copies of it are found.
 FEWEST_RUNS = 3
-#: Share of its own runs that makes a copy. `recipes/benchmarks/screening.py` measures what that finds and what not.
+#: Share of a text's own runs that makes a copy. `recipes/benchmarks/screening.py` measures what is found with it.
 NEAR = 0.6
 
 Run = tuple[str, ...]
 
 
 def runs(text: str) -> set[Run]:
-    """All runs of `RUN` words of a text; of a shorter text the whole.
+    """Returns all runs of `RUN` words of a text; a shorter text is one run.
 
     Example:
         >>> sorted(runs("a b c d e"))
@@ -40,11 +41,11 @@ def runs(text: str) -> set[Run]:
 
 
 class Corpus:
-    """Texts that are looked at together, and which of their runs are shared wording.
+    """Texts that are compared with each other, and which of their runs are shared wording.
 
     Args:
         texts (`Mapping[int, str]`):
-            By number, in any order.
+            Texts by row number, in any order.
 
     Example:
         >>> corpus = Corpus({0: "the quick brown fox jumps over the lazy dog", 1: "red green blue"})
@@ -54,28 +55,30 @@ class Corpus:
 
     def __init__(self, texts: Mapping[int, str]) -> None:
         self._runs = {number: runs(text) for number, text in texts.items()}
-        # Equal texts count once: the tenth copy of a text does not make its words anybody's wording.
-        holders = Counter(run for found in {frozenset(found) for found in self._runs.values()} for run in found)
-        self._shared = {run for run, count in holders.items() if count > MOST_HOLDERS}
+        # Equal texts count once, so that ten copies of a text do not make its runs shared wording.
+        distinct_texts = {frozenset(text_runs) for text_runs in self._runs.values()}
+        holders = Counter(run for text_runs in distinct_texts for run in text_runs)
+        self._shared_runs = {run for run, count in holders.items() if count > MOST_HOLDERS}
         self._where: defaultdict[Run, list[int]] = defaultdict(list)
-        for number, found in self._runs.items():
-            for run in found - self._shared:
+        for number, text_runs in self._runs.items():
+            for run in text_runs - self._shared_runs:
                 self._where[run].append(number)
 
     def near(self, text: str) -> dict[int, float]:
-        """Texts that hold at least `NEAR` of the runs that are this text's own, and what share of them."""
-        own = runs(text) - self._shared
+        """Returns the texts that contain at least the share `NEAR` of this text's own runs, and the share."""
+        own = runs(text) - self._shared_runs
         if len(own) < FEWEST_RUNS:
             return {}
         counts = Counter(number for run in own for number in self._where.get(run, ()))
         return {number: count / len(own) for number, count in counts.items() if count >= NEAR * len(own)}
 
     def near_pairs(self, numbers: Sequence[int]) -> list[tuple[int, int, float]]:
-        """Pairs (i, j, share), i before j in `numbers`, of texts of which each nearly says what the other says.
+        """Returns pairs (i, j, share), `i` before `j` in `numbers`, of texts that are near copies of each other.
 
-        The share is that of the one with more runs of its own: a short text within a long one is no duplicate of it.
+        The share is that of the text with more runs of its own: a short text within a long one is no duplicate of it.
         """
-        own = {number: len(found) for number in numbers if len(found := self._runs[number] - self._shared)}
+        own_runs = {number: self._runs[number] - self._shared_runs for number in numbers}
+        own = {number: len(text_runs) for number, text_runs in own_runs.items() if text_runs}
         place = {number: i for i, number in enumerate(own)}
         common: Counter[tuple[int, int]] = Counter()
         for together in self._where.values():

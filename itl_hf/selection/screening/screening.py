@@ -1,10 +1,10 @@
-"""What should be known before a selection is trained on: targets whose text is in the pool, and picks that are copies.
+"""Screens a selection for targets whose text is in the pool, and for picks that are copies of each other.
 
-A target that is measured on and whose text was trained on measures memory. Every row of the pool is compared exactly
-(one reading of the prompts, a hash each); nearly are compared the picks and each target's nearest rows under the
-kernel, since a copy with small changes has almost the features of its original. `recipes/benchmarks/screening.py`
-measures what that misses against comparing all with all. The result holds row numbers and no text, so it can be
-published with a selection.
+If a model is trained on the text of a target and then measured with that target, the measurement shows what it has
+memorized. Exact copies are searched in the whole pool, by the hashes of its prompts. Near copies are searched among the
+picks and each target's nearest rows under the kernel, because a copy with small changes has almost the same features.
+`recipes/benchmarks/screening.py` measures how many copies this misses, compared with comparing all rows. The result
+holds row numbers and no text, so that it can be published with a selection.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 How = Literal["exact", "near"]
-#: Nearest rows of each target whose text is compared with it.
+#: Number of nearest rows of each target whose text is compared with it, and the most in total.
 CANDIDATES, MOST_CANDIDATES = 10, 10_000
-#: Copies that are kept one by one; the counts are always of all.
-KEPT = 1_000
+#: Number of copies that are listed; the counts include all.
+MAX_LISTED = 1_000
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A row of the pool that says what a target says.
+    """A row of the pool that is a copy of a target.
 
     Args:
         target (`int`):
@@ -43,11 +43,11 @@ class Copy:
         row (`int`):
             Row number in the pool.
         rank (`int`, *optional*):
-            Place among the picks, from 0; `None` where it was not picked.
+            Position among the picks, from 0; `None` if the row was not picked.
         how (`"exact"` or `"near"`):
-            In which sense.
+            Whether it is an exact or a near copy.
         share (`float`):
-            Share of the target's own runs of words that the row holds.
+            Share of the target's own runs of words that the row contains.
     """
 
     target: int
@@ -59,17 +59,17 @@ class Copy:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two picks that say the same.
+    """Two picks that are copies of each other.
 
     Args:
         rank (`int`):
-            The later one's place among the picks, from 0.
+            Position of the later one among the picks, from 0.
         of (`int`):
-            The earlier one's.
+            Position of the earlier one.
         how (`"exact"` or `"near"`):
-            In which sense; prompt and completion count.
+            Whether they are exact or near copies, prompt and completion together.
         share (`float`):
-            Share of own runs of words that both hold.
+            Share of own runs of words that both contain.
     """
 
     rank: int
@@ -80,17 +80,17 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Screening:
-    """What was found; `Selection.screening`.
+    """The copies that were found.
 
     Args:
         copies (`tuple[Copy, ...]`):
-            Rows of the pool that say what a target says, those among the picks first.
+            Rows of the pool that are copies of a target, those among the picks first.
         duplicates (`tuple[Duplicate, ...]`):
-            Picks that say what an earlier pick says.
+            Picks that are copies of an earlier pick.
         num_copies (`int`):
-            How many copies there are, where not all are kept.
+            Number of copies, also if not all are listed.
         num_duplicates (`int`):
-            The same of duplicates.
+            Number of duplicates, also if not all are listed.
 
     Example:
         >>> selection.screening.targets_among_picks
@@ -104,7 +104,7 @@ class Screening:
 
     @property
     def targets_in_pool(self) -> list[int]:
-        """Targets whose text is in the pool, exactly or nearly."""
+        """Targets whose text is in the pool, exactly or with small changes."""
         return sorted({copy.target for copy in self.copies})
 
     @property
@@ -114,11 +114,11 @@ class Screening:
 
     @property
     def contaminated_rows(self) -> list[int]:
-        """Rows of the pool to leave out if the targets are also what is measured with."""
+        """Rows of the pool to exclude if the model is also evaluated on the targets."""
         return sorted({copy.row for copy in self.copies})
 
     def to_record(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Converts the result to JSON types."""
         return asdict(self) | {"copies": [*map(asdict, self.copies)], "duplicates": [*map(asdict, self.duplicates)]}
 
     @classmethod
@@ -172,19 +172,20 @@ def screen(
     copies |= {(copy.target, copy.row): copy for copy in _exact_copies(pool_reading, target_prompts, ranks)}
     duplicates = sorted(_duplicates(texts, corpus, ranks), key=lambda one: (one.rank, one.of))
     ordered = sorted(copies.values(), key=lambda copy: (copy.rank is None, copy.how, copy.target, copy.row))
-    return Screening(tuple(ordered[:KEPT]), tuple(duplicates[:KEPT]), len(ordered), len(duplicates))
+    return Screening(tuple(ordered[:MAX_LISTED]), tuple(duplicates[:MAX_LISTED]), len(ordered), len(duplicates))
 
 
 def warn_of_copies(screening: Screening) -> None:
-    """Says in plain words that targets are among the picks."""
-    found = screening.targets_among_picks
-    if found:
+    """Warns if targets are among the picks."""
+    targets = screening.targets_among_picks
+    if targets:
         rows = [copy.row for copy in screening.copies if copy.rank is not None]
-        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        listed_rows = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
         warnings.warn(
-            f"{len(found)} of the targets {'are' if len(found) > 1 else 'is'} among the picks, word for word or nearly "
-            f"(rows of the pool: {shown}). To measure with these targets after training would measure memory. Leave "
-            "such rows out of the pool and select again; selection.screening.contaminated_rows lists all of them.",
+            f"{len(targets)} of the targets {'are' if len(targets) > 1 else 'is'} among the picks, word for word or "
+            f"with small changes (rows of the pool: {listed_rows}). After training, a measurement with these targets "
+            "would show what the model has memorized. Select again with constraints=SelectionConstraints(exclude="
+            "selection.screening.contaminated_rows), which leaves out all such rows.",
             stacklevel=4,
         )
 

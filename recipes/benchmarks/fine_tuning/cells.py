@@ -1,4 +1,4 @@
-"""The cells of the benchmark, and what is measured in each."""
+"""The cells of the benchmark, and how each is measured."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from itl_hf import select_rows
+from itl_hf.selection.registry import resolve_acquisition
 from recipes.benchmarks.fine_tuning.config import UNTUNED, Config, Method
 from recipes.benchmarks.fine_tuning.rows import HELD_OUT, BenchmarkRows
 from recipes.benchmarks.fine_tuning.tuner import Tuner
 from recipes.benchmarks.fine_tuning.variants import SHARED_POOLS, Variant, variant
 
-#: Pick without looking at any target: one training serves all sets that share a pool.
+#: Acquisitions that do not use targets: one training is enough for all sets that share a pool.
 UNTARGETED = frozenset({"random", "k_center", "k_means", "badge", "undirected"})
-#: Read no features: the same under all of them, and measured once.
+#: Acquisitions that use no features: their picks are the same for all kinds of features and are measured once.
 FEATURELESS = frozenset({"random", "length_matched_random", "dsir", "bm25"})
 DRAWS = frozenset({"random", "length_matched_random", "k_means", "badge", "dsir"})
 WITHOUT_FEATURES = "-"
@@ -27,7 +28,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of the table: a method's picks for one set of targets, trained on and measured."""
+    """One measurement: training on a method's picks for one set of targets."""
 
     features: str
     variant: str
@@ -38,7 +39,7 @@ class Cell:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Cell:
-        """The cell that a record of the results belongs to."""
+        """Returns the cell that a record of the results belongs to."""
         return cls(**{each.name: type_of(record[each.name]) for each in fields(cls) for type_of in [_TYPES[each.name]]})
 
 
@@ -51,9 +52,9 @@ class Job:
 
     Args:
         method (`Method`):
-            How to pick.
+            The method that picks.
         cells (`tuple[Cell, ...]`):
-            Alike but for targets and variant.
+            Cells that differ only in targets and variant.
     """
 
     method: Method
@@ -61,7 +62,7 @@ class Job:
 
 
 def jobs(config: Config) -> Iterator[Job]:
-    """All there is to do, the broad view first: one seed of everything, then the next."""
+    """Yields all jobs, ordered by seed, so that one seed of everything is finished first."""
     sets = list(config.target_sets())
     whole = tuple(Cell(WITHOUT_FEATURES, name, targets, UNTUNED, 0, 0) for name in config.variants for targets in sets)
     yield Job(Method(UNTUNED, {}), whole)
@@ -88,7 +89,7 @@ def _groups(method: Method, cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]
 
 
 class Bench:
-    """Runs jobs.
+    """Runs the jobs of the benchmark.
 
     Args:
         config (`Config`):
@@ -96,9 +97,9 @@ class Bench:
         rows (`BenchmarkRows`):
             The data.
         features (`Mapping[str, Mapping[str, np.ndarray]]`):
-            By name, `"rows"` and `"bank"` of each.
+            Features by name, each with `"rows"` and `"bank"`.
         tuner (`Tuner`, *optional*):
-            Left out, cells have yardsticks and no loss.
+            Trains and measures. Without it, cells have scores of the picks and no loss.
     """
 
     def __init__(
@@ -113,12 +114,12 @@ class Bench:
         self._tasks = np.array(rows.everything["task"])
 
     def run(self, job: Job) -> tuple[list[Record], list[Record]]:
-        """Records of the cells, and of each task in each cell."""
+        """Returns records of the cells, and of each task in each cell."""
         pools = {cell: variant(self.rows, cell.variant, cell.targets) for cell in job.cells}
         first = job.cells[0]
-        began = time.process_time()
+        start_time = time.process_time()
         picks = self._pick(job.method, first, pools[first])  # (n,) rows of `everything`
-        seconds = time.process_time() - began
+        seconds = time.process_time() - start_time
         losses = self._losses(picks, first, pools)
         cells, tasks = [], []
         for cell, pool in pools.items():
@@ -134,35 +135,41 @@ class Bench:
         reads_texts = method.options["acquisition"] in FEATURELESS - {"random"}
         texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(pool.numbers)]
         target_texts = [(row["prompt"], "") for row in prompts]
-        words: dict[str, Any] = {"texts": (texts, target_texts)} if reads_texts else {}
-        draws: dict[str, Any] = {"seed": cell.seed} if method.options["acquisition"] in DRAWS else {}
+        options = dict(method.options)
+        name = options.pop("acquisition")
+        acquisition = resolve_acquisition(
+            name,
+            noise_std=options.pop("noise_std", None),
+            target_noise_std=options.pop("target_noise_std", None),
+            seed=cell.seed if name in DRAWS else None,
+        )
         rows, bank = self._arrays(cell.features)
-        found = select_rows(
+        selection = select_rows(
             rows[pool.numbers],
             bank[self.rows.target_rows(pool.shares, cell.seed)],
             cell.picks,
-            **method.options,
-            **words,
-            **draws,
+            acquisition=acquisition,
+            texts=(texts, target_texts) if reads_texts else None,
+            **options,
         )
-        picks: np.ndarray = pool.numbers[found.indices]
+        picks: np.ndarray = pool.numbers[selection.indices]
         return picks
 
     def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        # Acquisitions that read no features are measured under some, which changes none of their picks.
-        found = self.features[next(iter(self.features)) if name == WITHOUT_FEATURES else name]
-        return found["rows"], found["bank"]
+        # Acquisitions that use no features get the first kind, which does not change their picks.
+        arrays = self.features[next(iter(self.features)) if name == WITHOUT_FEATURES else name]
+        return arrays["rows"], arrays["bank"]
 
     def _losses(self, picks: np.ndarray, first: Cell, pools: Mapping[Cell, Variant]) -> dict[str, tuple[float, float]]:
-        """Mean response loss and share of exact answers of each task, held out."""
+        """Returns the mean held-out response loss and the share of exact answers of each task."""
         if self.tuner is None:
             return {}
-        wanted = list(dict.fromkeys(task for pool in pools.values() for task in pool.shares))
+        tasks = list(dict.fromkeys(task for pool in pools.values() for task in pool.shares))
         if not len(picks):
-            return self._measure(self.tuner, wanted)
+            return self._measure(self.tuner, tasks)
         pool = pools[first]
-        with self.tuner.trained([pool.row(self.rows, number) for number in picks], first.seed):
-            return self._measure(self.tuner, wanted)
+        with self.tuner.training_on([pool.row(self.rows, number) for number in picks], first.seed):
+            return self._measure(self.tuner, tasks)
 
     def _measure(self, tuner: Tuner, tasks: Sequence[str]) -> dict[str, tuple[float, float]]:
         count = min(self.config.held_out, HELD_OUT)
@@ -176,27 +183,28 @@ class Bench:
     ) -> list[Record]:
         records = []
         for task, targets in pool.shares.items():
-            mine = picks[self._tasks[picks] == task]
+            task_picks = picks[self._tasks[picks] == task]
             loss, exact = losses.get(task, (None, None))
             records.append(
                 vars(cell)
-                | {"task": task, "task_targets": targets, "task_picks": len(mine)}
-                | {"task_originals": len(set(self.rows.originals[mine].tolist())), "loss": loss, "exact": exact}
+                | {"task": task, "task_targets": targets, "task_picks": len(task_picks)}
+                | {"task_originals": len(set(self.rows.originals[task_picks].tolist())), "loss": loss, "exact": exact}
             )
         return records
 
     def _summary(self, cell: Cell, pool: Variant, picks: np.ndarray, by_task: Sequence[Record]) -> Record:
-        """Means over tasks, and how good the picks are by the tasks of their rows.
+        """Returns means over tasks, and scores of the picks by the tasks of their rows.
 
-        `loss` and `exact` count every task the same, `weighted_loss` by its targets. `relevant`: share of picks of the
-        targets' tasks. `covered`: target tasks with at least half of their fair share. `originals`: picks that do not
-        repeat an original. `score`: share of a fair set without repetition that the picks supply, the sum over tasks of
-        min(originals, fair) / sum of fair. `spoilt`: picks that are garbage or have a wrong answer.
+        `loss` and `exact` weight all tasks equally, `weighted_loss` by their number of targets. `relevant`: share of
+        picks of the targets' tasks. `covered`: number of target tasks with at least half of their fair share.
+        `originals`: number of different originals. `score`: share of a fair set without repetition that the picks
+        contain, the sum over tasks of min(originals, fair) / sum of fair. `spoilt`: number of picks that are garbage or
+        have a wrong answer.
         """
         total = sum(pool.shares.values())
-        there = {task: len(set(self.rows.originals[self._of_task(pool, task)].tolist())) for task in pool.shares}
-        fair = {task: min(cell.picks * share / total, there[task]) for task, share in pool.shares.items()}
-        kept = {record["task"]: min(record["task_originals"], fair[record["task"]]) for record in by_task}
+        available = {task: len(set(self.rows.originals[self._of_task(pool, task)].tolist())) for task in pool.shares}
+        fair = {task: min(cell.picks * share / total, available[task]) for task, share in pool.shares.items()}
+        useful_originals = {record["task"]: min(record["task_originals"], fair[record["task"]]) for record in by_task}
         spoilt = [number in pool.answers or self._tasks[number] == "garbage" for number in picks.tolist()]
         half = [record["task"] for record in by_task if record["task_originals"] >= fair[record["task"]] / 2 > 0]
         return (
@@ -205,7 +213,7 @@ class Bench:
             | {"exact": _mean(by_task, "exact")}
             | {"relevant": sum(record["task_picks"] for record in by_task) / max(1, len(picks))}
             | {"covered": len(half), "originals": len(set(self.rows.originals[picks].tolist()))}
-            | {"score": sum(kept.values()) / sum(fair.values()) if sum(fair.values()) else None}
+            | {"score": sum(useful_originals.values()) / sum(fair.values()) if sum(fair.values()) else None}
             | {"spoilt": sum(spoilt)}
         )
 

@@ -1,4 +1,4 @@
-"""What to run: a YAML file, checked before anything is computed."""
+"""The configuration of a run: a YAML file that is checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ UNTUNED = "untuned"
 
 @dataclass(frozen=True)
 class Method:
-    """A way to pick, under the name it has in the results.
+    """A selection method with its name in the results.
 
     Args:
         name (`str`):
-            As in the tables.
+            Name in the tables.
         options (`dict`):
-            For `itl_hf.select_rows`.
+            `acquisition`, its `noise_std` and `target_noise_std`, and further arguments of `itl_hf.select_rows`.
     """
 
     name: str
@@ -39,15 +39,16 @@ class Method:
 
     @classmethod
     def parse(cls, entry: str | Mapping[str, Any]) -> Method:
-        """A name of an acquisition, or a mapping with `name`, `acquisition` and further options."""
-        given = {"name": entry} if isinstance(entry, str) else dict(entry)
-        name = str(given.pop("name"))
-        given.setdefault("acquisition", name)
-        if name != UNTUNED and given["acquisition"] not in ACQUISITION_NAMES:
+        """Reads the name of an acquisition, or a mapping with `name`, `acquisition` and further options."""
+        options = {"name": entry} if isinstance(entry, str) else dict(entry)
+        name = str(options.pop("name"))
+        options.setdefault("acquisition", name)
+        if name != UNTUNED and options["acquisition"] not in ACQUISITION_NAMES:
             raise ValueError(
-                f"method {name!r}: unknown acquisition {given['acquisition']!r}; known: {', '.join(ACQUISITION_NAMES)}"
+                f"method {name!r}: unknown acquisition {options['acquisition']!r}; "
+                f"known: {', '.join(ACQUISITION_NAMES)}"
             )
-        return cls(name, given)
+        return cls(name, options)
 
 
 @dataclass(frozen=True)
@@ -56,30 +57,30 @@ class Config:
 
     Args:
         methods (`list[Method]`):
-            What to compare; `untuned` is added by itself.
+            Methods to compare; `untuned` is added automatically.
         sets (`str` or `dict`):
             `"test"`, `"development"`, or names of sets with their tasks.
         features (`list[str]`):
-            See `recipes.benchmarks.fine_tuning.features.embedder`.
+            Names of features, as in `recipes.benchmarks.fine_tuning.features.embedder`.
         variants (`list[str]`):
-            See `Variant`.
+            Names of pools, as in `Variant`.
         budgets (`list[int]`):
-            Picks to train on.
+            Numbers of picks to train on.
         seeds (`list[int]`):
-            Each has its own target prompts, random picks, first weights and order.
+            Seeds. Each has its own target prompts, random picks, first weights and training order.
         held_out (`int`):
             Rows of each task that the loss is measured on.
         model_name_or_path (`str`, *optional*):
-            SmolLM2-135M from its package when left out.
+            Hub id or folder of the model. Defaults to SmolLM2-135M from its package.
         dataset (`dict`, *optional*):
-            Any data set instead of BIG-bench: `path`, `split`, and the names of its columns as `prompt`, `completion`
-            and `task`.
+            Another data set instead of BIG-bench: `path`, `split`, and the names of its columns for `prompt`,
+            `completion` and `task`.
         training (`Training`):
-            The LoRA budget.
+            Options of the LoRA training.
         sizes (`Sizes`):
-            Of the pool.
+            Sizes of the pool.
         results (`str`):
-            Where the results go, without suffix.
+            Path of the result files, without suffix.
     """
 
     methods: list[Method]
@@ -104,13 +105,13 @@ class Config:
 
     @classmethod
     def read(cls, path: str | Path) -> Config:
-        """From a YAML file.
+        """Reads a YAML file.
 
         Raises:
-            `ValueError`: Keys or values that are not known.
+            `ValueError`: If a key or a value is unknown.
         """
-        given: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        unknown = sorted(set(given) - {each.name for each in fields(cls)})
+        values: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        unknown = sorted(set(values) - {each.name for each in fields(cls)})
         if unknown:
             raise ValueError(f"{path}: unknown keys {unknown}; known: {[each.name for each in fields(cls)]}")
         parsers: dict[str, Callable[[Any], Any]] = {
@@ -118,13 +119,13 @@ class Config:
             "training": lambda entry: Training(**entry),
             "sizes": lambda entry: Sizes(**entry),
         }
-        return cls(**{key: parsers[key](value) if key in parsers else value for key, value in given.items()})
+        return cls(**{key: parsers[key](value) if key in parsers else value for key, value in values.items()})
 
     def only(self, names: Sequence[str]) -> Config:
-        """The same with these methods.
+        """Returns the configuration with only these methods.
 
         Raises:
-            `ValueError`: A name that the config does not have.
+            `ValueError`: If the configuration does not have a method of this name.
         """
         unknown = sorted(set(names) - {method.name for method in self.methods})
         if unknown:
@@ -132,19 +133,19 @@ class Config:
         return replace(self, methods=[method for method in self.methods if method.name in names])
 
     def model(self) -> str:
-        """The model asked for, or the packaged one, converted on first use."""
+        """Returns the configured model, or the packaged one, which is converted on first use."""
         return self.model_name_or_path or str(smollm2())
 
     def rows(self) -> BenchmarkRows:
-        """The data. BIG-bench is made with the tasks of all sets, so that both kinds of sets share one pool."""
+        """Returns the data. BIG-bench is read with the tasks of all sets, so that all sets share one pool."""
         if self.dataset is None:
-            named = NAMED_SETS["development"] | NAMED_SETS["test"]  # type: ignore[operator]
-            return BenchmarkRows(bigbench_rows(self.sizes.rows_per_task), named, self.sizes)
+            all_sets = NAMED_SETS["development"] | NAMED_SETS["test"]  # type: ignore[operator]
+            return BenchmarkRows(bigbench_rows(self.sizes.rows_per_task), all_sets, self.sizes)
         if isinstance(self.sets, str):
             raise ValueError("with dataset, sets must list the tasks of each set")
-        return BenchmarkRows(self._loaded(self.dataset), self.sets, self.sizes)
+        return BenchmarkRows(self._load_rows(self.dataset), self.sets, self.sizes)
 
-    def _loaded(self, source: Mapping[str, str]) -> Dataset:
+    def _load_rows(self, source: Mapping[str, str]) -> Dataset:
         columns = {source.get(name, name): name for name in ("prompt", "completion", "task")}
         data = load_dataset(source["path"], split=source.get("split", "train"))
         missing = sorted(set(columns) - set(data.column_names))
@@ -153,7 +154,7 @@ class Config:
         return data.select_columns(list(columns)).rename_columns(columns)
 
     def target_sets(self) -> Mapping[str, Sequence[str]]:
-        """Sets by name."""
+        """Returns the target sets by name."""
         if not isinstance(self.sets, str):
             return self.sets
         if self.sets not in NAMED_SETS:
@@ -161,6 +162,6 @@ class Config:
         return NAMED_SETS[self.sets]
 
     def key(self) -> str:
-        """A hash of everything that a cell's numbers depend on besides its name."""
-        said = [asdict(self.training), asdict(self.sizes), self.held_out, self.model_name_or_path, self.dataset]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+        """Returns a hash of everything that a cell's numbers depend on, apart from the cell itself."""
+        settings = [asdict(self.training), asdict(self.sizes), self.held_out, self.model_name_or_path, self.dataset]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Features of the benchmark's rows, computed once and kept."""
+"""Computes the features of the benchmark's rows once and stores them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 
 def embedder(name: str, model: str) -> Embedder:
-    """`"hidden-states"`, `"hidden-states-last"` or `"gradients"` of the model that is trained; `"minilm"` from its
-    package, or any sentence-transformers model.
+    """Returns the embedder of this name.
+
+    Names are `"hidden-states"`, `"hidden-states-last"` and `"gradients"` of the model that is trained, `"minilm"` for
+    the packaged sentence encoder, or the name of any sentence-transformers model.
     """
     if name.startswith("hidden-states"):
         return HiddenStates(model, pooling="last" if name.endswith("-last") else "mean")
     if name == "gradients":
-        # Targets have no completions: both sides on the model's own predictions, as `Selector` does it.
+        # Targets have no completions, so both sides use the model's predictions as labels, as in `Selector`.
         return Gradients(model, labels="predicted")
     return SentenceEncoder(minilm() if name == "minilm" else name)
 
@@ -33,25 +35,25 @@ def embedder(name: str, model: str) -> Embedder:
 def features(
     rows: BenchmarkRows, embedder: Embedder, directory: Path, variants: Sequence[str]
 ) -> Mapping[str, np.ndarray]:
-    """`"rows"`: (N, d) features of `rows.everything`; `"bank"`: (T, d) those of the target prompts.
+    """Returns features: `"rows"`, (N, d), of `rows.everything`, and `"bank"`, (T, d), of the target prompts.
 
     Args:
         rows (`BenchmarkRows`):
             The rows.
         embedder (`Embedder`):
-            Any.
+            The embedder.
         directory (`Path`):
-            One for each embedder; what is there already is not computed again.
+            Folder for this embedder's features. Features that exist there are not computed again.
         variants (`Sequence[str]`):
-            Which pools are asked for; rows that none of them has are left out from the end.
+            Names of the pools. Copies and garbage are left out if no pool has them.
     """
     parts = ["bank", "pool"]
     if {*REPEATING, "noise"} & set(variants):
         parts.append("copies")
     if "noise" in variants:
         parts.append("garbage")
-    found = {
+    arrays = {
         part: np.asarray(embed(getattr(rows, part), embedder, directory / part, shard_rows=256, description=part))
         for part in parts
     }
-    return {"bank": found["bank"], "rows": np.concatenate([found[part] for part in parts[1:]])}
+    return {"bank": arrays["bank"], "rows": np.concatenate([arrays[part] for part in parts[1:]])}

@@ -1,4 +1,4 @@
-"""Pictures of the benchmark: loss against picks, and the two axes on which picks can be good."""
+"""Draws the figures of the benchmark: the loss of every method, and relevance against diversity of the picks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from recipes.benchmarks.fine_tuning.cells import WITHOUT_FEATURES, Record
 from recipes.benchmarks.fine_tuning.config import UNTUNED
-from recipes.benchmarks.fine_tuning.tables import REFERENCE, difference, shown, values
+from recipes.benchmarks.fine_tuning.tables import REFERENCE, difference, values, variants_with_results
 from recipes.figures import save_svg
 
 COLORS: tuple[str, ...] = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777", "#994455")
@@ -28,15 +28,15 @@ def draw(cells: Sequence[Record], path: Path) -> list[Path]:
         cells (`Sequence[Record]`):
             Records of the results.
         path (`Path`):
-            Beginning of the files' names.
+            Start of the file names.
     """
-    made = []
+    paths = []
     for features in sorted({str(cell["features"]) for cell in cells} - {WITHOUT_FEATURES}):
         mine = [cell for cell in cells if cell["features"] in (features, WITHOUT_FEATURES)]
         if any(cell["loss"] is not None and cell["features"] == features for cell in mine):
-            made.append(_save(_loss_figure(mine), path, f"{features}_loss"))
-        made.append(_save(_picks_figure(mine), path, f"{features}_picks"))
-    return made
+            paths.append(_save(_loss_figure(mine), path, f"{features}_loss"))
+        paths.append(_save(_picks_figure(mine), path, f"{features}_picks"))
+    return paths
 
 
 def _save(figure: Figure, path: Path, name: str) -> Path:
@@ -44,10 +44,10 @@ def _save(figure: Figure, path: Path, name: str) -> Path:
 
 
 def _loss_figure(cells: Sequence[Record]) -> Figure:
-    """One budget: the difference to ITL of every method. Several: the loss against picks."""
+    """Draws the difference of every method to ITL for one budget, or the loss against picks for several."""
     budgets = sorted({float(cell["picks"]) for cell in cells if cell["picks"]})
     losses = values(cells, "loss")
-    variants = shown(losses)
+    variants = variants_with_results(losses)
     order = _worst_first([losses[name] for name in variants])
     figure, axes = _panels(len(variants), 1.8 + 0.3 * len(order), sharey=len(budgets) == 1)
     for name, axis in zip(variants, axes, strict=True):
@@ -63,7 +63,7 @@ def _loss_figure(cells: Sequence[Record]) -> Figure:
 
 
 def _panels(count: int, height: float, sharey: bool) -> tuple[Figure, list[Axes]]:
-    """A figure with so many axes, three in a row."""
+    """Returns a figure with `count` axes, three in a row."""
     columns = min(count, PANELS_IN_A_ROW)
     rows = -(-count // columns)
     figure = Figure(figsize=(3.6 * columns + 1, rows * height), layout="constrained")
@@ -77,14 +77,14 @@ Losses = Mapping[str, Mapping[tuple[str, float], float]]
 
 
 def _worst_first(variants: Sequence[Losses]) -> list[str]:
-    """Methods by their mean difference to ITL over the variants, the largest loss first: the best comes out on top."""
-    found: dict[str, list[float]] = {}
+    """Sorts methods by their mean difference to ITL, the largest first, so that the best is drawn at the top."""
+    differences: dict[str, list[float]] = {}
     for methods in variants:
         for name, pairs in methods.items():
             each = difference(pairs, methods.get(REFERENCE, {}))
             if name != UNTUNED and each is not None:
-                found.setdefault(name, []).append(each[0])
-    return sorted(found, key=lambda name: (-statistics.fmean(found[name]), name))
+                differences.setdefault(name, []).append(each[0])
+    return sorted(differences, key=lambda name: (-statistics.fmean(differences[name]), name))
 
 
 def _differences(axis: Axes, methods: Losses, order: Sequence[str]) -> None:
@@ -115,8 +115,8 @@ def _curves(axis: Axes, cells: Sequence[Record], budgets: Sequence[float]) -> No
 
 
 def _picks_figure(cells: Sequence[Record]) -> Figure:
-    """Relevance against diversity."""
-    variants = shown(values(cells, "score"))
+    """Draws relevance against diversity."""
+    variants = variants_with_results(values(cells, "score"))
     names = sorted({str(cell["method"]) for cell in cells} - {UNTUNED})
     colors = _colors(names)
     figure, axes = _panels(len(variants), 3.6, sharey=True)
@@ -142,6 +142,6 @@ def _picks_figure(cells: Sequence[Record]) -> Figure:
 
 
 def _colors(names: Sequence[str]) -> dict[str, str]:
-    """One for each method, by alphabetical place, so that both figures agree; the reference is black."""
+    """Returns a colour for each method, by alphabetical order, so that both figures agree. ITL is black."""
     others = sorted({*names} - {REFERENCE})
     return {REFERENCE: "#000000"} | {name: COLORS[place % len(COLORS)] for place, name in enumerate(others)}

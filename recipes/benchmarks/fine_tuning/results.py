@@ -1,7 +1,8 @@
-"""Results as two tidy CSV files that grow from run to run, and a folder of finished jobs between times.
+"""Stores results: two CSV files for all runs, and a folder with a file for each finished job.
 
-A job's records are one JSON file, written whole: any number of processes can work on one folder and be killed at any
-time. `collect` joins them to the CSV files, which are what is committed and what a later run resumes from.
+A job's records are one JSON file that is renamed when it is complete, so any number of processes can use one folder and
+be interrupted at any time. `collect` adds the records to the CSV files, which are committed and from which later runs
+resume.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from recipes.benchmarks.fine_tuning.cells import Cell, Job, Record
 from recipes.tables import read_csv, write_csv
 
 KINDS = ("cells", "tasks")
-#: Text even where it looks like a number: a hash such as 12e68321 would be read as infinity.
+#: Columns that are text even if a value looks like a number: a hash such as 12e68321 would be read as infinity.
 TEXT = frozenset({"features", "variant", "targets", "method", "task", "key"})
 
 
 class Results:
-    """What is measured already.
+    """The results so far.
 
     Args:
         path (`Path`):
-            The CSV files, without `_cells.csv` and `_tasks.csv`.
+            Path of the CSV files, without `_cells.csv` and `_tasks.csv`.
         work (`Path`):
             Folder of finished jobs.
         key (`str`):
-            Hash of the settings; results of others are refused.
+            Hash of the settings. Results of other settings are refused.
 
     Raises:
-        `ValueError`: The files hold results of other settings.
+        `ValueError`: If the files have results of other settings.
     """
 
     def __init__(self, path: Path, work: Path, key: str) -> None:
@@ -40,30 +41,32 @@ class Results:
         self.work = work / key
         self.work.mkdir(parents=True, exist_ok=True)
         self.records: dict[str, list[Record]] = {kind: _read(self._csv(kind), key) for kind in KINDS}
-        self._done = {Cell.of(record) for record in self.records["cells"]}
+        self._measured_cells = {Cell.of(record) for record in self.records["cells"]}
 
     def __contains__(self, job: Job) -> bool:
-        return self._file(job).exists() or all(cell in self._done for cell in job.cells)
+        return self._file(job).exists() or all(cell in self._measured_cells for cell in job.cells)
 
     def save(self, job: Job, cells: Sequence[Record], tasks: Sequence[Record]) -> None:
-        """Keeps a job's records, whole or not at all."""
+        """Saves a job's records. An interrupted write leaves no file."""
         path = self._file(job)
         draft = path.with_suffix(f".{os.getpid()}")
         draft.write_text(json.dumps({"cells": cells, "tasks": tasks}), encoding="utf-8")
         os.replace(draft, path)
 
     def collect(self) -> dict[str, list[Record]]:
-        """Writes the CSV files with all that is there, in order, and returns what they say."""
-        finished = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.work.glob("*.json"))]
+        """Writes all results to the CSV files, sorted, and returns their content."""
+        saved_jobs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.work.glob("*.json"))]
         for kind in KINDS:
-            there = [*self.records[kind], *(record for job in finished for record in job[kind])]
-            # Through `Cell`, so that a number has the same type whether it comes from a CSV file or from this run.
+            there = [*self.records[kind], *(record for job in saved_jobs for record in job[kind])]
+            # `Cell` gives numbers the same type whether they come from a CSV file or from this run.
             whole = [record | vars(Cell.of(record)) | {"key": self.key} for record in there]
-            merged = {tuple(str(record[name]) for name in _identity(kind)): record for record in whole}
-            if merged:
+            records_by_identity = {tuple(str(record[name]) for name in _identity(kind)): record for record in whole}
+            if records_by_identity:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                write_csv(self._csv(kind), [merged[place] for place in sorted(merged)], digits=5)
-            # Read back: what is published says the same whether a run wrote it or the committed files are all there is.
+                write_csv(
+                    self._csv(kind), [records_by_identity[place] for place in sorted(records_by_identity)], digits=5
+                )
+            # Read back, so that the page is the same after a run and from the committed files alone.
             self.records[kind] = _read(self._csv(kind), self.key)
         return self.records
 

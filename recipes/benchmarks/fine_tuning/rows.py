@@ -1,7 +1,7 @@
-"""The rows of the benchmark: a pool of many tasks, near-copies, garbage, target prompts and held-out rows.
+"""The rows of the benchmark: a pool of many tasks, near-duplicates, garbage, target prompts and held-out rows.
 
-No prompt occurs in two of pool, targets and held-out rows. Tasks are split: on those of the development sets anything
-may be tuned, those of the test sets are only reported.
+No prompt occurs in two of pool, targets and held-out rows. Settings may be tuned on the tasks of the development sets;
+results on the tasks of the test sets are only reported.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from recipes.benchmarks.pools import COPIES, edited
+from recipes.benchmarks.pools import COPIES, edit_text
 
 NATURAL = "natural_instructions/subtask"
-#: Four tasks each; in the unequal mixture the first has most targets.
+#: Four tasks each. In the unequal mixture the first task has the most targets.
 DEVELOPMENT_SETS: Mapping[str, Sequence[str]] = {
     "symbols": (
         "dyck_languages",
@@ -59,21 +59,21 @@ TEST_SETS: Mapping[str, Sequence[str]] = {
         f"{NATURAL}040_qasc_question_generation",
     ),
 }
-#: Rows of each task that are taken before the pool gets any.
+#: Rows of each task that are reserved before the pool is built.
 TARGETS_PER_SEED, SEEDS, HELD_OUT = 24, 3, 24
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the benchmark is.
+    """The sizes of the benchmark.
 
     Args:
         pool_per_task (`int`):
-            Rows of each task in the pool, where there are as many.
+            Largest number of rows of each task in the pool.
         repeated_per_task (`int`):
-            Rows of each task of which the pool with near-duplicates has 5 to 20 edited copies.
+            Number of rows of each task that have 5 to 20 edited copies in the pool with near-duplicates.
         garbage (`int`):
-            Rows of shuffled words.
+            Number of rows of shuffled words.
     """
 
     pool_per_task: int = 80
@@ -82,7 +82,7 @@ class Sizes:
 
     @property
     def rows_per_task(self) -> int:
-        """What to ask a loader for."""
+        """The number of rows per task that a loader must provide."""
         return self.pool_per_task + TARGETS_PER_SEED * SEEDS + HELD_OUT
 
 
@@ -91,17 +91,17 @@ class BenchmarkRows:
 
     Args:
         rows (`Dataset`):
-            At least `TARGETS_PER_SEED * SEEDS + HELD_OUT` rows of each task of a set, besides those that the pool shall
-            have.
+            At least `TARGETS_PER_SEED * SEEDS + HELD_OUT` rows of each task of a set, in addition to the rows for the
+            pool.
         sets (`Mapping[str, Sequence[str]]`):
             Target sets by name, each a list of tasks.
         sizes (`Sizes`, *optional*):
-            How large.
+            Numbers of rows.
         seed (`int`, *optional*, defaults to 0):
-            Of edits and garbage.
+            Seed of edits and garbage.
 
     Raises:
-        `ValueError`: A task of a set has too few rows.
+        `ValueError`: If a task of a set has too few rows.
     """
 
     def __init__(
@@ -110,29 +110,31 @@ class BenchmarkRows:
         self.rows, self.sets, self.sizes, self.seed = rows, sets, sizes or Sizes(), seed
         tasks = np.array(rows["task"])
         self._by_task = {task: np.flatnonzero(tasks == task) for task in dict.fromkeys(tasks.tolist())}
-        reserved = TARGETS_PER_SEED * SEEDS + HELD_OUT
+        num_reserved = TARGETS_PER_SEED * SEEDS + HELD_OUT
         for task in self.target_tasks:
-            there = len(self._by_task.get(task, ()))
-            if there <= reserved:
-                raise ValueError(f"task {task!r} of a target set has {there} rows; more than {reserved} are needed")
+            num_rows = len(self._by_task.get(task, ()))
+            if num_rows <= num_reserved:
+                raise ValueError(
+                    f"task {task!r} of a target set has {num_rows} rows; more than {num_reserved} are needed"
+                )
 
     @property
     def target_tasks(self) -> list[str]:
-        """Every task of every set, once."""
+        """The tasks of all sets, without repetition."""
         return list(dict.fromkeys(task for tasks in self.sets.values() for task in tasks))
 
     @cached_property
     def pool(self) -> Dataset:
-        """Rows of all tasks; nothing that is a target or held out."""
-        reserved = dict.fromkeys(self.target_tasks, TARGETS_PER_SEED * SEEDS + HELD_OUT)
+        """Rows of all tasks, without targets and held-out rows."""
+        reserved_rows = dict.fromkeys(self.target_tasks, TARGETS_PER_SEED * SEEDS + HELD_OUT)
         parts = [
-            numbers[reserved.get(task, 0) :][: self.sizes.pool_per_task] for task, numbers in self._by_task.items()
+            numbers[reserved_rows.get(task, 0) :][: self.sizes.pool_per_task] for task, numbers in self._by_task.items()
         ]
         return self.rows.select(np.concatenate(parts))
 
     @cached_property
-    def copied(self) -> np.ndarray:
-        """Pool row of the original of each copy, (C,)."""
+    def copy_originals(self) -> np.ndarray:
+        """The row of the pool that each copy is made from, (C,)."""
         rng = random.Random(self.seed)
         tasks = np.array(self.pool["task"])
         originals: list[int] = []
@@ -144,50 +146,50 @@ class BenchmarkRows:
 
     @cached_property
     def copies(self) -> Dataset:
-        """Rows of the pool with one small change each, in the order of `copied`."""
+        """Rows of the pool with one small change each, in the order of `copy_originals`."""
         rng = random.Random(self.seed + 1)
-        rows = self.pool.select(self.copied).to_list()
-        return Dataset.from_list([{**row, "prompt": edited(row["prompt"], rng)} for row in rows])
+        rows = self.pool.select(self.copy_originals).to_list()
+        return Dataset.from_list([{**row, "prompt": edit_text(row["prompt"], rng)} for row in rows])
 
     @cached_property
     def garbage(self) -> Dataset:
-        """Words of several rows' prompts, shuffled, with the answer of another."""
+        """Rows of shuffled words of several prompts, with the answer of another row."""
         rng = random.Random(self.seed + 2)
         pool = self.pool.to_list()
-        made = []
+        rows = []
         for _ in range(self.sizes.garbage):
             words = " ".join(row["prompt"] for row in rng.sample(pool, 3)).split()
             text = " ".join(rng.sample(words, min(len(words), 40)))
-            made.append({**rng.choice(pool), "prompt": text, "task": "garbage", "family": "garbage"})
-        return Dataset.from_list(made)
+            rows.append({**rng.choice(pool), "prompt": text, "task": "garbage", "family": "garbage"})
+        return Dataset.from_list(rows)
 
     @cached_property
     def everything(self) -> Dataset:
-        """Pool, copies and garbage, in this order: what row numbers of variants mean."""
+        """Pool, copies and garbage, in this order. Row numbers of variants refer to it."""
         return concatenate_datasets([self.pool, self.copies, self.garbage])
 
     @cached_property
     def originals(self) -> np.ndarray:
-        """For each of `everything`, the row it is a copy of, or itself, (N,)."""
+        """For each row of `everything`, the row that it is a copy of, or its own number, (N,)."""
         own = np.arange(len(self.everything))
-        own[len(self.pool) : len(self.pool) + len(self.copied)] = self.copied
+        own[len(self.pool) : len(self.pool) + len(self.copy_originals)] = self.copy_originals
         return own
 
     @cached_property
     def bank(self) -> Dataset:
-        """Target prompts: `TARGETS_PER_SEED * SEEDS` of each task of a set, task by task."""
+        """Target prompts: `TARGETS_PER_SEED * SEEDS` of each task of a set, ordered by task."""
         return self._part(0, TARGETS_PER_SEED * SEEDS)
 
     @cached_property
     def held_out(self) -> Dataset:
-        """`HELD_OUT` labelled rows of each task of a set, task by task."""
+        """`HELD_OUT` labelled rows of each task of a set, ordered by task."""
         return self._part(TARGETS_PER_SEED * SEEDS, TARGETS_PER_SEED * SEEDS + HELD_OUT)
 
     def _part(self, first: int, last: int) -> Dataset:
         return self.rows.select(np.concatenate([self._by_task[task][first:last] for task in self.target_tasks]))
 
     def target_rows(self, counts: Mapping[str, int], seed: int) -> np.ndarray:
-        """Rows of `bank`: so many prompts of each task, other ones for each seed."""
+        """Returns rows of `bank`: `counts` prompts of each task, different ones for each seed."""
         place = {task: number for number, task in enumerate(self.target_tasks)}
         first = TARGETS_PER_SEED * (seed % SEEDS)
         return np.concatenate(

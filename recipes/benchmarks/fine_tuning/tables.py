@@ -1,4 +1,4 @@
-"""The page of the benchmark: losses, differences to ITL with their standard errors, and the cheap yardsticks."""
+"""Writes the page of the benchmark: losses, differences to ITL with their standard errors, and scores of the picks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ not been run on all of them yet: read its difference, not its mean.
 
 
 def page(records: Mapping[str, Sequence[Record]]) -> str:
-    """Markdown with all tables that the records allow."""
+    """Returns Markdown with all tables for which there are records."""
     parts = [HEAD]
     cells = records["cells"]
     for features in sorted({str(cell["features"]) for cell in cells} - {WITHOUT_FEATURES}):
@@ -40,7 +40,7 @@ def page(records: Mapping[str, Sequence[Record]]) -> str:
 
 
 def _belongs(cell: Record, features: str, picks: float) -> bool:
-    """Cells of one table; methods that read no features stand in all of them."""
+    """Returns whether a cell belongs to a table. Methods without features belong to all tables."""
     return cell["features"] in (features, WITHOUT_FEATURES) and (cell["picks"] == picks or cell["method"] == UNTUNED)
 
 
@@ -56,22 +56,24 @@ def _section(features: str, picks: float, cells: Sequence[Record]) -> str:
 
 
 def _across_features(picks: float, cells: Sequence[Record]) -> list[str]:
-    """What the same method does with other features than hidden states, on the cells that both have."""
+    """Returns a table that compares kinds of features for the same method, on the cells that both have."""
     kinds = sorted({str(cell["features"]) for cell in cells if cell["loss"] is not None} - {WITHOUT_FEATURES})
     if len(kinds) < 2:
         return []
     first = DEFAULT_FEATURES if DEFAULT_FEATURES in kinds else kinds[0]
-    found = {kind: values([cell for cell in cells if cell["features"] == kind], "loss") for kind in kinds}
-    base, others = found.pop(first), found
-    variants = [name for name in shown(base) if any(name in other for other in others.values())]
+    losses_by_kind = {kind: values([cell for cell in cells if cell["features"] == kind], "loss") for kind in kinds}
+    base, others = losses_by_kind.pop(first), losses_by_kind
+    variants = [name for name in variants_with_results(base) if any(name in other for other in others.values())]
     rows = [
         f"\n## Features, {picks:g} picks\n\nHeld-out loss; in brackets the difference to the same method on {first}:\n"
     ]
     rows += [f"| method | features | {' | '.join(variants)} |", "|---" * (len(variants) + 2) + "|"]
     for kind, other in others.items():
         for method in sorted({method for name in variants for method in other.get(name, {})}):
-            said = [_on_both(other.get(name, {}).get(method, {}), base[name].get(method, {})) for name in variants]
-            rows.append(f"| {_bold(method)} | {kind} | {' | '.join(said)} |")
+            table_cells = [
+                _on_both(other.get(name, {}).get(method, {}), base[name].get(method, {})) for name in variants
+            ]
+            rows.append(f"| {_bold(method)} | {kind} | {' | '.join(table_cells)} |")
     return ["\n".join(rows)]
 
 
@@ -80,26 +82,28 @@ def _on_both(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> str:
 
 
 def values(cells: Sequence[Record], column: str) -> dict[str, dict[str, dict[Pair, float]]]:
-    """Variant -> method -> (set, seed) -> value. Untuned has one value for all seeds."""
-    found: dict[str, dict[str, dict[Pair, float]]] = defaultdict(lambda: defaultdict(dict))
+    """Returns values by variant, method and (set, seed). Untuned has the same value for all seeds."""
+    values_by_method: dict[str, dict[str, dict[Pair, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         if cell[column] is not None:
-            found[str(cell["variant"])][str(cell["method"])][str(cell["targets"]), float(cell["seed"])] = cell[column]
-    for methods in found.values():
+            values_by_method[str(cell["variant"])][str(cell["method"])][str(cell["targets"]), float(cell["seed"])] = (
+                cell[column]
+            )
+    for methods in values_by_method.values():
         once, pairs = methods.get(UNTUNED, {}), set(methods.get(REFERENCE, {}))
         if once:
             methods[UNTUNED] = {pair: once[pair[0], 0.0] for pair in pairs if (pair[0], 0.0) in once} or once
-    return found
+    return values_by_method
 
 
-def shown(found: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """Variants worth a column, in their own order: those on which ITL has been run, if it has been on any."""
-    order = [name for name in VARIANTS if name in found]
-    return [name for name in order if REFERENCE in found[name]] or order
+def variants_with_results(values_by_method: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Returns the variants that get a column, in fixed order: those with results of ITL, or all if it has none."""
+    order = [name for name in VARIANTS if name in values_by_method]
+    return [name for name in order if REFERENCE in values_by_method[name]] or order
 
 
 def difference(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> tuple[float, float | None] | None:
-    """Mean of mine - other over the pairs both have, averaged over seeds, and its standard error over sets."""
+    """Returns the mean of mine - other over common pairs, averaged over seeds, and its standard error over sets."""
     by_set: dict[str, list[float]] = defaultdict(list)
     for pair in sorted(set(mine) & set(other)):
         by_set[pair[0]].append(mine[pair] - other[pair])
@@ -111,33 +115,41 @@ def difference(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> tuple
 
 
 def _losses(title: str, column: str, cells: Sequence[Record], only: Sequence[str] | None = None) -> str:
-    found = values(cells, column)
-    variants = [name for name in shown(found) if only is None or name in only]
+    values_by_method = values(cells, column)
+    variants = [name for name in variants_with_results(values_by_method) if only is None or name in only]
     if not variants:
         return ""
-    names = {method for name in variants for method in found[name]}
-    order = sorted(names, key=lambda method: _mean_over(found, variants, method), reverse=column == "exact")
+    names = {method for name in variants for method in values_by_method[name]}
+    order = sorted(names, key=lambda method: _mean_over(values_by_method, variants, method), reverse=column == "exact")
     rows = [f"\n{title}:\n", f"| method | {' | '.join(variants)} | cells |", "|---" * (len(variants) + 2) + "|"]
     for method in order:
-        said = [_said(found[name].get(method), found[name].get(REFERENCE), method) for name in variants]
-        count = sum(len(found[name].get(method, ())) for name in variants)
-        rows.append(f"| {_bold(method)} | {' | '.join(said)} | {count if method != UNTUNED else ''} |")
+        table_cells = [
+            _table_cell(values_by_method[name].get(method), values_by_method[name].get(REFERENCE), method)
+            for name in variants
+        ]
+        count = sum(len(values_by_method[name].get(method, ())) for name in variants)
+        rows.append(f"| {_bold(method)} | {' | '.join(table_cells)} | {count if method != UNTUNED else ''} |")
     return "\n".join(rows)
 
 
-def _mean_over(found: Mapping[str, Mapping[str, Mapping[Pair, float]]], variants: Sequence[str], method: str) -> float:
-    """For the order of rows: the mean difference to ITL, so that missing cells do not decide it."""
-    differences = [difference(found[name].get(method, {}), found[name].get(REFERENCE, {})) for name in variants]
-    known = [each[0] for each in differences if each is not None]
-    return statistics.fmean(known) if known else float("inf")
+def _mean_over(
+    values_by_method: Mapping[str, Mapping[str, Mapping[Pair, float]]], variants: Sequence[str], method: str
+) -> float:
+    """Returns the mean difference to ITL, by which rows are sorted, so that missing cells do not matter."""
+    differences = [
+        difference(values_by_method[name].get(method, {}), values_by_method[name].get(REFERENCE, {}))
+        for name in variants
+    ]
+    leads = [each[0] for each in differences if each is not None]
+    return statistics.fmean(leads) if leads else float("inf")
 
 
-def _said(mine: Mapping[Pair, float] | None, reference: Mapping[Pair, float] | None, method: str) -> str:
+def _table_cell(mine: Mapping[Pair, float] | None, reference: Mapping[Pair, float] | None, method: str) -> str:
     return _with_lead(mine or {}, {} if method == REFERENCE else reference or {})
 
 
 def _with_lead(mine: Mapping[Pair, float], other: Mapping[Pair, float]) -> str:
-    """The mean, and in brackets the difference to what there is to compare it with."""
+    """Returns the mean, with the difference to `other` in brackets."""
     if not mine:
         return ""
     lead, mean = difference(mine, other), f"{statistics.fmean(mine.values()):.3f}"
@@ -149,11 +161,11 @@ def _bold(method: str) -> str:
 
 
 def _by_set(cells: Sequence[Record]) -> str:
-    """Loss by set and variant, mean over seeds, of the methods that people would use."""
-    found = values(cells, "loss")
+    """Returns tables of the loss by set and variant, averaged over seeds."""
+    losses = values(cells, "loss")
     parts = []
-    for name in shown(found):
-        methods = found[name]
+    for name in variants_with_results(losses):
+        methods = losses[name]
         sets = list(dict.fromkeys(pair[0] for pairs in methods.values() for pair in pairs))
         parts += [f"\nBy set, {name}:\n", f"| method | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
         for method, pairs in methods.items():
@@ -163,7 +175,7 @@ def _by_set(cells: Sequence[Record]) -> str:
 
 
 def _yardsticks(cells: Sequence[Record]) -> str:
-    """What can be said of the picks without training."""
+    """Returns the table of scores of the picks, which need no training."""
     columns = ("relevant", "covered", "originals", "score", "spoilt", "select_seconds")
     rows = [
         "\nThe picks themselves: share of the targets' tasks; target tasks (of four) with at least half of their "

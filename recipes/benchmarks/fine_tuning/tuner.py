@@ -1,9 +1,10 @@
-"""Hundreds of short LoRA runs on one model: what does not change is computed once.
+"""Runs hundreds of short LoRA trainings on one model; what does not change between them is computed once.
 
-Adapters sit in the upper layers only, so the states that enter these are the same in every run: they are computed once
-a row and kept. Rows of a batch stand one behind the other in one sequence, each blind to the others, so that no padding
-is computed; logits are formed where a response is predicted and nowhere else. All of it is exact: the loss is that of
-the whole model on each row alone (a test compares). With `first_layer` 0 it is LoRA on all layers, at twice the time.
+Only the upper layers have adapters, so the inputs of these layers are the same in every run. They are computed once per
+row and cached. The rows of a batch are concatenated to one sequence with a block-diagonal attention mask, so that no
+padding is computed, and logits are computed only at positions that predict a response. All of it is exact: the loss is
+that of the whole model on each row alone (a test compares). With `first_layer` 0 it is LoRA on all layers, at twice the
+time.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Training:
-    """One LoRA budget for all methods.
+    """Options of the LoRA training, the same for all methods.
 
     Args:
         first_layer (`float`):
-            Adapters sit in the layers from this share of the depth on.
+            Share of the depth above which layers have adapters.
         lora_r (`int`):
-            Rank; alpha is twice that.
+            Rank of the adapters; alpha is twice the rank.
         learning_rate (`float`):
-            Peak; falls linearly to zero.
+            Peak learning rate; it falls linearly to zero.
         batch_size (`int`):
-            Rows of a step.
+            Rows in a gradient step.
         epochs (`int`):
             Passes over the picks.
         max_length (`int`):
-            Longer rows are cut.
+            Longer rows are cut to this many tokens.
     """
 
     first_layer: float = 0.5
@@ -60,11 +61,11 @@ class Example:
 
     Args:
         states (`Tensor`):
-            (T, d), what enters the first adapted layer.
+            (T, d), inputs of the first layer with an adapter.
         response (`Tensor`):
-            (r,), places whose next token is part of the response.
+            (r,), positions whose next token is part of the response.
         labels (`Tensor`):
-            (r,), those tokens.
+            (r,), these next tokens.
     """
 
     states: Tensor
@@ -79,7 +80,7 @@ class Tuner:
         model_name_or_path (`str`):
             A causal language model whose decoder has `layers` and takes `inputs_embeds`.
         training (`Training`):
-            The budget.
+            Options of the training.
     """
 
     def __init__(self, model_name_or_path: str, training: Training) -> None:
@@ -93,32 +94,32 @@ class Tuner:
         first = round(training.first_layer * len(self.lower.layers))
         self.lower.layers, self.lower.norm = self.lower.layers[:first], nn.Identity()
         self.model.model.layers = self.model.model.layers[first:]
-        self._kept: dict[tuple[str, str], Example] = {}
+        self._example_cache: dict[tuple[str, str], Example] = {}
 
     @contextlib.contextmanager
-    def trained(self, rows: Sequence[Row], seed: int) -> Iterator[None]:
-        """Inside, the model has an adapter that was trained on `rows`; outside, it is as it was.
+    def training_on(self, rows: Sequence[Row], seed: int) -> Iterator[None]:
+        """A context in which the model has an adapter that was trained on `rows`. Afterwards the adapter is removed.
 
         Args:
             rows (`Sequence[Row]`):
-                `prompt` and `completion`, strings.
+                Rows with `prompt` and `completion` as strings.
             seed (`int`):
-                Of the adapter's first weights and of the order.
+                Seed of the adapter's first weights and of the order.
         """
         torch.manual_seed(seed)
         rank = self.training.lora_r
         config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-        whole, adapted = self.model, get_peft_model(self.model, config)
+        whole, adapted_model = self.model, get_peft_model(self.model, config)
         try:
-            self._fit(list(rows), adapted, seed)
+            self._fit(list(rows), adapted_model, seed)
             yield
         finally:
-            self.model = adapted.unload()
+            self.model = adapted_model.unload()
             assert self.model is whole
 
-    def _fit(self, rows: list[Row], adapted: nn.Module, seed: int) -> None:
+    def _fit(self, rows: list[Row], adapted_model: nn.Module, seed: int) -> None:
         training, rng = self.training, random.Random(seed)
-        weights = [weight for weight in adapted.parameters() if weight.requires_grad]
+        weights = [weight for weight in adapted_model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=training.learning_rate, weight_decay=0.0)
         steps = training.epochs * -(-len(rows) // training.batch_size)
         schedule = LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
@@ -137,7 +138,7 @@ class Tuner:
 
     @torch.no_grad()
     def measure(self, rows: Sequence[Row]) -> tuple[list[float], list[bool]]:
-        """For each row the mean loss of its response tokens in nats, and whether all of them are the likeliest."""
+        """Returns for each row the mean loss of its response tokens in nats, and whether all are the likeliest."""
         losses: list[float] = []
         exact: list[bool] = []
         for batch in in_budget(self.examples(rows), EVALUATION_TOKENS):
@@ -150,12 +151,12 @@ class Tuner:
         return losses, exact
 
     def examples(self, rows: Sequence[Row]) -> list[Example]:
-        """The rows as the upper layers see them; states of rows that were seen before are not computed again."""
-        missing = {key: row for row in rows if (key := (row["prompt"], row["completion"])) not in self._kept}
+        """Returns the inputs of the upper layers for these rows. They are cached, so each row is computed once."""
+        missing = {key: row for row in rows if (key := (row["prompt"], row["completion"])) not in self._example_cache}
         for start in range(0, len(missing), 16):
             part = list(missing)[start : start + 16]
-            self._kept.update(zip(part, self._embed([missing[key] for key in part]), strict=True))
-        return [self._kept[row["prompt"], row["completion"]] for row in rows]
+            self._example_cache.update(zip(part, self._embed([missing[key] for key in part]), strict=True))
+        return [self._example_cache[row["prompt"], row["completion"]] for row in rows]
 
     @torch.no_grad()
     def _embed(self, rows: list[Row]) -> list[Example]:
@@ -166,15 +167,15 @@ class Tuner:
         lengths = [len(each.input_ids) for each in tokens]
         flat = torch.tensor([[number for each in tokens for number in each.input_ids]], device=self.device)
         states = self.lower(input_ids=flat, use_cache=False, **apart(lengths, self.device)).last_hidden_state[0]
-        found = []
+        examples = []
         for part, each in zip(states.split(lengths), tokens, strict=True):
             ids = torch.tensor(each.input_ids, device=self.device)
             response = torch.arange(each.prompt_length - 1, len(ids) - 1, device=self.device)
-            found.append(Example(part.clone(), response, ids[response + 1]))
-        return found
+            examples.append(Example(part.clone(), response, ids[response + 1]))
+        return examples
 
     def _logits(self, batch: Sequence[Example]) -> Tensor:
-        """Logits of the tokens of all responses, in order, (sum of r, vocabulary)."""
+        """Returns the logits of the tokens of all responses, in order, (sum of r, vocabulary)."""
         lengths = [len(example.states) for example in batch]
         states = torch.cat([example.states for example in batch])[None]
         last = self.model.model(inputs_embeds=states, use_cache=False, **apart(lengths, self.device)).last_hidden_state
@@ -185,7 +186,7 @@ class Tuner:
 
 
 def apart(lengths: Sequence[int], device: torch.device) -> dict[str, Tensor]:
-    """Arguments that make rows in one sequence blind to each other: a causal mask in blocks, positions from 0."""
+    """Returns a block-diagonal causal mask and positions, so that rows in one sequence do not attend to each other."""
     owner = torch.repeat_interleave(torch.tensor(lengths, device=device))  # (T,)
     mask = (owner[:, None] == owner[None]).tril()  # (T, T)
     places = torch.cat([torch.arange(length, device=device) for length in lengths])
@@ -193,14 +194,14 @@ def apart(lengths: Sequence[int], device: torch.device) -> dict[str, Tensor]:
 
 
 def in_budget(examples: Sequence[Example], tokens: int) -> Iterator[list[Example]]:
-    """Consecutive examples in groups of at most so many tokens."""
+    """Yields consecutive examples in groups of at most `tokens` tokens."""
     group: list[Example] = []
-    room = tokens
+    tokens_left = tokens
     for example in examples:
-        if group and len(example.states) > room:
+        if group and len(example.states) > tokens_left:
             yield group
-            group, room = [], tokens
+            group, tokens_left = [], tokens
         group.append(example)
-        room -= len(example.states)
+        tokens_left -= len(example.states)
     if group:
         yield group

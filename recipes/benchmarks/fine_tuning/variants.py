@@ -1,4 +1,4 @@
-"""Pools that resemble life, and what the targets of a set are in each."""
+"""The variants of the pool and of the targets' shares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VariantName = Literal[
     "as-is", "near-duplicates", "mixture", "few", "relatives", "noise", "handful", "handful-near-duplicates"
 ]
 VARIANTS: tuple[str, ...] = get_args(VariantName)
-#: Pools that are the same for every set of targets: picks that look at no target can be shared.
+#: Pools that are the same for all sets of targets. Picks that do not use targets are shared among them.
 SHARED_POOLS = {
     "as-is": "pool",
     "mixture": "pool",
@@ -25,9 +25,9 @@ SHARED_POOLS = {
     "handful-near-duplicates": "pool and copies",
     "noise": "pool and garbage",
 }
-#: Pools that hold the edited copies.
+#: Pools with edited copies.
 REPEATING = frozenset(name for name, pool in SHARED_POOLS.items() if pool == "pool and copies")
-#: Targets of a set's four tasks.
+#: Numbers of targets of a set's four tasks.
 EQUAL, UNEQUAL, HANDFUL = (11, 11, 11, 11), (24, 12, 6, 3), (2, 2, 2, 2)
 COUNTS = {"mixture": UNEQUAL, "handful": HANDFUL, "handful-near-duplicates": HANDFUL}
 FEW = 20
@@ -43,11 +43,11 @@ class Variant:
             `"as-is"`; `"near-duplicates"`: some rows repeated 5 to 20 times with small edits; `"mixture"`: as it is,
             targets in shares of 24/12/6/3; `"few"`: at most 20 rows of each target task; `"relatives"`: none, only
             other tasks; `"noise"`: a fifth of the answers are another row's, and rows of shuffled words; `"handful"`:
-            as it is, two targets a task; `"handful-near-duplicates"`: those with the copies.
+            as it is, two targets per task; `"handful-near-duplicates"`: two targets per task and the copies.
         numbers (`np.ndarray`):
-            (N,) which of `BenchmarkRows.everything` are in the pool.
+            (N,) row numbers of `BenchmarkRows.everything` that are in the pool.
         shares (`dict[str, int]`):
-            Targets of each task.
+            Number of targets of each task.
         answers (`dict[int, str]`):
             Completions that differ from the rows' own, by row of `everything`.
     """
@@ -58,16 +58,16 @@ class Variant:
     answers: dict[int, str]
 
     def row(self, rows: BenchmarkRows, number: int) -> Row:
-        """A row of `everything` as this pool has it."""
+        """Returns a row of `everything` with the completion that it has in this pool."""
         row: Row = rows.everything[int(number)]
         return {**row, "completion": self.answers.get(int(number), row["completion"])}
 
 
 def variant(rows: BenchmarkRows, name: str, targets: str) -> Variant:
-    """The pool of this name for a set of targets.
+    """Returns the pool of this name for a set of targets.
 
     Raises:
-        `ValueError`: Unknown names.
+        `ValueError`: If a name is unknown.
     """
     if name not in VARIANTS or targets not in rows.sets:
         raise ValueError(f"no variant {name!r} for {targets!r}; known: {', '.join(VARIANTS)}; {', '.join(rows.sets)}")
@@ -86,19 +86,19 @@ def _numbers(rows: BenchmarkRows, name: str, tasks: Sequence[str]) -> np.ndarray
     if name == "noise":
         return np.concatenate([pool, base + copies + np.arange(garbage)])
     if name in ("few", "relatives"):
-        kept = FEW if name == "few" else 0
+        num_left = FEW if name == "few" else 0
         labels = np.array(rows.pool["task"])
-        dropped = [np.flatnonzero(labels == task)[kept:] for task in tasks]
-        return np.setdiff1d(pool, np.concatenate(dropped))
+        other_rows = [np.flatnonzero(labels == task)[num_left:] for task in tasks]
+        return np.setdiff1d(pool, np.concatenate(other_rows))
     return pool
 
 
 def _wrong(rows: BenchmarkRows) -> dict[int, str]:
-    """A fifth of the pool's rows, with answers of other rows of their task."""
+    """Returns wrong answers for a fifth of the pool's rows, taken from other rows of their task."""
     rng = random.Random(rows.seed + 3)
     tasks, completions = rows.pool["task"], rows.pool["completion"]
     by_task: dict[str, list[int]] = {}
     for number, task in enumerate(tasks):
         by_task.setdefault(task, []).append(number)
-    chosen = rng.sample(range(len(rows.pool)), round(WRONG_SHARE * len(rows.pool)))
-    return {number: completions[rng.choice(by_task[tasks[number]])] for number in chosen}
+    wrong_rows = rng.sample(range(len(rows.pool)), round(WRONG_SHARE * len(rows.pool)))
+    return {number: completions[rng.choice(by_task[tasks[number]])] for number in wrong_rows}

@@ -1,4 +1,4 @@
-"""A small data set of made-up tasks, and a benchmark on it."""
+"""A small data set of synthetic tasks, and the rows of a benchmark made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading BIG-bench: instructions, answers, options, and what is left out."""
+"""Reading BIG-bench: instructions, answers, options, and rows that are left out."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def test_a_prompt_is_instruction_input_and_options():
     assert row["prompt"].startswith("Sort the words.\npear apple ")
     assert row["prompt"].endswith("\nAnswer:")
     assert row["completion"].startswith(" apple pear ")
-    chosen = bigbench.task_rows("family/sense", CHOICE, 70, Random(0))
-    assert {row["family"] for row in chosen} == {"family"}
-    for row in chosen:
+    rows = bigbench.task_rows("family/sense", CHOICE, 70, Random(0))
+    assert {row["family"] for row in rows} == {"family"}
+    for row in rows:
         number = int(row["prompt"].split()[4])
         assert "\nOptions: yes | no\n" in row["prompt"]
         assert row["completion"] == (" yes" if number % 2 else " no")
 
 
-def test_descriptions_stand_in_for_instructions_only_where_inputs_are_terse():
+def test_descriptions_replace_missing_instructions_only_if_inputs_are_short():
     assert bigbench.instruction_of(CHOICE) == "Is it sensible?"
     wordy = {**CHOICE, "examples": [{"input": "word " * 20}]}
     assert bigbench.instruction_of(wordy) == ""
 
 
-def test_of_a_long_instruction_the_first_sentence_is_kept():
+def test_a_long_instruction_is_cut_to_its_first_sentence():
     task = {"task_prefix": "Definition: Write a question. " + "More about it. " * 30, "examples": []}
     assert bigbench.instruction_of(task) == "Write a question."
 
@@ -52,7 +52,7 @@ def test_rows_that_are_long_or_have_no_answer_are_left_out(example):
     assert bigbench.task_rows("t", {"examples": [example]}, 5, Random(0)) == []
 
 
-def test_the_archive_is_streamed_and_its_rows_are_kept(tmp_path):
+def test_rows_of_the_archive_are_cached(tmp_path):
     with tarfile.open(tmp_path / bigbench.SDIST, "w:gz") as archive:
         for name, task in {
             "sorting": SIMPLE,

@@ -1,4 +1,4 @@
-"""The benchmark in small, on the real small model: minutes."""
+"""A small benchmark on the packaged model; takes minutes."""
 
 from __future__ import annotations
 

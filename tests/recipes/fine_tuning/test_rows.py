@@ -1,4 +1,4 @@
-"""Pools and target sets of the benchmark: nothing is in two places, and every variant is what it says."""
+"""Pools and target sets of the benchmark are disjoint, and every variant has the rows of its description."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def test_no_development_task_is_a_test_task():
     assert [len(side) for side in sides] == [24, 24]
 
 
-def test_each_seed_has_targets_of_its_own(bench_rows):
-    seen = [set(bench_rows.target_rows({"double": 24, "first": 3}, seed).tolist()) for seed in range(3)]
-    assert [len(rows) for rows in seen] == [27] * 3
-    assert len(set.union(*seen)) == 81
-    tasks = bench_rows.bank.select(sorted(seen[1]))["task"]
+def test_seeds_have_different_targets(bench_rows):
+    rows_per_seed = [set(bench_rows.target_rows({"double": 24, "first": 3}, seed).tolist()) for seed in range(3)]
+    assert [len(rows) for rows in rows_per_seed] == [27] * 3
+    assert len(set.union(*rows_per_seed)) == 81
+    tasks = bench_rows.bank.select(sorted(rows_per_seed[1]))["task"]
     assert sorted(set(tasks)) == ["double", "first"]
 
 
 def test_copies_differ_from_their_originals_by_an_edit(bench_rows):
-    for number, copy in zip(bench_rows.copied.tolist(), bench_rows.copies, strict=True):
+    for number, copy in zip(bench_rows.copy_originals.tolist(), bench_rows.copies, strict=True):
         original = bench_rows.pool[number]
         assert copy["prompt"] != original["prompt"]
         assert abs(len(copy["prompt"]) - len(original["prompt"])) <= 1
@@ -38,7 +38,7 @@ def test_copies_differ_from_their_originals_by_an_edit(bench_rows):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_variants(bench_rows, name):
+def test_a_variant_has_the_rows_and_shares_of_its_description(bench_rows, name):
     pool = variant(bench_rows, name, "one")
     tasks = np.array(bench_rows.everything["task"])[pool.numbers]
     copies = (pool.numbers != bench_rows.originals[pool.numbers]).sum()
@@ -67,6 +67,6 @@ def test_wrong_answers_are_of_the_same_task(bench_rows):
         assert pool.row(bench_rows, number)["completion"] == answer
 
 
-def test_too_few_rows_of_a_target_task_are_named():
+def test_an_error_names_a_target_task_with_too_few_rows():
     with pytest.raises(ValueError, match=f"'double'.*more than {3 * TARGETS_PER_SEED + HELD_OUT}"):
         BenchmarkRows(made_rows(90), SETS, SIZES)

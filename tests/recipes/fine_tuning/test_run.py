@@ -1,4 +1,4 @@
-"""The benchmark from its config to its page, on a tiny model: every variant, resumed, shared among processes."""
+"""Runs the benchmark from its config to its page with a tiny model, in parts and resumed."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def run(config_path, *options):
         return results, list(csv.DictReader(file))
 
 
-def test_from_config_to_page_in_two_goes(config_path, monkeypatch):
-    done = []
+def test_two_parts_and_a_third_run_give_one_page(config_path, monkeypatch):
+    jobs_so_far = []
     bench_run = Bench.run
-    monkeypatch.setattr(Bench, "run", lambda self, job: done.append(job) or bench_run(self, job))
+    monkeypatch.setattr(Bench, "run", lambda self, job: jobs_so_far.append(job) or bench_run(self, job))
     for part in ("1/2", "2/2"):  # two processes share the work
         run(config_path, "--only", "random", "bm25", "--part", part)
     results, cells = run(config_path)
-    assert len(done) == len({job.cells for job in done}) == len(list(jobs(Config.read(config_path))))
+    assert len(jobs_so_far) == len({job.cells for job in jobs_so_far}) == len(list(jobs(Config.read(config_path))))
     assert len(cells) == len(SETS) * 3 * (1 + len(METHODS))
     assert all(float(cell["loss"]) > 0 for cell in cells)
     random = [cell for cell in cells if cell["method"] == "random" and cell["seed"] == "0"]
@@ -68,8 +68,8 @@ def test_from_config_to_page_in_two_goes(config_path, monkeypatch):
     assert (results / "small_hidden-states_picks.svg").stat().st_size > 1000
 
 
-def test_committed_results_count_as_done(config_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(Config, "rows", lambda self: pytest.fail("there is work left"))
+def test_cells_in_the_csv_files_are_not_run_again(config_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(Config, "rows", lambda self: pytest.fail("a job is missing"))
     command.main(["--config", str(config_path), "--work", str(tmp_path)])
 
 
@@ -81,7 +81,7 @@ def test_results_of_other_settings_are_refused(config_path, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["12e68321", "01234567", "5fc91f85"])
-def test_a_key_that_looks_like_a_number_is_read_back_as_it_was(config_path, tmp_path, key):
+def test_a_key_that_looks_like_a_number_is_read_as_text(config_path, tmp_path, key):
     job = next(job for job in jobs(Config.read(config_path)) if job.method.name == "itl")
     record = vars(job.cells[0]) | {"loss": 1.5, "weighted_loss": None}
     first = Results(tmp_path / "r", tmp_path / "work", key)
@@ -109,7 +109,7 @@ def test_wrong_configs_are_refused_before_any_work(config_path, tmp_path, change
         Config.read(path)
 
 
-def test_yardsticks_of_known_picks(bench_rows, config_path, monkeypatch):
+def test_scores_of_given_picks(bench_rows, config_path, monkeypatch):
     config = Config.read(config_path)
     job = next(job for job in jobs(config) if job.cells[0].variant == "as-is" and job.method.name == "itl")
     bench = Bench(config, bench_rows, {})
@@ -129,7 +129,7 @@ def test_differences_are_averaged_over_seeds_then_sets():
     assert difference(mine, {}) is None
 
 
-def test_a_page_of_yardsticks_alone():
+def test_a_page_without_losses_has_scores_of_the_picks():
     cell = {"features": "x", "variant": "as-is", "targets": "a", "method": "itl", "picks": 4.0, "seed": 0.0}
     numbers = {"relevant": 1, "covered": 1, "originals": 4, "score": 1.0, "spoilt": 0, "select_seconds": 0.1}
     text = page({"cells": [{**cell, "loss": None, "weighted_loss": None, "exact": None, **numbers}], "tasks": []})

@@ -1,4 +1,4 @@
-"""The page of the benchmark, from records made up here."""
+"""The page of the benchmark, from synthetic records."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def test_features_are_compared_on_the_cells_that_both_have():
     assert "| **itl** | minilm | 2.800 (+0.300 ± 0.200) |" in text
 
 
-def test_pools_that_itl_has_not_seen_have_no_column():
+def test_pools_without_results_of_itl_have_no_column():
     cells = [cell("hidden-states", "a", 2.0), cell("hidden-states", "a", 2.5, method="random")]
     other = cell("hidden-states", "a", 2.5, method="random") | {"variant": "few"}
     assert "| method | as-is | cells |" in page({"cells": [*cells, other], "tasks": []})
     assert "| method | few | cells |" in page({"cells": [other], "tasks": []})
 
 
-def test_one_kind_of_features_is_compared_with_nothing():
+def test_one_kind_of_features_gives_no_comparison():
     assert "## Features" not in page({"cells": [cell("hidden-states", "a", 2.0)], "tasks": []})
 
 

@@ -1,4 +1,4 @@
-"""Headless Chromium that reaches this machine only, and tells of whatever else it was asked for."""
+"""Headless Chromium that can reach this machine only and lists its requests to other machines."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ SWITCHES = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"),
     *("--disable-features=OptimizationHints,MediaRouter,Translate", "--no-default-browser-check"),
 )
-#: A machine under load may take its time.
-PATIENCE_MS = 120_000
+#: Long enough for a busy machine.
+TIMEOUT_MS = 120_000
 
 
 @dataclass
 class Visit:
-    """A tab with the page, what the console complained about, and what was asked of other machines."""
+    """A tab with the page, the errors in its console, and its requests to other machines."""
 
     page: Page
-    complaints: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    outside_requests: list[str] = field(default_factory=list)
 
 
 def chromium() -> str | None:
-    """Where the browser is, if there is one."""
+    """Path of the browser, or `None` if there is none."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextlib.contextmanager
 def browser() -> Iterator[Any]:
-    """A browser process."""
+    """Starts a browser and closes it at the end."""
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium(), args=list(SWITCHES))
-        yield started
-        started.close()
+        running_browser = playwright.chromium.launch(executable_path=chromium(), args=list(SWITCHES))
+        yield running_browser
+        running_browser.close()
 
 
 @contextlib.contextmanager
 def visit(
-    started: Any, address: str, *, width: int = 1280, height: int = 900, scheme: str = "light"
+    running_browser: Any, address: str, *, width: int = 1280, height: int = 900, scheme: str = "light"
 ) -> Iterator[Visit]:
-    """Opens the address and waits for the map. Requests to other machines are cut off and noted."""
-    context = started.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    """Opens the address and waits for the map. Requests to other machines are aborted and listed."""
+    context = running_browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     tab = Visit(context.new_page())
-    tab.page.set_default_timeout(PATIENCE_MS)
+    tab.page.set_default_timeout(TIMEOUT_MS)
 
     def check(route: Any) -> None:
-        here = urlsplit(route.request.url).hostname in ("127.0.0.1", "localhost")
-        if not here:
-            tab.outside.append(route.request.url)
-        route.continue_() if here else route.abort()
+        is_local = urlsplit(route.request.url).hostname in ("127.0.0.1", "localhost")
+        if not is_local:
+            tab.outside_requests.append(route.request.url)
+        route.continue_() if is_local else route.abort()
 
     context.route("**/*", check)
-    tab.page.on("console", lambda said: said.type == "error" and tab.complaints.append(said.text))
-    tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    tab.page.on("console", lambda message: message.type == "error" and tab.errors.append(message.text))
+    tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
     tab.page.goto(address)
     tab.page.wait_for_selector("[data-drawn]")
     yield tab

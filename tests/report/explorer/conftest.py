@@ -1,4 +1,4 @@
-"""One selection with all that can be at hand, and a rival to compare it with; made once, as nothing changes them."""
+"""A selection with its pool and features, and a baseline; made once, since no test changes them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,33 @@ import dataclasses
 import pytest
 
 from itl_hf.report.explorer import ExplorerData, gather
-from tests.report.explorer.made import Made, make
+from tests.report.explorer.example import Example, make_example
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory) -> Made:
-    return make(tmp_path_factory.mktemp("made"))
+def example(tmp_path_factory) -> Example:
+    return make_example(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="session")
-def rival(tmp_path_factory) -> Made:
-    """Of the same pool."""
-    return make(tmp_path_factory.mktemp("rival"), acquisition="cosine", picks=20)
+def baseline(tmp_path_factory) -> Example:
+    """A selection by cosine similarity from the same pool."""
+    return make_example(tmp_path_factory.mktemp("baseline"), acquisition="cosine", picks=20)
 
 
 @pytest.fixture(scope="session")
-def explored(made, rival) -> ExplorerData:
+def explorer_data(example, baseline) -> ExplorerData:
     return gather(
-        made.selection, name="mine", compare=rival.selection, compare_name="cosine", pool=made.pool, store=made.store
+        example.selection,
+        name="mine",
+        compare=baseline.selection,
+        compare_name="cosine",
+        pool=example.pool,
+        store=example.store,
     )
 
 
 @pytest.fixture(scope="session")
-def bare(made) -> ExplorerData:
-    """A saved selection and nothing else."""
-    return gather(dataclasses.replace(made.selection, features=None, extend_fn=None))
+def bare(example) -> ExplorerData:
+    """A saved selection without pool and features."""
+    return gather(dataclasses.replace(example.selection, features=None, extend_fn=None))

@@ -1,7 +1,9 @@
-"""How quick the page is with many points: `python -m tests.report.explorer.measure [rows] [--output file.json]`.
+"""Measures how fast the page is with many points.
+
+Command: `python -m tests.report.explorer.measure [rows] [--output file.json]`
 
 Times are taken inside the page, from the navigation or the key to the picture that follows it, in headless Chromium
-with software rendering on this machine's processors. `--pictures folder` saves what it looks like.
+with software rendering on this machine's processors. `--pictures folder` saves screenshots.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from PIL import Image
 
 from itl_hf.report.explorer import gather, serve
 from tests.report.explorer.browser import browser, visit
-from tests.report.explorer.made import Made, make
+from tests.report.explorer.example import Example, make_example
 
 ROUNDS = 10
 #: Milliseconds from the navigation to the first picture of the map.
@@ -44,24 +46,24 @@ _MOVE = """(key) => new Promise((resolve) => {
 })"""
 
 
-def measure(made: Made, pictures: Path | None = None) -> dict[str, Any]:
-    """Seconds and milliseconds of what a visitor waits for."""
-    page = serve(gather(made.selection, pool=made.pool, store=made.store))
-    found: dict[str, Any] = {"rows": len(made.pool), "picks": len(made.selection), "processors": os.cpu_count()}
-    # Of other work too: what stands below was measured in that company.
-    found["load_average"] = round(os.getloadavg()[0], 1)
+def measure(example: Example, pictures: Path | None = None) -> dict[str, Any]:
+    """Returns the seconds and milliseconds that a visitor waits for the page."""
+    page = serve(gather(example.selection, pool=example.pool, store=example.store))
+    timings: dict[str, Any] = {"rows": len(example.pool), "picks": len(example.selection), "processors": os.cpu_count()}
+    # Other processes may have used the processors during the measurement.
+    timings["load_average"] = round(os.getloadavg()[0], 1)
     try:
-        with browser() as started:
+        with browser() as running_browser:
             firsts = []
             for _ in range(3):
-                with visit(started, page.local_url) as tab:
+                with visit(running_browser, page.local_url) as tab:
                     firsts.append(tab.page.evaluate(_FIRST) / 1000)
-            with visit(started, page.local_url) as tab:
+            with visit(running_browser, page.local_url) as tab:
                 ranks = [3 + 7 * i for i in range(ROUNDS)]
                 slides = [tab.page.evaluate(_SLIDE, rank) for rank in ranks]
                 tab.page.evaluate(_MOVE, "+")
                 moves = [tab.page.evaluate(_MOVE, key) for key in ("ArrowLeft", "ArrowRight") * (ROUNDS // 2)]
-                found |= {
+                timings |= {
                     "first_map_seconds": round(statistics.median(firsts), 2),
                     "slider_milliseconds": round(statistics.median(slides), 1),
                     "slider_worst_milliseconds": round(max(slides), 1),
@@ -70,12 +72,12 @@ def measure(made: Made, pictures: Path | None = None) -> dict[str, Any]:
                 }
                 tab.page.get_by_role("button", name="Drop pick 1", exact=True).click()
                 tab.page.get_by_text("1 row dropped").wait_for()
-                found["select_again_seconds"] = _timed(tab, "#itl-again", "text=Selected again")
+                timings["select_again_seconds"] = _timed(tab, "#itl-again", "text=Selected again")
             if pictures is not None:
-                _photograph(started, page.local_url, pictures)
+                _photograph(running_browser, page.local_url, pictures)
     finally:
         page.close()
-    return found
+    return timings
 
 
 def _timed(tab: Any, button: str, answer: str) -> float:
@@ -85,11 +87,11 @@ def _timed(tab: Any, button: str, answer: str) -> float:
     return round(time.perf_counter() - start, 2)
 
 
-def _photograph(started: Any, address: str, folder: Path) -> None:
+def _photograph(running_browser: Any, address: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for width, height in ((1280, 900), (390, 844)):
         for scheme in ("light", "dark"):
-            with visit(started, address, width=width, height=height, scheme=scheme) as tab:
+            with visit(running_browser, address, width=width, height=height, scheme=scheme) as tab:
                 tab.page.locator("#itl-picks .itl-line").nth(2).click()
                 tab.page.locator("#itl-card h3").wait_for()
                 tab.page.locator("#itl-target input").click()
@@ -102,16 +104,16 @@ def _photograph(started: Any, address: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=int, nargs="?", default=50_000)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        made = make(Path(folder), rows=options.rows, targets=24, picks=96, dimension=64)
-        found = measure(made, options.pictures)
-    text = json.dumps(found, indent=2) + "\n"
+        example = make_example(Path(folder), rows=options.rows, targets=24, picks=96, dimension=64)
+        timings = measure(example, options.pictures)
+    text = json.dumps(timings, indent=2) + "\n"
     print(text)
     if options.output is not None:
         options.output.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The page in a real browser: no complaint in its console, no request to another machine, and every control works."""
+"""The page in a real browser: no error in its console, no request to another machine, and every control works."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from itl_hf.report.explorer import gather, serve
 pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
-from tests.report.explorer.browser import PATIENCE_MS, browser, chromium, visit
+from tests.report.explorer.browser import TIMEOUT_MS, browser, chromium, visit
 
 pytestmark = [
     pytest.mark.browser,
@@ -33,80 +33,80 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def started():
-    expect.set_options(timeout=PATIENCE_MS)
-    with browser() as one:
-        yield one
+def running_browser():
+    expect.set_options(timeout=TIMEOUT_MS)
+    with browser() as chromium_process:
+        yield chromium_process
 
 
 @pytest.fixture(scope="module")
-def address(explored):
-    page = serve(explored)
+def address(explorer_data):
+    page = serve(explorer_data)
     yield page.local_url
     page.close()
 
 
 @pytest.fixture
-def tab(started, address):
-    with visit(started, address) as one:
-        yield one
-        assert one.complaints == []
-        assert one.outside == []
+def tab(running_browser, address):
+    with visit(running_browser, address) as visit_tab:
+        yield visit_tab
+        assert visit_tab.errors == []
+        assert visit_tab.outside_requests == []
 
 
-def drawn(tab):
+def map_element(tab):
     return tab.page.locator("[data-drawn]")
 
 
-def on_the_map(tab, target):
-    """Where a target is on the screen."""
+def target_position(tab, target):
+    """Coordinates of a target on the screen."""
     canvas = tab.page.locator("#itl-map canvas")
     canvas.scroll_into_view_if_needed()
-    (x, y), box = tab.page.evaluate(_PLACE, target), canvas.bounding_box()
+    (x, y), box = tab.page.evaluate(_POSITION, target), canvas.bounding_box()
     return box["x"] + x, box["y"] + y
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_it_loads_without_complaint_and_without_other_machines(started, address, width, scheme):
-    with visit(started, address, width=width, height=844, scheme=scheme) as tab:
-        expect(drawn(tab)).to_have_attribute("data-drawn", "120 points, 30 picks")
-        # Never idle: Gradio keeps a line open. What it loads late has come by then.
+def test_it_loads_without_errors_and_without_other_machines(running_browser, address, width, scheme):
+    with visit(running_browser, address, width=width, height=844, scheme=scheme) as tab:
+        expect(map_element(tab)).to_have_attribute("data-drawn", "120 points, 30 picks")
+        # The page is never idle, since Gradio keeps a connection open. After two seconds everything has been loaded.
         tab.page.wait_for_timeout(2_000)
         assert tab.page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
-        wide = tab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0
-        assert tab.complaints == []
-        assert tab.outside == []
+        overflow = tab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0
+        assert tab.errors == []
+        assert tab.outside_requests == []
 
 
 def test_the_slider_shows_the_first_picks(tab):
     tab.page.locator("#itl-rank input[type=number]").fill("7")
-    expect(drawn(tab)).to_have_attribute("data-drawn", "120 points, 7 picks")
+    expect(map_element(tab)).to_have_attribute("data-drawn", "120 points, 7 picks")
     tab.page.locator("#itl-rank input[type=range]").focus()
     tab.page.keyboard.press("ArrowRight")
-    expect(drawn(tab)).to_have_attribute("data-drawn", "120 points, 8 picks")
+    expect(map_element(tab)).to_have_attribute("data-drawn", "120 points, 8 picks")
     expect(tab.page.locator("#itl-curve .itl-hint")).to_contain_text("After 8 of 30 picks")
 
 
-def test_choosing_a_target_shows_its_picks_and_curve(tab, made):
+def test_choosing_a_target_shows_its_picks_and_curve(tab, example):
     tab.page.locator("#itl-target input").click()
     tab.page.get_by_role("option", name=re.compile("^4: ")).click()
     about = tab.page.locator("#itl-about-target")
-    expect(about).to_contain_text(made.targets[4]["prompt"])
+    expect(about).to_contain_text(example.targets[4]["prompt"])
     expect(about.locator("li")).to_have_count(8)
     expect(tab.page.locator("#itl-curve .itl-hint")).to_contain_text("floor")
     about.locator("button").first.click()
     expect(tab.page.locator("#itl-card h3")).to_contain_text("Pick")
 
 
-def test_clicking_a_target_on_the_map_shows_its_text(tab, made):
-    tab.page.mouse.click(*on_the_map(tab, 2))
+def test_clicking_a_target_on_the_map_shows_its_text(tab, example):
+    tab.page.mouse.click(*target_position(tab, 2))
     card = tab.page.locator("#itl-card")
     expect(card.locator("h3")).to_have_text("Target 2")
-    expect(card).to_contain_text(made.targets[2]["prompt"])
+    expect(card).to_contain_text(example.targets[2]["prompt"])
 
 
-def test_the_keyboard_is_enough(tab, made):
+def test_picks_can_be_opened_with_the_keyboard(tab, example):
     tab.page.locator("#itl-map canvas").focus()
     tab.page.keyboard.press("n")
     expect(tab.page.locator("#itl-card h3")).to_have_text("Pick 1")
@@ -117,15 +117,17 @@ def test_the_keyboard_is_enough(tab, made):
     expect(tab.page.locator("#itl-card h3")).to_have_text("Pick 5")
 
 
-def test_rows_are_dropped_and_others_selected(tab, made):
-    first = int(made.selection.indices[0])
+def test_dropping_rows_and_selecting_again(tab, example):
+    first = int(example.selection.indices[0])
     tab.page.get_by_role("button", name="Drop pick 1", exact=True).click()
     tab.page.get_by_role("button", name="Drop pick 3", exact=True).click()
-    expect(tab.page.locator("#itl-dropped")).to_contain_text("2 rows dropped, not yet selected without them")
+    expect(tab.page.locator("#itl-dropped")).to_contain_text(
+        "2 rows dropped; the selection has not been made again without them yet"
+    )
     tab.page.locator("#itl-again").click()
     expect(tab.page.locator("#itl-dropped")).to_contain_text("Selected again")
     expect(tab.page.locator("#itl-picks")).not_to_contain_text(f"Question {first} about")
-    expect(tab.page.locator("#itl-mode")).to_contain_text("what dropping changed")
+    expect(tab.page.locator("#itl-mode")).to_contain_text("compared with the first selection")
     tab.page.get_by_role("tab", name="Compare").click()
     expect(tab.page.get_by_role("heading", name="Only in the first selection")).to_be_visible()
     tab.page.get_by_role("tab", name="Export").click()
@@ -134,7 +136,7 @@ def test_rows_are_dropped_and_others_selected(tab, made):
         expect(tab.page.locator("#itl-files")).to_contain_text(re.compile(rf"{stem}\s*\.{ending}"))
 
 
-def test_filters_and_comparison(tab):
+def test_filters_and_the_comparison_change_list_and_legend(tab):
     tab.page.locator("#itl-text textarea, #itl-text input").first.fill("poems")
     expect(tab.page.locator("#itl-picks")).to_contain_text("of 30 picks pass the filters")
     tab.page.locator("#itl-text textarea, #itl-text input").first.fill("zebra")
@@ -143,15 +145,15 @@ def test_filters_and_comparison(tab):
     expect(tab.page.locator(".itl-legend")).to_contain_text("only in cosine")
 
 
-def test_hostile_text_is_shown_as_text(started, made):
-    rows = [{**row, "prompt": HOSTILE, "task": HOSTILE} for row in made.selection.dataset]
+def test_hostile_text_is_shown_as_text(running_browser, example):
+    rows = [{**row, "prompt": HOSTILE, "task": HOSTILE} for row in example.selection.dataset]
     goals = Dataset.from_list([{"prompt": HOSTILE}] * 6)
-    selection = dataclasses.replace(made.selection, dataset=Dataset.from_list(rows), targets=goals)
+    selection = dataclasses.replace(example.selection, dataset=Dataset.from_list(rows), targets=goals)
     page = serve(gather(selection, name=HOSTILE, compare=selection, compare_name=HOSTILE))
     try:
-        with visit(started, page.local_url) as tab:
-            asked = []
-            tab.page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+        with visit(running_browser, page.local_url) as tab:
+            dialogs = []
+            tab.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
             tab.page.locator("#itl-picks .itl-line").first.click()
             expect(tab.page.locator("#itl-card pre").first).to_contain_text("<img src=x onerror=alert(1)><script>")
             expect(tab.page.locator("#itl-card pre").first).to_contain_text("\u27e8U+202E\u27e9gnp.exe")
@@ -164,16 +166,16 @@ def test_hostile_text_is_shown_as_text(started, made):
             tab.page.get_by_label("compared with").check()
             tab.page.get_by_role("tab", name="Compare").click()
             expect(tab.page.locator(".itl-columns")).to_be_visible()
-            tab.page.mouse.move(*on_the_map(tab, 0))
+            tab.page.mouse.move(*target_position(tab, 0))
             expect(tab.page.locator(".itl-tip")).to_contain_text("<img src=x")
             assert tab.page.locator("img[src=x], h1:has-text('big')").count() == 0
-            assert (asked, tab.complaints, tab.outside) == ([], [], [])
+            assert (dialogs, tab.errors, tab.outside_requests) == ([], [], [])
     finally:
         page.close()
 
 
-def test_a_space_runs_from_its_own_folder(started, made, tmp_path):
-    space = write_space(made.selection, tmp_path / "space")
+def test_a_space_runs_from_its_own_folder(running_browser, example, tmp_path):
+    space = write_space(example.selection, tmp_path / "space")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -181,18 +183,18 @@ def test_a_space_runs_from_its_own_folder(started, made, tmp_path):
     home = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "PYTHONPATH": ""}
     with subprocess.Popen([sys.executable, "app.py"], cwd=space, env=home) as app:
         try:
-            _wait(address, app)
-            with visit(started, address) as tab:
+            _wait_until_served(address, app)
+            with visit(running_browser, address) as tab:
                 expect(tab.page.locator("#itl-target input")).to_have_value("all targets")
                 tab.page.locator("#itl-target input").click()
                 expect(tab.page.get_by_role("option").nth(1)).to_contain_text("its prompt is not published")
-                assert (tab.complaints, tab.outside) == ([], [])
+                assert (tab.errors, tab.outside_requests) == ([], [])
         finally:
             app.terminate()
 
 
-def _wait(address, app):
-    end = time.monotonic() + 5 * PATIENCE_MS / 1000
+def _wait_until_served(address, app):
+    end = time.monotonic() + 5 * TIMEOUT_MS / 1000
     while time.monotonic() < end and app.poll() is None:
         try:
             return urllib.request.urlopen(address, timeout=5).close()
@@ -201,11 +203,11 @@ def _wait(address, app):
     raise TimeoutError(f"the Space did not start; its exit status is {app.poll()}")
 
 
-#: Where the map draws a target, in pixels of the canvas: the page's own arithmetic, at its first zoom.
-_PLACE = """(number) => {
+#: Coordinates of a target in pixels of the canvas, computed as in map.js for the initial zoom.
+_POSITION = """(number) => {
   const canvas = document.querySelector("#itl-map canvas"), config = window.gradio_config;
-  const points = JSON.parse(config.components.find((one) => one.props.elem_id === "itl-map").props.points
-    ?? config.components.find((one) => one.props.elem_id === "itl-map").props.props.points);
+  const points = JSON.parse(config.components.find((component) => component.props.elem_id === "itl-map").props.points
+    ?? config.components.find((component) => component.props.elem_id === "itl-map").props.props.points);
   const [x, y] = points.targets[number], w = canvas.clientWidth, h = canvas.clientHeight;
   return [w / 2 + (x / 65535 - 0.5) * (w - 44), h / 2 - (y / 65535 - 0.5) * (h - 44)];
 }"""

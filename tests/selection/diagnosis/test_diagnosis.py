@@ -47,7 +47,7 @@ def test_targets_outside_the_pools_span_are_unteachable_and_the_others_taught():
     assert [target.target for target in diagnosis.unteachable] == [1, 2]
     assert diagnosis.unteachable[0].text == "gold\n  of fools"
     assert diagnosis.targets[0].reach == pytest.approx(1)
-    assert diagnosis.targets[1].removed == pytest.approx(0)
+    assert diagnosis.targets[1].removed_share == pytest.approx(0)
     assert diagnosis.exact
 
 
@@ -60,7 +60,7 @@ def test_shares_are_in_order_whatever_was_asked_for(kernel, standardize, acquisi
         assert -1e-9 <= target.irreducible <= target.whole_pool + 1e-9
         assert target.whole_pool <= target.left + 1e-6
         assert target.left <= 1 + 1e-9
-        assert target.removed == pytest.approx(1 - target.left)
+        assert target.removed_share == pytest.approx(1 - target.left)
 
 
 def test_a_saved_selection_gives_the_same_diagnosis(tmp_path):

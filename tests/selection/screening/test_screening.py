@@ -11,7 +11,7 @@ import torch
 
 from itl_hf import ITL, Embedder, Selection, Selector
 from itl_hf.embedding.row_reading import read_dataset
-from itl_hf.selection.diagnosis.notices import enough, notices
+from itl_hf.selection.diagnosis.notices import notices, num_informative_picks
 from itl_hf.selection.result.coverage import pool_groups
 from itl_hf.selection.screening.overlap import MOST_HOLDERS, NEAR, Corpus
 from itl_hf.selection.screening.screening import Screening, screen
@@ -108,7 +108,7 @@ def test_the_selection_warns_and_keeps_what_was_found(tmp_path):
     assert STORY.lower() not in json.dumps(loaded.record.to_json()).lower()
     said = str(loaded.diagnose())
     assert "Note: 1 target is among the picks" in said
-    assert "say what an earlier pick says" in said
+    assert "are copies of an earlier pick" in said
 
 
 def test_a_clean_selection_says_nothing():
@@ -134,11 +134,11 @@ def test_a_selection_of_an_earlier_version_loads(tmp_path):
     ("gains", "picks"), [([1.0, 1.0], 2), ([5.0, 5.0, 1e-3, 1e-3], 2), ([0.0, 0.0], 2), ([], 0), ([1.0], 1)]
 )
 def test_enough_is_where_the_rest_tells_next_to_nothing(gains, picks):
-    assert enough(np.array(gains)) == picks
+    assert num_informative_picks(np.array(gains)) == picks
 
 
 def test_an_objective_without_direction_is_recorded():
-    with pytest.warns(UserWarning, match="lost its direction"):
+    with pytest.warns(UserWarning, match="does not depend on the targets"):
         selection = Selector(Letters(), ITL(1.0, 0.0), kernel="linear", standardize=False).select(
             pool(), [{"prompt": chr(97 + i)} for i in range(26)], 2
         )

@@ -1,11 +1,12 @@
-// Variance left pick by pick, with the floor that no row of the pool can remove, and a line at the rank on show.
-const canvas = element.querySelector("canvas"), words = element.querySelector(".itl-hint"), context = canvas.getContext("2d");
+// The remaining variance after each pick, the floor that no row of the pool can remove, and a line at the rank that the
+// slider has set.
+const canvas = element.querySelector("canvas"), hint = element.querySelector(".itl-hint"), context = canvas.getContext("2d");
 let curve = JSON.parse(props.curve), rank = Infinity, waiting = false;
 const color = (name, other) => getComputedStyle(element).getPropertyValue(name).trim() || other;
 const percent = (share) => `${Math.round(100 * share)}%`;
 
 function ticks(last) {
-  const step = [1, 2, 5].flatMap((one) => [0, 1, 2, 3, 4, 5].map((power) => one * 10 ** power)).sort((a, b) => a - b).find((one) => last / one <= 6) || last;
+  const step = [1, 2, 5].flatMap((digit) => [0, 1, 2, 3, 4, 5].map((power) => digit * 10 ** power)).sort((a, b) => a - b).find((size) => last / size <= 6) || last;
   return Array.from({ length: Math.floor(last / step) + 1 }, (_, i) => i * step);
 }
 
@@ -40,15 +41,15 @@ function draw() {
   context.fillStyle = "#2f7ed8"; context.beginPath(); context.arc(x(at), y(main[at]), 4.5, 0, 7); context.fill();
   context.textAlign = "left";
   const keys = [[curve.target ? `target ${curve.number}` : "all targets", "#2f7ed8"], ["floor", "#d1495b"], ...(curve.target ? [["all targets", faint]] : [])];
-  let place = box.left;
-  for (const [text, ink] of keys) { context.fillStyle = ink; context.fillRect(place, 8, 14, 3); context.fillText(text, place + 18, 14); place += 34 + context.measureText(text).width; }
-  words.textContent = `After ${at} of ${last} picks ${percent(main[at])} of the variance is left; ${curve.most ? "at most " : ""}${percent(curve.floor)} no row of this pool can remove (floor).`;
-  canvas.setAttribute("aria-label", `Variance left against rows picked. ${words.textContent}`);
+  let keyX = box.left;
+  for (const [text, ink] of keys) { context.fillStyle = ink; context.fillRect(keyX, 8, 14, 3); context.fillText(text, keyX + 18, 14); keyX += 34 + context.measureText(text).width; }
+  hint.textContent = `After ${at} of ${last} picks, ${percent(main[at])} of the variance is left. No row of this pool can remove the floor of ${curve.most ? "at most " : ""}${percent(curve.floor)}.`;
+  canvas.setAttribute("aria-label", `Remaining variance by number of picked rows. ${hint.textContent}`);
 }
 
-function line(spots) {
+function line(coordinates) {
   context.beginPath();
-  spots.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+  coordinates.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
   context.stroke();
 }
 

@@ -1,14 +1,14 @@
-// The map. Pool points are a density picture, made anew when the view moves; targets and picks are drawn above it.
-// Everything from the data is drawn as text or set as textContent, never as HTML. `element`, `props`, `trigger` and
-// `watch` are Gradio's. Custom events: "itl-rank" on the element shows the first so many picks.
+// The map. The points of the pool are drawn as a density image, which is computed again when the view moves; targets and
+// picks are drawn on top of it. Text from the data is drawn as text or set as textContent, never as HTML. `element`,
+// `props`, `trigger` and `watch` come from Gradio. The event "itl-rank" on the element sets how many picks are numShown.
 const canvas = element.querySelector("canvas"), tip = element.querySelector(".itl-tip"), legend = element.querySelector(".itl-legend");
 const context = canvas.getContext("2d"), layer = document.createElement("canvas");
 const STEPS = 65535, MARGIN = 22, RANKS = [[31, 122, 224], [139, 92, 246], [224, 69, 123], [240, 138, 36]];
-const MINE = "#2f7ed8", THEIRS = "#e8791c", SHARED = "#8b5cf6";
+const FIRST_COLOR = "#2f7ed8", OTHER_COLOR = "#e8791c", BOTH_COLOR = "#8b5cf6";
 const unpack = (text, Kind) => new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 const points = JSON.parse(props.points), pool = unpack(points.pool, Uint16Array);
 const rows = points.rows === null ? null : unpack(points.rows, Uint32Array), count = pool.length / 2;
-let marks = JSON.parse(props.marks), shown = Infinity, view = { x: 0.5, y: 0.5, zoom: 1 }, width = 0, height = 0, ratio = 1;
+let marks = JSON.parse(props.marks), numShown = Infinity, view = { x: 0.5, y: 0.5, zoom: 1 }, width = 0, height = 0, ratio = 1;
 let stale = true, waiting = false, focus = -1;
 
 const color = (name) => getComputedStyle(element).getPropertyValue(name).trim();
@@ -58,43 +58,43 @@ function draw() {
   if (!width) return;
   if (stale) density();
   stale = false;
-  const paper = color("--background-fill-primary") || "#fff", ink = color("--body-text-color") || "#111", accent = color("--color-accent") || MINE;
+  const paper = color("--background-fill-primary") || "#fff", ink = color("--body-text-color") || "#111", accent = color("--color-accent") || FIRST_COLOR;
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
   context.drawImage(layer, 0, 0, width, height);
-  const total = marks.picks.length, visible = Math.min(total, shown);
+  const total = marks.picks.length, visible = Math.min(total, numShown);
   if (marks.target !== null) {
     const [x, y] = points.targets[marks.target];
-    for (const place of marks.near) {
+    for (const rank of marks.near) {
       context.strokeStyle = accent; context.lineWidth = 1; context.globalAlpha = 0.7;
-      context.beginPath(); context.moveTo(left(x), top(y)); context.lineTo(left(marks.picks[place][0]), top(marks.picks[place][1])); context.stroke();
+      context.beginPath(); context.moveTo(left(x), top(y)); context.lineTo(left(marks.picks[rank][0]), top(marks.picks[rank][1])); context.stroke();
     }
     context.globalAlpha = 1;
   }
-  for (const [x, y] of marks.others) disc(left(x), top(y), 4.5, THEIRS, paper);
-  // The last picked below, so that the first ones are never hidden.
-  for (let place = visible - 1; place >= 0; place--) {
-    const [x, y, , , state] = marks.picks[place], fill = marks.names ? (state & 4 ? SHARED : MINE) : ramp(total > 1 ? place / (total - 1) : 0);
+  for (const [x, y] of marks.others) disc(left(x), top(y), 4.5, OTHER_COLOR, paper);
+  // From the last pick to the first, so that the first picks are never hidden.
+  for (let rank = visible - 1; rank >= 0; rank--) {
+    const [x, y, , , state] = marks.picks[rank], fill = marks.names ? (state & 4 ? BOTH_COLOR : FIRST_COLOR) : ramp(total > 1 ? rank / (total - 1) : 0);
     context.globalAlpha = state & 1 ? 1 : 0.15;
     if (state & 2) disc(left(x), top(y), 4.5, paper, ink, 1.5); else disc(left(x), top(y), 5, fill, paper);
   }
   context.globalAlpha = 1;
   for (const [x, y] of points.targets) { cross(left(x), top(y), 4.5, paper, 4); cross(left(x), top(y), 4.5, ink, 1.7); }
   if (marks.target !== null) { const [x, y] = points.targets[marks.target]; disc(left(x), top(y), 11, null, paper, 4); disc(left(x), top(y), 11, null, accent, 2); }
-  const spot = marks.point && place(marks.point[0], marks.point[1]);
-  if (spot) { disc(left(spot[0]), top(spot[1]), 9, null, paper, 5); disc(left(spot[0]), top(spot[1]), 9, null, ink, 2); }
+  const clicked = marks.point && coordinates(marks.point[0], marks.point[1]);
+  if (clicked) { disc(left(clicked[0]), top(clicked[1]), 9, null, paper, 5); disc(left(clicked[0]), top(clicked[1]), 9, null, ink, 2); }
   context.fillStyle = color("--itl-faint") || ink;
   context.font = "12px system-ui, sans-serif";
-  const axes = points.explained === null ? "UMAP: near is alike, far says little" : `principal components 1 and 2: ${Math.round(100 * points.explained[0])}% and ${Math.round(100 * points.explained[1])}% of the pool's variance`;
+  const axes = points.explained === null ? "UMAP: near points are similar; long distances mean little" : `principal components 1 and 2: ${Math.round(100 * points.explained[0])}% and ${Math.round(100 * points.explained[1])}% of the pool's variance`;
   context.fillText(axes, 10, height - 9, width - 20);
-  if (!element.dataset.drawn) performance.mark("itl-first-map"); // for whoever measures
+  if (!element.dataset.drawn) performance.mark("itl-first-map"); // read by tests/report/explorer/measure.py
   element.dataset.drawn = `${count} points, ${visible} picks`;
 }
 
-function place(kind, number) {
+function coordinates(kind, number) {
   if (kind === "pick") return marks.picks[number];
   if (kind === "target") return points.targets[number];
-  if (kind === "other") return marks.others.find((one) => one[2] === number);
+  if (kind === "other") return marks.others.find((other) => other[2] === number);
   const i = rows === null ? number : rows.indexOf(number);
   return i < 0 || i >= count ? null : [pool[2 * i], pool[2 * i + 1]];
 }
@@ -106,29 +106,29 @@ function redraw(moved) {
   requestAnimationFrame(draw);
 }
 
-function nearest(x, y) {
+function nearestPoint(x, y) {
   let best = null;
-  const consider = (kind, number, px, py, reach, words) => {
+  const consider = (kind, number, px, py, reach, text) => {
     const distance = Math.hypot(left(px) - x, top(py) - y);
-    if (distance <= reach && (!best || distance < best.distance)) best = { kind, number, distance, words };
+    if (distance <= reach && (!best || distance < best.distance)) best = { kind, number, distance, text };
   };
-  points.targets.forEach(([px, py, words], i) => consider("target", i, px, py, 11, words));
-  marks.picks.slice(0, shown).forEach(([px, py, , words], i) => consider("pick", i, px, py, 11, words));
-  marks.others.forEach(([px, py, i, words]) => consider("other", i, px, py, 11, words));
+  points.targets.forEach(([px, py, text], i) => consider("target", i, px, py, 11, text));
+  marks.picks.slice(0, numShown).forEach(([px, py, , text], i) => consider("pick", i, px, py, 11, text));
+  marks.others.forEach(([px, py, i, text]) => consider("other", i, px, py, 11, text));
   if (!best) for (let i = 0; i < count; i++) { const row = rows === null ? i : rows[i]; consider("pool", row, pool[2 * i], pool[2 * i + 1], 7, `row ${row} of the pool`); }
   return best;
 }
 
-function say(found, x, y) {
-  tip.hidden = !found;
-  canvas.style.cursor = found ? "pointer" : "grab";
-  if (!found) return;
-  tip.textContent = found.words;
+function showTooltip(point, x, y) {
+  tip.hidden = !point;
+  canvas.style.cursor = point ? "pointer" : "grab";
+  if (!point) return;
+  tip.textContent = point.text;
   tip.style.left = `${Math.max(4, Math.min(x + 12, width - tip.offsetWidth - 4))}px`;
   tip.style.top = `${y + 18 + tip.offsetHeight > height ? Math.max(4, y - tip.offsetHeight - 12) : y + 18}px`;
 }
 
-function key(text, style, extra = "") {
+function legendItem(text, style, extra = "") {
   const item = document.createElement("span"), sign = document.createElement("i");
   sign.className = extra;
   Object.assign(sign.style, style);
@@ -136,13 +136,13 @@ function key(text, style, extra = "") {
   return item;
 }
 
-function explain() {
-  const ink = color("--body-text-color"), items = [key(`pool: ${count.toLocaleString("en")} rows drawn`, { background: "#8d99a8" })];
+function drawLegend() {
+  const ink = color("--body-text-color"), items = [legendItem(`pool: ${count.toLocaleString("en")} rows on the map`, { background: "#8d99a8" })];
   const sign = document.createElement("b"), cell = document.createElement("span");
   sign.textContent = "×"; cell.append(sign, `targets: ${points.targets.length}`); items.push(cell);
-  if (!marks.names) items.push(key(`picks by rank: 1 to ${marks.picks.length}`, {}, "itl-ramp"));
-  else items.push(key(`only in ${marks.names[0]}`, { background: MINE }), key("in both", { background: SHARED }), key(`only in ${marks.names[1]}${marks.hidden ? ` (${marks.hidden} more are not on this map)` : ""}`, { background: THEIRS }));
-  if (marks.picks.some((pick) => pick[4] & 2)) items.push(key("dropped", { border: `2px solid ${ink}` }));
+  if (!marks.names) items.push(legendItem(`picks by rank: 1 to ${marks.picks.length}`, {}, "itl-ramp"));
+  else items.push(legendItem(`only in ${marks.names[0]}`, { background: FIRST_COLOR }), legendItem("in both", { background: BOTH_COLOR }), legendItem(`only in ${marks.names[1]}${marks.hidden ? ` (${marks.hidden} more are not on this map)` : ""}`, { background: OTHER_COLOR }));
+  if (marks.picks.some((pick) => pick[4] & 2)) items.push(legendItem("dropped", { border: `2px solid ${ink}` }));
   legend.replaceChildren(...items);
 }
 
@@ -159,40 +159,40 @@ function pan(dx, dy) {
   redraw(true);
 }
 
-function wish(found) { if (found) trigger("wish", { do: "show", kind: found.kind, number: found.number }); }
+function showPoint(point) { if (point) trigger("action", { do: "show", kind: point.kind, number: point.number }); }
 
 const fingers = new Map();
-let travelled = 0;
+let dragDistance = 0;
 const local = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
-canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); fingers.set(event.pointerId, local(event)); travelled = 0; });
+canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); fingers.set(event.pointerId, local(event)); dragDistance = 0; });
 canvas.addEventListener("pointermove", (event) => {
   const now = local(event), before = fingers.get(event.pointerId);
-  if (!before) return say(nearest(...now), ...now);
-  const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, spot]) => spot);
+  if (!before) return showTooltip(nearestPoint(...now), ...now);
+  const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, position]) => position);
   if (others.length) {
     const [x, y] = others[0], was = Math.hypot(before[0] - x, before[1] - y), is = Math.hypot(now[0] - x, now[1] - y);
     if (was > 0) zoom(is / was, x, y);
   } else pan(now[0] - before[0], now[1] - before[1]);
-  travelled += Math.hypot(now[0] - before[0], now[1] - before[1]);
+  dragDistance += Math.hypot(now[0] - before[0], now[1] - before[1]);
   fingers.set(event.pointerId, now);
 });
 canvas.addEventListener("pointerup", (event) => {
-  if (fingers.delete(event.pointerId) && travelled < 5) { const spot = local(event), found = nearest(...spot); say(found, ...spot); wish(found); }
+  if (fingers.delete(event.pointerId) && dragDistance < 5) { const position = local(event), point = nearestPoint(...position); showTooltip(point, ...position); showPoint(point); }
 });
 canvas.addEventListener("pointercancel", (event) => fingers.delete(event.pointerId));
-canvas.addEventListener("pointerleave", () => say(null));
+canvas.addEventListener("pointerleave", () => showTooltip(null));
 canvas.addEventListener("wheel", (event) => {
-  if (!event.ctrlKey && !event.metaKey) return; // the page scrolls
+  if (!event.ctrlKey && !event.metaKey) return; // leaves the wheel to scrolling the page
   event.preventDefault();
   zoom(Math.exp(-event.deltaY / 300), ...local(event));
 }, { passive: false });
 canvas.addEventListener("keydown", (event) => {
-  const moves = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }, last = Math.min(marks.picks.length, shown) - 1;
+  const moves = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }, last = Math.min(marks.picks.length, numShown) - 1;
   if (moves[event.key]) pan(...moves[event.key]);
   else if (event.key === "+" || event.key === "=") zoom(1.5);
   else if (event.key === "-") zoom(1 / 1.5);
   else if (event.key === "0") { view = { x: 0.5, y: 0.5, zoom: 1 }; redraw(true); }
-  else if (event.key === "n" || event.key === "p") { focus = Math.min(last, Math.max(0, focus + (event.key === "n" ? 1 : -1))); wish({ kind: "pick", number: focus }); }
+  else if (event.key === "n" || event.key === "p") { focus = Math.min(last, Math.max(0, focus + (event.key === "n" ? 1 : -1))); showPoint({ kind: "pick", number: focus }); }
   else return;
   event.preventDefault();
 });
@@ -200,11 +200,11 @@ element.querySelector(".itl-zoom").addEventListener("click", (event) => {
   const by = event.target.closest("button")?.dataset.zoom;
   if (by === "0") { view = { x: 0.5, y: 0.5, zoom: 1 }; redraw(true); } else if (by) zoom(Number(by));
 });
-element.addEventListener("itl-rank", (event) => { shown = event.detail; redraw(false); });
+element.addEventListener("itl-rank", (event) => { numShown = event.detail; redraw(false); });
 watch("marks", () => {
   marks = JSON.parse(props.marks);
   if (marks.point && marks.point[0] === "pick") focus = marks.point[1];
-  explain();
+  drawLegend();
   redraw(false);
 });
 new ResizeObserver(() => {
@@ -212,5 +212,5 @@ new ResizeObserver(() => {
   canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio);
   redraw(true);
 }).observe(canvas);
-new MutationObserver(() => { explain(); redraw(true); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-explain();
+new MutationObserver(() => { drawLegend(); redraw(true); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+drawLegend();

@@ -1,4 +1,5 @@
-// The slider's number goes straight to both drawings. The element that their scripts hold lies inside the one with the id.
+// Sends the slider's number to the map and the curve without the server. The elements that their scripts listen on are
+// inside the elements with these ids.
 (rank) => {
-  for (const one of document.querySelectorAll("#itl-map, #itl-map *, #itl-curve, #itl-curve *")) one.dispatchEvent(new CustomEvent("itl-rank", { detail: Number(rank) }));
+  for (const target of document.querySelectorAll("#itl-map, #itl-map *, #itl-curve, #itl-curve *")) target.dispatchEvent(new CustomEvent("itl-rank", { detail: Number(rank) }));
 }

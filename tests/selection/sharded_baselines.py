@@ -1,4 +1,4 @@
-"""Run once by test_baselines.py: three processes ask every rival, and each writes the picks that it found."""
+"""Run once by test_baselines.py: three processes ask every baseline, and each writes the picks that it found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.distributed as dist
 from itl_hf import SelectionConstraints, select_rows
 from itl_hf.gp import pool as pool_module
 from itl_hf.selection.baselines import farthest
-from tests.selection.rivals import NAMES, TEXTUAL, problem, texts_of
+from tests.selection.baseline_cases import NAMES, TEXTUAL, problem, texts_of
 from tests.worlds import world
 
 #: 200 rows are four blocks: three processes share them unevenly.

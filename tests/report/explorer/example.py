@@ -1,4 +1,4 @@
-"""Selections with their pool and stored features, made from numbers: no model runs."""
+"""Makes selections with their pool and stored features from random numbers, without a model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FINGERPRINT = {"embedder": "made", "model": "made/by-hand", "span": "prompt"}
 
 
 @dataclass(frozen=True)
-class Made:
-    """A selection and what it was made from."""
+class Example:
+    """A selection with the pool, the targets and the features that it was made from."""
 
     selection: Selection
     pool: Dataset
@@ -34,7 +34,7 @@ class Made:
     store: Path
 
 
-def make(
+def make_example(
     folder: Path,
     rows: int = 120,
     targets: int = 6,
@@ -45,18 +45,19 @@ def make(
     constraints: SelectionConstraints | None = None,
     seed: int = 0,
     **options: Any,
-) -> Made:
-    """Rows of eight kinds in clusters, targets of the first three, features in a store under `folder`.
+) -> Example:
+    """Makes rows of eight kinds in clusters, targets of the first three kinds, and stores the features under `folder`.
 
-    `prompts` and `target_prompts` replace those of single rows; `constraints` go to `select_rows` and into the record.
+    `prompts` and `target_prompts` replace the prompts of single rows; `constraints` are passed to `select_rows` and
+    written into the record.
     """
     generator = np.random.default_rng(seed)
     kinds = generator.integers(0, len(KINDS), rows)
-    wanted = generator.integers(0, 3, targets)
+    target_kinds = generator.integers(0, 3, targets)
     centres = generator.normal(size=(len(KINDS), dimension))
-    features, anchors = (
+    features, target_features = (
         (centres[which] + 0.8 * generator.normal(size=(len(which), dimension))).astype(np.float32)
-        for which in (kinds, wanted)
+        for which in (kinds, target_kinds)
     )
     pool = Dataset.from_dict(
         {
@@ -66,12 +67,12 @@ def make(
             "cost": [float(1 + i % 7) for i in range(rows)],
         }
     )
-    asked = [(target_prompts or {}).get(i, f"Target {i}: {KINDS[k]}?") for i, k in enumerate(wanted)]
-    goal = Dataset.from_dict({"prompt": asked})
-    hashes = [row_keys(side).hash for side in (pool, goal)]
-    for side, numbers in zip(hashes, (features, anchors), strict=True):
-        place = feature_directory(folder / "store", FINGERPRINT, side)
-        store = FeatureStore(place, FINGERPRINT, rows=len(numbers), dimension=dimension, shard_rows=4096)
+    target_texts = [(target_prompts or {}).get(i, f"Target {i}: {KINDS[k]}?") for i, k in enumerate(target_kinds)]
+    target_rows = Dataset.from_dict({"prompt": target_texts})
+    hashes = [row_keys(side).hash for side in (pool, target_rows)]
+    for side, numbers in zip(hashes, (features, target_features), strict=True):
+        directory = feature_directory(folder / "store", FINGERPRINT, side)
+        store = FeatureStore(directory, FINGERPRINT, rows=len(numbers), dimension=dimension, shard_rows=4096)
         for shard in range(store.num_shards):
             first, end = store.row_range(shard)
             store.write(shard, numbers[first:end])
@@ -83,7 +84,9 @@ def make(
         "targets_fingerprint": hashes[1],
         "constraints": constraints.to_json(),
     }
-    picked = select_rows(features, anchors, picks, constraints=constraints.resolve(pool), **options)
-    inputs = SelectionInputs(pool, goal, read_dataset(pool), read_dataset(goal), features, anchors, record_entries)
-    selection = assemble(picked, inputs, None)
-    return Made(selection, pool, goal, features, anchors, folder / "store")
+    row_selection = select_rows(features, target_features, picks, constraints=constraints.resolve(pool), **options)
+    inputs = SelectionInputs(
+        pool, target_rows, read_dataset(pool), read_dataset(target_rows), features, target_features, record_entries
+    )
+    selection = assemble(row_selection, inputs, None)
+    return Example(selection, pool, target_rows, features, target_features, folder / "store")

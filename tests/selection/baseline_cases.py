@@ -1,4 +1,4 @@
-"""Material for the tests of rivals: a pool with structure, duplicates among its rows, and texts that go with it."""
+"""Material for the tests of baselines: a pool with structure, duplicates among its rows, and texts that go with it."""
 
 from __future__ import annotations
 
