@@ -1,1 +1,1 @@
-"""The mathematics of selection: torch only; no text, no files, no models."""
+"""The Gaussian process of a selection: kernels, features as they are prepared, posteriors, noise, and the theory."""

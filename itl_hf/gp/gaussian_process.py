@@ -1,4 +1,4 @@
-"""The Gaussian process of a selection: kernel, targets, noise."""
+"""The Gaussian process of a selection: its kernel, targets and noise, and the posteriors that follow from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itl_hf.gp.posterior import LinearPosterior, Posterior
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """The Gaussian process and its targets.
+    """A Gaussian process prior over f, the targets, and the noise of observations.
 
     Args:
         kernel (`Kernel`):
@@ -22,9 +22,9 @@ class GaussianProcess:
         targets (`Tensor`):
             (m, d) prepared target rows A, float64.
         noise_std (`float`):
-            Noise of the picks' answers. Positive.
+            Standard deviation of the noise on picks' answers. Positive.
         target_noise_std (`float`):
-            Noise of the targets' values; 0 stands for exact values.
+            Standard deviation of the noise on the targets' values; 0 stands for exact values.
     """
 
     kernel: Kernel
@@ -37,13 +37,13 @@ class GaussianProcess:
             raise ValueError(f"target_noise_std must be 0 or a positive finite number, got {self.target_noise_std}")
 
     def posterior(self) -> Posterior:
-        """Nothing observed yet."""
+        """Returns the posterior before any observation."""
         if self.kernel.linear:
             return LinearPosterior(self.targets.shape[1], self.noise_std, self.targets.device)
         return KernelPosterior(self.kernel, self.noise_std, self.targets.device)
 
     def posterior_given_targets(self) -> Posterior:
-        """The targets' values observed, nothing else."""
+        """Returns the posterior that is given the targets' values, before any other observation."""
         if self.kernel.linear:
             return LinearPosterior.given_values(self.targets, self.target_noise_std, self.noise_std)
         return KernelPosterior.given_values(self.kernel, self.targets, self.target_noise_std, self.noise_std)

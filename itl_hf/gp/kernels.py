@@ -1,7 +1,7 @@
 """Kernels over prepared feature rows: k(X, Y) and its diagonal.
 
-The linear kernel has finite features and takes the weight-space path; every other kernel runs through its values alone.
-What a kernel needs done to raw features beforehand is `itl_hf.gp.standardization`.
+The linear kernel has finite features, so its posterior is kept in weight space. Every other kernel is used through its
+values alone. `itl_hf.gp.standardization` has what is done to raw features beforehand.
 
 Sources: Rasmussen & Williams, "Gaussian Processes for Machine Learning" (2006), chapter 4.
 """
@@ -21,16 +21,16 @@ class Kernel(Protocol):
 
     @property
     def linear(self) -> bool:
-        """Whether k(x, y) = x.y, so that the weight-space path applies."""
+        """Whether k(x, y) = x.y, so that the posterior is kept in weight space."""
 
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
-        """K between two sets of rows, (B, d), (C, d) -> (B, C)."""
+        """Computes `k` between two sets of rows, (B, d), (C, d) -> (B, C)."""
 
     def diagonal(self, rows: Tensor) -> Tensor:
-        """k(x, x) of each row, (B, d) -> (B,)."""
+        """Computes k(x, x) of each row, (B, d) -> (B,)."""
 
     def describe(self) -> dict[str, Any]:
-        """Name and parameters, JSON types."""
+        """Returns name and parameters, JSON types."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +46,26 @@ class Linear:
     linear = True
 
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
-        """See `Kernel`."""
+        """Computes the kernel, (B, d), (C, d) -> (B, C)."""
         return rows @ others.T
 
     def diagonal(self, rows: Tensor) -> Tensor:
-        """See `Kernel`."""
-        return torch.linalg.vector_norm(
-            rows, dim=1
-        ).square()  # reads the rows once, where square().sum() writes them too
+        """Computes k(x, x) of each row, (B, d) -> (B,)."""
+        # Reads the rows once, where square().sum() also writes their squares.
+        return torch.linalg.vector_norm(rows, dim=1).square()
 
     def describe(self) -> dict[str, Any]:
-        """See `Kernel`."""
+        """Returns name and parameters, JSON types."""
         return {"kernel": "linear"}
 
 
 class _UnitVariance:
-    """Kernels with k(x, x) = 1."""
+    """Base class of kernels with k(x, x) = 1."""
 
     linear = False
 
     def diagonal(self, rows: Tensor) -> Tensor:
-        """See `Kernel`."""
+        """Computes k(x, x) of each row, (B, d) -> (B,)."""
         return rows.new_ones(len(rows))
 
 
@@ -75,11 +74,11 @@ class Cosine(_UnitVariance):
     """k(x, y) = x.y / (|x| |y|); a zero row is unrelated to everything, itself excepted."""
 
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
-        """See `Kernel`."""
+        """Computes the kernel, (B, d), (C, d) -> (B, C)."""
         return torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(others).T
 
     def describe(self) -> dict[str, Any]:
-        """See `Kernel`."""
+        """Returns name and parameters, JSON types."""
         return {"kernel": "cosine"}
 
 
@@ -104,13 +103,14 @@ class RBF(_UnitVariance):
         _check_lengthscale(self.lengthscale, self.on)
 
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
-        """See `Kernel`."""
+        """Computes the kernel, (B, d), (C, d) -> (B, C)."""
         if self.on == "cosine":
-            return Cosine().cross(rows, others).sub_(1).div_(self.lengthscale).exp_()
+            rows, others = torch.nn.functional.normalize(rows), torch.nn.functional.normalize(others)
+            return (rows @ others.T).sub_(1).div_(self.lengthscale).exp_()
         return _squared_distance(rows, others).div_(-2 * self.lengthscale**2).exp_()
 
     def describe(self) -> dict[str, Any]:
-        """See `Kernel`."""
+        """Returns name and parameters, JSON types."""
         return {"kernel": "rbf", "lengthscale": self.lengthscale, "on": self.on}
 
 
@@ -132,13 +132,13 @@ class Laplace(_UnitVariance):
         _check_lengthscale(self.lengthscale, self.on)
 
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
-        """See `Kernel`."""
+        """Computes the kernel, (B, d), (C, d) -> (B, C)."""
         if self.on == "cosine":
             rows, others = torch.nn.functional.normalize(rows), torch.nn.functional.normalize(others)
         return _squared_distance(rows, others).sqrt_().div_(-self.lengthscale).exp_()
 
     def describe(self) -> dict[str, Any]:
-        """See `Kernel`."""
+        """Returns name and parameters, JSON types."""
         return {"kernel": "laplace", "lengthscale": self.lengthscale, "on": self.on}
 
 
@@ -167,15 +167,15 @@ class Sum:
         return list(zip(self.weights or [1.0] * len(self.kernels), self.kernels, strict=True))
 
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
-        """See `Kernel`."""
+        """Computes the kernel, (B, d), (C, d) -> (B, C)."""
         return torch.stack([weight * kernel.cross(rows, others) for weight, kernel in self._terms()]).sum(0)
 
     def diagonal(self, rows: Tensor) -> Tensor:
-        """See `Kernel`."""
+        """Computes k(x, x) of each row, (B, d) -> (B,)."""
         return torch.stack([weight * kernel.diagonal(rows) for weight, kernel in self._terms()]).sum(0)
 
     def describe(self) -> dict[str, Any]:
-        """See `Kernel`."""
+        """Returns name and parameters, JSON types."""
         terms = [{"weight": float(weight), **kernel.describe()} for weight, kernel in self._terms()]
         return {"kernel": "sum", "terms": terms}
 
@@ -187,7 +187,7 @@ class Callable_:
         function (`Callable`):
             Takes (B, d) and (C, d), returns (B, C): a tensor, or an object with `to_dense()`.
         name (`str`, *optional*):
-            What to call it in records.
+            Name of the kernel in records.
     """
 
     linear = False
@@ -197,7 +197,7 @@ class Callable_:
         self.name = name or getattr(function, "__name__", type(function).__name__)
 
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
-        """See `Kernel`."""
+        """Computes the kernel, (B, d), (C, d) -> (B, C)."""
         with torch.no_grad():
             values = self.function(rows, others)
         dense = values.to_dense() if hasattr(values, "to_dense") and not isinstance(values, Tensor) else values
@@ -208,11 +208,11 @@ class Callable_:
         return dense.to(rows.dtype)
 
     def diagonal(self, rows: Tensor) -> Tensor:
-        """See `Kernel`; one row against itself at a time would be slow, so small squares are evaluated."""
+        """Computes small blocks of the kernel matrix: one row against itself at a time would be slow."""
         return torch.cat([self.cross(part, part).diagonal() for part in rows.split(64)])
 
     def describe(self) -> dict[str, Any]:
-        """See `Kernel`."""
+        """Returns name and parameters, JSON types."""
         return {"kernel": "callable", "name": self.name}
 
 
@@ -220,11 +220,11 @@ KERNELS: dict[str, Callable[..., Kernel]] = {"linear": Linear, "cosine": Cosine,
 
 
 def resolve_kernel(kernel: str | Kernel | Callable[[Tensor, Tensor], Any]) -> Kernel:
-    """The kernel of this name, or the object itself, or a function made into one.
+    """Returns the kernel of this name, the object itself, or a function as a `Kernel`.
 
     Raises:
-        `ValueError`: Unknown name.
-        `TypeError`: Not a kernel.
+        `ValueError`: If the name is unknown.
+        `TypeError`: If it is not a kernel.
     """
     if isinstance(kernel, str):
         if kernel not in KERNELS:
@@ -238,7 +238,7 @@ def resolve_kernel(kernel: str | Kernel | Callable[[Tensor, Tensor], Any]) -> Ke
 
 
 def gram_matrix(rows: Tensor, kernel: Kernel) -> Tensor:
-    """Kernel matrix of rows; its diagonal is exact where `cross` loses digits or, for zero rows, means another row."""
+    """Computes the kernel matrix of rows with an exact diagonal (that of `cross` is 0 for zero rows)."""
     return kernel.cross(rows, rows).diagonal_scatter(kernel.diagonal(rows))
 
 

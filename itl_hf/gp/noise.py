@@ -9,7 +9,8 @@ Derivation. Let the rows of a cluster have correlation r with each other and wit
 correlation q with the target and none with the cluster's rows. After k picks from the cluster, the cluster's next row
 has covariance r (1 - r + noise) / (1 - r + noise + k r) with the target, where `noise` is the variance; an outside row
 still has q. So rows of the cluster are picked while k < (noise + 1 - r)(1 / q - 1 / r). That should be the cluster's
-share of the n picks, k = n / rank, with the effective rank of the targets under the kernel as the number of clusters.
+share of the n picks, k = n / rank (picks per direction), with the effective rank of the targets under the kernel as the
+number of clusters.
 
 - *Linear, cosine.* The covariance with unrelated rows is 0 on average, but not for the nearest of many. q = r / 2 is
   used for those; with r near 1 that gives noise = n / rank.
@@ -48,34 +49,19 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
         >>> auto_noise_std(RBF(0.6), torch.eye(4, dtype=torch.float64), 4)[0]  # one pick each: the least noise
         1.0
     """
-    if kernel.linear or isinstance(kernel, Cosine):
-        noise_std = picks_per_direction(targets, num_examples, kernel)
-        return noise_std, "auto: sqrt(num_examples / effective rank of the targets)"
-    if not isinstance(kernel, RBF | Laplace):
+    if not (kernel.linear or isinstance(kernel, Cosine | RBF | Laplace)):
         return UNIT_NOISE_STD, "auto: 1, since nothing is known about this kernel"
+    picks_per_direction = math.sqrt(num_examples / effective_rank(targets, kernel))
+    if kernel.linear or isinstance(kernel, Cosine):
+        return picks_per_direction, "auto: sqrt(num_examples / effective rank of the targets)"
     orthogonal_rows = torch.eye(2, dtype=torch.float64)
     unrelated_covariance = float(kernel.cross(orthogonal_rows, orthogonal_rows)[0, 1])
     contrast = 1 / max(unrelated_covariance, 1e-12) - 1
-    noise_std = max(UNIT_NOISE_STD, picks_per_direction(targets, num_examples, kernel) / math.sqrt(contrast))
+    noise_std = max(UNIT_NOISE_STD, picks_per_direction / math.sqrt(contrast))
     return noise_std, (
         "auto: sqrt(num_examples / effective rank of the targets / (1 / q - 1)), at least 1, "
         f"q = k(unrelated rows) = {unrelated_covariance:.3g}"
     )
-
-
-def picks_per_direction(targets: Tensor, num_examples: int, kernel: Kernel | None = None) -> float:
-    """Computes sqrt(n / effective rank of the targets), the noise standard deviation for linear features with mean
-    k(x, x) = 1.
-
-    Args:
-        targets (`Tensor`):
-            (m, d) prepared target rows.
-        num_examples (`int`):
-            Number of picks.
-        kernel (`Kernel`, *optional*):
-            Covariance function of the selection; linear when left out.
-    """
-    return math.sqrt(num_examples / effective_rank(targets, kernel))
 
 
 def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:

@@ -1,9 +1,9 @@
-"""Finite features for any kernel, for pools too large to keep every row's projections on every pick.
+"""Nystroem features: finite features for any kernel, for pools too large to keep every row's projections on every pick.
 
 k(x, y) is approximated by phi(x).phi(y) with phi(x) = K_LL^(-1/2) k(L, x) for some landmark rows L: the part of f that
-the landmarks explain. Selection with these features is the linear path, which streams and keeps two numbers a row. What
-is lost is stated: the mean share of k(x, x) that the features do not carry, over a sample of the pool and over the
-targets.
+the landmarks explain. Selection with these features uses the linear posterior, which streams the pool and keeps two
+numbers per row. The record states what is lost: the mean share of k(x, x) that the features do not carry, over a sample
+of the pool and over the targets.
 
 Source: Williams & Seeger, "Using the Nystroem Method to Speed Up Kernel Machines" (2001).
 """
@@ -47,22 +47,22 @@ class FeatureMap:
 
     @classmethod
     def fit(cls, kernel: Kernel, landmarks: Tensor) -> FeatureMap:
-        """The map of these landmark rows, (L, d)."""
+        """Builds the map from landmark rows, (L, d)."""
         landmarks = landmarks.double()
         values, vectors = torch.linalg.eigh(kernel.cross(landmarks, landmarks))  # (L,), (L, L)
-        kept = values > values[-1] * TOLERANCE
-        return cls(kernel, landmarks, (vectors[:, kept] * values[kept].rsqrt()).T)
+        nonzero = values > values[-1] * TOLERANCE
+        return cls(kernel, landmarks, (vectors[:, nonzero] * values[nonzero].rsqrt()).T)
 
     @property
     def dimension(self) -> int:
-        """Numbers in a feature row."""
+        """Length of a feature row."""
         return len(self.weights)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """(B, d) prepared rows -> (B, r), in their precision."""
+        """Computes the features of prepared rows, (B, d) -> (B, r), in their precision."""
         return self.kernel.cross(rows, self.landmarks.to(rows.dtype)) @ self.weights.to(rows.dtype).T
 
-    def lost(self, rows: Tensor) -> float:
-        """Mean share of k(x, x) that the features of these rows do not carry, between 0 and 1."""
+    def lost_share(self, rows: Tensor) -> float:
+        """Computes the mean share of k(x, x) that the features of these rows do not carry, between 0 and 1."""
         rows = rows.double()
         return float((1 - self(rows).square().sum(1) / self.kernel.diagonal(rows)).clamp(0, 1).mean())

@@ -1,13 +1,14 @@
-"""Gaussian posteriors over f, one observation at a time: the protocol, and the one for finite features.
+"""Gaussian posteriors over f that are updated by one observation at a time: the protocol, and the posterior for finite
+features. `itl_hf.gp.kernel_posterior` has the posterior for any kernel.
 
-`itl_hf.gp.kernel_posterior` has the one for any kernel. Both keep the posterior as a list of *projections*: functions
-p_1, p_2, ... of a row with
+Both represent the posterior by *projections*: functions p_1, p_2, ... of a row with
 
     Cov[f(x), f(y) | observations] = k(x, y) - sum_j p_j(x) p_j(y).
 
 An observation at z adds one, p(x) = Cov[f(x), f(z)] / sqrt(noise variance + Var[f(z)]): the next column of a Cholesky
-factor. For finite features p is an inner product with a direction, so nothing is kept for each row and a d x d matrix
-is never formed; for other kernels a row's new projections follow from its earlier ones. Either way n may exceed d.
+factor. For finite features p is an inner product with a direction, so nothing is stored per row and a d x d matrix is
+never formed. For other kernels a row's new projections are computed from its earlier ones. In both cases the number of
+observations may exceed d.
 
 Source: "Active Few-Shot Fine-Tuning" (Huebotter, Sukhija, Treven, As, Krause, 2024), section 2; Rasmussen & Williams
 (2006), eq. 2.24.
@@ -27,7 +28,7 @@ from itl_hf.gp.kernels import Linear
 
 
 def check_noise_std(noise_std: float) -> float:
-    """The value, or a `ValueError` unless it is a positive finite number."""
+    """Returns the value; raises `ValueError` unless it is a positive finite number."""
     if not (math.isfinite(noise_std) and noise_std > 0):
         raise ValueError(f"noise_std must be a positive finite number, got {noise_std}")
     return noise_std
@@ -35,13 +36,14 @@ def check_noise_std(noise_std: float) -> float:
 
 @dataclass(frozen=True)
 class CholeskyBlock:
-    """What it takes to compute some consecutive projections of any row; stays valid when the posterior forgets them.
+    """Consecutive observations, in the form from which the projections of any row are computed. It stays valid when the
+    posterior is truncated.
 
     Args:
         rows (`Tensor`):
             (b, d), directions of a linear posterior, or the observed rows of another.
         earlier (`Tensor`):
-            (b, j), projections of the observed rows on what was there before; empty for a linear posterior.
+            (b, j), projections of the observed rows on everything before; empty for a linear posterior.
         factor (`Tensor`):
             (b, b) lower triangular, the new part of the Cholesky factor; empty for a linear posterior.
     """
@@ -51,56 +53,53 @@ class CholeskyBlock:
     factor: Tensor
 
     def to(self, dtype: torch.dtype) -> CholeskyBlock:
-        """The same in another precision."""
+        """Returns the same observations in another precision."""
         return CholeskyBlock(self.rows.to(dtype), self.earlier.to(dtype), self.factor.to(dtype))
 
 
 class Posterior(Protocol):
-    """What objectives ask of a posterior; `r` is the number of projections it began with, from values that were
-    given.
+    """What objectives need of a posterior.
+
+    A posterior may be given values of f at some rows to begin with. They make the first `r` projections and are not
+    counted in `num_observations`.
     """
 
     noise_variance: float
-    needs_memory: bool
+    num_observations: int
+    #: Whether new projections of a row depend on its earlier ones.
+    needs_projection_cache: bool
 
-    @property
-    def count(self) -> int:
-        """Observations so far, without values that were given at the start."""
+    def given_projections(self, rows: Tensor) -> Tensor:
+        """Computes the projections on the given values, (B, d) -> (r, B), in the rows' precision."""
 
-    def prior_variance(self, rows: Tensor) -> Tensor:
-        """k(x, x) of each row, (B, d) -> (B,), in the rows' precision."""
+    def cholesky_block(self, first: int, last: int) -> CholeskyBlock:
+        """Returns observations `first` to `last` (exclusive), for `project`."""
 
-    def begin(self, rows: Tensor) -> Tensor:
-        """Projections on the values that were given at the start, (B, d) -> (r, B)."""
-
-    def frame(self, first: int, last: int) -> CholeskyBlock:
-        """Observations `first` to `last` (exclusive), for `project`."""
-
-    def project(self, rows: Tensor, known: Tensor, frame: CholeskyBlock, cross: Tensor | None = None) -> Tensor:
-        """New projections of each row, (B, d) -> (b, B).
+    def project(self, rows: Tensor, earlier: Tensor, block: CholeskyBlock, cross: Tensor | None = None) -> Tensor:
+        """Computes new projections of each row, (B, d) -> (b, B).
 
         Args:
             rows (`Tensor`):
                 (B, d).
-            known (`Tensor`):
-                (j, B), the rows' projections before `frame`; ignored by a linear posterior.
-            frame (`CholeskyBlock`):
-                Which observations.
+            earlier (`Tensor`):
+                (j, B), the rows' projections on everything before `block`; not used by a linear posterior.
+            block (`CholeskyBlock`):
+                The observations.
             cross (`Tensor`, *optional*):
-                (b, B), kernel between `frame.rows` and `rows`, if it is known already.
+                (b, B), kernel between `block.rows` and `rows`, where the caller has it.
         """
 
-    def latest(self, rows: Tensor, known: Tensor) -> Tensor:
-        """The last projection of each row, (B, d) float64 and (count - 1, B) -> (1, B); `known` as in `project`."""
+    def last_projection(self, rows: Tensor, earlier: Tensor) -> Tensor:
+        """Computes each row's projection on the last observation, (B, d) float64 -> (1, B); see `project`."""
 
     def observe(self, row: Tensor) -> None:
         """Adds an observation at `row`, (d,) float64."""
 
-    def forget(self, count: int) -> None:
-        """Drops all observations after the first `count`."""
+    def truncate(self, num_observations: int) -> None:
+        """Drops all observations after the first `num_observations`."""
 
     def projections(self, rows: Tensor) -> Tensor:
-        """All projections of each row, those on given values first, (B, d) -> (r + count, B) float64."""
+        """Computes all projections of each row, those on given values first, (B, d) -> (r + n, B) float64."""
 
 
 class LinearPosterior:
@@ -112,10 +111,10 @@ class LinearPosterior:
         noise_std (`float`):
             Standard deviation of the observation noise, in the units of f. Positive.
         device (`torch.device`, *optional*):
-            Where the directions live.
+            Device of the directions.
 
     Raises:
-        `ValueError`: `noise_std` is not a positive finite number.
+        `ValueError`: If `noise_std` is not a positive finite number.
 
     Example:
         >>> import torch
@@ -125,16 +124,17 @@ class LinearPosterior:
         tensor([0.5000, 1.0000], dtype=torch.float64)
     """
 
-    needs_memory = False
+    needs_projection_cache = False
 
     def __init__(self, dimension: int, noise_std: float, device: torch.device | None = None) -> None:
         self.noise_variance = check_noise_std(noise_std) ** 2
+        self.num_observations = 0
         self._directions = GrowableTensor(dimension, torch.zeros(0, device=device))
-        self._given = 0
+        self._num_given = 0
 
     @classmethod
     def given_values(cls, rows: Tensor, rows_noise_std: float, noise_std: float) -> LinearPosterior:
-        """The posterior after f was observed at all of `rows`, with a noise of their own, before any other observation.
+        """Builds the posterior that is given the values of f at `rows`, observed with a noise of their own.
 
         Args:
             rows (`Tensor`):
@@ -148,69 +148,62 @@ class LinearPosterior:
         # A'(AA' + r I)^-1 A from the singular values of A: AA' would square the condition number, and for m > d,
         # repeated rows or r = 0 it is singular.
         _, scale, basis = torch.linalg.svd(rows.double(), full_matrices=False)  # (k,), (k, d)
-        known = scale > scale.max() * max(rows.shape) * torch.finfo(torch.float64).eps
-        share = scale[known] ** 2 / (scale[known] ** 2 + rows_noise_std**2)  # (r,)
-        posterior._directions.append(share.sqrt()[:, None] * basis[known])
-        posterior._given = posterior._directions.count
+        nonzero = scale > scale.max() * max(rows.shape) * torch.finfo(torch.float64).eps
+        share = scale[nonzero] ** 2 / (scale[nonzero] ** 2 + rows_noise_std**2)  # (r,)
+        posterior._directions.append(share.sqrt()[:, None] * basis[nonzero])
+        posterior._num_given = posterior._directions.length
         return posterior
 
     @property
-    def count(self) -> int:
-        """Observations so far."""
-        return self._directions.count - self._given
-
-    @property
     def directions(self) -> Tensor:
-        """All directions, those of given values first, (r + count, d) float64."""
+        """All directions, those of given values first, (r + n, d) float64."""
         return self._directions[:]
 
     @property
     def given_directions(self) -> Tensor:
-        """Those of given values, (r, d) float64."""
-        return self._directions[: self._given]
+        """The directions of given values, (r, d) float64."""
+        return self._directions[: self._num_given]
 
-    def prior_variance(self, rows: Tensor) -> Tensor:
-        """See `Posterior`."""
-        return Linear().diagonal(rows)
-
-    def begin(self, rows: Tensor) -> Tensor:
-        """See `Posterior`."""
+    def given_projections(self, rows: Tensor) -> Tensor:
+        """Computes the inner products with the directions of given values, (B, d) -> (r, B)."""
         return (rows @ self.given_directions.to(rows.dtype).T).T
 
-    def frame(self, first: int, last: int) -> CholeskyBlock:
-        """See `Posterior`."""
-        rows = self._directions[self._given + first : self._given + last].clone()
+    def cholesky_block(self, first: int, last: int) -> CholeskyBlock:
+        """Returns the directions of observations `first` to `last` (exclusive)."""
+        rows = self._directions[self._num_given + first : self._num_given + last].clone()
         return CholeskyBlock(rows, rows[:, :0], rows[:0, :0])
 
-    def project(self, rows: Tensor, known: Tensor, frame: CholeskyBlock, cross: Tensor | None = None) -> Tensor:
-        """See `Posterior`."""
-        return frame.rows @ rows.T
+    def project(self, rows: Tensor, earlier: Tensor, block: CholeskyBlock, cross: Tensor | None = None) -> Tensor:
+        """Computes new projections of each row, (B, d) -> (b, B); `earlier` and `cross` are not used."""
+        return block.rows @ rows.T
 
-    def latest(self, rows: Tensor, known: Tensor) -> Tensor:
-        """See `Posterior`."""
+    def last_projection(self, rows: Tensor, earlier: Tensor) -> Tensor:
+        """Computes each row's projection on the last observation, (B, d) -> (1, B); `earlier` is not used."""
         return (rows @ self.directions[-1])[None]
 
     def observe(self, row: Tensor) -> None:
-        """See `Posterior`."""
-        row, known = row.double(), self.directions
-        projected = torch.addmv(row, known.T, known @ row, alpha=-1)  # (d,), the posterior covariance times the row
-        pivot = math.sqrt(self.noise_variance + max(float(row @ projected), 0.0))
-        torch.div(projected, pivot, out=self._directions.next())
+        """Adds an observation at `row`, (d,)."""
+        row, directions = row.double(), self.directions
+        covariance = torch.addmv(row, directions.T, directions @ row, alpha=-1)  # (d,), posterior covariance times row
+        pivot = math.sqrt(self.noise_variance + max(float(row @ covariance), 0.0))
+        torch.div(covariance, pivot, out=self._directions.next())
+        self.num_observations += 1
 
-    def forget(self, count: int) -> None:
-        """See `Posterior`."""
-        self._directions.count = self._given + count
+    def truncate(self, num_observations: int) -> None:
+        """Drops all observations after the first `num_observations`."""
+        self.num_observations = num_observations
+        self._directions.length = self._num_given + num_observations
 
     def projections(self, rows: Tensor) -> Tensor:
-        """See `Posterior`."""
+        """Computes all projections of each row, those on given values first, (B, d) -> (r + n, B) float64."""
         return self.directions @ rows.double().T
 
     def variance(self, rows: Tensor) -> Tensor:
-        """Posterior variance of f at each row, (B, d) -> (B,) float64, never negative."""
+        """Computes the posterior variance of f at each row, (B, d) -> (B,) float64, never negative."""
         rows = rows.double()
-        return (self.prior_variance(rows) - (rows @ self.directions.T).square().sum(1)).clamp_min(0)
+        return (Linear().diagonal(rows) - (rows @ self.directions.T).square().sum(1)).clamp_min(0)
 
     def covariance(self, rows: Tensor, others: Tensor) -> Tensor:
-        """Posterior covariance of f between two sets of rows, (B, d), (C, d) -> (B, C) float64."""
+        """Computes the posterior covariance of f between two sets of rows, (B, d), (C, d) -> (B, C) float64."""
         rows, others = rows.double(), others.double()
         return rows @ others.T - (rows @ self.directions.T) @ (others @ self.directions.T).T

@@ -1,5 +1,5 @@
-"""What is done to raw feature rows before any kernel sees them: an affine map, fitted on the pool, applied to pool and
-targets.
+"""What is done to raw feature rows before any kernel is computed: an affine map that is fitted on the pool and applied
+to pool and targets.
 
 Raw hidden states are anisotropic: one mean direction and a few dimensions carry nearly all of their norm (mean-pooled
 cosines sit near 0.9). Centred and scaled to mean k(x, x) = 1, noise is in the same unit for all models; standardised by
@@ -19,13 +19,15 @@ from torch import Tensor
 from itl_hf import distributed
 
 MODES = ("scale", "dimensions", "whiten")
-WHITENED = 128
+#: Directions that whitening keeps unless `components` is set.
+NUM_WHITENED = 128
+#: Rows that are computed together on a CPU.
 CHUNK_ROWS = 512
 
 
 @dataclass(frozen=True)
 class Standardization:
-    """Which map to fit.
+    """The kind of map to fit.
 
     Args:
         mode (`str`):
@@ -47,16 +49,16 @@ class Standardization:
 
     @classmethod
     def parse(cls, text: str) -> Standardization:
-        """From a name: a mode, `-64` for whitening to 64 directions, `-unit` for unit norm, as in `"whiten-64-unit"`.
+        """Parses a name: a mode, `-64` for whitening to 64 directions, `-unit` for unit norm, as in `"whiten-64-unit"`.
 
         Raises:
-            `ValueError`: No such name.
+            `ValueError`: If there is no such name.
         """
         mode, *rest = text.split("-")
         unit = rest[-1:] == ["unit"]
         count = rest[: len(rest) - unit]
-        whitened = mode == "whiten" and len(count) == 1 and count[0].isdigit() and int(count[0]) > 0
-        if mode not in MODES or (count and not whitened):
+        has_components = mode == "whiten" and len(count) == 1 and count[0].isdigit() and int(count[0]) > 0
+        if mode not in MODES or (count and not has_components):
             raise ValueError(
                 f"unknown standardize {text!r}; known: {', '.join(MODES)}, whiten-64, each also with -unit behind"
             )
@@ -67,15 +69,10 @@ class Standardization:
         spaces = ", ".join(f"{width} dimensions weigh {weight:g}" for width, weight in self.parts)
         return "-".join(part for part in parts if part) + (f" ({spaces})" if spaces else "")
 
-    @property
-    def full(self) -> bool:
-        """Whether fitting needs all products of dimensions."""
-        return self.mode == "whiten"
-
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and centred second moment of rows, which merge without the cancellation of sum(x^2) - n mean^2.
+    """Count, mean and centred second moment of rows. Merging two avoids the cancellation of sum(x^2) - n mean^2.
 
     Source: Chan, Golub & LeVeque (1983), eq. 2.1.
 
@@ -85,7 +82,7 @@ class Moments:
         mean (`Tensor`):
             (d,) float64.
         spread (`Tensor`):
-            (d,) float64, centred sums of squares; (d, d) sums of products if asked for.
+            (d,) float64, centred sums of squares; (d, d) sums of products for whitening.
     """
 
     count: Tensor
@@ -93,18 +90,18 @@ class Moments:
     spread: Tensor
 
     @classmethod
-    def of(cls, rows: Tensor, full: bool = False) -> Moments:
-        """Moments of one block, (B, d); of no rows, all zeros."""
+    def from_rows(cls, rows: Tensor, full: bool = False) -> Moments:
+        """Computes the moments of one block, (B, d); all zeros for no rows."""
         if len(rows) > CHUNK_ROWS and not full and rows.device.type == "cpu":
-            return functools.reduce(cls.merge, (cls.of(part) for part in rows.split(CHUNK_ROWS)))
+            return functools.reduce(cls.merge, (cls.from_rows(part) for part in rows.split(CHUNK_ROWS)))
         rows = rows.double()
         mean = rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
-        centred = rows - mean
-        spread = centred.T @ centred if full else centred.square().sum(0)
+        deviations = rows - mean
+        spread = deviations.T @ deviations if full else deviations.square().sum(0)
         return cls(rows.new_tensor(float(len(rows))), mean, spread)
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both together."""
+        """Returns the moments of both together."""
         count = (self.count + other.count).clamp_min(1)
         shift = other.mean - self.mean
         product = torch.outer(shift, shift) if self.spread.ndim == 2 else shift.square()
@@ -123,7 +120,7 @@ class Preparation:
         weights (`Tensor`):
             () or (d,) factors, or a (d, k) matrix, float64.
         unit (`bool`):
-            Whether rows end with norm 1 (a row equal to the mean stays zero).
+            Whether prepared rows have norm 1 (a row equal to the mean stays zero).
     """
 
     mean: Tensor
@@ -132,83 +129,84 @@ class Preparation:
 
     @classmethod
     def none(cls, dimension: int) -> Preparation:
-        """Changes nothing, for features that are prepared already."""
+        """Returns the map that changes nothing."""
         return cls(torch.zeros(dimension, dtype=torch.float64), torch.ones((), dtype=torch.float64))
 
     @property
     def dimension(self) -> int:
-        """Numbers in a prepared row."""
+        """Length of a prepared row."""
         return int(self.weights.shape[1]) if self.weights.ndim == 2 else len(self.mean)
 
-    @functools.cached_property
-    def changes_nothing(self) -> bool:
-        """Whether prepared rows are the raw ones."""
-        return not (self.unit or self.weights.ndim or self.mean.any()) and bool(self.weights == 1)
-
     def __call__(self, rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        """(B, d) raw rows of any float type -> (B, dimension) prepared rows; the raw ones where that is the same."""
-        if self.changes_nothing:
+        """Prepares (B, d) raw rows of any float type -> (B, dimension); returns the raw ones if the map changes
+        nothing.
+        """
+        if not (self.unit or self.weights.ndim or self.mean.any()) and bool(self.weights == 1):
             return rows.to(dtype)
         mean, weights = self.mean.to(rows.device, dtype), self.weights.to(rows.device, dtype)
-        prepared = torch.empty(len(rows), self.dimension, dtype=dtype, device=rows.device)
-        # Some rows at a time: several passes over numbers that stay in the cache beat one pass each through memory.
+        prepared_rows = torch.empty(len(rows), self.dimension, dtype=dtype, device=rows.device)
+        # Some rows at a time: several passes over rows in the processor's cache are faster than one pass each over
+        # memory.
         step = CHUNK_ROWS if rows.device.type == "cpu" else max(len(rows), 1)
-        for source, target in zip(rows.split(step), prepared.split(step), strict=True):
-            centred = source.to(dtype) - mean
+        for source, target in zip(rows.split(step), prepared_rows.split(step), strict=True):
+            deviations = source.to(dtype) - mean
             if weights.ndim == 2:
-                torch.matmul(centred, weights, out=target)
+                torch.matmul(deviations, weights, out=target)
             else:
-                torch.mul(centred, weights, out=target)
+                torch.mul(deviations, weights, out=target)
             if self.unit:
                 target.div_(torch.linalg.vector_norm(target, dim=1, keepdim=True).clamp_min_(1e-12))
-        return prepared
+        return prepared_rows
 
 
 def fit(moments: Iterable[Moments], how: Standardization, dimension: int) -> Preparation:
-    """Fits the map on all rows of the pool, over all processes.
+    """Fits the map on all rows of the pool, of all processes.
 
     Args:
         moments (`Iterable[Moments]`):
-            Those of this process's blocks, in row order; with sums of products for whitening.
+            Moments of this process's blocks, in row order; with sums of products for whitening.
         how (`Standardization`):
             The kind of map.
         dimension (`int`):
-            d, needed where a process has no blocks.
+            d, for processes that have no blocks.
 
     Raises:
-        `ValueError`: All rows are equal, so there is nothing to choose between.
+        `ValueError`: If all rows are equal, so that there is nothing to choose between.
     """
-    merged = _merge(moments, dimension, how.full)
-    count, mean = merged.count, merged.mean
-    variance = (merged.spread.diagonal() if how.full else merged.spread) / count  # (d,)
+    full = how.mode == "whiten"
+    pool_moments = _merge(moments, dimension, full)
+    mean = pool_moments.mean
+    variance = (pool_moments.spread.diagonal() if full else pool_moments.spread) / pool_moments.count  # (d,)
     if variance.sum().sqrt() <= 1e-12 * mean.norm():
         raise ValueError("all rows of `pool` are the same: there is nothing to choose between")
     if how.mode == "scale":
         return Preparation(mean, variance.sum().rsqrt(), how.unit)
     if how.mode == "dimensions":
         return Preparation(mean, _by_dimension(variance, how), how.unit)
-    values, vectors = torch.linalg.eigh(merged.spread / count)  # ascending
-    kept = min(how.components or WHITENED, int((values > values[-1] * 1e-10).sum()))
-    return Preparation(mean, vectors[:, -kept:] * (values[-kept:] * kept).rsqrt(), how.unit)
+    values, vectors = torch.linalg.eigh(pool_moments.spread / pool_moments.count)  # ascending
+    count = min(how.components or NUM_WHITENED, int((values > values[-1] * 1e-10).sum()))
+    return Preparation(mean, vectors[:, -count:] * (values[-count:] * count).rsqrt(), how.unit)
 
 
 def _by_dimension(variance: Tensor, how: Standardization) -> Tensor:
-    """Factors (d,) that give every dimension of a part the same variance, and the part its weight's share of 1."""
+    """Returns factors (d,) that give every dimension of a part the same variance, and each part its weight's share of
+    1.
+    """
     parts = how.parts or ((len(variance), 1.0),)
     if sum(width for width, _ in parts) != len(variance):
         raise ValueError(f"the parts {parts} do not add up to the {len(variance)} features of a row")
-    whole = sum(weight for _, weight in parts)
+    total_weight = sum(weight for _, weight in parts)
     factors = []
     for part, (_, weight) in zip(variance.split([width for width, _ in parts]), parts, strict=True):
-        alive = part > part.max() * 1e-12  # a constant dimension tells nothing and is left out
-        share = weight / whole / alive.sum().clamp_min(1)
-        factors.append(torch.where(alive, (share / part.clamp_min(1e-300)).sqrt(), 0.0))
+        varies = part > part.max() * 1e-12  # constant dimensions are left out
+        share = weight / total_weight / varies.sum().clamp_min(1)
+        factors.append(torch.where(varies, (share / part.clamp_min(1e-300)).sqrt(), 0.0))
     return torch.cat(factors)
 
 
 def _merge(moments: Iterable[Moments], dimension: int, full: bool) -> Moments:
-    """One set of moments from those of each block, merged in row order whichever process they come from."""
-    empty = Moments.of(torch.zeros(0, dimension), full)
+    """Merges the moments of all blocks in row order, whichever process they come from."""
+    empty = Moments.from_rows(torch.zeros(0, dimension), full)
     table = [torch.cat([part.count[None], part.mean, part.spread.flatten()]).cpu() for part in moments]
     width = 1 + dimension + empty.spread.numel()
     rows = distributed.gather_rows(torch.stack(table) if table else torch.zeros(0, width, dtype=torch.float64))

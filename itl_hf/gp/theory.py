@@ -1,7 +1,5 @@
-"""What the theory says about one selection: how far the picks got towards what the pool can teach, and how sure one may
-be.
-
-`itl_hf.gp.attainable` has the floor that the targets' variance falls towards.
+"""What the theory says about one selection: how far the targets' variance has fallen towards its floor, and confidence
+widths. `itl_hf.gp.attainable` computes the floor.
 
 Sources: Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024), for the floor and the fall
 towards it; Abbasi-Yadkori, Pal & Szepesvari, "Improved Algorithms for Linear Stochastic Bandits" (2011), theorem 2, for
@@ -33,7 +31,8 @@ __all__ = [
 
 
 def information_gain(picks: Tensor, gp: GaussianProcess) -> Tensor:
-    """What the answers to the first 0..n picks say about the whole function: gamma_n = 1/2 log det(I + K / noise^2).
+    """Computes the information that the answers to the first 0..n picks give about f: gamma_n = 1/2 log det(I + K /
+    noise^2).
 
     By the chain rule it is the sum of 1/2 log(1 + variance / noise^2), variance taken just before each pick.
 
@@ -51,33 +50,35 @@ def information_gain(picks: Tensor, gp: GaussianProcess) -> Tensor:
 
 @dataclass(frozen=True)
 class Convergence:
-    """The course of a selection, ready to plot against 0..n picks.
+    """Variance and information after 0..n picks of a selection, ready to plot.
 
     Args:
         target_variance (`Tensor`):
             (n + 1, m) float64, variance of f at each target after 0..n picks.
         information (`Tensor`):
-            (n + 1,) float64, `information_gain` in nats; rows known before count too.
-        limits (`AttainableVariance`):
+            (n + 1,) float64, `information_gain` in nats; that of rows observed before the picks is included.
+        attainable (`AttainableVariance`):
             The floors that `target_variance` falls towards.
     """
 
     target_variance: Tensor
     information: Tensor
-    limits: AttainableVariance
+    attainable: AttainableVariance
 
     @property
     def total(self) -> Tensor:
-        """(n + 1,), variance summed over targets; its floor is `limits.irreducible.sum()`."""
+        """(n + 1,), variance summed over targets; its floor is `attainable.irreducible.sum()`."""
         return self.target_variance.sum(1)
 
     @property
     def reducible(self) -> Tensor:
         """(n + 1, m), variance above the irreducible part: what further picks from this pool may still remove."""
-        return (self.target_variance - self.limits.irreducible).clamp_min(0)
+        return (self.target_variance - self.attainable.irreducible).clamp_min(0)
 
     def width(self, norm_bound: float, delta: float = 0.05, noise_ratio: float = 1.0) -> Tensor:
-        """Confidence width beta_n(delta) sigma_n(a) after 0..n picks, (n + 1, m); see `confidence_factor`."""
+        """Computes the confidence width beta_n(delta) sigma_n(a) after 0..n picks, (n + 1, m); arguments as in
+        `confidence_factor`.
+        """
         factor = confidence_factor(self.information, norm_bound, delta, noise_ratio)
         return factor[:, None] * self.target_variance.sqrt()
 
@@ -87,10 +88,10 @@ def convergence(
     picks: Sequence[int],
     gp: GaussianProcess,
     *,
-    known: Tensor | None = None,
-    limits: AttainableVariance | None = None,
+    observed_rows: Tensor | None = None,
+    attainable: AttainableVariance | None = None,
 ) -> Convergence:
-    """Follows the targets' variance pick by pick, down to its floor.
+    """Computes the targets' variance and the information after every pick, and the floors of the variance.
 
     Args:
         pool (`Pool`):
@@ -99,23 +100,25 @@ def convergence(
             Row numbers in the order picked.
         gp (`GaussianProcess`):
             Kernel, targets and noise.
-        known (`Tensor`, *optional*):
+        observed_rows (`Tensor`, *optional*):
             (h, d) prepared rows that were trained on before.
-        limits (`AttainableVariance`, *optional*):
+        attainable (`AttainableVariance`, *optional*):
             From `attainable_variance`; measured here when left out.
     """
-    if limits is None:
-        limits = attainable_variance(pool, gp, include=picks, known=known)
-    before = gp.targets.new_zeros(0, pool.dimension) if known is None else known.double()
+    if attainable is None:
+        attainable = attainable_variance(pool, gp, include=picks, observed_rows=observed_rows)
+    before = gp.targets.new_zeros(0, pool.dimension) if observed_rows is None else observed_rows.double()
     rows = torch.cat([before, pool.rows(list(picks))])  # (h + n, d)
     information, projections = _observe(rows, gp)
-    removed = torch.cat([torch.zeros_like(limits.prior)[None], projections.square().cumsum(0)])  # (h + n + 1, m)
-    variance = (limits.prior - removed).clamp_min(0)
-    return Convergence(variance[len(before) :], information[len(before) :], limits)
+    removed_variance = torch.cat(
+        [torch.zeros_like(attainable.prior)[None], projections.square().cumsum(0)]
+    )  # (h + n + 1, m)
+    variance = (attainable.prior - removed_variance).clamp_min(0)
+    return Convergence(variance[len(before) :], information[len(before) :], attainable)
 
 
 def posterior_mean(picks: Tensor, values: Tensor, rows: Tensor, kernel: Kernel, noise_std: float) -> Tensor:
-    """Mean of f at `rows` once `values` were observed at the picks: mu_n(x) = k(x, D) (K + noise^2 I)^-1 y.
+    """Computes the posterior mean of f at `rows` given `values` at the picks: mu_n(x) = k(x, D) (K + noise^2 I)^-1 y.
 
     Args:
         picks (`Tensor`):
@@ -133,7 +136,7 @@ def posterior_mean(picks: Tensor, values: Tensor, rows: Tensor, kernel: Kernel, 
         `Tensor`: (B,) or (B, c) float64.
 
     Raises:
-        `ValueError`: Not one value for each pick, or a noise that is not positive.
+        `ValueError`: If there is not one value for each pick, or the noise is not positive.
 
     Example:
         >>> from itl_hf.gp.kernels import Linear
@@ -146,14 +149,15 @@ def posterior_mean(picks: Tensor, values: Tensor, rows: Tensor, kernel: Kernel, 
     picks, rows = picks.double(), rows.double()
     # Eigenvalues rather than a Cholesky factor: repeated picks with a tiny noise are singular to rounding.
     energy, vectors = torch.linalg.eigh(gram_matrix(picks, kernel))  # (n,), (n, n)
-    columns = values.double() if values.ndim == 2 else values.double()[:, None]  # (n, c)
-    shrunk = (vectors.T @ columns) / (energy.clamp_min(0) + noise_variance)[:, None]  # (n, c)
-    mean = kernel.cross(rows, picks) @ (vectors @ shrunk)  # (B, c)
+    values = values.double()
+    value_columns = values if values.ndim == 2 else values[:, None]  # (n, c)
+    weights = (vectors.T @ value_columns) / (energy.clamp_min(0) + noise_variance)[:, None]  # (n, c)
+    mean = kernel.cross(rows, picks) @ (vectors @ weights)  # (B, c)
     return mean if values.ndim == 2 else mean[:, 0]
 
 
 def confidence_factor(information: Tensor, norm_bound: float, delta: float = 0.05, noise_ratio: float = 1.0) -> Tensor:
-    """beta_n(delta) = B + r sqrt(2 (gamma_n + log(1 / delta))).
+    """Computes beta_n(delta) = B + r sqrt(2 (gamma_n + log(1 / delta))).
 
     With probability 1 - delta, |f(x) - mu_n(x)| <= beta_n sigma_n(x) at every x and n at once, for every f whose norm
     in the kernel's function space is at most B. Chowdhury & Gopalan (2017) and what follows them write the noise itself
@@ -169,10 +173,10 @@ def confidence_factor(information: Tensor, norm_bound: float, delta: float = 0.0
             Probability that the bound fails somewhere, in (0, 1).
         noise_ratio (`float`, *optional*, defaults to 1.0):
             r, standard deviation of the values' real noise (Gaussian or lighter-tailed) over the `noise_std` of the
-            selection, which is a dial and may differ from it.
+            selection, which is a setting and may differ from it.
 
     Raises:
-        `ValueError`: A number out of its range.
+        `ValueError`: If a number is out of its range.
     """
     if not 0 < delta < 1:
         raise ValueError(f"delta must lie between 0 and 1, got {delta}")
@@ -183,7 +187,7 @@ def confidence_factor(information: Tensor, norm_bound: float, delta: float = 0.0
 
 
 def _observe(rows: Tensor, gp: GaussianProcess) -> tuple[Tensor, Tensor]:
-    """Information after 0..n of the rows, (n + 1,), and the targets' projections on each of them, (n, m)."""
+    """Returns the information after 0..n of the rows, (n + 1,), and the targets' projections on each row, (n, m)."""
     rows = rows.double()
     posterior = gp.posterior()
     for row in rows:

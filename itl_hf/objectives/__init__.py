@@ -1,1 +1,1 @@
-"""What is maximised: one file for each objective, with its formula and source."""
+"""The objectives that a selection maximises: one file for each, with its formula and its source at the top."""

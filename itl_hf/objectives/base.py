@@ -1,14 +1,15 @@
-"""What makes one row a better pick than another: scores, and how they change when a row is picked.
+"""The protocol of an objective: the score of each row, and how scores change when a row is picked.
 
-An objective keeps a few *numbers* a row (for ITL two variances). A pick moves them through a few *columns*: values of a
-row that depend on the pick alone (for ITL the row's projections under two posteriors), so that a pick costs the same
-whatever was picked before, and many picks at once are matrix products. The same methods serve exact candidates in
-float64 and the whole pool in float32.
+An objective keeps a few *statistics* per row (for ITL two variances), from which the row's score follows. A pick
+changes the statistics through a few *projections* of the row: numbers that depend on the row and that pick alone (for
+ITL the row's projections under two posteriors). So a pick costs the same however many came before, and the projections
+of many picks are matrix products. The same methods serve the candidates, in float64, and the whole pool, in float32.
 
-Here: the protocol, ITL and the undirected objective; `itl_hf.objectives.vtl` has those that follow each target.
+`itl_hf.objectives.targeted` has what objectives that follow each target share, `itl_hf.objectives.registry` the
+objectives by name.
 
 Sources: Huebotter et al., "Active Few-Shot Fine-Tuning" / "Transductive Active Learning" (2024), eq. 43-44 of the
-appendix for the readings of I(f(A); y_x) that `target_noise_std` chooses between.
+appendix for the two readings of I(f(A); y_x) that `target_noise_std` chooses between.
 """
 
 from __future__ import annotations
@@ -20,191 +21,217 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.posterior import CholeskyBlock, Posterior
-from itl_hf.objectives.target_basis import Anchored
+from itl_hf.objectives.target_basis import TargetBasisBlock
 
-__all__ = ["Memory", "Objective", "Picks"]
+__all__ = ["Objective", "ObservationBlock", "ProjectionTables"]
 
-Memory = list[Tensor]
+#: Projections of a set of rows on all earlier picks: a (j, B) tensor for each posterior, then tensors that never grow.
+ProjectionTables = list[Tensor]
 
 
 @dataclass(frozen=True)
-class Picks:
-    """A run of consecutive picks, for `columns` and `advance`; stays valid when the objective forgets them.
+class ObservationBlock:
+    """Consecutive picks, in the form in which `Objective.project` and `Objective.update` need them. It stays valid when
+    the objective is truncated.
 
     Args:
         first (`int`):
-            How many picks came before.
-        frames (`list[CholeskyBlock]`):
+            Number of picks before these.
+        cholesky_blocks (`list[CholeskyBlock]`):
             One for each posterior.
-        extra (`list[Tensor]`):
-            What the objective needs besides, float64.
-        anchored (`Anchored`, *optional*):
-            For rows that carry covariances with anchors.
+        target_terms (`list[Tensor]`):
+            What the objective needs besides, such as the picks' projections of the targets, float64.
+        basis_block (`TargetBasisBlock`, *optional*):
+            For rows that keep their covariances with the target basis.
     """
 
     first: int
-    frames: list[CholeskyBlock]
-    extra: list[Tensor] = field(default_factory=list)
-    anchored: Anchored | None = None
+    cholesky_blocks: list[CholeskyBlock]
+    target_terms: list[Tensor] = field(default_factory=list)
+    basis_block: TargetBasisBlock | None = None
 
-    def to(self, dtype: torch.dtype) -> Picks:
-        """The same in another precision."""
-        extra = [tensor.to(dtype) for tensor in self.extra]
-        anchored = None if self.anchored is None else self.anchored.to(dtype)
-        return Picks(self.first, [frame.to(dtype) for frame in self.frames], extra, anchored)
+    def to(self, dtype: torch.dtype) -> ObservationBlock:
+        """Returns the same picks in another precision."""
+        terms = [tensor.to(dtype) for tensor in self.target_terms]
+        basis_block = None if self.basis_block is None else self.basis_block.to(dtype)
+        return ObservationBlock(self.first, [block.to(dtype) for block in self.cholesky_blocks], terms, basis_block)
 
-    def part(self, start: int, stop: int) -> Picks:
-        """Some of the picks, as `advance` needs them."""
-        anchored = None if self.anchored is None else self.anchored.part(start, stop)
-        return Picks(self.first + start, self.frames, [tensor[start:stop] for tensor in self.extra], anchored)
+    def part(self, start: int, stop: int) -> ObservationBlock:
+        """Returns some of the picks, for `Objective.update` only."""
+        terms = [tensor[start:stop] for tensor in self.target_terms]
+        basis_block = None if self.basis_block is None else self.basis_block.part(start, stop)
+        return ObservationBlock(self.first + start, self.cholesky_blocks, terms, basis_block)
 
     def __len__(self) -> int:
-        return len(self.frames[0].rows)
+        return len(self.cholesky_blocks[0].rows)
 
 
 class Objective:
-    """Shared by all objectives: posteriors, and what rows remember under kernels without finite features.
+    """Base class of all objectives: holds the posteriors and computes projections.
 
-    Subclasses say `start`, `columns` beyond the posteriors' projections, `advance`, `score` and `upper`.
+    Subclasses define `initial_stats`, `decrements` or `update`, `score`, `upper_bound`, and `project` where projections
+    are not those of the posteriors alone.
+
+    Args:
+        gp (`GaussianProcess`):
+            Kernel, targets and noise.
+        posteriors (`list[Posterior]`):
+            Posteriors that every pick is added to.
     """
 
     name = ""
-    #: Whether a pick changes each number by an amount that depends on nothing but its columns, and scores depend on the
-    #: numbers alone: many steps can then be looked at together.
+    #: Whether a pick changes each statistic by an amount that depends on nothing but its projections, and scores depend
+    #: on the statistics alone. Many steps can then be computed together.
     additive = True
+    #: (r, d) rows whose span holds the targets', where the second projections follow from the covariances with them
+    #: (`itl_hf.objectives.target_basis`).
+    target_basis: Tensor | None = None
 
     def __init__(self, gp: GaussianProcess, posteriors: list[Posterior]) -> None:
-        self.width = len(posteriors)  # columns of a pick
         self.gp = gp
         self.posteriors = posteriors
+        self.num_observations = 0
+        self.num_projections = len(posteriors)  # per row and pick
         self.noise_variance = gp.noise_std**2
-        self.remembers = posteriors[0].needs_memory
+        self.uses_projection_cache = posteriors[0].needs_projection_cache
 
-    @property
-    def count(self) -> int:
-        """Picks so far."""
-        return self.posteriors[0].count
+    def initial_state(self, rows: Tensor) -> tuple[Tensor, ProjectionTables]:
+        """Computes statistics and projection tables before any pick, in the rows' precision.
 
-    def begin(self, rows: Tensor) -> tuple[Tensor, Memory]:
-        """Numbers and memory of rows before any pick, (B, d) -> (k, B) and a list of (r, B), in the rows' precision."""
-        memory = [posterior.begin(rows) for posterior in self.posteriors]
-        return self.start(rows, memory), memory if self.remembers else []
+        Args:
+            rows (`Tensor`):
+                (B, d).
 
-    @property
-    def anchors(self) -> Tensor | None:
-        """(r, d) rows whose span holds the targets', if second columns follow from covariances with them
-        (`itl_hf.objectives.target_basis`).
+        Returns:
+            `tuple`: (k, B) statistics, and one (r, B) table for each posterior; no tables where projections do not
+                depend on earlier ones.
         """
-        return None
+        tables = [posterior.given_projections(rows) for posterior in self.posteriors]
+        return self.initial_stats(rows, tables), tables if self.uses_projection_cache else []
 
-    def begin_anchored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers and covariances with the anchors before any pick, (B, d) -> (k, B), (r, B)."""
-        raise NotImplementedError
-
-    def start(self, rows: Tensor, given: Memory) -> Tensor:
-        """The numbers kept for each row before any pick, (B, d) and projections on given values (r, B) -> (k, B).
+    def initial_stats(self, rows: Tensor, tables: ProjectionTables) -> Tensor:
+        """Computes the statistics before any pick, (B, d) and projections on given values (r, B) -> (k, B).
 
         The first of them is the row's variance.
         """
         raise NotImplementedError
 
-    def picks(self, first: int, last: int) -> Picks:
-        """Picks `first` to `last` (exclusive)."""
-        return Picks(first, [posterior.frame(first, last) for posterior in self.posteriors])
-
-    def directions(self, picks: Picks) -> list[Tensor]:
-        """For finite features: what rows are multiplied with, (b, d) for each column of a pick."""
-        return [frame.rows for frame in picks.frames]
-
-    def columns(self, rows: Tensor, memory: Memory, picks: Picks) -> Tensor:
-        """What the picks say to each row, (B, d) -> (q, b, B). Memory must hold all picks before these."""
-        if not self.remembers:
-            directions = self.directions(picks)
-            if len(directions[0]) == 1:
-                return torch.stack([(rows @ direction[0])[None] for direction in directions])
-            # One matrix product for all columns: the rows are read once. In this order it takes rows that are in no
-            # cache a third faster than in the other.
-            return (rows @ torch.cat(directions).T).T.unflatten(0, (len(directions), -1))
-        cross = self.gp.kernel.cross(picks.frames[0].rows, rows)  # (b, B)
-        pairs = enumerate(self.posteriors)
-        return torch.stack([each.project(rows, memory[place], picks.frames[place], cross) for place, each in pairs])
-
-    def remember(self, memory: Memory, columns: Tensor) -> Memory:
-        """Memory with the columns of further picks."""
-        if not self.remembers:
-            return memory
-        count = len(self.posteriors)
-        return [torch.cat([old, columns[place]]) for place, old in enumerate(memory[:count])] + memory[count:]
-
-    def falls(self, columns: Tensor, picks: Picks) -> Tensor:
-        """By how much each pick lowers the numbers, (q, b, B) -> (k, b, B); for objectives that are `additive`."""
+    def initial_state_with_target_cov(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes statistics and covariances with `target_basis` before any pick, (B, d) -> (k, B), (r, B)."""
         raise NotImplementedError
 
-    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
-        """Numbers after the picks (or before them, with `sign` -1), (k, B), (q, b, B) -> (k, B)."""
-        falls = self.falls(columns, picks)
-        return torch.sub(numbers, falls[:, 0] if falls.shape[1] == 1 else falls.sum(1), alpha=sign)
+    def observations(self, first: int, last: int) -> ObservationBlock:
+        """Returns picks `first` to `last` (exclusive)."""
+        return ObservationBlock(first, [posterior.cholesky_block(first, last) for posterior in self.posteriors])
 
-    def best_of_stretches(self, numbers: Tensor, columns: Tensor, picks: Picks, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers that score at least as high as a row's do anywhere in a stretch of picks, and those after each.
+    def directions(self, observations: ObservationBlock) -> list[Tensor]:
+        """Returns, for finite features, the vectors whose inner products with a row are its projections: (b, d) for
+        each of the `num_projections`.
+        """
+        return [block.rows for block in observations.cholesky_blocks]
 
-        For objectives that are `additive`: few operations tell which rows need to be looked at step by step.
+    def project(self, rows: Tensor, tables: ProjectionTables, observations: ObservationBlock) -> Tensor:
+        """Computes the rows' projections on some picks, (B, d) -> (q, b, B).
 
         Args:
-            numbers (`Tensor`):
+            rows (`Tensor`):
+                (B, d).
+            tables (`ProjectionTables`):
+                The rows' projections on all picks before these; not used for finite features.
+            observations (`ObservationBlock`):
+                The picks.
+        """
+        if not self.uses_projection_cache:
+            directions = self.directions(observations)
+            if len(directions[0]) == 1:
+                return torch.stack([(rows @ direction[0])[None] for direction in directions])
+            # One matrix product for all projections: the rows are read once. With the rows on the left it is a third
+            # faster for rows that are in no cache.
+            return (rows @ torch.cat(directions).T).T.unflatten(0, (len(directions), -1))
+        blocks = observations.cholesky_blocks
+        cross = self.gp.kernel.cross(blocks[0].rows, rows)  # (b, B)
+        items = zip(self.posteriors, tables, blocks, strict=False)
+        return torch.stack([posterior.project(rows, table, block, cross) for posterior, table, block in items])
+
+    def decrements(self, projections: Tensor, observations: ObservationBlock) -> Tensor:
+        """Computes by how much each pick lowers the statistics, (q, b, B) -> (k, b, B); for `additive` objectives."""
+        raise NotImplementedError
+
+    def update(self, stats: Tensor, projections: Tensor, observations: ObservationBlock, sign: float = 1.0) -> Tensor:
+        """Returns the statistics after the picks, or before them with `sign` -1, (k, B), (q, b, B) -> (k, B)."""
+        decrements = self.decrements(projections, observations)
+        total = decrements[:, 0] if decrements.shape[1] == 1 else decrements.sum(1)
+        return torch.sub(stats, total, alpha=sign)
+
+    def optimistic_stats(
+        self, stats: Tensor, projections: Tensor, observations: ObservationBlock, prefix_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Computes, for each segment of consecutive picks, statistics that score at least as high as the row does at
+        any step of the segment. For `additive` objectives: with few operations it tells which rows need every step.
+
+        Args:
+            stats (`Tensor`):
                 (k, B), before the first pick.
-            columns (`Tensor`):
+            projections (`Tensor`):
                 (q, b, B).
-            picks (`Picks`):
-                Of the columns.
-            sums (`Tensor`):
-                (c, b), row i is 1 for all picks up to the end of stretch i, else 0.
+            observations (`ObservationBlock`):
+                The picks of the projections.
+            prefix_mask (`Tensor`):
+                (c, b), row i is 1 for all picks up to the end of segment i, else 0.
 
         Returns:
-            (k, c, B) each.
+            `tuple`: The optimistic statistics of each segment, and the statistics after it, (k, c, B) each.
         """
         raise NotImplementedError
 
-    def path(self, numbers: Tensor, columns: Tensor, picks: Picks) -> Tensor:
-        """Numbers before the first pick, and after each, (k, B), (q, b, B) -> (k, b + 1, B)."""
+    def trajectory(self, stats: Tensor, projections: Tensor, observations: ObservationBlock) -> Tensor:
+        """Returns the statistics before the first pick and after each, (k, B), (q, b, B) -> (k, b + 1, B)."""
         if self.additive:
-            before = numbers[:, None]
-            return torch.cat([before, before - self.falls(columns, picks).cumsum(1)], dim=1)
-        states = [numbers]
-        for place in range(columns.shape[1]):
-            states.append(self.advance(states[-1], columns[:, place : place + 1], picks.part(place, place + 1)))
-        return torch.stack(states, dim=1)
+            before = stats[:, None]
+            return torch.cat([before, before - self.decrements(projections, observations).cumsum(1)], dim=1)
+        steps = [stats]
+        for step in range(projections.shape[1]):
+            steps.append(self.update(steps[-1], projections[:, step : step + 1], observations.part(step, step + 1)))
+        return torch.stack(steps, dim=1)
 
-    def score(self, numbers: Tensor, count: int) -> Tensor:
-        """What to maximise, after `count` picks, (k, B) -> (B,). Monotone in the gain."""
+    def score(self, stats: Tensor, num_observations: int) -> Tensor:
+        """Computes what is maximised, after so many picks, (k, B) -> (B,). Monotone in the gain."""
         raise NotImplementedError
 
-    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
-        """Upper bound of the score when each number may be off by `slack`, (k, B) each; with -slack, a lower bound."""
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+        """Computes an upper bound of the score when each statistic may be off by `slack`, (k, B) each -> (B,); a lower
+        bound with -slack.
+        """
         raise NotImplementedError
 
-    def scales(self, numbers: Tensor) -> Tensor:
-        """What errors are relative to, from the numbers before any pick, (k, B) -> (s, B), s as small as can be."""
-        return numbers[:1].clone()
+    def error_scales(self, stats: Tensor) -> Tensor:
+        """Returns the sizes that errors of the statistics are relative to, from the statistics before any pick,
+        (k, B) -> (s, B). They are kept for every row, so s is as small as can be; `expand_scales` makes k of them.
+        """
+        return stats[:1].clone()
 
-    def spread(self, scales: Tensor) -> Tensor:
-        """The same for each number, (s, B) -> (k, B) or (1, B)."""
+    def expand_scales(self, scales: Tensor) -> Tensor:
+        """Returns one scale for each statistic, (s, B) -> (k, B), or (1, B) for all of them."""
         return scales
 
     def gain(self, score: Tensor) -> Tensor:
-        """The objective's gain in its own unit, from the score."""
+        """Converts the score to the objective's gain in its own unit."""
         return score
 
     def observe(self, row: Tensor) -> None:
-        """Picks a row, (d,) float64."""
+        """Adds a pick, (d,) float64."""
         for posterior in self.posteriors:
             posterior.observe(row)
+        self.num_observations += 1
 
-    def forget(self, count: int) -> None:
-        """Takes back all picks after the first `count`."""
+    def truncate(self, num_observations: int) -> None:
+        """Drops all picks after the first `num_observations`."""
         for posterior in self.posteriors:
-            posterior.forget(count)
+            posterior.truncate(num_observations)
+        self.num_observations = num_observations
 
-    def rounding(self, largest: float) -> float:
-        """How far two float64 scores may differ by rounding alone, when the largest k(x, x) is `largest`."""
-        return 4e-15 * largest / self.noise_variance
+    def rounding_error(self, largest_variance: float) -> float:
+        """Returns by how much two float64 scores may differ by rounding alone, where the largest k(x, x) is
+        `largest_variance`.
+        """
+        return 4e-15 * largest_variance / self.noise_variance

@@ -1,52 +1,62 @@
-"""CTL."""
+"""CTL, correlation-based transductive learning: the pick with the largest mean correlation with the targets.
+
+    mean over a in A of Cor[f(x), f(a) | D] = mean over a of k_D(x, a) / sqrt(s s_a)
+
+with s = Var[f(x) | D], s_a = Var[f(a) | D] and k_D the posterior covariance given the picks D. Before any pick it is a
+kernel's cosine similarity; later it accounts for what was picked.
+
+Source: Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024), where it is compared with ITL.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from itl_hf.objectives.base import Memory, Picks
+from itl_hf.objectives.base import ObservationBlock, ProjectionTables
 from itl_hf.objectives.targeted import PerTarget
 
 
 class CTL(PerTarget):
-    """Mean correlation Cor[f(x), f(a) | picks] with the targets: cosine similarity that knows what was picked."""
+    """Mean posterior correlation with the targets."""
 
     name = "ctl"
-    #: A row or target whose variance fell to this share of its prior is known: its correlations are rounding.
+    #: A variance below this share of its prior is set to it: what is left there is rounding, and so would be
+    #: correlations.
     floor = 1e-9
 
-    def start(self, rows: Tensor, given: Memory) -> Tensor:
-        """(2 + m, B): the prior variance is kept for the floor."""
-        return torch.cat([super().start(rows, given), self.posteriors[0].prior_variance(rows)[None]])
+    def initial_stats(self, rows: Tensor, tables: ProjectionTables) -> Tensor:
+        """(2 + m, B): the prior variance is kept as well, for the floor."""
+        return torch.cat([super().initial_stats(rows, tables), self.gp.kernel.diagonal(rows)[None]])
 
-    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
-        """The prior stays."""
-        return torch.cat([super().advance(numbers[:-1], columns, picks, sign), numbers[-1:]])
+    def update(self, stats: Tensor, projections: Tensor, observations: ObservationBlock, sign: float = 1.0) -> Tensor:
+        """The prior variance does not change."""
+        return torch.cat([super().update(stats[:-1], projections, observations, sign), stats[-1:]])
 
-    def score(self, numbers: Tensor, count: int) -> Tensor:
-        """Between -1 and 1."""
-        scale = self._scale(numbers[0], numbers[-1], count)  # (m, B)
-        return (numbers[1:-1] / scale).mean(0)
+    def score(self, stats: Tensor, num_observations: int) -> Tensor:
+        """The mean correlation, between -1 and 1."""
+        scale = self._scale(stats[0], stats[-1], num_observations)  # (m, B)
+        return (stats[1:-1] / scale).mean(0)
 
-    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
-        """The largest covariances with the smallest s where they are positive; never above 1."""
-        reach = numbers[1:-1] + slack[1:-1]
-        low = self._scale(numbers[0] - slack[0], numbers[-1], count)
-        high = self._scale(numbers[0] + slack[0], numbers[-1], count)
-        return torch.where(reach > 0, reach / low, reach / high).mean(0)
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+        """The largest covariances, with the smallest s where they are positive and the largest where not."""
+        covariance = stats[1:-1] + slack[1:-1]
+        low = self._scale(stats[0] - slack[0], stats[-1], num_observations)
+        high = self._scale(stats[0] + slack[0], stats[-1], num_observations)
+        return torch.where(covariance > 0, covariance / low, covariance / high).mean(0)
 
-    def spread(self, scales: Tensor) -> Tensor:
-        """The prior is as exact as the variance."""
-        return torch.cat([super().spread(scales), scales])
+    def expand_scales(self, scales: Tensor) -> Tensor:
+        """The prior variance is as exact as the variance."""
+        return torch.cat([super().expand_scales(scales), scales])
 
-    def _scale(self, variance: Tensor, prior: Tensor, count: int) -> Tensor:
-        rows = variance.maximum(self.floor * prior).clamp_min(torch.finfo(variance.dtype).tiny)
-        targets = self._targets_after(count, variance).maximum(self.floor * self.prior.to(variance.dtype)[:, None])
-        return (rows * targets.clamp_min(torch.finfo(variance.dtype).tiny)).sqrt()
+    def _scale(self, variance: Tensor, prior: Tensor, num_observations: int) -> Tensor:
+        """sqrt(s s_a), (m, B), with both variances above their floors."""
+        tiny = torch.finfo(variance.dtype).tiny
+        rows = variance.maximum(self.floor * prior).clamp_min(tiny)
+        target_floor = self.floor * self.target_prior.to(variance.dtype)[:, None]
+        targets = self.target_variance(num_observations, variance.dtype).maximum(target_floor)
+        return (rows * targets.clamp_min(tiny)).sqrt()
 
-    def rounding(self, largest: float) -> float:
-        """A correlation near the floor has lost half of its digits, and more where variances fall to that of the
-        noise.
-        """
-        return 1e-9 + super().rounding(largest)
+    def rounding_error(self, largest_variance: float) -> float:
+        """A correlation near the floor has lost half of its digits, and more where variances fall to the noise's."""
+        return 1e-9 + super().rounding_error(largest_variance)

@@ -1,4 +1,13 @@
-"""Mean-marginal ITL."""
+"""Mean-marginal ITL: the pick whose answer gives most information about a single target, on average over the targets.
+
+    mean over a in A of I(f(a); y_x | D) = mean over a of -1/2 log(1 - k_D(x, a)^2 / ((s + r)(s_a + r_A)))
+
+with s = Var[f(x) | D], s_a = Var[f(a) | D], k_D the posterior covariance given the picks D, r the noise variance and
+r_A that of the targets' values. Unlike ITL it does not account for what one target tells about another.
+
+Source: Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024), "MM-ITL"; MacKay,
+"Information-Based Objective Functions for Active Data Selection" (1992), "mean marginal information gain".
+"""
 
 from __future__ import annotations
 
@@ -9,25 +18,25 @@ from itl_hf.objectives.targeted import PerTarget
 
 
 class MeanMarginalITL(PerTarget):
-    """Mean over targets of I(f(a); y_x) = -1/2 log(1 - k(x, a)^2 / ((s + r)(s_a + r_A))): each target for itself."""
+    """Mean information about a single target, in nats."""
 
     name = "mean_marginal_itl"
 
-    def score(self, numbers: Tensor, count: int) -> Tensor:
+    def score(self, stats: Tensor, num_observations: int) -> Tensor:
         """The mean, in nats."""
-        shares = self._shares(numbers[0].clamp_min(0), numbers[1:].square(), count)
+        shares = self._shares(stats[0].clamp_min(0), stats[1:].square(), num_observations)
         # A share of 1 would be a noise-free answer about a noise-free target.
         return -0.5 * torch.log1p(-shares.clamp_max(1 - 1e-15)).mean(0)
 
-    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
-        """The largest covariances with the smallest s."""
-        reach = (numbers[1:].abs() + slack[1:]).clamp_min(0)
-        shares = self._shares((numbers[0] - slack[0]).clamp_min(0), reach.square(), count)
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+        """The score of the largest covariances with the smallest s."""
+        covariance = (stats[1:].abs() + slack[1:]).clamp_min(0)
+        shares = self._shares((stats[0] - slack[0]).clamp_min(0), covariance.square(), num_observations)
         # Where float32 cannot tell a share from 1, the logarithm has no bound.
         shares = torch.where(shares > 1 - 64 * torch.finfo(shares.dtype).eps, 1.0, shares)
         return -0.5 * torch.log1p(-shares).mean(0)
 
-    def _shares(self, variance: Tensor, squares: Tensor, count: int) -> Tensor:
-        """Squared correlation of each answer with each target, (m, B)."""
-        targets = self._targets_after(count, variance) + self.gp.target_noise_std**2
+    def _shares(self, variance: Tensor, squares: Tensor, num_observations: int) -> Tensor:
+        """Squared correlation of each answer with each target's value, noise included, (m, B)."""
+        targets = self.target_variance(num_observations, variance.dtype) + self.gp.target_noise_std**2
         return squares / (targets * (variance + self.noise_variance)).clamp_min(torch.finfo(variance.dtype).tiny)

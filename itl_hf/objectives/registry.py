@@ -1,4 +1,4 @@
-"""All objectives by name."""
+"""The objectives by name."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from itl_hf.objectives.mean_marginal_itl import MeanMarginalITL
 from itl_hf.objectives.undirected import Undirected
 from itl_hf.objectives.vtl import VTL
 
-OBJECTIVES: dict[str, Any] = {kind.name: kind for kind in (ITL, VTL, MeanMarginalITL, CTL, Undirected)}
+OBJECTIVES: dict[str, Any] = {objective.name: objective for objective in (ITL, VTL, MeanMarginalITL, CTL, Undirected)}

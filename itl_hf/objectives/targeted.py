@@ -1,4 +1,6 @@
-"""Shared by objectives that follow each target."""
+"""Base classes of objectives that follow each target: `Targeted` keeps the targets' projections on the picks,
+`PerTarget` also keeps every row's covariance with every target.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +9,54 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.growable_tensor import GrowableTensor
-from itl_hf.objectives.base import Memory, Objective, Picks
+from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 
 
 class Targeted(Objective):
-    """Objectives that follow each target: what the picks say to the targets is kept beside what they say to the
-    rows.
-    """
+    """Base class of objectives with one posterior that need the targets' projections on the picks."""
 
     def __init__(self, gp: GaussianProcess) -> None:
         super().__init__(gp, [gp.posterior()])
-        self._seen = GrowableTensor(len(gp.targets), gp.targets)
-        self.prior = gp.kernel.diagonal(gp.targets)  # (m,)
-
-    @property
-    def target_projections(self) -> Tensor:
-        """What the picks say to the targets, (count, m) float64."""
-        return self._seen[:]
+        self.target_projections = GrowableTensor(len(gp.targets), gp.targets)  # (number of picks, m) float64
+        self.target_prior = gp.kernel.diagonal(gp.targets)  # (m,)
 
     def observe(self, row: Tensor) -> None:
-        """Picks a row and notes what it says to the targets."""
-        known = self.target_projections
+        """Adds a pick and the targets' projections on it."""
         super().observe(row)
-        self._seen.append(self.posteriors[0].latest(self.gp.targets, known))
+        self.target_projections.append(self.posteriors[0].last_projection(self.gp.targets, self.target_projections[:]))
 
-    def forget(self, count: int) -> None:
-        """Takes back picks."""
-        super().forget(count)
-        self._seen.count = count
-
-    def target_variance(self, count: int) -> Tensor:
-        """Var[f(a)] of each target after `count` picks, (m,)."""
-        return (self.prior - self.target_projections[:count].square().sum(0)).clamp_min(0)
+    def truncate(self, num_observations: int) -> None:
+        """Drops all picks after the first `num_observations`."""
+        super().truncate(num_observations)
+        self.target_projections.length = num_observations
 
 
 class PerTarget(Targeted):
-    """Objectives that need each Cov[f(x), f(a)]: the numbers are s and those m covariances."""
+    """Base class of objectives that need each Cov[f(x), f(a)]: the statistics are s and these m covariances."""
 
-    additive = False  # scores depend on what is known of each target, and m numbers at many steps would be too many
+    additive = False  # scores depend on the targets' variances too, and m statistics at many steps would be too many
 
-    def start(self, rows: Tensor, given: Memory) -> Tensor:
-        """(1 + m, B)."""
+    def initial_stats(self, rows: Tensor, tables: ProjectionTables) -> Tensor:
+        """Variance and covariances, (1 + m, B)."""
         cross = self.gp.kernel.cross(self.gp.targets.to(rows.dtype), rows)
-        return torch.cat([self.posteriors[0].prior_variance(rows)[None], cross])
+        return torch.cat([self.gp.kernel.diagonal(rows)[None], cross])
 
-    def picks(self, first: int, last: int) -> Picks:
-        """Also p(A), (b, m)."""
-        return Picks(first, super().picks(first, last).frames, [self.target_projections[first:last].clone()])
+    def observations(self, first: int, last: int) -> ObservationBlock:
+        """Adds the targets' projections p(A), (b, m)."""
+        blocks = super().observations(first, last).cholesky_blocks
+        return ObservationBlock(first, blocks, [self.target_projections[first:last].clone()])
 
-    def advance(self, numbers: Tensor, columns: Tensor, picks: Picks, sign: float = 1.0) -> Tensor:
-        """S falls by p(x)^2, the covariance with a by p(x) p(a)."""
-        projection = columns[0]  # (b, B)
-        fall = torch.cat([projection.square().sum(0, keepdim=True), picks.extra[0].T @ projection])
-        return torch.sub(numbers, fall, alpha=sign)
+    def update(self, stats: Tensor, projections: Tensor, observations: ObservationBlock, sign: float = 1.0) -> Tensor:
+        """`s` falls by p(x)^2, the covariance with a by p(x) p(a)."""
+        projection = projections[0]  # (b, B)
+        squares = projection.square().sum(0, keepdim=True)
+        return torch.sub(stats, torch.cat([squares, observations.target_terms[0].T @ projection]), alpha=sign)
 
-    def spread(self, scales: Tensor) -> Tensor:
+    def expand_scales(self, scales: Tensor) -> Tensor:
         """A covariance is at most the product of two standard deviations."""
-        return torch.cat([scales, (scales * self.prior.to(scales.dtype)[:, None]).sqrt()])
+        return torch.cat([scales, (scales * self.target_prior.to(scales.dtype)[:, None]).sqrt()])
 
-    def _targets_after(self, count: int, like: Tensor) -> Tensor:
-        return self.target_variance(count).to(like.dtype)[:, None]  # (m, 1)
+    def target_variance(self, num_observations: int, dtype: torch.dtype) -> Tensor:
+        """Var[f(a)] of each target after so many picks, (m, 1)."""
+        removed_variance = self.target_projections[:num_observations].square().sum(0)
+        return (self.target_prior - removed_variance).clamp_min(0).to(dtype)[:, None]

@@ -1,4 +1,13 @@
-"""Uncertainty sampling."""
+"""Undirected: uncertainty sampling, the pick that the model knows least about, whatever the targets.
+
+    I(f(x); y_x | D) = 1/2 log(1 + s / r)
+
+with s = Var[f(x) | D] and r the noise variance. Greedy maximisation of it is greedy D-optimal design: the gains add up
+to the information gain 1/2 log det(I + K / r) of the picks.
+
+Sources: Settles, "Active Learning Literature Survey" (2009), on uncertainty sampling; a baseline of Huebotter et al.,
+"Transductive Active Learning: Theory and Applications" (2024).
+"""
 
 from __future__ import annotations
 
@@ -6,39 +15,39 @@ import torch
 from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
-from itl_hf.objectives.base import Memory, Objective, Picks
+from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 
 
 class Undirected(Objective):
-    """1/2 log(1 + s / r): the row the model knows least about, whatever the targets (uncertainty sampling, D-optimal
-    design).
-    """
+    """Information about the row's own value, 1/2 log(1 + s / r), in nats."""
 
     name = "undirected"
 
     def __init__(self, gp: GaussianProcess) -> None:
         super().__init__(gp, [gp.posterior()])
 
-    def start(self, rows: Tensor, given: Memory) -> Tensor:
+    def initial_stats(self, rows: Tensor, tables: ProjectionTables) -> Tensor:
         """Variance s, (1, B)."""
-        return self.posteriors[0].prior_variance(rows)[None]
+        return self.gp.kernel.diagonal(rows)[None]
 
-    def falls(self, columns: Tensor, picks: Picks) -> Tensor:
+    def decrements(self, projections: Tensor, observations: ObservationBlock) -> Tensor:
         """The variance falls by the squared projections."""
-        return columns.square()
+        return projections.square()
 
-    def best_of_stretches(self, numbers: Tensor, columns: Tensor, picks: Picks, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """The variance only falls."""
-        after = numbers[:, None] - sums @ self.falls(columns, picks)
-        return torch.cat([numbers[:, None], after[:, :-1]], dim=1), after
+    def optimistic_stats(
+        self, stats: Tensor, projections: Tensor, observations: ObservationBlock, prefix_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The variance only falls, so it is largest at the start of a segment."""
+        after = stats[:, None] - prefix_mask @ self.decrements(projections, observations)
+        return torch.cat([stats[:, None], after[:, :-1]], dim=1), after
 
-    def score(self, numbers: Tensor, count: int) -> Tensor:
-        """S / r."""
-        return numbers[0].clamp_min(0) / self.noise_variance
+    def score(self, stats: Tensor, num_observations: int) -> Tensor:
+        """`s / r`."""
+        return stats[0].clamp_min(0) / self.noise_variance
 
-    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
-        """The largest s."""
-        return (numbers[0] + slack[0]) / self.noise_variance
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+        """The score of the largest s."""
+        return (stats[0] + slack[0]) / self.noise_variance
 
     def gain(self, score: Tensor) -> Tensor:
         """Nats."""

@@ -1,4 +1,14 @@
-"""VTL: variance-based transductive learning."""
+"""VTL, variance-based transductive learning: the pick whose answer removes most of the targets' total variance.
+
+    v / (s + r),  v = sum over a in A of k_D(x, a)^2
+
+with s = Var[f(x) | D], k_D the posterior covariance given the picks D, and r the noise variance. With one target this
+is SIFT. One pick with projections p, g = sum_a p(a)^2 and h(x) = sum_a k_D(x, a) p(a) lowers s by p(x)^2 and v by p(x)
+(2 h(x) - g p(x)). The bracket is kept as the pick's second projection.
+
+Sources: Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024); Huebotter,
+Bongni, Hakimi & Krause, "Efficiently Learning at Test-Time: Active Fine-Tuning of LLMs" (ICLR 2025), section 3 (SIFT).
+"""
 
 from __future__ import annotations
 
@@ -7,93 +17,90 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.posterior import LinearPosterior
-from itl_hf.objectives.base import Memory, Picks
+from itl_hf.objectives.base import ObservationBlock, ProjectionTables
 from itl_hf.objectives.targeted import Targeted
 
 
 class VTL(Targeted):
-    """v / (s + r): how much of the targets' total variance a row's answer removes; v is its squared covariance with
-    them, summed.
-
-    With one target this is SIFT. A pick with g = sum_a p(a)^2 and h(x) = sum_a Cov[f(x), f(a)] p(a) lowers v by
-    p(x) (2 h(x) - g p(x)); the bracket is its second column.
-    """
+    """Fall of the targets' total variance, v / (s + r)."""
 
     name = "vtl"
 
     def __init__(self, gp: GaussianProcess) -> None:
         super().__init__(gp)
-        self.width = 2
+        self.num_projections = 2
+        if not self.uses_projection_cache:
+            self.target_basis = gp.targets
 
-    @property
-    def anchors(self) -> Tensor | None:
-        """The targets."""
-        return None if self.remembers else self.gp.targets
+    def initial_state(self, rows: Tensor) -> tuple[Tensor, ProjectionTables]:
+        """Statistics s and v, (2, B); where there are tables, the rows' kernel with the targets is one of them."""
+        stats, cross = self.initial_state_with_target_cov(rows)
+        return stats, [self.posteriors[0].given_projections(rows), cross] if self.uses_projection_cache else []
 
-    def begin(self, rows: Tensor) -> tuple[Tensor, Memory]:
-        """As `Objective.begin`; where rows have memory, their kernel with the targets is part of it."""
-        numbers, cross = self.begin_anchored(rows)
-        return numbers, [self.posteriors[0].begin(rows), cross] if self.remembers else []
-
-    def begin_anchored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Objective`."""
+    def initial_state_with_target_cov(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Statistics s and v, and the rows' kernel with the targets, (2, B), (m, B)."""
         cross = self.gp.kernel.cross(rows, self.gp.targets.to(rows.dtype)).T  # (m, B)
-        return torch.stack([self.posteriors[0].prior_variance(rows), cross.square().sum(0)]), cross
+        return torch.stack([self.gp.kernel.diagonal(rows), cross.square().sum(0)]), cross
 
-    def picks(self, first: int, last: int) -> Picks:
-        """Also what h needs: its directions for finite features; otherwise g, p(A) and the products p_i(A).p_j(A) of
-        earlier picks.
+    def observations(self, first: int, last: int) -> ObservationBlock:
+        """Adds what 2 h - g p needs: for finite features its directions, otherwise g, p(A) and the inner products
+        p_i(A).p_j(A) with earlier picks.
         """
-        seen, frames = self.target_projections, super().picks(first, last).frames
-        new = seen[first:last].clone()  # (b, m)
-        gram = new @ seen[:last].T  # (b, last), of which the diagonal from `first` on is g
+        blocks = super().observations(first, last).cholesky_blocks
+        new = self.target_projections[first:last].clone()  # (b, m)
+        gram = new @ self.target_projections[:last].T  # (b, last), of which the diagonal from `first` on is g
         if isinstance(self.posteriors[0], LinearPosterior):
             weights = gram.tril(first).add_(gram.tril(first - 1))  # g once, earlier picks twice
-            known = self.posteriors[0].directions[:last]
-            return Picks(first, frames, [torch.addmm(new @ self.gp.targets, weights, known, beta=2, alpha=-1)])
-        return Picks(first, frames, [new.square().sum(1, keepdim=True), new, gram.tril_(first - 1)])
+            directions = self.posteriors[0].directions[:last]
+            terms = [torch.addmm(new @ self.gp.targets, weights, directions, beta=2, alpha=-1)]
+        else:
+            terms = [new.square().sum(1, keepdim=True), new, gram.tril_(first - 1)]
+        return ObservationBlock(first, blocks, terms)
 
-    def directions(self, picks: Picks) -> list[Tensor]:
-        """See `Objective`."""
-        return [picks.frames[0].rows, picks.extra[0]]
+    def directions(self, observations: ObservationBlock) -> list[Tensor]:
+        """Those of p and of 2 h - g p."""
+        return [observations.cholesky_blocks[0].rows, observations.target_terms[0]]
 
-    def columns(self, rows: Tensor, memory: Memory, picks: Picks) -> Tensor:
-        """P and 2 h - g p, (2, b, B)."""
-        if not self.remembers:
-            return super().columns(rows, memory, picks)
-        projections = super().columns(rows, memory[:1], picks)[0]
-        power, new, gram = picks.extra
-        earlier = memory[0][: gram.shape[1] - len(new)]
-        towards = new @ memory[1] - gram @ torch.cat([earlier, projections])
-        return torch.stack([projections, 2 * towards - power * projections])
+    def project(self, rows: Tensor, tables: ProjectionTables, observations: ObservationBlock) -> Tensor:
+        """`p` and 2 h - g p, (2, b, B)."""
+        if not self.uses_projection_cache:
+            return super().project(rows, tables, observations)
+        projection = super().project(rows, tables[:1], observations)[0]
+        squares, new, gram = observations.target_terms
+        earlier = tables[0][: gram.shape[1] - len(new)]
+        towards_targets = new @ tables[1] - gram @ torch.cat([earlier, projection])  # h
+        return torch.stack([projection, 2 * towards_targets - squares * projection])
 
-    def falls(self, columns: Tensor, picks: Picks) -> Tensor:
-        """S falls by p^2, v by p (2 h - g p)."""
-        return columns * columns[:1]
+    def decrements(self, projections: Tensor, observations: ObservationBlock) -> Tensor:
+        """`s` falls by p^2, v by p (2 h - g p)."""
+        return projections * projections[:1]
 
-    def best_of_stretches(self, numbers: Tensor, columns: Tensor, picks: Picks, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """S is smallest at the end of a stretch; v may rise, by all of its rises at most."""
-        falls = self.falls(columns, picks)
-        after = numbers[:, None] - sums @ falls
-        before = torch.cat([numbers[1:], after[1, :-1]])  # (c, B)
-        stretches = torch.diff(sums, dim=0, prepend=torch.zeros_like(sums[:1]))
-        return torch.stack([after[0], before - stretches @ falls[1].clamp_max(0)]), after
+    def optimistic_stats(
+        self, stats: Tensor, projections: Tensor, observations: ObservationBlock, prefix_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`s` is smallest at the end of a segment; v may rise, by the sum of its rises at most."""
+        decrements = self.decrements(projections, observations)
+        after = stats[:, None] - prefix_mask @ decrements
+        before = torch.cat([stats[1:], after[1, :-1]])  # (c, B)
+        segment_mask = torch.diff(prefix_mask, dim=0, prepend=torch.zeros_like(prefix_mask[:1]))
+        return torch.stack([after[0], before - segment_mask @ decrements[1].clamp_max(0)]), after
 
-    def score(self, numbers: Tensor, count: int) -> Tensor:
-        """V / (s + r)."""
-        variance, explained = numbers
-        return explained.clamp_min(0) / (variance.clamp_min(0) + self.noise_variance)
+    def score(self, stats: Tensor, num_observations: int) -> Tensor:
+        """`v / (s + r)`."""
+        variance, explained_variance = stats
+        return explained_variance.clamp_min(0) / (variance.clamp_min(0) + self.noise_variance)
 
-    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
-        """The largest v with the smallest s."""
-        variance, explained = numbers
-        return (explained + slack[1]) / ((variance - slack[0]).clamp_min_(0) + self.noise_variance)
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+        """The score of the largest v with the smallest s."""
+        variance, explained_variance = stats
+        return (explained_variance + slack[1]) / ((variance - slack[0]).clamp_min_(0) + self.noise_variance)
 
-    def scales(self, numbers: Tensor) -> Tensor:
-        """V only falls, so its first value is its size; a part comes from products of numbers that are not small."""
-        variance, explained = numbers
-        return torch.stack([variance, explained + variance * self.prior.mean().to(variance.dtype)])
+    def error_scales(self, stats: Tensor) -> Tensor:
+        """`s`, and for v its first value; a part of its error comes from products of numbers that are not small."""
+        variance, explained_variance = stats
+        mean_prior = self.target_prior.mean().to(variance.dtype)
+        return torch.stack([variance, explained_variance + variance * mean_prior])
 
-    def rounding(self, largest: float) -> float:
-        """V is of the size of the targets' total variance times `largest`."""
-        return 4e-15 * largest * float(self.prior.sum()) / self.noise_variance
+    def rounding_error(self, largest_variance: float) -> float:
+        """`v` is of the size of the targets' total variance times `largest_variance`."""
+        return 4e-15 * largest_variance * float(self.target_prior.sum()) / self.noise_variance

@@ -1,1 +1,1 @@
-"""How the maximum is found: exact greedy selection in a few passes over the pool."""
+"""How the maximum of an objective is found: exact greedy selection in a few passes over the pool."""

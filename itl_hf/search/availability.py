@@ -1,9 +1,9 @@
-"""What a selection may not exceed: a budget of costs (tokens, say), and shares of groups (sources, say).
+"""Which rows may still be picked: a budget of costs (tokens, for example) and shares of groups (sources, for example).
 
-Rows that no longer fit are closed, and the objective decides among the others. A budget does not change what is
-maximised: gain per token would prefer the shortest rows, whatever they teach; skipping what does not fit keeps the
-picks those of the objective. Closing
-is one-way: a row that is closed stays closed for the rest of the selection, which exact speculation relies on.
+A row that no longer fits is closed, and the objective decides among the others. A budget does not change what is
+maximised. Gain per token would prefer the shortest rows, whatever they teach; skipping rows that do not fit keeps the
+picks those of the objective. A row that is closed stays closed for the rest of the selection: exact speculation relies
+on this.
 """
 
 from __future__ import annotations
@@ -16,92 +16,94 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Availability:
-    """Which rows are open at one step.
+    """Which rows may be picked at one step.
 
     Args:
-        left (`float`):
-            What a row may cost at most.
-        groups (`Tensor`, *optional*):
+        max_cost (`float`):
+            The largest cost that a row may have.
+        open_groups (`Tensor`, *optional*):
             (G,) bool, groups that may still be picked from; `None` for all.
     """
 
-    left: float
-    groups: Tensor | None
+    max_cost: float
+    open_groups: Tensor | None
 
 
 @dataclass
 class AvailabilityTracker:
-    """Budget and group shares of one selection, and what is used up so far.
+    """Budget and group shares of one selection, and how much of them the picks so far have used.
 
     Args:
         num_examples (`int`):
-            Picks to make at most.
+            Largest number of picks.
         costs (`Tensor`, *optional*):
             (N,) float64, cost of each row.
         budget (`float`, *optional*):
-            Total cost of the picks at most.
+            Largest total cost of the picks.
         groups (`Tensor`, *optional*):
             (N,) int64 group number of each row.
-        least (`Tensor`, *optional*):
-            (G,) int64, picks of each group at least.
-        most (`Tensor`, *optional*):
-            (G,) int64, picks of each group at most.
+        min_counts (`Tensor`, *optional*):
+            (G,) int64, least number of picks of each group.
+        max_counts (`Tensor`, *optional*):
+            (G,) int64, largest number of picks of each group.
+        total_cost (`float`, *optional*, defaults to 0):
+            Cost of the picks so far.
+        num_picks (`int`, *optional*, defaults to 0):
+            Number of the picks so far.
+        group_counts (`Tensor`, *optional*):
+            (G,) int64, picks of each group so far.
     """
 
     num_examples: int
     costs: Tensor | None = None
     budget: float = float("inf")
     groups: Tensor | None = None
-    least: Tensor | None = None
-    most: Tensor | None = None
-    spent: float = 0.0
-    picks: int = 0
-    counts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    min_counts: Tensor | None = None
+    max_counts: Tensor | None = None
+    total_cost: float = 0.0
+    num_picks: int = 0
+    group_counts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def __post_init__(self) -> None:
+        self.is_constrained = self.groups is not None or self.costs is not None
         if self.groups is not None:
             size = int(self.groups.max()) + 1
-            self.least = torch.zeros(size, dtype=torch.int64) if self.least is None else self.least
-            self.most = torch.full((size,), self.num_examples) if self.most is None else self.most
-            self.counts = torch.zeros(size, dtype=torch.int64)
+            self.min_counts = torch.zeros(size, dtype=torch.int64) if self.min_counts is None else self.min_counts
+            self.max_counts = torch.full((size,), self.num_examples) if self.max_counts is None else self.max_counts
+            self.group_counts = torch.zeros(size, dtype=torch.int64)
 
-    @property
-    def bind(self) -> bool:
-        """Whether there is anything to keep to."""
-        return self.groups is not None or self.costs is not None
+    def current(self) -> Availability:
+        """Returns which rows may be picked next."""
+        if self.groups is None or self.min_counts is None or self.max_counts is None:
+            return Availability(self.budget - self.total_cost, None)
+        missing_counts = (self.min_counts - self.group_counts).clamp_min(0)
+        open_groups = self.group_counts < self.max_counts
+        if int(missing_counts.sum()) >= self.num_examples - self.num_picks:  # all further picks must be of these groups
+            open_groups &= missing_counts > 0
+        return Availability(self.budget - self.total_cost, open_groups)
 
-    def opening(self) -> Availability:
-        """What is open for the next pick."""
-        if self.groups is None or self.least is None or self.most is None:
-            return Availability(self.budget - self.spent, None)
-        owed = (self.least - self.counts).clamp_min(0)
-        groups = self.counts < self.most
-        if int(owed.sum()) >= self.num_examples - self.picks:  # the picks that are left are owed to these groups
-            groups &= owed > 0
-        return Availability(self.budget - self.spent, groups)
-
-    def mask(self, opening: Availability, numbers: Tensor | slice) -> Tensor | None:
-        """Which of these rows are open, (B,) bool; `None` for all."""
-        open_rows: Tensor | None = None
+    def mask(self, availability: Availability, indices: Tensor | slice) -> Tensor | None:
+        """Returns which of these rows may be picked, (B,) bool; `None` for all."""
+        is_open: Tensor | None = None
         if self.costs is not None:
-            open_rows = self.costs[numbers] <= opening.left
-        if self.groups is not None and opening.groups is not None:
-            member = opening.groups[self.groups[numbers]]
-            open_rows = member if open_rows is None else open_rows & member
-        return open_rows
+            is_open = self.costs[indices] <= availability.max_cost
+        if self.groups is not None and availability.open_groups is not None:
+            in_open_group = availability.open_groups[self.groups[indices]]
+            is_open = in_open_group if is_open is None else is_open & in_open_group
+        return is_open
 
-    def take(self, number: int) -> None:
-        """Counts a pick."""
-        self.picks += 1
+    def record_pick(self, index: int) -> None:
+        """Adds a pick to what is used."""
+        self.num_picks += 1
         if self.costs is not None:
-            self.spent += float(self.costs[number])
+            self.total_cost += float(self.costs[index])
         if self.groups is not None:
-            self.counts[self.groups[number]] += 1
+            self.group_counts[self.groups[index]] += 1
 
-    def mark(self) -> tuple[float, int, Tensor]:
-        """What is used up, for `back_to`."""
-        return self.spent, self.picks, self.counts.clone()
+    def snapshot(self) -> tuple[float, int, Tensor]:
+        """Returns what is used so far, for `restore`."""
+        return self.total_cost, self.num_picks, self.group_counts.clone()
 
-    def back_to(self, mark: tuple[float, int, Tensor]) -> None:
-        """Forgets the picks since `mark`."""
-        self.spent, self.picks, self.counts = mark[0], mark[1], mark[2].clone()
+    def restore(self, snapshot: tuple[float, int, Tensor]) -> None:
+        """Drops the picks since `snapshot`."""
+        self.total_cost, self.num_picks, self.group_counts = snapshot[0], snapshot[1], snapshot[2].clone()

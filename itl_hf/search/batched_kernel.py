@@ -8,25 +8,29 @@ from torch import Tensor
 from itl_hf.gp.kernels import RBF, Cosine, Kernel
 
 
-class Pairs:
-    """The kernel between sets of rows of several targets, (B, P, d), (B, Q, d) -> (B, P, Q), of rows made `ready`.
+class BatchedKernel:
+    """The kernel between sets of rows of several targets, (B, P, d), (B, Q, d) -> (B, P, Q), of rows from `prepare`.
 
-    Kernels of inner products take all targets at once, and their rows are brought to unit norm once rather than for
-    each pick; others are evaluated target by target.
+    Kernels of inner products are computed for all targets at once, and their rows are scaled to unit norm once rather
+    than for each pick. Other kernels are computed target by target.
+
+    Args:
+        kernel (`Kernel`):
+            Covariance function on prepared features.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.unit = isinstance(kernel, Cosine) or (isinstance(kernel, RBF) and kernel.on == "cosine")
+        self.uses_unit_norm = isinstance(kernel, Cosine) or (isinstance(kernel, RBF) and kernel.on == "cosine")
 
-    def ready(self, rows: Tensor) -> Tensor:
-        """(B, P, d) rows as this expects them."""
-        return torch.nn.functional.normalize(rows, dim=-1) if self.unit else rows
+    def prepare(self, rows: Tensor) -> Tensor:
+        """Returns (B, P, d) rows in the form that calls expect."""
+        return torch.nn.functional.normalize(rows, dim=-1) if self.uses_unit_norm else rows
 
     def __call__(self, rows: Tensor, others: Tensor) -> Tensor:
-        """See the class."""
-        if not (self.unit or self.kernel.linear):
+        """Computes the kernel, (B, P, d), (B, Q, d) -> (B, P, Q)."""
+        if not (self.uses_unit_norm or self.kernel.linear):
             return torch.stack([self.kernel.cross(left, right) for left, right in zip(rows, others, strict=True)])
-        # One row against many: the many on the left are read at twice the speed.
+        # One row against many: it is twice as fast with the many on the left.
         product = torch.bmm(others, rows.mT).mT if rows.shape[1] == 1 else torch.bmm(rows, others.mT)
         return product.sub_(1).div_(self.kernel.lengthscale).exp_() if isinstance(self.kernel, RBF) else product

@@ -1,4 +1,6 @@
-"""One block of the pool in the precision of a pass: told of picks, walked through a speculated run, made to forget."""
+"""One block of the pool in the precision of a pass: applies picks to the block's statistics, verifies a speculated run
+against its rows, and rolls back rejected picks.
+"""
 
 from __future__ import annotations
 
@@ -7,265 +9,278 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itl_hf.objectives.base import Objective, Picks
+from itl_hf.objectives.base import Objective, ObservationBlock
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.candidates import ProjectionCache, Run
-from itl_hf.search.greedy import tie
+from itl_hf.search.greedy import tie_margin
 
-#: Picks over which one bound of a row's score is taken: a bound for more is less work and lets more rows through.
-STRETCH = 8
-#: Steps that are looked at together: few operations on much, while it still fits in the cache.
+#: Picks that share one bound of a row's score. A bound for more picks is less work and lets more rows through.
+SEGMENT_PICKS = 8
+#: Steps that are computed together: few operations on many numbers, while they still fit in the processor's cache.
 STEPS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Change:
-    """Picks that the blocks have yet to hear of (sign 1), or to forget (sign -1)."""
+class PendingUpdate:
+    """Picks that the blocks have yet to apply (`sign` 1) or to roll back (`sign` -1)."""
 
-    picks: Picks
+    observations: ObservationBlock
     sign: float
 
-    def to(self, dtype: torch.dtype) -> Change:
-        """The same in another precision."""
-        return Change(self.picks.to(dtype), self.sign)
+    def to(self, dtype: torch.dtype) -> PendingUpdate:
+        """Returns the same update in another precision."""
+        return PendingUpdate(self.observations.to(dtype), self.sign)
 
 
 @dataclass(frozen=True)
-class Walk:
-    """What every block is asked in one pass: which of its rows might beat a pick of the run.
+class Verification:
+    """A speculated run that every block verifies in one pass: which of its rows might beat a pick of the run?
 
     Args:
         objective (`Objective`):
             Scores and their bounds.
-        limits (`AvailabilityTracker`):
-            What was open at each step.
-        others (`Tensor`):
-            (N,) bool, rows that may be picked and are no candidates: those are decided elsewhere.
-        picked (`Tensor`):
+        availability (`AvailabilityTracker`):
+            Computes which rows could be picked at each step.
+        is_open (`Tensor`):
+            (N,) bool, rows that may be picked and are no candidates; candidates were compared in the run itself.
+        pick_indices (`Tensor`):
             (b,) int64 row numbers of the run's picks.
         run (`Run`):
             The speculated picks.
-        base (`int`):
-            Picks before the run.
+        num_before (`int`):
+            Number of picks before the run.
         error (`Tensor`):
-            (k,), how far each number may be off, relative to its scale.
+            (k,), how far each statistic may be off, relative to its scale.
         rounding (`float`):
-            How far two exact scores may differ by rounding alone.
+            By how much two exact scores may differ by rounding alone.
     """
 
     objective: Objective
-    limits: AvailabilityTracker
-    others: Tensor
-    picked: Tensor
+    availability: AvailabilityTracker
+    is_open: Tensor
+    pick_indices: Tensor
     run: Run
-    base: int
+    num_before: int
     error: Tensor
     rounding: float
 
 
 @dataclass
-class Block:
-    """Rows of the pool with their numbers after the picks they were told of.
+class PoolBlock:
+    """Consecutive rows of the pool with their statistics.
 
     Args:
-        start (`int`):
-            Number of the first row.
-        state (`Tensor`):
-            (k, B), the objective's numbers.
-        scale (`Tensor`):
-            (s, B), what errors in the numbers are relative to.
-        memory (`ProjectionCache`):
-            What rows remember under a kernel.
-        carried (`Tensor`, *optional*):
-            (r, B), covariances with the objective's anchors.
-        told (`int`):
-            Picks that the numbers know of.
-        columns (`Tensor`, *optional*):
-            (q, b, B), those of the last pass, while there is room for them.
+        span (`slice`):
+            The rows' place in the pool.
+        stats (`Tensor`):
+            (k, B), the objective's statistics after `num_applied` picks.
+        scales (`Tensor`):
+            (s, B), what errors of the statistics are relative to.
+        cache (`ProjectionCache`):
+            The rows' projections on earlier picks, for kernels without finite features.
+        target_cov (`Tensor`, *optional*):
+            (r, B), covariances with the objective's target basis.
+        num_applied (`int`, *optional*, defaults to 0):
+            Number of picks that the statistics account for.
+        projections (`Tensor`, *optional*):
+            (q, b, B), those of the last pass, where there is memory for them.
     """
 
-    start: int
-    state: Tensor
-    scale: Tensor
-    memory: ProjectionCache
-    carried: Tensor | None = None
-    told: int = 0
-    columns: Tensor | None = None
+    span: slice
+    stats: Tensor
+    scales: Tensor
+    cache: ProjectionCache
+    target_cov: Tensor | None = None
+    num_applied: int = 0
+    projections: Tensor | None = None
 
-    @property
-    def span(self) -> slice:
-        """Its rows in the pool."""
-        return slice(self.start, self.start + self.state.shape[1])
+    def apply(self, objective: Objective, rows: Tensor, update: PendingUpdate) -> None:
+        """Applies picks to the statistics, or rolls back those of them that were applied."""
+        observations = update.observations
+        projections = self._project(objective, rows, observations)
+        count = len(observations) if update.sign > 0 else max(self.num_applied - observations.first, 0)
+        self._update(objective, projections[:, :count], observations.part(0, count), update.sign)
+        self.num_applied = observations.first
+        if update.sign > 0:
+            self.cache.append(projections)
+            self.num_applied += count
 
-    def take(self, objective: Objective, rows: Tensor, change: Change) -> None:
-        """Hears of picks, or forgets those of them that it was told."""
-        columns, picks = self._columns(objective, rows, change.picks), change.picks
-        count = len(picks) if change.sign > 0 else max(self.told - picks.first, 0)
-        self._advance(objective, columns[:, :count], picks.part(0, count), change.sign)
-        self.told = picks.first
-        if change.sign > 0:
-            self.memory.append(columns)
-            self.told += count
+    def rollback(self, objective: Objective, observations: ObservationBlock) -> None:
+        """Rolls back those of these picks that were applied, with the projections kept from the last pass."""
+        count = max(self.num_applied - observations.first, 0)
+        if count and self.projections is not None:
+            self._update(objective, self.projections[:, -count:], observations.part(0, count), -1.0)
+        self.num_applied = observations.first
 
-    def take_back(self, objective: Objective, picks: Picks) -> None:
-        """Forgets those of these picks that it was told, by the columns kept of the last pass."""
-        extra = max(self.told - picks.first, 0)
-        if extra and self.columns is not None:
-            self._advance(objective, self.columns[:, -extra:], picks.part(0, extra), -1.0)
-        self.told = picks.first
-
-    def _advance(self, objective: Objective, columns: Tensor, picks: Picks, sign: float = 1.0) -> None:
-        self.state = objective.advance(self.state, columns, picks, sign)
-        self._tell_carried(columns, picks, sign)
-
-    def _tell_carried(self, columns: Tensor, picks: Picks, sign: float = 1.0) -> None:
-        if self.carried is not None and picks.anchored is not None:
-            picks.anchored.tell(self.carried, columns[0], sign)
-
-    def _columns(self, objective: Objective, rows: Tensor, picks: Picks) -> Tensor:
-        """The picks' columns, (q, b, B); the memory is first cut back to what came before them."""
-        if self.carried is not None and picks.anchored is not None and picks.anchored.weights is not None:
-            return picks.anchored.columns(rows, picks.frames[0].rows, self.carried)
-        if objective.remembers:
-            self.memory.length = picks.first
-        return objective.columns(rows, self.memory.views(), picks)
-
-    def walk(self, walk: Walk, rows: Tensor, picks: Picks, keep: bool) -> tuple[Tensor, int]:
-        """Goes through the picks; finds rows outside the candidates that reach the score of one.
+    def verify(
+        self, verification: Verification, rows: Tensor, observations: ObservationBlock, keep_projections: bool
+    ) -> tuple[Tensor, int]:
+        """Applies the run's picks, and finds rows other than the candidates that might reach the score of one.
 
         Args:
-            walk (`Walk`):
-                What is asked.
+            verification (`Verification`):
+                The run.
             rows (`Tensor`):
                 (B, d), the block's rows.
-            picks (`Picks`):
-                May begin before the run, with those the block has yet to hear of.
-            keep (`bool`):
-                Whether to keep the columns.
+            observations (`ObservationBlock`):
+                The run's picks; may begin before the run, with those that the block has yet to apply.
+            keep_projections (`bool`):
+                Whether to keep the projections for `rollback`.
 
         Returns:
-            (V, 2) int64, row number and first step reached; and after how many steps the run ends: all of them, or
-            those up to a pick that is surely beaten, since nothing after it can stand.
+            `tuple`: (V, 2) int64, row number and first step reached; and after how many steps the run ends: all of
+                them, or those up to a pick that is certainly beaten, since no later pick can be right.
         """
-        objective = walk.objective
-        columns = self._columns(objective, rows, picks)
-        self.memory.append(columns)
-        lead = walk.base - picks.first
-        if lead:
-            self._advance(objective, columns[:, :lead], picks.part(0, lead))
-        here, asked = columns[:, lead:], picks.part(lead, len(picks))
-        slack = walk.error[:, None].to(rows.device, rows.dtype) * objective.spread(self.scale)  # (k, B)
+        objective = verification.objective
+        projections = self._project(objective, rows, observations)
+        self.cache.append(projections)
+        num_pending = verification.num_before - observations.first
+        if num_pending:
+            self._update(objective, projections[:, :num_pending], observations.part(0, num_pending))
+        run_projections = projections[:, num_pending:]
+        run_observations = observations.part(num_pending, len(observations))
+        error = verification.error[:, None].to(rows.device, rows.dtype)
+        slack = error * objective.expand_scales(self.scales)  # (k, B)
+        after: Tensor | None = None
         if objective.additive:
-            places, after = self._near(walk, here, asked, slack)
+            positions, after = self._prefilter(verification, run_projections, run_observations, slack)
         else:
-            places, after = walk.others[self.span].to(rows.device).nonzero()[:, 0], None
-        numbers = places + self.start
-        ask = _Ask(walk, numbers, slack[:, places], self.state[:, places], here[:, :, places], asked)
-        first, step = ask.first_reached()
-        if after is not None and step == here.shape[1]:
-            self.state = after
+            positions = verification.is_open[self.span].to(rows.device).nonzero()[:, 0]
+        indices = positions + self.span.start
+        columns = slack[:, positions], self.stats[:, positions], run_projections[:, :, positions]
+        first_steps, num_steps = _first_steps_reached(verification, indices, *columns, run_observations)
+        if after is not None and num_steps == run_projections.shape[1]:
+            self.stats = after
+            self._update_target_cov(run_projections, run_observations)
         else:
-            self.state = objective.advance(self.state, here[:, :step], asked.part(0, step))
-        self._tell_carried(here[:, :step], asked.part(0, step))
-        self.told = walk.base + step
-        self.columns = columns[:, : lead + step] if keep else None
-        found = first < step
-        return torch.stack([numbers[found], first[found]], dim=1).cpu(), step
+            self._update(objective, run_projections[:, :num_steps], run_observations.part(0, num_steps))
+        self.num_applied = verification.num_before + num_steps
+        self.projections = projections[:, : num_pending + num_steps] if keep_projections else None
+        is_suspect = first_steps < num_steps
+        return torch.stack([indices[is_suspect], first_steps[is_suspect]], dim=1).cpu(), num_steps
 
-    def _near(self, walk: Walk, columns: Tensor, picks: Picks, slack: Tensor) -> tuple[Tensor, Tensor]:
-        """Places of rows that might reach a pick's score, by a bound for stretches of picks; and all numbers after
-        them.
+    def _project(self, objective: Objective, rows: Tensor, observations: ObservationBlock) -> Tensor:
+        """Computes the projections on some picks, (q, b, B); cuts the cache to the picks before them first."""
+        basis_block = observations.basis_block
+        if self.target_cov is not None and basis_block is not None and basis_block.weights is not None:
+            return basis_block.project(rows, observations.cholesky_blocks[0].rows, self.target_cov)
+        if objective.uses_projection_cache:
+            self.cache.length = observations.first
+        return objective.project(rows, self.cache.tables(), observations)
+
+    def _update(
+        self, objective: Objective, projections: Tensor, observations: ObservationBlock, sign: float = 1.0
+    ) -> None:
+        self.stats = objective.update(self.stats, projections, observations, sign)
+        self._update_target_cov(projections, observations, sign)
+
+    def _update_target_cov(self, projections: Tensor, observations: ObservationBlock, sign: float = 1.0) -> None:
+        if self.target_cov is not None and observations.basis_block is not None:
+            observations.basis_block.update(self.target_cov, projections[0], sign)
+
+    def _prefilter(
+        self, verification: Verification, projections: Tensor, observations: ObservationBlock, slack: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the positions of rows that might reach a pick's score, by one bound for each segment of the run, and
+        all statistics after the run.
         """
-        steps = columns.shape[1]
-        starts = range(0, steps, STRETCH)
-        ends = torch.tensor([min(start + STRETCH, steps) for start in starts])
-        sums = (torch.arange(steps) < ends[:, None]).to(columns)  # (c, b)
-        best, after = walk.objective.best_of_stretches(self.state, columns, picks, sums)
-        bound = walk.objective.upper(best, slack[:, None], walk.base)  # (c, B)
-        needed = [score - tie(score, walk.rounding) for score in walk.run.scores]
-        least = [min(needed[start : start + STRETCH]) for start in starts]
-        reached = (bound >= bound.new_tensor(least)[:, None]).any(0) & walk.others[self.span].to(bound.device)
-        return reached.nonzero()[:, 0], after[:, -1]
+        objective, num_steps = verification.objective, projections.shape[1]
+        starts = range(0, num_steps, SEGMENT_PICKS)
+        ends = torch.tensor([min(start + SEGMENT_PICKS, num_steps) for start in starts])
+        prefix_mask = (torch.arange(num_steps) < ends[:, None]).to(projections)  # (c, b)
+        best, after = objective.optimistic_stats(self.stats, projections, observations, prefix_mask)
+        bound = objective.upper_bound(best, slack[:, None], verification.num_before)  # (c, B)
+        thresholds = [score - tie_margin(score, verification.rounding) for score in verification.run.scores]
+        lowest = [min(thresholds[start : start + SEGMENT_PICKS]) for start in starts]
+        is_open = verification.is_open[self.span].to(bound.device)
+        may_win = (bound >= bound.new_tensor(lowest)[:, None]).any(0) & is_open
+        return may_win.nonzero()[:, 0], after[:, -1]
 
 
-@dataclass(frozen=True)
-class _Ask:
-    """The questions of a walk, put to some rows of one block.
+def _first_steps_reached(
+    verification: Verification,
+    indices: Tensor,
+    slack: Tensor,
+    stats: Tensor,
+    projections: Tensor,
+    observations: ObservationBlock,
+) -> tuple[Tensor, int]:
+    """Finds the first step of the run at which each of some rows might be picked instead.
 
     Args:
-        walk (`Walk`):
-            What is asked.
-        numbers (`Tensor`):
-            (V,) their row numbers.
+        verification (`Verification`):
+            The run.
+        indices (`Tensor`):
+            (V,) row numbers.
         slack (`Tensor`):
-            (k, V), how far their numbers may be off.
-        state (`Tensor`):
-            (k, V), their numbers before the run.
-        columns (`Tensor`):
-            (q, b, V), what its picks say to them.
-        picks (`Picks`):
-            The run's.
+            (k, V), how far the rows' statistics may be off.
+        stats (`Tensor`):
+            (k, V), the rows' statistics before the run.
+        projections (`Tensor`):
+            (q, b, V), the rows' projections on the run's picks.
+        observations (`ObservationBlock`):
+            The run's picks.
+
+    Returns:
+        `tuple`: (V,) first steps, the number of steps where there is none; and after how many steps the run ends.
     """
+    num_steps, step, is_beaten = projections.shape[1], 0, False
+    first_steps = torch.full_like(indices, num_steps)
+    if not len(indices):
+        return first_steps, num_steps
+    while step < num_steps and not is_beaten:
+        size = min(STEPS_AT_ONCE if verification.objective.additive else 1, num_steps - step)
+        part = observations.part(step, step + size)
+        trajectory = verification.objective.trajectory(stats, projections[:, step : step + size], part)
+        may_win, wins = _compare(verification, indices, slack, trajectory, step)  # (size, V) each
+        if wins is not None:
+            beaten_steps = wins.any(1).nonzero()[:, 0]
+            if len(beaten_steps):
+                is_beaten, size = True, int(beaten_steps[0]) + 1
+                may_win = may_win[:size]
+            first_reached = torch.where(may_win.any(0), step + may_win.int().argmax(0), num_steps)
+            first_steps = first_steps.minimum(first_reached)
+        stats = trajectory[:, size]
+        step += size
+    return first_steps, step
 
-    walk: Walk
-    numbers: Tensor
-    slack: Tensor
-    state: Tensor
-    columns: Tensor
-    picks: Picks
 
-    def first_reached(self) -> tuple[Tensor, int]:
-        """The first step at which each row might be picked instead, (V,); and after how many the run ends."""
-        steps, step, ends = self.columns.shape[1], 0, False
-        first, state = torch.full_like(self.numbers, steps), self.state
-        if not len(first):
-            return first, steps
-        while step < steps and not ends:
-            size = min(STEPS_AT_ONCE if self.walk.objective.additive else 1, steps - step)
-            here = slice(step, step + size)
-            path = self.walk.objective.path(state, self.columns[:, here], self.picks.part(here.start, here.stop))
-            reached = self.reached(path, step)  # (size, V)
-            if bool(reached.any()):
-                done, ends = self.surely(path, step, reached)
-                size = done if ends else size
-                reached = reached[:size]
-                first = first.minimum(torch.where(reached.any(0), step + reached.int().argmax(0), steps))
-            state = path[:, size]
-            step += size
-        return first, step
+def _compare(
+    verification: Verification, indices: Tensor, slack: Tensor, trajectory: Tensor, step: int
+) -> tuple[Tensor, Tensor | None]:
+    """Compares rows with the run's picks at the steps from `step` on.
 
-    def reached(self, path: Tensor, step: int) -> Tensor:
-        """Rows that might be picked instead at each step from `step` on, (k, s + 1, V) -> (s, V) bool."""
-        run, size = self.walk.run, path.shape[1] - 1
-        score, margin = self._scores(path, step)  # (s, 1)
-        bound = self._upper(path[:, :size], self.slack, step)
-        # An equal row wins only with a lower number.
-        picked = self.walk.picked[step : step + size].to(path.device)  # (s,)
-        reached = (bound >= score + margin) | ((bound >= score - margin) & (self.numbers < picked[:, None]))
-        for place, opening in enumerate(run.openings[step : step + size]):
-            limited = self.walk.limits.mask(opening, self.numbers.cpu())
-            if limited is not None:
-                reached[place] &= limited.to(path.device)
-        return reached
+    Args:
+        verification (`Verification`):
+            The run.
+        indices (`Tensor`):
+            (V,) row numbers.
+        slack (`Tensor`):
+            (k, V), how far the rows' statistics may be off.
+        trajectory (`Tensor`):
+            (k, s + 1, V), the rows' statistics before each step and after the last.
+        step (`int`):
+            The first of the s steps.
 
-    def surely(self, path: Tensor, step: int, reached: Tensor) -> tuple[int, bool]:
-        """After how many steps the run ends because a pick is beaten even at the low end of the error, and if it does.
-
-        (k, s + 1, V), (s, V) -> number, bool.
-        """
-        size = path.shape[1] - 1
-        score, margin = self._scores(path, step)
-        beaten = (self._upper(path[:, :size], -self.slack, step) > score + margin) & reached  # (s, V)
-        steps = beaten.any(1).nonzero()[:, 0]
-        return (int(steps[0]) + 1, True) if len(steps) else (size, False)
-
-    def _upper(self, path: Tensor, slack: Tensor, step: int) -> Tensor:
-        objective, count = self.walk.objective, self.walk.base + step
-        if objective.additive:
-            return objective.upper(path, slack[:, None], count)
-        return objective.upper(path[:, 0], slack, count)[None]
-
-    def _scores(self, path: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        scores = self.walk.run.scores[step : step + path.shape[1] - 1]
-        margins = [tie(score, self.walk.rounding) for score in scores]
-        return path.new_tensor(scores)[:, None], path.new_tensor(margins)[:, None]
+    Returns:
+        `tuple`: Which rows might be picked instead at each step, (s, V) bool; and which of them beat the pick even at
+            the low end of their error, `None` if there are none of the former.
+    """
+    objective, size = verification.objective, trajectory.shape[1] - 1
+    num_before = verification.num_before + step
+    scores = verification.run.scores[step : step + size]
+    score = trajectory.new_tensor(scores)[:, None]  # (s, 1)
+    margin = trajectory.new_tensor([tie_margin(each, verification.rounding) for each in scores])[:, None]
+    stats, slack = (trajectory[:, :-1], slack[:, None]) if objective.additive else (trajectory[:, 0], slack)
+    bound = objective.upper_bound(stats, slack, num_before).reshape(size, -1)  # (s, V)
+    # An equal row wins only with a lower number.
+    pick_indices = verification.pick_indices[step : step + size].to(trajectory.device)  # (s,)
+    may_win = (bound >= score + margin) | ((bound >= score - margin) & (indices < pick_indices[:, None]))
+    for offset, availability in enumerate(verification.run.availability[step : step + size]):
+        is_open = verification.availability.mask(availability, indices.cpu())
+        if is_open is not None:
+            may_win[offset] &= is_open.to(trajectory.device)
+    if not bool(may_win.any()):
+        return may_win, None
+    lower_bound = objective.upper_bound(stats, -slack, num_before).reshape(size, -1)
+    return may_win, (lower_bound > score + margin) & may_win

@@ -1,4 +1,6 @@
-"""The few rows among which picks are speculated: exact numbers in float64, and what rows remember under a kernel."""
+"""The few rows among which picks are speculated, with exact statistics in float64, and the cache of rows' projections
+on earlier picks.
+"""
 
 from __future__ import annotations
 
@@ -7,130 +9,122 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from itl_hf.objectives.base import Memory, Objective
+from itl_hf.objectives.base import Objective, ProjectionTables
 from itl_hf.search.availability import Availability
 
 
 class ProjectionCache:
-    """Projections of a set of rows, with room for further picks.
+    """Projections of a set of rows on earlier picks, with capacity for further picks.
 
     Args:
-        start (`list[Tensor]`):
-            As `Objective.begin` returns it: one (r, B) tensor for each posterior, then what never grows.
-        posteriors (`int`):
+        tables (`ProjectionTables`):
+            From `Objective.initial_state`: one (r, B) tensor for each posterior, then tensors that never grow.
+        num_posteriors (`int`):
             How many of them grow.
-        room (`int`):
-            Picks there will be room for.
+        capacity (`int`):
+            Number of picks to allocate memory for.
     """
 
-    def __init__(self, start: Memory, posteriors: int, room: int) -> None:
-        self._given = [len(part) for part in start[:posteriors]]
-        self._growing = [part.new_empty(len(part) + room, part.shape[1]) for part in start[:posteriors]]
-        for table, part in zip(self._growing, start[:posteriors], strict=True):
-            table[: len(part)] = part
-        self._fixed = start[posteriors:]
-        self.length = 0
+    def __init__(self, tables: ProjectionTables, num_posteriors: int, capacity: int) -> None:
+        self._offsets = [len(table) for table in tables[:num_posteriors]]
+        self._buffers = [table.new_empty(len(table) + capacity, table.shape[1]) for table in tables[:num_posteriors]]
+        for buffer, table in zip(self._buffers, tables[:num_posteriors], strict=True):
+            buffer[: len(table)] = table
+        self._constants = tables[num_posteriors:]
+        self.length = 0  # picks
 
-    def views(self) -> Memory:
-        """All that is remembered, without a copy."""
-        grown = [table[: given + self.length] for table, given in zip(self._growing, self._given, strict=True)]
-        return grown + self._fixed
+    def tables(self) -> ProjectionTables:
+        """Returns all projections, without a copy."""
+        pairs = zip(self._buffers, self._offsets, strict=True)
+        return [buffer[: offset + self.length] for buffer, offset in pairs] + self._constants
 
-    def append(self, columns: Tensor) -> None:
-        """Adds the columns of further picks, (q, b, B)."""
-        for table, given, column in zip(self._growing, self._given, columns, strict=False):
-            table[given + self.length : given + self.length + len(column)] = column
-        if self._growing:
-            self.length += columns.shape[1]
+    def append(self, projections: Tensor) -> None:
+        """Adds the projections on further picks, (q, b, B)."""
+        for buffer, offset, projection in zip(self._buffers, self._offsets, projections, strict=False):
+            buffer[offset + self.length : offset + self.length + len(projection)] = projection
+        if self._buffers:
+            self.length += projections.shape[1]
 
-    def keep(self, places: Tensor) -> None:
-        """Keeps these rows only."""
-        self._growing = [table[:, places] for table in self._growing]
-        self._fixed = [part[:, places] for part in self._fixed]
+    def keep_rows(self, positions: Tensor) -> None:
+        """Drops all rows but these."""
+        self._buffers = [buffer[:, positions] for buffer in self._buffers]
+        self._constants = [table[:, positions] for table in self._constants]
 
     def join(self, other: ProjectionCache) -> None:
-        """Takes in the rows of another memory of the same picks."""
-        self._growing = [torch.cat(pair, dim=1) for pair in zip(self._growing, other._growing, strict=True)]
-        self._fixed = [torch.cat(pair, dim=1) for pair in zip(self._fixed, other._fixed, strict=True)]
+        """Adds the rows of another cache of the same picks."""
+        self._buffers = [torch.cat(pair, dim=1) for pair in zip(self._buffers, other._buffers, strict=True)]
+        self._constants = [torch.cat(pair, dim=1) for pair in zip(self._constants, other._constants, strict=True)]
 
 
 @dataclass
 class Candidates:
-    """Rows with their exact numbers, in ascending order of row number.
+    """Rows with exact statistics, in ascending order of row number.
 
     Args:
-        numbers (`Tensor`):
+        indices (`Tensor`):
             (M,) int64 row numbers.
         rows (`Tensor`):
             (M, d) float64.
-        state (`Tensor`):
-            (k, M) float64, the objective's numbers after the picks committed so far.
-        memory (`ProjectionCache`):
-            Projections on those picks.
+        stats (`Tensor`):
+            (k, M) float64, the objective's statistics after the picks so far.
+        cache (`ProjectionCache`):
+            Projections on these picks.
     """
 
-    numbers: Tensor
+    indices: Tensor
     rows: Tensor
-    state: Tensor
-    memory: ProjectionCache
+    stats: Tensor
+    cache: ProjectionCache
 
     @classmethod
-    def of(cls, numbers: Tensor, rows: Tensor, objective: Objective, room: int) -> Candidates:
-        """Rows brought up to date with all picks of the objective."""
-        state, start = objective.begin(rows)
-        memory = ProjectionCache(start, len(objective.posteriors), room)
-        if objective.count:
-            picks = objective.picks(0, objective.count)
-            columns = objective.columns(rows, memory.views(), picks)
-            state = objective.advance(state, columns, picks)
-            memory.append(columns)
-        return cls(numbers, rows, state, memory)
+    def from_rows(cls, indices: Tensor, rows: Tensor, objective: Objective, capacity: int) -> Candidates:
+        """Computes the rows' statistics after all picks of the objective."""
+        stats, tables = objective.initial_state(rows)
+        cache = ProjectionCache(tables, len(objective.posteriors), capacity)
+        if objective.num_observations:
+            observations = objective.observations(0, objective.num_observations)
+            projections = objective.project(rows, cache.tables(), observations)
+            stats = objective.update(stats, projections, observations)
+            cache.append(projections)
+        return cls(indices, rows, stats, cache)
 
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def keep(self, places: Tensor) -> None:
-        """Keeps the rows at these places only, ascending."""
-        self.numbers, self.rows, self.state = self.numbers[places], self.rows[places], self.state[:, places]
-        self.memory.keep(places)
+    def keep_rows(self, positions: Tensor) -> None:
+        """Drops all rows but those at these positions, ascending."""
+        self.indices, self.rows, self.stats = self.indices[positions], self.rows[positions], self.stats[:, positions]
+        self.cache.keep_rows(positions)
 
     def join(self, other: Candidates) -> None:
-        """Takes in other rows."""
-        self.numbers = torch.cat([self.numbers, other.numbers])
-        self.rows, self.state = torch.cat([self.rows, other.rows]), torch.cat([self.state, other.state], dim=1)
-        self.memory.join(other.memory)
-        self.keep(self.numbers.argsort())
+        """Adds other rows."""
+        self.indices = torch.cat([self.indices, other.indices])
+        self.rows, self.stats = torch.cat([self.rows, other.rows]), torch.cat([self.stats, other.stats], dim=1)
+        self.cache.join(other.cache)
+        self.keep_rows(self.indices.argsort())
 
 
 @dataclass
 class Run:
-    """A speculated run of picks among candidates.
+    """Speculated consecutive picks among the candidates.
 
     Args:
-        places (`list[int]`):
-            Places of the picks among the candidates.
+        positions (`list[int]`):
+            Positions of the picks among the candidates.
         scores (`list[float]`):
-            Score of each at its step, exact.
-        states (`list[Tensor]`):
-            The candidates' numbers before each step and after the last, (k, M).
-        openings (`list[Availability]`):
-            What could be picked at each step.
+            Exact score of each pick at its step.
+        stats (`list[Tensor]`):
+            The candidates' statistics before each step and after the last, (k, M).
+        availability (`list[Availability]`):
+            Which rows could be picked at each step.
     """
 
-    places: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    states: list[Tensor] = field(default_factory=list)
-    openings: list[Availability] = field(default_factory=list)
+    stats: list[Tensor] = field(default_factory=list)
+    availability: list[Availability] = field(default_factory=list)
 
-    def add(self, place: int, score: float, state: Tensor, opening: Availability) -> None:
-        """A step: the pick, its score, the candidates' numbers before it, and what was open."""
-        self.places.append(place)
-        self.scores.append(score)
-        self.states.append(state)
-        self.openings.append(opening)
-
-    def resume(self, places: list[int], first: int, rest: Run) -> Run:
-        """This run's steps before `first` (their places now `places`), then `rest`; earlier states are not kept."""
-        states = rest.states[:1] * first + rest.states
-        openings = self.openings[:first] + rest.openings
-        return Run(places[:first] + rest.places, self.scores[:first] + rest.scores, states, openings)
+    def replace_tail(self, positions: list[int], first: int, tail: Run) -> Run:
+        """Returns this run's steps before `first` (their positions now `positions`), then those of `tail`. Statistics
+        before `first` are not kept.
+        """
+        stats = tail.stats[:1] * first + tail.stats
+        availability = self.availability[:first] + tail.availability
+        return Run(positions[:first] + tail.positions, self.scores[:first] + tail.scores, stats, availability)

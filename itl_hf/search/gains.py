@@ -1,6 +1,7 @@
-"""Gains of picks by one order of additions: the same to the last bit however a search came upon the picks.
+"""Gains of picks, computed with one order of additions, so that they are the same to the last bit for every search.
 
-Where runs end depends on blocks and processes, and with it the order in which a candidate's numbers were added up.
+The runs of a search end at places that depend on blocks and processes, and with them the order in which a candidate's
+statistics were added up.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from itl_hf.objectives.base import Objective
 
-AT_ONCE = 64
+#: Picks that are computed together.
+BLOCK_PICKS = 64
 
 
 def gains_of(objective: Objective, rows: Tensor) -> Tensor:
-    """The gain of each pick at the moment it was made, (n, d) float64 -> (n,).
+    """Computes the gain of each pick at the step at which it was made, (n, d) float64 -> (n,).
 
     Args:
         objective (`Objective`):
@@ -22,15 +24,17 @@ def gains_of(objective: Objective, rows: Tensor) -> Tensor:
         rows (`Tensor`):
             (n, d), the picks in order.
     """
-    known = objective.count - len(rows)
+    num_before = objective.num_observations - len(rows)
     gains = [rows.new_zeros(0)]
-    for start, part in zip(range(known, objective.count, AT_ONCE), rows.split(AT_ONCE), strict=True):
-        numbers, memory = objective.begin(part)
-        picks = objective.picks(0, start + len(part))
-        columns = objective.columns(part, memory, picks)
-        numbers = objective.advance(numbers, columns[:, :start], picks.part(0, start))
-        path = objective.path(numbers, columns[:, start:], picks.part(start, start + len(part)))  # (k, b + 1, b)
-        before = path[:, :-1].diagonal(dim1=1, dim2=2)  # (k, b), each pick's numbers just before it
+    starts = range(num_before, objective.num_observations, BLOCK_PICKS)
+    for start, part in zip(starts, rows.split(BLOCK_PICKS), strict=True):
+        end = start + len(part)
+        stats, tables = objective.initial_state(part)
+        observations = objective.observations(0, end)
+        projections = objective.project(part, tables, observations)
+        stats = objective.update(stats, projections[:, :start], observations.part(0, start))
+        trajectory = objective.trajectory(stats, projections[:, start:], observations.part(start, end))
+        before = trajectory[:, :-1].diagonal(dim1=1, dim2=2)  # (k, b), each pick's statistics just before it
         if objective.additive:
             scores = objective.score(before, start)
         else:

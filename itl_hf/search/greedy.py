@@ -1,8 +1,8 @@
-"""Exact greedy selection: the row with the largest gain, given the picks so far, again and again.
+"""Exact greedy selection: picks the row with the largest gain given the picks so far, and repeats.
 
 This is the plain form, for reading and for tests: float64, one process, one pass over the pool for every pick.
-`speculate` finds the same picks in a few passes. Gains are never carried over from an earlier pick: ITL's gain can rise
-after a pick (two rows may be worth more together), so a lazy heap would be wrong.
+`itl_hf.search.speculative` finds the same picks in a few passes. Gains are computed anew at every step: ITL's gain can
+rise after a pick (two rows may tell more together), so a lazy heap of earlier gains would be wrong.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ RELATIVE_TIE = 1e-9
 
 @dataclass(frozen=True)
 class GreedyPicks:
-    """Rows in the order picked, with the gain of each at the moment it was picked.
+    """Rows in the order picked, with the gain of each at its step.
 
     Args:
         indices (`list[int]`):
             Row numbers.
         gains (`list[float]`):
             The objective's gains, in its units (nats for ITL).
-        passes (`int`):
+        passes (`int`, *optional*, defaults to 0):
             How often the pool was read.
     """
 
@@ -37,7 +37,8 @@ class GreedyPicks:
 
 
 def plain_greedy(pool: Pool, objective: Objective, num_examples: int, *, replace: bool = False) -> GreedyPicks:
-    """Picks `num_examples` rows, each the best given those before it; `objective` is left conditioned on them.
+    """Picks `num_examples` rows, each with the largest gain given those before it. `objective` is left conditioned on
+    the picks.
 
     Args:
         pool (`Pool`):
@@ -50,40 +51,44 @@ def plain_greedy(pool: Pool, objective: Objective, num_examples: int, *, replace
             Whether a row may be picked again.
     """
     rows = torch.cat([block for _, block in pool.blocks()])  # (N, d)
-    numbers, memory = objective.begin(rows)
-    free = torch.ones(len(rows), dtype=torch.bool)
-    slack = objective.rounding(objective.gp.kernel.diagonal(rows).max().item())
+    stats, tables = objective.initial_state(rows)
+    is_free = torch.ones(len(rows), dtype=torch.bool)
+    rounding = objective.rounding_error(objective.gp.kernel.diagonal(rows).max().item())
     indices: list[int] = []
     gains: list[float] = []
     for _ in range(num_examples):
-        scores = objective.score(numbers, objective.count)  # (N,)
-        best, _ = first_best(scores.masked_fill(~free, -torch.inf), slack)
+        scores = objective.score(stats, objective.num_observations)  # (N,)
+        best, _ = first_best(scores.masked_fill(~is_free, -torch.inf), rounding)
         indices.append(best)
         gains.append(objective.gain(scores[best]).item())
-        free[best] = replace
+        is_free[best] = replace
         objective.observe(rows[best])
-        picks = objective.picks(objective.count - 1, objective.count)
-        columns = objective.columns(rows, memory, picks)
-        numbers, memory = objective.advance(numbers, columns, picks), objective.remember(memory, columns)
+        observations = objective.observations(objective.num_observations - 1, objective.num_observations)
+        projections = objective.project(rows, tables, observations)
+        stats = objective.update(stats, projections, observations)
+        if objective.uses_projection_cache:
+            num_posteriors = len(objective.posteriors)
+            grown_tables = [torch.cat(pair) for pair in zip(tables[:num_posteriors], projections, strict=False)]
+            tables = grown_tables + tables[num_posteriors:]
     return GreedyPicks(indices, gains, passes=num_examples)
 
 
-def tie(score: float, rounding: float) -> float:
-    """How much lower than the best `score` still counts as equal to it.
+def tie_margin(score: float, rounding: float) -> float:
+    """Returns how much lower than the best `score` still counts as equal to it.
 
-    Scores are ratios whose denominators carry rounding too, hence its part that grows with the score.
+    Scores are ratios whose denominators have rounding errors too, hence the part that grows with the score.
     """
     return abs(score) * (RELATIVE_TIE + rounding) + rounding
 
 
 def first_best(scores: Tensor, rounding: float) -> tuple[int, float]:
-    """The first place whose score equals the largest but for rounding, (N,) -> place, score.
+    """Returns the first position whose score equals the largest up to rounding, and its score; (N,) scores.
 
-    Equal rows (duplicates) get scores that differ in their last bits with their place in a matrix product; without a
-    tolerance that, not the row number, would decide between them.
+    Equal rows (duplicates) get scores that differ in their last bits with their position in a matrix product. Without a
+    tolerance these bits, not the row number, would decide between them.
     """
     best = float(scores.max())
     if best == -torch.inf:
         return 0, best
-    place = int((scores >= best - tie(best, rounding)).byte().argmax())
-    return place, float(scores[place])
+    position = int((scores >= best - tie_margin(best, rounding)).byte().argmax())
+    return position, float(scores[position])

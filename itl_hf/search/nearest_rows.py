@@ -1,7 +1,7 @@
 """Nearest rows of a pool for many targets, exact: one pass over the pool, a matrix product with all targets for each
 block.
 
-No index is built: a pool that is searched once or twice costs less this way, and no row is missed.
+No index is built: for a pool that is searched once or twice this costs less, and no row is missed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LAST = 2**32 - 1
 
 
 class PoolRows:
-    """Prepared pool rows by number, in float32 for bounds and in float64 for decisions.
+    """Gives prepared pool rows by number, in float32 for bounds and in float64 for decisions.
 
     Args:
         pool (`Pool`):
-            The rows, of a tensor or memory map, which every process reads for itself.
+            The rows, from a tensor or memory map, which every process reads independently.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -41,69 +41,70 @@ class PoolRows:
                 self._matrix[start:end] = pool.prepare(pool.source[start:end], torch.float32)
 
     def block(self, start: int) -> Tensor:
-        """The rows of the pool's block at `start`, (B, d) float32."""
+        """Returns the rows of the pool's block at `start`, (B, d) float32."""
         if self._matrix is None:
             return self.pool.block(start, torch.float32)
         return self._matrix[start : start + self.pool.block_rows]
 
-    def coarse(self, numbers: Tensor) -> Tensor:
-        """(B, K) row numbers -> (B, K, d) float32, valid until the next call."""
+    def coarse(self, indices: Tensor) -> Tensor:
+        """Returns float32 rows, (B, K) row numbers -> (B, K, d); valid until the next call."""
         if self._matrix is None:
-            return self.exact(numbers).float()
-        shape = *numbers.shape, self.pool.dimension
-        # One buffer for all calls: pages that are new to a process cost as much as the copy.
+            return self.exact(indices).float()
+        shape = *indices.shape, self.pool.dimension
+        # One buffer for all calls: allocating new pages takes as long as the copy.
         if self._buffer is None or self._buffer.numel() < math.prod(shape):
             self._buffer = self._matrix.new_empty(math.prod(shape))
         rows = self._buffer[: math.prod(shape)].view(-1, shape[-1])
-        return torch.index_select(self._matrix, 0, numbers.flatten(), out=rows).view(shape)
+        return torch.index_select(self._matrix, 0, indices.flatten(), out=rows).view(shape)
 
-    def exact(self, numbers: Tensor) -> Tensor:
-        """(B, K) row numbers -> (B, K, d) float64."""
-        flat, source = numbers.flatten(), self.pool.source
+    def exact(self, indices: Tensor) -> Tensor:
+        """Returns float64 rows, (B, K) row numbers -> (B, K, d)."""
+        flat, source = indices.flatten(), self.pool.source
         if isinstance(source, Tensor):
             rows = self.pool.prepare(source.index_select(0, flat))
         else:
             rows = self.pool.prepare(source[flat.numpy()])
-        return rows.view(*numbers.shape, self.pool.dimension)
+        return rows.view(*indices.shape, self.pool.dimension)
 
 
 def nearest(rows: PoolRows, targets: Tensor, kernel: Kernel, noise_variance: float, count: int) -> Tensor:
-    """The rows whose answer would tell most about each target before any pick, (m, d) -> (m, count) row numbers,
-    ascending.
+    """Finds the rows whose answers give most information about each target before any pick, (m, d) -> (m, count) row
+    numbers, ascending.
 
-    That is the largest |k(x, a)| / sqrt(k(x, x) + r), in float32; for rows of equal norm, the largest absolute inner
-    product or correlation. Ties go to the lowest row number.
+    These are the rows with the largest |k(x, a)| / sqrt(k(x, x) + r), in float32; for rows of equal norm, with the
+    largest absolute inner product or correlation. Ties go to the lowest row number.
     """
     best = torch.zeros(len(targets), 0, dtype=torch.int64, device=targets.device)
     for start in rows.pool.starts:
         block = rows.block(start)  # (B, d)
         scale = (kernel.diagonal(block) + noise_variance).rsqrt()  # (B,)
         parts = []
-        for part, kept in zip(targets.float().split(TARGETS_AT_ONCE), best.split(TARGETS_AT_ONCE), strict=True):
-            parts.append(_merge(kept, kernel.cross(part, block).abs_().mul_(scale), start, count))
+        for part, best_keys in zip(targets.float().split(TARGETS_AT_ONCE), best.split(TARGETS_AT_ONCE), strict=True):
+            parts.append(_merge(best_keys, kernel.cross(part, block).abs_().mul_(scale), start, count))
         best = torch.cat(parts)
     best = distributed.gather_rows(best.T).T
     return (_LAST - (best.topk(count).values & _LAST)).sort(1).values
 
 
-def _merge(kept: Tensor, similarity: Tensor, start: int, count: int) -> Tensor:
-    """The `count` largest keys of (m, c) kept ones and a block's similarities (m, B).
+def _merge(best_keys: Tensor, similarity: Tensor, start: int, count: int) -> Tensor:
+    """Returns the `count` largest keys among (m, c) earlier ones and those of a block's similarities (m, B).
 
-    A key is one integer that orders by similarity, then by row: the bits of a float that is not negative grow with it.
+    A key is one integer that orders by similarity, then by row: the bits of a non-negative float, read as an integer,
+    have the order of the floats.
     """
     row = torch.arange(_LAST - start, _LAST - start - similarity.shape[1], -1, device=similarity.device)
-    if kept.shape[1] < count:
-        keys = torch.cat([kept, _keys(similarity, row)], dim=1)
+    if best_keys.shape[1] < count:
+        keys = torch.cat([best_keys, _keys(similarity, row)], dim=1)
         return keys.topk(min(count, keys.shape[1]), sorted=False).values
-    # Few rows of a later block reach the lowest that is kept: sorting those alone is much less work.
-    floor = kept.amin(1).bitwise_right_shift_(32).int().view(torch.float32)  # (m,)
+    # Few rows of a later block reach the lowest of the earlier keys: sorting only those is much less work.
+    floor = best_keys.amin(1).bitwise_right_shift_(32).int().view(torch.float32)  # (m,)
     target, place = (similarity > floor[:, None]).nonzero(as_tuple=True)
     if len(target) == 0:
-        return kept
-    counts = torch.bincount(target, minlength=len(kept))
+        return best_keys
+    counts = torch.bincount(target, minlength=len(best_keys))
     column = torch.arange(len(target), device=target.device) - (counts.cumsum(0) - counts)[target]
-    table = torch.cat([kept, kept.new_zeros(len(kept), int(counts.max()))], dim=1)
-    table[target, kept.shape[1] + column] = _keys(similarity[target, place], row[place])
+    table = torch.cat([best_keys, best_keys.new_zeros(len(best_keys), int(counts.max()))], dim=1)
+    table[target, best_keys.shape[1] + column] = _keys(similarity[target, place], row[place])
     return table.topk(count, sorted=False).values
 
 

@@ -1,18 +1,19 @@
-"""Greedy selection for many targets at once, each with candidates of its own (SIFT's setting: a prompt, its own data).
+"""Greedy selection for many targets at once, each from its own candidates (as in SIFT: data for every prompt).
 
-With one target a, every reading of "the row that tells most about it" picks the same row: VTL's score Cov[f(x), f(a)]^2
-/ (Var[f(x)] + r) is the fall of the target's variance, and ITL's gain grows with it. So one search serves both.
+With one target a, VTL and ITL pick the same row: VTL's score Cov[f(x), f(a)]^2
+/ (Var[f(x)] + r) is the fall of the target's variance, and ITL's gain grows with it. So one search is used for both.
 
-Targets are taken in groups, step by step together, so that an operation serves many of them:
+Targets are processed in groups, step by step together, so that one operation is for many of them:
 
-1. *Search in float32.* Greedy by upper bounds of the scores, for an assumed error of float32. Each step notes the few
-   best candidates and the bound of the best of the rest.
-2. *Prove in float64.* When all steps are done, the few of every step are computed exactly, all at once. A target's
-   picks stand if each is the best of its few, its score is out of the rest's reach, and float32 was never off by more
-   than was assumed (measured on all of the few, with a margin).
+1. *Search in float32.* Greedy by upper bounds of the scores, for an assumed error of float32. Each step records
+   the few best candidates and the bound of the best of the others.
+2. *Prove in float64.* After all steps, the scores of the few of every step are computed exactly, all at once. A
+target's
+   picks are accepted if each is the best of its few, its score is above the bound of the others, and the error of
+   float32 was never larger than assumed (measured on all of the few, with a margin).
 
-A target that fails is searched again with a larger error, or in float64 altogether. So the picks are those of plain
-float64 greedy among the candidates.
+A target whose picks are not accepted is searched again with a larger assumed error, or entirely in float64. So the
+picks are those of plain float64 greedy among the candidates.
 
 Source: Huebotter, Bongni, Hakimi & Krause, "Efficiently Learning at Test-Time" (SIFT, ICLR 2025), section 3;
 Rasmussen & Williams (2006), eq. 2.24 and algorithm 2.1.
@@ -31,12 +32,12 @@ from itl_hf.search.per_target_steps import FEW, PerTargetRequest, greedy_in_floa
 
 __all__ = ["PerTargetPicks", "PerTargetRequest", "greedy_in_float64", "greedy_per_target", "prove", "search"]
 
-#: Errors of float32 to assume, relative to the prior variances of answers, one after the other.
-ASSUMED = (1e-5, 2e-4)
-#: The measured error is that of a few rows; the others may do worse.
-SAFETY = 8.0
-#: Targets with up to this many candidates are done in float64, and how many others at a time.
-ALL_EXACT, EXACT_AT_ONCE = 128, 4
+#: Assumed errors of float32, relative to the prior variances of answers, tried one after the other.
+ASSUMED_ERRORS = (1e-5, 2e-4)
+#: Factor on the measured error: it is that of a few rows, and others may have larger ones.
+SAFETY_FACTOR = 8.0
+#: Targets with up to this many candidates are searched in float64 at once; number of targets in float64 at a time.
+FLOAT64_CANDIDATES, FLOAT64_TARGETS = 128, 4
 #: Memory for one group of targets.
 GROUP_BYTES = 20 * 2**20
 
@@ -50,13 +51,13 @@ class PerTargetPicks:
             (m, n) row numbers in the order picked.
         gains (`Tensor`):
             (m, n) float64, by how much each pick lowers its target's variance.
-        redone (`int`):
-            Targets that were done in float64 altogether.
+        num_float64 (`int`):
+            Number of targets that were searched in float64.
     """
 
     indices: Tensor
     gains: Tensor
-    redone: int = 0
+    num_float64: int = 0
 
 
 def greedy_per_target(
@@ -66,7 +67,7 @@ def greedy_per_target(
     request: PerTargetRequest,
     on_targets: Callable[[int], object] | None = None,
 ) -> PerTargetPicks:
-    """Exact greedy picks for each target among its candidates.
+    """Makes exact greedy picks for each target among its candidates.
 
     Args:
         rows (`PoolRows`):
@@ -76,64 +77,64 @@ def greedy_per_target(
         targets (`Tensor`):
             (m, d) prepared target rows, float64.
         request (`PerTargetRequest`):
-            The rest.
+            Kernel, noise and number of picks.
         on_targets (`Callable`, *optional*):
-            Called with the number of further targets that are done.
+            Called with the number of further finished targets.
     """
     breadth, picks = candidates.shape[1], request.num_examples
     size = max(1, GROUP_BYTES // (4 * breadth * (targets.shape[1] + picks) + 8 * FEW * picks**2))
     if len(targets) == 0:  # more processes than targets
         return PerTargetPicks(candidates.new_zeros(0, picks), targets.new_zeros(0, picks))
-    indices, gains, redone = [], [], 0
-    for numbers, wanted in zip(candidates.split(size), targets.split(size), strict=True):
-        group = _Group(rows, numbers, wanted, request)
-        redone += group.run()
-        indices.append(numbers.gather(1, group.places))
+    indices, gains, num_float64 = [], [], 0
+    for group_candidates, group_targets in zip(candidates.split(size), targets.split(size), strict=True):
+        group = _TargetGroup(rows, group_candidates, group_targets, request)
+        num_float64 += group.run()
+        indices.append(group_candidates.gather(1, group.positions))
         gains.append(group.gains)
         if on_targets is not None:
-            on_targets(len(numbers))
-    return PerTargetPicks(torch.cat(indices), torch.cat(gains), redone)
+            on_targets(len(group_candidates))
+    return PerTargetPicks(torch.cat(indices), torch.cat(gains), num_float64)
 
 
-class _Group:
-    """Several targets with K candidates each, taken through their picks together.
+class _TargetGroup:
+    """Several targets with K candidates each, whose picks are made together.
 
     Args:
         rows (`PoolRows`):
             The pool.
-        numbers (`Tensor`):
+        indices (`Tensor`):
             (B, K) row numbers of the candidates, ascending.
         targets (`Tensor`):
             (B, d) float64.
         request (`PerTargetRequest`):
-            The rest.
+            Kernel, noise and number of picks.
     """
 
-    def __init__(self, rows: PoolRows, numbers: Tensor, targets: Tensor, request: PerTargetRequest) -> None:
-        self.rows, self.numbers, self.targets, self.request = rows, numbers, targets, request
-        self.places = numbers.new_zeros(len(numbers), request.num_examples)  # the picks, among the candidates
-        self.gains = targets.new_zeros(len(numbers), request.num_examples)
+    def __init__(self, rows: PoolRows, indices: Tensor, targets: Tensor, request: PerTargetRequest) -> None:
+        self.rows, self.indices, self.targets, self.request = rows, indices, targets, request
+        self.positions = indices.new_zeros(len(indices), request.num_examples)  # the picks, among the candidates
+        self.gains = targets.new_zeros(len(indices), request.num_examples)
 
     def run(self) -> int:
-        """All steps; returns how many targets took float64."""
-        left = torch.arange(len(self.numbers), device=self.numbers.device)
-        close = left[:0]  # targets with rows that only float64 tells apart
-        if self.numbers.shape[1] > ALL_EXACT:
-            for error in ASSUMED:
-                if len(left):
-                    left, ties = self._search(left, error)
+        """Makes all picks; returns how many targets were searched in float64."""
+        remaining = torch.arange(len(self.indices), device=self.indices.device)
+        close = remaining[:0]  # targets with rows that only float64 tells apart
+        if self.indices.shape[1] > FLOAT64_CANDIDATES:
+            for error in ASSUMED_ERRORS:
+                if len(remaining):
+                    remaining, ties = self._search(remaining, error)
                     close = torch.cat([close, ties])
-            left = torch.cat([left, close])
-        for which in left.split(EXACT_AT_ONCE) if len(left) else ():
-            rows = self.rows.exact(self.numbers[which])
-            self.places[which], self.gains[which] = greedy_in_float64(rows, self.targets[which], self.request)
-        return len(left)
+            remaining = torch.cat([remaining, close])
+        for which in remaining.split(FLOAT64_TARGETS) if len(remaining) else ():
+            rows = self.rows.exact(self.indices[which])
+            self.positions[which], self.gains[which] = greedy_in_float64(rows, self.targets[which], self.request)
+        return len(remaining)
 
     def _search(self, which: Tensor, error: float) -> tuple[Tensor, Tensor]:
-        """Returns the targets for which a larger error must be assumed, and those for which none would do."""
-        numbers, targets = self.numbers[which], self.targets[which]
-        trace = search(self.rows.coarse(numbers), targets, self.request, error)
-        gains, off, sure = prove(trace, self.rows, numbers, targets, self.request)
-        self.places[which], self.gains[which] = trace.places, gains
-        off = off * SAFETY > error
-        return which[off], which[~off & ~sure]
+        """Returns the targets that need a larger assumed error, and those that no assumed error would help."""
+        indices, targets = self.indices[which], self.targets[which]
+        trace = search(self.rows.coarse(indices), targets, self.request, error)
+        gains, max_error, is_proved = prove(trace, self.rows, indices, targets, self.request)
+        self.positions[which], self.gains[which] = trace.positions, gains
+        needs_larger = max_error * SAFETY_FACTOR > error
+        return which[needs_larger], which[~needs_larger & ~is_proved]

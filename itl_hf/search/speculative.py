@@ -1,17 +1,18 @@
 """Exact greedy selection at the speed of matrix products: speculate, then verify.
 
-Plain greedy reads the whole pool for every pick. Here, for a block of b picks:
+Plain greedy reads the whole pool for every pick. Here, for a run of b picks:
 
-1. *Speculate.* Among the M rows with the largest gains, run b exact greedy steps in float64.
-2. *Verify.* One pass over the pool, in float32 where the noise allows: a matrix product gives every row's numbers at
-   each of the b steps, and so an upper bound of its score. A row whose bound reaches the speculated pick's score is
+1. *Speculate.* Among the M rows with the largest gains, the candidates, take b exact greedy steps in float64.
+2. *Verify.* One pass over the pool, in float32 where the noise allows: a matrix product gives every row's statistics at
+   each of the b steps, and so an upper bound of its score. A row whose bound reaches the speculated pick's score is a
    *suspect*.
-3. *Commit.* With suspects, the steps are run again among candidates and suspects together; no other row can have won
-   any step up to and including the first whose pick changes, so those picks stand. Without suspects all b stand.
+3. *Accept.* With suspects, the steps are taken again among candidates and suspects together. No other row can have won
+   any step up to and including the first whose pick changes, so the picks up to there are accepted. Without suspects
+   all b are accepted.
 
 The picks are those of plain greedy in float64, whatever b, M, the precision of the pass, and the number of processes:
-these change only how often the pool is read. A float32 pass that cannot tell rows apart (tiny noise) is given up for a
-float64 one.
+these change only how often the pool is read. Where a float32 pass cannot tell rows apart (tiny noise), the search goes
+on with float64 passes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from itl_hf.search.verification import PoolVerifier, Suspects
 
 FEWEST_PICKS, FIRST_PICKS, MOST_PICKS = 8, 16, 64
 FEWEST_CANDIDATES, MOST_CANDIDATES = 512, 8192
-#: What a core's cache holds, and the share of the pool (one in so many rows) that is still little beside a pass.
+#: The candidates' rows may take what fits in a core's cache, or one in so many rows of the pool, which is still little
+#: beside a pass.
 CANDIDATE_BYTES, CANDIDATE_SHARE = 8 * 2**20, 64
 
 
@@ -44,214 +46,233 @@ class Search:
         pool (`Pool`):
             The rows to pick from.
         objective (`Objective`):
-            The objective, possibly conditioned already on rows known before.
-        limits (`AvailabilityTracker`):
-            How many picks to make, and what they may not exceed.
+            The objective, possibly conditioned already on rows that were trained on before.
+        availability (`AvailabilityTracker`):
+            How many picks to make, and which rows may be picked.
         replace (`bool`, *optional*, defaults to `False`):
             Whether a row may be picked again.
         exclude (`Sequence[int]`, *optional*):
             Rows that may not be picked.
         on_picks (`Callable`, *optional*):
-            Called with the number of further picks that stand.
+            Called with the number of further accepted picks.
         stop (`Callable`, *optional*):
-            Called with the objective and the gains so far; how many picks to keep if that is enough, else `None`.
+            Called with the objective and the gains so far; returns how many picks to keep to end the search, or `None`.
     """
 
     def __init__(
         self,
         pool: Pool,
         objective: Objective,
-        limits: AvailabilityTracker,
+        availability: AvailabilityTracker,
         *,
         replace: bool = False,
         exclude: Sequence[int] = (),
         on_picks: Callable[[int], object] | None = None,
         stop: Callable[[Objective, list[float]], int | None] | None = None,
     ) -> None:
-        self.pool, self.objective, self.limits, self.replace = pool, objective, limits, replace
+        self.pool, self.objective, self.availability, self.replace = pool, objective, availability, replace
         self.on_picks, self.stop = on_picks, stop
-        self.room = objective.count + limits.num_examples + MOST_PICKS
-        self.passes = PoolVerifier(pool, objective, limits, self.room, MOST_PICKS)
-        self.passes.free[list(exclude)] = False
+        self.capacity = objective.num_observations + availability.num_examples + MOST_PICKS
+        self.verifier = PoolVerifier(pool, objective, availability, self.capacity, MOST_PICKS)
+        self.verifier.is_free[list(exclude)] = False
         self.indices: list[int] = []
-        self.length, self.breadth = FIRST_PICKS, FEWEST_CANDIDATES
+        self.num_steps, self.num_candidates = FIRST_PICKS, FEWEST_CANDIDATES
         self.candidates: Candidates | None = None
 
     def run(self) -> GreedyPicks:
-        """Speculates and verifies until all picks stand, nothing is open any more, or it is enough."""
-        enough: int | None = None
+        """Speculates and verifies until all picks are made, no row is open, or `stop` ends the search."""
+        num_to_keep: int | None = None
         gains: list[float] = []
-        while len(self.indices) < self.limits.num_examples and enough is None:
-            before = len(self.indices)
-            if not self._round():
+        while len(self.indices) < self.availability.num_examples and num_to_keep is None:
+            num_picks = len(self.indices)
+            if not self._speculate_and_verify():
                 break
-            if self.stop is not None and len(self.indices) > before:
+            if self.stop is not None and len(self.indices) > num_picks:
                 gains = self._final_gains()
-                enough = self.stop(self.objective, gains)
+                num_to_keep = self.stop(self.objective, gains)
         if self.stop is None:
             gains = self._final_gains()
-        return GreedyPicks(self.indices[:enough], gains[:enough], self.passes.count)
+        return GreedyPicks(self.indices[:num_to_keep], gains[:num_to_keep], self.verifier.num_passes)
 
     def _final_gains(self) -> list[float]:
         if not self.indices:
             return []
         rows = self.pool.rows(self.indices)
-        if not self.pool.row_by_row:  # the same rows in other company differ in their last bits
-            self.objective.forget(self.objective.count - len(rows))
+        if not self.pool.row_by_row:  # the same rows prepared together with others differ in their last bits
+            self.objective.truncate(self.objective.num_observations - len(rows))
             for row in rows:
                 self.objective.observe(row)
         gains: list[float] = distributed.broadcast_from_first(gains_of(self.objective, rows)).tolist()
         return gains
 
-    def _round(self) -> bool:
-        """A block of picks; False if no row is open."""
-        open_rows = self.passes.open_rows(self.replace)
-        if open_rows == 0:
+    def _speculate_and_verify(self) -> bool:
+        """Makes some picks; returns False if no row is open."""
+        open_rows = self.verifier.open_rows()
+        num_open = int(open_rows.sum())
+        if num_open == 0:
             return False
-        candidates, base = self._choose_candidates(), self.objective.count
-        wanted = self.limits.num_examples - len(self.indices)
-        verified = len(candidates) < open_rows
-        mark = self.limits.mark()
-        # Where nothing is left to verify, all that remains is picked in one run, unless somebody wants to stop early.
-        steps = min(self.length, wanted) if verified or self.stop is not None else wanted
-        run = self._speculate(candidates, min(steps, max(1, len(candidates) // 2)) if verified else steps)
-        stands = len(run.places)
-        if verified:
-            suspects = self.passes.verify(candidates, run, base)
+        candidates, num_before = self._choose_candidates(open_rows), self.objective.num_observations
+        remaining = self.availability.num_examples - len(self.indices)
+        needs_pass = len(candidates.indices) < num_open
+        snapshot = self.availability.snapshot()
+        # Where all open rows are candidates, all remaining picks are made in one run, unless `stop` may end it earlier.
+        num_steps = min(self.num_steps, remaining) if needs_pass or self.stop is not None else remaining
+        if needs_pass:
+            num_steps = min(num_steps, max(1, len(candidates.indices) // 2))
+        run = self._speculate(candidates, num_steps)
+        num_accepted = num_steps = len(run.positions)
+        if needs_pass:
+            suspects = self.verifier.verify(candidates, run, num_before)
             if suspects is None:  # float32 could not tell rows apart
-                self.objective.forget(base)
-                self.limits.back_to(mark)
-                self.passes.start(torch.float64)
+                self.objective.truncate(num_before)
+                self.availability.restore(snapshot)
+                self.verifier.initialize(torch.float64)
                 return True
-            steps = stands
-            if len(suspects.numbers):
-                run, stands = self._settle(candidates, suspects, run, base, mark)
-            elif suspects.horizon < stands:
-                stands = suspects.horizon
-                self._take_back(candidates, base + stands, run.places[stands:])
-            self._adapt(stands, steps)
-        self.limits.back_to(mark)
-        self._commit(candidates, run, stands)
+            if len(suspects.indices):
+                run, num_accepted = self._rerun_with_suspects(candidates, suspects, run, num_before, snapshot)
+            elif suspects.horizon < num_steps:
+                num_accepted = suspects.horizon
+                self._reject(candidates, num_before + num_accepted, run.positions[num_accepted:])
+            if 4 * num_accepted < 3 * num_steps:
+                # Too few candidates cut runs short, and every one makes each step slower, much more so when they
+                # outgrow the cache. Where a pass costs far more than that, they may.
+                most = max(CANDIDATE_BYTES // (8 * self.pool.dimension), self.pool.num_rows // CANDIDATE_SHARE)
+                more = min(2 * self.num_candidates, most, MOST_CANDIDATES)
+                self.num_candidates = max(self.num_candidates, more)
+        self.availability.restore(snapshot)
+        self._accept(candidates, run, num_accepted)
         return True
 
-    def _adapt(self, stands: int, steps: int) -> None:
-        """How many candidates the next run has: too few cut runs short, and every one makes each step dearer, much
-        more so when they outgrow the cache. Where a pass costs far more than that, they may.
-        """
-        most = max(CANDIDATE_BYTES // (8 * self.pool.dimension), self.pool.num_rows // CANDIDATE_SHARE)
-        if 4 * stands < 3 * steps:
-            self.breadth = max(self.breadth, min(2 * self.breadth, most, MOST_CANDIDATES))
-
     def _speculate(
-        self, candidates: Candidates, steps: int, expected: Sequence[int] = (), gone: Sequence[int] = ()
+        self,
+        candidates: Candidates,
+        num_steps: int,
+        expected_indices: Sequence[int] = (),
+        closed_positions: Sequence[int] = (),
     ) -> Run:
-        """Exact greedy steps among the candidates; up to the first that is not as expected, if something is."""
-        run, state = Run(), candidates.state
-        closed = torch.zeros(len(candidates), dtype=torch.bool, device=state.device)
-        closed[list(gone)] = not self.replace
-        known = candidates.memory.length
-        for step in range(steps):
-            opening = self.limits.opening()
-            limited = self.limits.mask(opening, candidates.numbers.cpu()) if self.limits.bind else None
-            shut = closed if limited is None else closed | ~limited.to(closed.device)
-            scores = self.objective.score(state, self.objective.count).masked_fill_(shut, -torch.inf)
-            place, score = first_best(scores, self.passes.rounding)
+        """Takes exact greedy steps among the candidates, up to the first whose pick is not the expected one, if some
+        are expected.
+        """
+        objective, cache = self.objective, candidates.cache
+        run, stats, cache_length = Run(), candidates.stats, cache.length
+        is_closed = torch.zeros(len(candidates.indices), dtype=torch.bool, device=stats.device)
+        is_closed[list(closed_positions)] = not self.replace
+        for step in range(num_steps):
+            availability, unavailable = self.availability.current(), is_closed
+            if self.availability.is_constrained:
+                is_open = self.availability.mask(availability, candidates.indices.cpu())
+                if is_open is not None:
+                    unavailable = is_closed | ~is_open.to(is_closed.device)
+            scores = objective.score(stats, objective.num_observations).masked_fill_(unavailable, -torch.inf)
+            position, score = first_best(scores, self.verifier.rounding)
             if score == -math.inf:  # all are closed
                 break
             if distributed.world_size() > 1:  # unequal machines may round differently
-                place = int(distributed.broadcast_from_first(torch.tensor([place])))
-                score = float(scores[place])
-            closed[place] = not self.replace
-            run.add(place, score, state, opening)
-            self.limits.take(int(candidates.numbers[place]))
-            state = self._observe(candidates, place, state)
-            if expected and int(candidates.numbers[place]) != expected[step]:
+                position = int(distributed.broadcast_from_first(torch.tensor([position])))
+                score = float(scores[position])
+            index = int(candidates.indices[position])
+            run.positions.append(position)
+            run.scores.append(score)
+            run.stats.append(stats)
+            run.availability.append(availability)
+            is_closed[position] = not self.replace
+            self.availability.record_pick(index)
+            objective.observe(candidates.rows[position])
+            observations = objective.observations(objective.num_observations - 1, objective.num_observations)
+            projections = objective.project(candidates.rows, cache.tables(), observations)
+            cache.append(projections)
+            stats = objective.update(stats, projections, observations)
+            if expected_indices and index != expected_indices[step]:
                 break
-        run.states.append(state)
-        candidates.memory.length = known
+        run.stats.append(stats)
+        cache.length = cache_length
         return run
 
-    def _observe(self, candidates: Candidates, place: int, state: Tensor) -> Tensor:
-        objective = self.objective
-        objective.observe(candidates.rows[place])
-        picks = objective.picks(objective.count - 1, objective.count)
-        columns = objective.columns(candidates.rows, candidates.memory.views(), picks)
-        candidates.memory.append(columns)
-        return objective.advance(state, columns, picks)
-
-    def _settle(
-        self, candidates: Candidates, suspects: Suspects, run: Run, base: int, mark: tuple[float, int, Tensor]
+    def _rerun_with_suspects(
+        self,
+        candidates: Candidates,
+        suspects: Suspects,
+        run: Run,
+        num_before: int,
+        snapshot: tuple[float, int, Tensor],
     ) -> tuple[Run, int]:
-        """Runs the steps again with the suspects among the candidates, from the first that one of them reached.
+        """Takes the steps again with the suspects among the candidates, from the first that one of them reached.
 
-        Returns the run and how many of its picks stand.
+        Returns:
+            `tuple`: The run, and how many of its picks are accepted.
         """
-        before, first = candidates.numbers[run.places].tolist(), suspects.first
-        self.objective.forget(base + first)
-        candidates.state = run.states[first]
-        if self.objective.remembers:
-            candidates.memory.length = base + first
-        rows = self.pool.rows(suspects.numbers.tolist())
-        candidates.join(Candidates.of(suspects.numbers.to(rows.device), rows, self.objective, self.room))
-        places = {number: place for place, number in enumerate(candidates.numbers.tolist())}
-        old = [places[number] for number in before]
-        self.limits.back_to(mark)
-        for number in before[:first]:
-            self.limits.take(number)
-        rest = self._speculate(candidates, suspects.horizon - first, before[first:], old[:first])
-        again = run.resume(old, first, rest)
-        same = len(again.places) if again.places == old[: len(again.places)] else len(again.places) - 1
-        stands = min(same + 1, len(again.places), suspects.horizon)
-        kept = min(same, stands)
-        if kept == len(old):
-            return again, kept
-        self._take_back(candidates, base + kept, old[kept:])
-        for place in again.places[kept:stands]:
-            self.objective.observe(candidates.rows[place])
-        if stands > kept:
-            self.passes.tell(base + kept, base + stands)
-        return again, stands
+        pick_indices, first = candidates.indices[run.positions].tolist(), suspects.first_step
+        self.objective.truncate(num_before + first)
+        candidates.stats = run.stats[first]
+        if self.objective.uses_projection_cache:
+            candidates.cache.length = num_before + first
+        rows = self.pool.rows(suspects.indices.tolist())
+        suspect_rows = Candidates.from_rows(suspects.indices.to(rows.device), rows, self.objective, self.capacity)
+        candidates.join(suspect_rows)
+        position_of = {index: position for position, index in enumerate(candidates.indices.tolist())}
+        old_positions = [position_of[index] for index in pick_indices]
+        self.availability.restore(snapshot)
+        for index in pick_indices[:first]:
+            self.availability.record_pick(index)
+        num_steps = suspects.horizon - first
+        tail = self._speculate(candidates, num_steps, pick_indices[first:], old_positions[:first])
+        new_run = run.replace_tail(old_positions, first, tail)
+        num_new = len(new_run.positions)
+        num_equal = num_new if new_run.positions == old_positions[:num_new] else num_new - 1
+        num_accepted = min(num_equal + 1, num_new, suspects.horizon)
+        num_kept = min(num_equal, num_accepted)
+        if num_kept == len(old_positions):
+            return new_run, num_kept
+        self._reject(candidates, num_before + num_kept, old_positions[num_kept:])
+        for position in new_run.positions[num_kept:num_accepted]:
+            self.objective.observe(candidates.rows[position])
+        if num_accepted > num_kept:
+            self.verifier.apply(num_before + num_kept, num_before + num_accepted)
+        return new_run, num_accepted
 
-    def _take_back(self, candidates: Candidates, count: int, rejected: list[int]) -> None:
-        """Leaves the objective with `count` picks; the blocks were told of the rejected ones and must forget them."""
-        self.objective.forget(count)
-        if self.passes.keeps_columns:
-            self.passes.take_back_kept(count)
+    def _reject(self, candidates: Candidates, num_observations: int, rejected_positions: list[int]) -> None:
+        """Leaves the objective with so many picks, and rolls back the rejected ones in the pool's blocks."""
+        self.objective.truncate(num_observations)
+        if self.verifier.keeps_projections:
+            self.verifier.rollback_now(num_observations)
             return
-        for place in rejected:
-            self.objective.observe(candidates.rows[place])
-        self.passes.take_back(count, count + len(rejected))
-        self.objective.forget(count)
+        for position in rejected_positions:
+            self.objective.observe(candidates.rows[position])
+        self.verifier.rollback(num_observations, num_observations + len(rejected_positions))
+        self.objective.truncate(num_observations)
 
-    def _commit(self, candidates: Candidates, run: Run, stands: int) -> None:
-        chosen = candidates.numbers[run.places[:stands]].tolist()
-        for number in chosen:
-            self.limits.take(number)
-        self.passes.free[chosen] = self.replace
-        self.indices += chosen
-        candidates.state = run.states[stands]  # the rows carry on from the picks that stand
-        if self.objective.remembers:
-            candidates.memory.length = self.objective.count
+    def _accept(self, candidates: Candidates, run: Run, num_accepted: int) -> None:
+        pick_indices = candidates.indices[run.positions[:num_accepted]].tolist()
+        for index in pick_indices:
+            self.availability.record_pick(index)
+        self.verifier.is_free[pick_indices] = self.replace
+        self.indices += pick_indices
+        candidates.stats = run.stats[num_accepted]
+        if self.objective.uses_projection_cache:
+            candidates.cache.length = self.objective.num_observations
         self.candidates = candidates
-        # Blocks after one that ended the run are walked no further, so a run that is too long costs little.
-        self.length = max(FEWEST_PICKS, min(2 * stands, MOST_PICKS))
+        # Blocks after one that ended the run verify no further steps, so a run that is too long costs little.
+        self.num_steps = max(FEWEST_PICKS, min(2 * num_accepted, MOST_PICKS))
         if self.on_picks is not None:
-            self.on_picks(stands)
+            self.on_picks(num_accepted)
 
-    def _choose_candidates(self) -> Candidates:
-        """The open rows with the largest scores, exact; those that were candidates before are not computed again."""
-        numbers = self.passes.largest_scores(self.breadth)
-        kept = self.candidates
-        if kept is not None:
-            kept.keep(torch.isin(kept.numbers, numbers).nonzero()[:, 0])
-            numbers = numbers[~torch.isin(numbers, kept.numbers)]
-            if len(numbers) == 0:
-                return kept
-        fresh = Candidates.of(numbers, self.pool.rows(numbers.tolist()), self.objective, self.room)
-        if kept is None or len(kept) == 0:
-            return fresh
-        kept.join(fresh)
-        return kept
+    def _choose_candidates(self, open_rows: Tensor) -> Candidates:
+        """Returns the open rows with the largest scores, with exact statistics; those of rows that were candidates
+        before are not computed again.
+        """
+        indices = self.verifier.largest_scores(open_rows, self.num_candidates)
+        candidates = self.candidates
+        if candidates is not None:
+            candidates.keep_rows(torch.isin(candidates.indices, indices).nonzero()[:, 0])
+            indices = indices[~torch.isin(indices, candidates.indices)]
+            if len(indices) == 0:
+                return candidates
+        rows = self.pool.rows(indices.tolist())
+        new_candidates = Candidates.from_rows(indices, rows, self.objective, self.capacity)
+        if candidates is None or len(candidates.indices) == 0:
+            return new_candidates
+        candidates.join(new_candidates)
+        return candidates
 
 
 def speculative_greedy(
@@ -259,12 +280,32 @@ def speculative_greedy(
     objective: Objective,
     num_examples: int,
     *,
-    limits: AvailabilityTracker | None = None,
+    availability: AvailabilityTracker | None = None,
     replace: bool = False,
     exclude: Sequence[int] = (),
     on_picks: Callable[[int], object] | None = None,
     stop: Callable[[Objective, list[float]], int | None] | None = None,
 ) -> GreedyPicks:
-    """The picks of `plain_greedy`, in a few passes over the pool; arguments as in `Search`."""
-    limits = limits or AvailabilityTracker(num_examples)
-    return Search(pool, objective, limits, replace=replace, exclude=exclude, on_picks=on_picks, stop=stop).run()
+    """Makes the picks of `plain_greedy` in a few passes over the pool. `objective` is left conditioned on them.
+
+    Args:
+        pool (`Pool`):
+            The rows to pick from.
+        objective (`Objective`):
+            The objective, possibly conditioned already on rows that were trained on before.
+        num_examples (`int`):
+            How many rows to pick.
+        availability (`AvailabilityTracker`, *optional*):
+            Which rows may be picked; all of them when left out.
+        replace (`bool`, *optional*, defaults to `False`):
+            Whether a row may be picked again.
+        exclude (`Sequence[int]`, *optional*):
+            Rows that may not be picked.
+        on_picks (`Callable`, *optional*):
+            Called with the number of further accepted picks.
+        stop (`Callable`, *optional*):
+            Called with the objective and the gains so far; returns how many picks to keep to end the search, or `None`.
+    """
+    availability = availability or AvailabilityTracker(num_examples)
+    search = Search(pool, objective, availability, replace=replace, exclude=exclude, on_picks=on_picks, stop=stop)
+    return search.run()

@@ -49,8 +49,8 @@ class ITL:
         return speculative_greedy(
             pool,
             objective,
-            request.limits.num_examples,
-            limits=request.limits,
+            request.availability.num_examples,
+            availability=request.availability,
             replace=request.replace,
             exclude=request.exclude,
             on_picks=request.on_picks,

@@ -284,4 +284,4 @@ def _group_sizes(groups: Any, shares: Shares, num_examples: int, num_rows: int) 
             )
     if int(least.sum()) > num_examples:
         raise ValueError(f"group_shares: the smallest shares add up to {int(least.sum())} of {num_examples} picks")
-    return {"groups": member, "least": least, "most": most}
+    return {"groups": member, "min_counts": least, "max_counts": most}

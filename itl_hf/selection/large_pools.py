@@ -56,8 +56,8 @@ def approximate(gp: GaussianProcess, pool: Pool, num_picks: int) -> tuple[Gaussi
     features = FeatureMap.fit(gp.kernel, landmarks)
     loss = {
         "landmarks": len(landmarks),
-        "lost_of_pool": features.lost(sample),
-        "lost_of_targets": features.lost(gp.targets),
+        "lost_of_pool": features.lost_share(sample),
+        "lost_of_targets": features.lost_share(gp.targets),
     }
-    pool.through(features)
+    pool.set_feature_map(features)
     return replace(gp, kernel=Linear(), targets=features(gp.targets)), loss

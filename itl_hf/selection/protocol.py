@@ -73,7 +73,7 @@ class SelectionRequest:
     """The arguments of `Acquisition.pick`.
 
     Args:
-        limits (`AvailabilityTracker`):
+        availability (`AvailabilityTracker`):
             Number of rows to pick, budget and group shares.
         replace (`bool`):
             Whether a row may be picked again.
@@ -97,7 +97,7 @@ class SelectionRequest:
             `already_selected` that may not be picked again.
     """
 
-    limits: AvailabilityTracker
+    availability: AvailabilityTracker
     replace: bool
     observed_rows: Tensor
     exclude: Sequence[int] = ()
@@ -200,34 +200,34 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
         raise ValueError(f"{name} must be one of {get_args(choices)}, got {value!r}")
 
 
-def in_order(rows: Tensor, limits: AvailabilityTracker, picks: Sequence[int] = ()) -> list[int]:
+def in_order(rows: Tensor, availability: AvailabilityTracker, picks: Sequence[int] = ()) -> list[int]:
     """Returns `picks` followed by the first available rows of an order, (N,) -> n row numbers."""
     rows_in_order = list(picks)
-    if not limits.bind:
-        return rows_in_order + rows[: limits.num_examples - len(rows_in_order)].tolist()
+    if not availability.is_constrained:
+        return rows_in_order + rows[: availability.num_examples - len(rows_in_order)].tolist()
     for start in range(0, len(rows), 4096):
         part = rows[start : start + 4096]
-        while len(part) and len(rows_in_order) < limits.num_examples:
-            part = part[open_among(part, limits)]
+        while len(part) and len(rows_in_order) < availability.num_examples:
+            part = part[open_among(part, availability)]
             before = len(rows_in_order)
             for row in part.tolist():  # until a row no longer fits; then all such rows are removed
-                if len(rows_in_order) == limits.num_examples or not is_open(row, limits):
+                if len(rows_in_order) == availability.num_examples or not is_open(row, availability):
                     break
-                limits.take(row)
+                availability.record_pick(row)
                 rows_in_order.append(row)
             part = part[len(rows_in_order) - before :]
     return rows_in_order
 
 
-def open_among(rows: Tensor, limits: AvailabilityTracker) -> Tensor:
+def open_among(rows: Tensor, availability: AvailabilityTracker) -> Tensor:
     """Returns which of these rows are available, (B,) row numbers -> (B,) bool."""
-    is_open_row = limits.mask(limits.opening(), rows) if limits.bind else None
+    is_open_row = availability.mask(availability.current(), rows) if availability.is_constrained else None
     return torch.ones(len(rows), dtype=torch.bool) if is_open_row is None else is_open_row
 
 
-def is_open(row: int, limits: AvailabilityTracker) -> bool:
+def is_open(row: int, availability: AvailabilityTracker) -> bool:
     """Whether this row is available."""
-    return not limits.bind or bool(open_among(torch.tensor([row]), limits))
+    return not availability.is_constrained or bool(open_among(torch.tensor([row]), availability))
 
 
 def picks_in_order(
@@ -238,16 +238,16 @@ def picks_in_order(
     If rows may be picked again (`replace`), a row is repeated only after all others.
     """
     rows = torch.as_tensor(order, dtype=torch.int64)
-    return measure_picks(repeat_picks(in_order(rows, request.limits), request), pool, gp, request)
+    return measure_picks(repeat_picks(in_order(rows, request.availability), request), pool, gp, request)
 
 
 def repeat_picks(picks: list[int], request: SelectionRequest) -> list[int]:
     """Returns the picks; if rows may be picked again, the same picks are repeated until there are enough."""
     once = torch.tensor(picks, dtype=torch.int64)
     before = 0
-    while request.replace and before < len(picks) < request.limits.num_examples:
+    while request.replace and before < len(picks) < request.availability.num_examples:
         before = len(picks)
-        picks = in_order(once, request.limits, picks)
+        picks = in_order(once, request.availability, picks)
     return picks
 
 
@@ -260,17 +260,17 @@ def measure_picks(indices: list[int], pool: Pool, gp: GaussianProcess, request: 
     objective, rows = ITL(gp), pool.rows(indices)
     for row in request.observed_rows:
         objective.observe(row)
-    state, start = objective.begin(rows)
-    memory = ProjectionCache(start, len(objective.posteriors), len(request.observed_rows) + len(indices))
+    stats, tables = objective.initial_state(rows)
+    cache = ProjectionCache(tables, len(objective.posteriors), len(request.observed_rows) + len(indices))
     gains: list[float] = []
     num_applied = 0
-    for place, row in enumerate(rows):
-        if objective.count > num_applied:
-            picks = objective.picks(num_applied, objective.count)
-            columns = objective.columns(rows, memory.views(), picks)
-            state, num_applied = objective.advance(state, columns, picks), objective.count
-            memory.append(columns)
-        gains.append(float(objective.gain(objective.score(state[:, place : place + 1], num_applied))))
+    for position, row in enumerate(rows):
+        if objective.num_observations > num_applied:
+            observations = objective.observations(num_applied, objective.num_observations)
+            projections = objective.project(rows, cache.tables(), observations)
+            stats, num_applied = objective.update(stats, projections, observations), objective.num_observations
+            cache.append(projections)
+        gains.append(float(objective.gain(objective.score(stats[:, position : position + 1], num_applied))))
         objective.observe(row)
     num_kept = request.stop(objective, gains) if request.stop is not None and gains else None
     return GreedyPicks(indices[:num_kept], gains[:num_kept])

@@ -182,7 +182,7 @@ def select_rows(
         observed_rows = prepared_pool.prepare(observed_features).to(prepared_pool.device)
     stop = None
     if constraints.stop_when is not None:
-        irreducible = attainable_variance(prepared_pool, gp, known=observed_rows).irreducible
+        irreducible = attainable_variance(prepared_pool, gp, observed_rows=observed_rows).irreducible
         stop = constraints.stop_when.rule(gp, irreducible, len(observed_rows))
     with tqdm(total=num_examples, desc=f"selecting ({acquisition.name})", unit="row", disable=not progress) as bar:
         request = SelectionRequest(

@@ -134,7 +134,7 @@ def parts(pool: torch.Tensor, targets: torch.Tensor, noise_variance: float, cloc
     candidates = clock("itl_hf_candidates", len(targets), search)
     request = PerTargetRequest(Linear(), noise_variance, PICKS, replace=True)
     pick = functools.partial(greedy_per_target, rows, candidates, anchors, request)
-    return int(clock("itl_hf_picks", len(targets), pick).redone)
+    return int(clock("itl_hf_picks", len(targets), pick).num_float64)
 
 
 def defaults(prompts: int, rounds: int) -> dict[str, Any]:

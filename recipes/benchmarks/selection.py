@@ -128,15 +128,16 @@ def plain_float32(pool: Pool, objective: ITL, picks: int) -> list[int]:
     rows = (
         pool.block(0, torch.float32) if len(pool.starts) == 1 else torch.cat([b for _, b in pool.blocks(torch.float32)])
     )
-    numbers, memory = objective.begin(rows)
+    stats, tables = objective.initial_state(rows)
     free, picked_rows = torch.zeros(len(rows)), []
     for _ in range(picks):
-        best = int((objective.score(numbers, objective.count) + free).argmax())
+        best = int((objective.score(stats, objective.num_observations) + free).argmax())
         picked_rows.append(best)
         free[best] = -torch.inf
         objective.observe(rows[best].double())
-        step = objective.picks(objective.count - 1, objective.count).to(torch.float32)
-        numbers = objective.advance(numbers, objective.columns(rows, memory, step), step)
+        count = objective.num_observations
+        step = objective.observations(count - 1, count).to(torch.float32)
+        stats = objective.update(stats, objective.project(rows, tables, step), step)
     return picked_rows
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from itl_hf.gp import standardization as preparation
-from itl_hf.gp.noise import effective_rank, picks_per_direction
+from itl_hf.gp.kernels import Linear
+from itl_hf.gp.noise import auto_noise_std, effective_rank
 from itl_hf.gp.posterior import LinearPosterior as Posterior
 from tests.oracle import gaussian_process as oracle
 
@@ -44,7 +45,9 @@ def test_given_values_equals_observing_them_one_by_one(rows_noise_std, count):
 def test_standardization_in_blocks_equals_all_at_once():
     rows = 5 + torch.randn(100, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     of = lambda parts, mode: preparation.fit(
-        [preparation.Moments.of(part, mode == "whiten") for part in parts], preparation.Standardization(mode, 4), 7
+        [preparation.Moments.from_rows(part, mode == "whiten") for part in parts],
+        preparation.Standardization(mode, 4),
+        7,
     )
     for mode in preparation.MODES:
         whole, blocks = of([rows], mode), of(rows.split(9), mode)
@@ -55,9 +58,9 @@ def test_standardization_in_blocks_equals_all_at_once():
 def test_preparations_do_what_they_say():
     rows = 5 + torch.randn(100, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.arange(7)
     fitted = {
-        mode: preparation.fit([preparation.Moments.of(rows, mode == "whiten")], preparation.Standardization(mode), 7)(
-            rows
-        )
+        mode: preparation.fit(
+            [preparation.Moments.from_rows(rows, mode == "whiten")], preparation.Standardization(mode), 7
+        )(rows)
         for mode in preparation.MODES
     }
     np.testing.assert_allclose(fitted["scale"].mean(0), 0, atol=1e-12)
@@ -72,7 +75,7 @@ def test_effective_rank_counts_directions():
     assert effective_rank(torch.eye(4).repeat(3, 1)) == pytest.approx(4)
     assert effective_rank(torch.ones(6, 2)) == pytest.approx(1)
     assert effective_rank(torch.zeros(2, 2)) == pytest.approx(1)
-    assert picks_per_direction(torch.eye(4), 36) == pytest.approx(3)
+    assert auto_noise_std(Linear(), torch.eye(4), 36)[0] == pytest.approx(3)
 
 
 @pytest.mark.parametrize("noise_variance", [2.0, 10.0, 40.0])

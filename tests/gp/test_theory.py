@@ -66,23 +66,23 @@ def noisy(matrix, queries, observed, noise_std):
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("noise_std", NOISES)
-def test_limits_equal_dense_conditioning(kernel, shape, noise_std, monkeypatch):
+def test_attainable_variance_equals_dense_conditioning(kernel, shape, noise_std, monkeypatch):
     monkeypatch.setattr(pool_module, "BLOCK_ROWS", 16)
     pool, gp = make(*SHAPES[shape], kernel=KERNELS[kernel], noise_std=noise_std, duplicates=2)
-    limits = attainable.attainable_variance(pool, gp)
+    bounds = attainable.attainable_variance(pool, gp)
     matrix, (rows, _, targets) = dense(pool, gp)
     whole = noisy(matrix, targets, rows, noise_std)
-    np.testing.assert_allclose(limits.whole_pool, whole, atol=1e-7)
-    np.testing.assert_allclose(limits.irreducible, np.minimum(noise_free(matrix, targets, rows), whole), atol=1e-7)
+    np.testing.assert_allclose(bounds.whole_pool, whole, atol=1e-7)
+    np.testing.assert_allclose(bounds.irreducible, np.minimum(noise_free(matrix, targets, rows), whole), atol=1e-7)
     deviations = np.sqrt(np.diag(matrix))
     correlation = (matrix / np.outer(deviations, deviations))[np.ix_(rows, targets)]
-    np.testing.assert_allclose(limits.reach, correlation.max(0), atol=1e-6)
-    np.testing.assert_allclose(limits.prior, np.diag(matrix)[targets])
+    np.testing.assert_allclose(bounds.reach, correlation.max(0), atol=1e-6)
+    np.testing.assert_allclose(bounds.prior, np.diag(matrix)[targets])
     among = (matrix / np.outer(deviations, deviations))[np.ix_(rows, rows)] - 2 * np.eye(len(rows))
-    assert limits.usual_reach == pytest.approx(np.quantile(among.max(0), 0.05), abs=1e-3)
-    assert (limits.rows, limits.exact) == (pool.num_rows, True)
-    assert limits.pool_rank == pytest.approx(effective_rank(pool.rows(rows), gp.kernel))
-    assert limits.target_rank == pytest.approx(effective_rank(gp.targets, gp.kernel))
+    assert bounds.usual_reach == pytest.approx(np.quantile(among.max(0), 0.05), abs=1e-3)
+    assert (bounds.rows, bounds.exact) == (pool.num_rows, True)
+    assert bounds.pool_rank == pytest.approx(effective_rank(pool.rows(rows), gp.kernel))
+    assert bounds.target_rank == pytest.approx(effective_rank(gp.targets, gp.kernel))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -90,14 +90,14 @@ def test_rows_known_before_count_as_answered(kernel):
     pool, gp = make(6, 12, kernel=KERNELS[kernel])
     known = torch.cat([gp.targets[:1], torch.ones(1, 12, dtype=torch.float64)])
     matrix, (rows, extra, targets) = dense(pool, gp, known)
-    limits = attainable.attainable_variance(pool, gp, known=known)
-    np.testing.assert_allclose(limits.irreducible, noise_free(matrix, targets, rows + extra), atol=1e-8)
-    np.testing.assert_allclose(limits.whole_pool, noisy(matrix, targets, rows + extra, 1.0), atol=1e-8)
-    assert limits.irreducible[0] == pytest.approx(0, abs=1e-8)
+    bounds = attainable.attainable_variance(pool, gp, observed_rows=known)
+    np.testing.assert_allclose(bounds.irreducible, noise_free(matrix, targets, rows + extra), atol=1e-8)
+    np.testing.assert_allclose(bounds.whole_pool, noisy(matrix, targets, rows + extra, 1.0), atol=1e-8)
+    assert bounds.irreducible[0] == pytest.approx(0, abs=1e-8)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_some_of_the_rows_give_upper_bounds_between_the_limit_and_the_picks(kernel):
+def test_some_of_the_rows_give_upper_bounds_between_the_exact_bound_and_the_picks(kernel):
     pool, gp = make(200, 24, kernel=KERNELS[kernel])
     picks = plain_greedy(pool, OBJECTIVES["itl"](gp), 6).indices
     exact = attainable.attainable_variance(pool, gp)
@@ -126,35 +126,35 @@ def test_what_lies_outside_the_pools_span_is_irreducible_and_nothing_else():
     features = torch.zeros(7, 4, dtype=torch.float64)
     features[:, :2] = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([[1.0, 2, 0, 0], [3, 0, 0, 4], [0, 0, 1, 0], [0, 0, 0, 0]], dtype=torch.float64)
-    limits = attainable.attainable_variance(Pool(features), GaussianProcess(Linear(), targets, 1e-6, 1.0))
-    np.testing.assert_allclose(limits.irreducible, [0, 16, 1, 0], atol=1e-12)
-    np.testing.assert_allclose(limits.reach[2:], 0)
-    assert limits.whole_pool[0] < 1e-9
+    bounds = attainable.attainable_variance(Pool(features), GaussianProcess(Linear(), targets, 1e-6, 1.0))
+    np.testing.assert_allclose(bounds.irreducible, [0, 16, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(bounds.reach[2:], 0)
+    assert bounds.whole_pool[0] < 1e-9
 
 
-def test_a_pool_of_one_row_has_limits_too():
+def test_a_pool_of_one_row_has_attainable_variance_too():
     gp = GaussianProcess(Linear(), torch.eye(2, dtype=torch.float64), 1.0, 1.0)
-    limits = attainable.attainable_variance(Pool(torch.tensor([[2.0, 0.0]])), gp)
-    np.testing.assert_allclose(limits.irreducible, [0, 1], atol=1e-9)
-    np.testing.assert_allclose(limits.whole_pool, [0.2, 1])
-    assert limits.usual_reach == 0
+    bounds = attainable.attainable_variance(Pool(torch.tensor([[2.0, 0.0]])), gp)
+    np.testing.assert_allclose(bounds.irreducible, [0, 1], atol=1e-9)
+    np.testing.assert_allclose(bounds.whole_pool, [0.2, 1])
+    assert bounds.usual_reach == 0
 
 
 def test_zero_rows_under_a_cosine_kernel_are_unrelated_to_all_but_themselves():
     features = torch.cat([torch.zeros(2, 3), torch.eye(3)]).double()
-    limits = attainable.attainable_variance(
+    bounds = attainable.attainable_variance(
         Pool(features), GaussianProcess(Cosine(), torch.ones(1, 3, dtype=torch.float64), 1.0, 1.0)
     )
-    np.testing.assert_allclose(limits.irreducible, 0, atol=1e-9)
-    np.testing.assert_allclose(limits.whole_pool, 0.5)
+    np.testing.assert_allclose(bounds.irreducible, 0, atol=1e-9)
+    np.testing.assert_allclose(bounds.whole_pool, 0.5)
 
 
 @pytest.mark.parametrize("function", [lambda a, b: a @ b.T, lambda a, b: -(a @ b.T)], ids=["low rank", "no kernel"])
 def test_matrices_without_a_cholesky_factor_do_not_stop_a_selection(function):
     pool, gp = make(300, 3, kernel=resolve_kernel(function), noise_std=1e-9)
-    limits = attainable.attainable_variance(pool, gp)
-    assert torch.isfinite(limits.irreducible).all()
-    np.testing.assert_allclose(limits.irreducible, 0, atol=1e-6)
+    bounds = attainable.attainable_variance(pool, gp)
+    assert torch.isfinite(bounds.irreducible).all()
+    np.testing.assert_allclose(bounds.irreducible, 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -167,19 +167,19 @@ def test_information_gain_equals_the_log_determinant(kernel, noise_std, picks):
     for count in range(1, picks + 1):
         spectrum = np.linalg.eigvalsh(matrix[:count, :count]).clip(0)
         expected.append(np.log1p(spectrum / noise_std**2).sum() / 2)
-    found = theory.information_gain(pool.rows(range(picks)), gp)
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    result = theory.information_gain(pool.rows(range(picks)), gp)
+    np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_chain_rule_the_gains_of_itl_sum_to_the_information_about_the_targets(kernel):
     pool, gp = make(40, 6, kernel=KERNELS[kernel], noise_std=0.5)
-    picked = plain_greedy(pool, OBJECTIVES["itl"](gp), 12)
-    rows = pool.rows(picked.indices)
+    selection = plain_greedy(pool, OBJECTIVES["itl"](gp), 12)
+    rows = pool.rows(selection.indices)
     # I(y_A; y_D) = gamma_A + gamma_D - gamma of both: symmetric, and free of any greedy order.
     separate = theory.information_gain(rows, gp)[-1] + theory.information_gain(gp.targets, gp)[-1]
     both = theory.information_gain(torch.cat([gp.targets, rows]), gp)[-1]
-    assert sum(picked.gains) == pytest.approx(float(separate - both), rel=1e-7)
+    assert sum(selection.gains) == pytest.approx(float(separate - both), rel=1e-7)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -189,7 +189,7 @@ def test_convergence_equals_dense_conditioning(kernel, noise_std, with_known):
     pool, gp = make(40, 6, kernel=KERNELS[kernel], noise_std=noise_std)
     known = torch.randn(2, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64) if with_known else None
     picks = [7, 3, 3, 21, 39, 0, 1, 2]
-    course = theory.convergence(pool, picks, gp, known=known)
+    course = theory.convergence(pool, picks, gp, observed_rows=known)
     matrix, (_, extra, targets) = dense(pool, gp, known)
     expected = [noisy(matrix, targets, extra + picks[:count], noise_std) for count in range(len(picks) + 1)]
     np.testing.assert_allclose(course.target_variance, expected, atol=1e-7)
@@ -222,15 +222,15 @@ def test_variance_only_falls_and_never_below_its_floors(seed, rows, dimension, k
         assume(False)
     picks = data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=8, unique=True))
     course = theory.convergence(pool, picks, gp)
-    limits, slack = course.limits, 1e-6
+    bounds, slack = course.attainable, 1e-6
     assert (course.target_variance.diff(dim=0) <= slack).all()
     assert (course.information.diff() >= 0).all()
-    assert (limits.irreducible >= 0).all()
-    assert (limits.irreducible <= limits.whole_pool).all()
-    assert (limits.whole_pool <= course.target_variance[-1] + slack).all()
-    assert (limits.whole_pool <= limits.prior + slack).all()
+    assert (bounds.irreducible >= 0).all()
+    assert (bounds.irreducible <= bounds.whole_pool).all()
+    assert (bounds.whole_pool <= course.target_variance[-1] + slack).all()
+    assert (bounds.whole_pool <= bounds.prior + slack).all()
     # One noise-free row at the target's reach leaves 1 - reach^2 of it, so the whole pool leaves no more.
-    assert (limits.irreducible <= limits.prior * (1 - limits.reach**2) + 1e-5).all()
+    assert (bounds.irreducible <= bounds.prior * (1 - bounds.reach**2) + 1e-5).all()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -244,20 +244,20 @@ def test_posterior_mean_equals_the_dense_formula(kernel, noise_std, shape):
     # Values that the kernel can explain: with hardly any noise, others are amplified beyond comparison.
     values = gram @ np.random.default_rng(0).normal(size=shape)
     expected = matrix[np.ix_(targets, picks)] @ np.linalg.solve(gram + noise_std**2 * np.eye(len(picks)), values)
-    found = theory.posterior_mean(
+    result = theory.posterior_mean(
         pool.rows(picks),
         torch.tensor(values),
         gp.targets,
         gp.kernel,
         gp.noise_std,
     )
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_posterior_mean_of_one_row_asked_twice_with_hardly_any_noise_is_the_mean_answer():
     rows = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    found = theory.posterior_mean(rows, torch.tensor([1.0, 3.0]), rows[:1], Linear(), 1e-6)
-    assert float(found) == pytest.approx(2.0, abs=1e-3)
+    result = theory.posterior_mean(rows, torch.tensor([1.0, 3.0]), rows[:1], Linear(), 1e-6)
+    assert float(result) == pytest.approx(2.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("noise_std", [0.01, 0.1, 1.0, 10.0])

@@ -47,18 +47,18 @@ def large(folder):
     pool_module.BLOCK_ROWS = 120
     speculative.FEWEST_CANDIDATES, speculative.FIRST_PICKS = 32, 8
     pool, targets = np.load(folder / "pool.npy", mmap_mode="r"), np.load(folder / "targets.npy")
-    found = {name: select_rows(pool, targets, 16, **options) for name, options in CASES.items()}
+    results = {name: select_rows(pool, targets, 16, **options) for name, options in CASES.items()}
     # Four targets: the fifth process has none.
-    found["per target"] = select_rows_per_target(pool, targets[:4], 6, num_candidates=60)
+    results["per target"] = select_rows_per_target(pool, targets[:4], 6, num_candidates=60)
     return {
-        name: {"indices": result.indices.tolist(), "gains": result.gains.tolist()} for name, result in found.items()
+        name: {"indices": result.indices.tolist(), "gains": result.gains.tolist()} for name, result in results.items()
     }
 
 
 def drawn():
     """Problems that are drawn: sizes, blocks, duplicates, noise. Every objective and kernel comes twice."""
     speculative.FEWEST_CANDIDATES, speculative.FIRST_PICKS = 8, 3
-    rng, found = np.random.default_rng(0), {}
+    rng, results = np.random.default_rng(0), {}
     for objective, kernel in DRAWN:
         rows, dimension, pool_module.BLOCK_ROWS = rng.integers((8, 2, 10), (60, 12, 30)).tolist()
         features = rng.normal(size=(rows, dimension))
@@ -67,29 +67,29 @@ def drawn():
         targets = pool.preparation(torch.tensor(rng.normal(size=(3, dimension))))
         noise_std = float(10 ** rng.uniform(-1.5, 1))
         process = OBJECTIVES[objective](GaussianProcess(KERNELS[kernel], targets, noise_std, noise_std))
-        picked = speculative_greedy(pool, process, min(rows // 2, 6))
-        found[f"{objective}, {kernel}"] = {
-            "indices": picked.indices,
-            "gains": [float(gain) for gain in picked.gains],
+        selection = speculative_greedy(pool, process, min(rows // 2, 6))
+        results[f"{objective}, {kernel}"] = {
+            "indices": selection.indices,
+            "gains": [float(gain) for gain in selection.gains],
             "problem": [rows, dimension, pool.block_rows, noise_std],
         }
-    return found
+    return results
 
 
-def limits():
+def attainable_bounds():
     """What the pool can teach, exactly and by its landmarks: 40 rows in three blocks."""
     pool_module.BLOCK_ROWS = 16
     generator = torch.Generator().manual_seed(0)
     features, targets = (torch.randn(count, 6, generator=generator, dtype=torch.float64) for count in (40, 4))
-    found = {}
+    results = {}
     for name, kernel in {"linear": Linear(), "rbf": RBF(0.4)}.items():
         for most in (1000, 20):
             pool = Pool(features, Standardization("scale", unit=True))
             gp = GaussianProcess(kernel, pool.preparation(targets), 1.0, 1.0)
             one = attainable.attainable_variance(pool, gp, include=[5], most_rows=most, most_landmarks=most)
             parts = [one.irreducible, one.whole_pool, one.reach, torch.tensor([one.rows, one.usual_reach])]
-            found[f"{name}, {most}"] = torch.cat([part.flatten() for part in parts]).tolist()
-    return found
+            results[f"{name}, {most}"] = torch.cat([part.flatten() for part in parts]).tolist()
+    return results
 
 
 def fail(folder):
@@ -103,8 +103,8 @@ def fail(folder):
 def main(folder: Path) -> None:
     def work(rank):
         dist.init_process_group("gloo")
-        found = {"picks": {**large(folder), **drawn()}, "limits": limits()}
-        (folder / f"{dist.get_world_size()}-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+        results = {"picks": {**large(folder), **drawn()}, "attainable": attainable_bounds()}
+        (folder / f"{dist.get_world_size()}-{rank}.json").write_text(json.dumps(results), encoding="utf-8")
         dist.destroy_process_group()
 
     def failing(rank):

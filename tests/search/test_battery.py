@@ -13,7 +13,7 @@ from itl_hf.gp.kernels import RBF, resolve_kernel
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.standardization import Standardization
 from itl_hf.objectives.registry import OBJECTIVES
-from itl_hf.objectives.target_basis import Anchored
+from itl_hf.objectives.target_basis import TargetBasisBlock
 from itl_hf.search import speculative as speculate
 from itl_hf.search import verification as verify
 from itl_hf.search.greedy import plain_greedy
@@ -22,7 +22,7 @@ from itl_hf.selection.baselines.nearest import Density
 from tests.oracle import objectives as oracle
 from tests.search.kernels import KERNELS
 
-#: Also those of rivals, which go through the same search.
+#: Also the objective of a baseline, which goes through the same search.
 SEARCHED = OBJECTIVES | {Density.name: lambda gp: Density(gp, beta=1.0)}
 
 
@@ -50,7 +50,7 @@ def small_search(monkeypatch, block_rows=16, breadth=8, picks=4):
     monkeypatch.setattr(pool_module, "BLOCK_ROWS", block_rows)
     monkeypatch.setattr(speculate, "FEWEST_CANDIDATES", breadth)
     monkeypatch.setattr(speculate, "FIRST_PICKS", picks)
-    monkeypatch.setattr(verify, "MOST_SUSPECTS", 12)
+    monkeypatch.setattr(verify, "MAX_SUSPECTS", 12)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -60,29 +60,31 @@ def small_search(monkeypatch, block_rows=16, breadth=8, picks=4):
 def test_plain_greedy_equals_brute_force(objective, kernel, noise_std, ratio):
     pool, targets = make(1, rows=24, dimension=5, targets=4, duplicates=6)
     prepared, gp = make_gp(pool, targets, KERNELS[kernel], noise_std, ratio * noise_std)
-    picked = plain_greedy(prepared, OBJECTIVES[objective](gp), 8)
+    selection = plain_greedy(prepared, OBJECTIVES[objective](gp), 8)
     rows = torch.cat([prepared.rows(range(24)), gp.targets])
     matrix = KERNELS[kernel].cross(rows, rows).numpy()
     matrix[np.diag_indices(28)] = KERNELS[kernel].diagonal(rows).numpy()
     picks, gains = oracle.greedy(objective, matrix, range(24), range(24, 28), 8, noise_std, ratio * noise_std)
-    assert picked.indices == picks
-    np.testing.assert_allclose(picked.gains, gains, rtol=1e-6, atol=1e-9)
+    assert selection.indices == picks
+    np.testing.assert_allclose(selection.gains, gains, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("objective", SEARCHED)
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize(("noise_std", "column_bytes"), [(1e-4, 2**20), (0.1, 2**20), (1.0, 0), (10.0, 2**20)])
-def test_speculation_equals_the_plain_form(objective, kernel, noise_std, column_bytes, monkeypatch):
+@pytest.mark.parametrize(("noise_std", "projection_bytes"), [(1e-4, 2**20), (0.1, 2**20), (1.0, 0), (10.0, 2**20)])
+def test_speculation_equals_the_plain_form(objective, kernel, noise_std, projection_bytes, monkeypatch):
     small_search(monkeypatch)
-    monkeypatch.setattr(verify, "COLUMN_BYTES", column_bytes)  # with 0, what does not stand is computed again
+    monkeypatch.setattr(
+        verify, "PROJECTION_BYTES", projection_bytes
+    )  # with 0, projections of rejected picks are computed again
     pool, targets = make(2, rows=150, dimension=12, targets=5, duplicates=60)
     prepared, gp = make_gp(pool, targets, KERNELS[kernel], noise_std, noise_std)
     plain = plain_greedy(prepared, SEARCHED[objective](gp), 40)
     fast = speculative_greedy(prepared, SEARCHED[objective](gp), 40)
     if objective == "ctl" and noise_std == 1e-4:
-        return  # correlations of rows that are known but for rounding: gaps do not exceed it
+        return  # correlations of rows without variance are rounding: gaps do not exceed it
     assert fast.indices == plain.indices
-    rounding = SEARCHED[objective](gp).rounding(float(KERNELS[kernel].diagonal(prepared.rows(range(150))).max()))
+    rounding = SEARCHED[objective](gp).rounding_error(float(KERNELS[kernel].diagonal(prepared.rows(range(150))).max()))
     np.testing.assert_allclose(fast.gains, plain.gains, rtol=1e-6, atol=1e-9 + rounding)
 
 
@@ -100,62 +102,64 @@ def test_a_gpytorch_kernel_is_the_kernel_it_stands_for():
     assert picks[0] == picks[1]
 
 
-def test_a_pass_that_was_less_exact_than_thought_is_repeated(monkeypatch):
+def test_a_pass_with_a_larger_error_than_assumed_is_repeated(monkeypatch):
     small_search(monkeypatch, picks=16)
     pool, targets = make(4, rows=150, dimension=12, targets=5)
     prepared, gp = make_gp(pool, targets, KERNELS["linear"], 0.5, 0.5)
     plain = plain_greedy(prepared, OBJECTIVES["vtl"](gp), 30)
-    repeated = []
+    calls = []
 
-    def too_small(passes, candidates):
-        repeated.append(passes)
+    def too_small(verifier, candidates):
+        calls.append(verifier)
         return torch.full((2,), 1e-12, dtype=torch.float64)
 
     calm = speculative_greedy(prepared, OBJECTIVES["vtl"](gp), 30)
-    monkeypatch.setattr(verify.PoolVerifier, "_error_at_start", too_small)
+    monkeypatch.setattr(verify.PoolVerifier, "_initial_error", too_small)
     hasty = speculative_greedy(prepared, OBJECTIVES["vtl"](gp), 30)
-    assert repeated
+    assert calls
     assert hasty.indices == calm.indices == plain.indices
     assert hasty.passes > calm.passes
 
 
 @pytest.mark.parametrize("objective", ["itl", "vtl"])
-@pytest.mark.parametrize(("noise_std", "column_bytes"), [(0.1, 2**20), (1.0, 0), (10.0, 2**20)])
-def test_rows_that_carry_covariances_give_the_same_picks(objective, noise_std, column_bytes, monkeypatch):
+@pytest.mark.parametrize(("noise_std", "projection_bytes"), [(0.1, 2**20), (1.0, 0), (10.0, 2**20)])
+def test_the_target_basis_gives_the_same_picks(objective, noise_std, projection_bytes, monkeypatch):
     small_search(monkeypatch)
-    monkeypatch.setattr(verify, "COLUMN_BYTES", column_bytes)
-    used, columns = [], Anchored.columns
-    monkeypatch.setattr(Anchored, "columns", lambda *arguments: used.append(1) or columns(*arguments))
+    monkeypatch.setattr(verify, "PROJECTION_BYTES", projection_bytes)
+    calls, project = [], TargetBasisBlock.project
+    monkeypatch.setattr(TargetBasisBlock, "project", lambda *arguments: calls.append(1) or project(*arguments))
     pool, targets = make(5, rows=150, dimension=24, targets=5, duplicates=60)
     prepared, gp = make_gp(pool, targets, KERNELS["linear"], noise_std, noise_std)
     picks = []
-    for carries in (False, True):
-        monkeypatch.setattr(verify, "pays", lambda anchors, picks, carries=carries: carries)
+    for uses_basis in (False, True):
+        monkeypatch.setattr(verify, "is_cheaper", lambda basis, num_picks, uses_basis=uses_basis: uses_basis)
         process = OBJECTIVES[objective](gp)
-        for row in prepared.rows([3, 77, 120]):  # rows that were known before
+        for row in prepared.rows([3, 77, 120]):  # rows that were trained on before
             process.observe(row)
         picks.append(speculative_greedy(prepared, process, 30).indices)
-        assert bool(used) == carries
+        assert bool(calls) == uses_basis
     assert picks[0] == picks[1]
 
 
 @pytest.mark.parametrize("objective", ["itl", "vtl", "undirected", "information_density"])
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
-def test_the_bound_of_a_stretch_is_above_every_score_in_it(objective, kernel):
+def test_the_bound_of_a_segment_is_above_every_score_in_it(objective, kernel):
     pool, targets = make(6, rows=80, dimension=12, targets=4)
     prepared, gp = make_gp(pool, targets, KERNELS[kernel], 0.3, 0.3)
     rows, process = prepared.rows(range(80)), SEARCHED[objective](gp)
-    numbers, memory = process.begin(rows)
+    stats, tables = process.initial_state(rows)
     for row in rows[:10]:
         process.observe(row)
-    picks = process.picks(0, 10)
-    columns = process.columns(rows, memory, picks)
-    sums = (torch.arange(10) < torch.tensor([4, 5, 10])[:, None]).double()  # stretches end after 4, 5 and 10 picks
-    best, after = process.best_of_stretches(numbers, columns, picks, sums)
-    path = process.path(numbers, columns, picks)  # (k, 11, B)
+    observations = process.observations(0, 10)
+    projections = process.project(rows, tables, observations)
+    prefix_mask = (
+        torch.arange(10) < torch.tensor([4, 5, 10])[:, None]
+    ).double()  # segments end after 4, 5 and 10 picks
+    best, after = process.optimistic_stats(stats, projections, observations, prefix_mask)
+    trajectory = process.trajectory(stats, projections, observations)  # (k, 11, B)
     bounds = process.score(best, 0)
-    for stretch, steps in enumerate((range(4), range(4, 5), range(5, 10))):
+    for segment, steps in enumerate((range(4), range(4, 5), range(5, 10))):
         for step in steps:
-            assert bool((process.score(path[:, step], 0) <= bounds[stretch] + 1e-9).all())
-    torch.testing.assert_close(after[:, -1], path[:, -1])
-    torch.testing.assert_close(process.advance(numbers, columns, picks), path[:, -1])
+            assert bool((process.score(trajectory[:, step], 0) <= bounds[segment] + 1e-9).all())
+    torch.testing.assert_close(after[:, -1], trajectory[:, -1])
+    torch.testing.assert_close(process.update(stats, projections, observations), trajectory[:, -1])

@@ -40,16 +40,16 @@ def make(seed, rows=300, dimension=12, targets=7, duplicates=0, scale=1.0, dtype
 @pytest.fixture
 def searching(monkeypatch):
     """Few candidates take the float32 search too, in several groups."""
-    monkeypatch.setattr(per_target, "ALL_EXACT", 8)
+    monkeypatch.setattr(per_target, "FLOAT64_CANDIDATES", 8)
     monkeypatch.setattr(per_target, "GROUP_BYTES", 40_000)
 
 
 def both(rows, targets, request, breadth):
     """What is tested, and plain float64 greedy among the same candidates."""
     numbers = nearest(rows, targets, request.kernel, request.noise_variance, breadth)
-    picked = greedy_per_target(rows, numbers, targets, request)
+    selection = greedy_per_target(rows, numbers, targets, request)
     places, gains = greedy_in_float64(rows.exact(numbers), targets, request)
-    return picked, numbers.gather(1, places), gains
+    return selection, numbers.gather(1, places), gains
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -58,9 +58,9 @@ def both(rows, targets, request, breadth):
 def test_picks_are_those_of_float64(kernel, noise_std, replace, searching):
     rows, targets = make(1, duplicates=100)
     request = PerTargetRequest(KERNELS[kernel], noise_std**2, 25, replace)
-    picked, indices, gains = both(rows, targets, request, 120)
-    assert picked.indices.tolist() == indices.tolist()
-    torch.testing.assert_close(picked.gains, gains, rtol=1e-7, atol=1e-9 * float(gains.max()) + 1e-15 / noise_std**2)
+    selection, indices, gains = both(rows, targets, request, 120)
+    assert selection.indices.tolist() == indices.tolist()
+    torch.testing.assert_close(selection.gains, gains, rtol=1e-7, atol=1e-9 * float(gains.max()) + 1e-15 / noise_std**2)
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,8 +74,8 @@ def test_picks_are_those_of_float64(kernel, noise_std, replace, searching):
 def test_picks_are_those_of_float64_on_any_problem(seed, noise_std, duplicates, scale, dtype):
     rows, targets = make(seed, duplicates=duplicates, scale=scale, dtype=dtype)
     request = PerTargetRequest(Linear(), (noise_std * scale) ** 2, 20, False)
-    picked, indices, _ = both(rows, targets, request, 150)
-    assert picked.indices.tolist() == indices.tolist()
+    selection, indices, _ = both(rows, targets, request, 150)
+    assert selection.indices.tolist() == indices.tolist()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -98,17 +98,17 @@ def test_float64_equals_brute_force(kernel, noise_std):
 def test_float32_suffices_where_rows_differ(noise_std):
     rows, targets = make(3, rows=2000, dimension=32, targets=40)
     request = PerTargetRequest(Linear(), noise_std**2, 30, False)
-    picked, indices, _ = both(rows, targets, request, 500)
-    assert picked.indices.tolist() == indices.tolist()
-    assert picked.redone <= 4
+    selection, indices, _ = both(rows, targets, request, 500)
+    assert selection.indices.tolist() == indices.tolist()
+    assert selection.num_float64 <= 4
 
 
 def test_pairs_of_equal_rows_do_not_take_float64():
     rows, targets = make(4, rows=600, dimension=32, targets=20)
     doubled = PoolRows(Pool(rows.pool.source.repeat_interleave(2, 0)))
-    picked, indices, _ = both(doubled, targets, PerTargetRequest(Linear(), 0.3, 20, False), 400)
-    assert picked.indices.tolist() == indices.tolist()
-    assert picked.redone <= 2
+    selection, indices, _ = both(doubled, targets, PerTargetRequest(Linear(), 0.3, 20, False), 400)
+    assert selection.indices.tolist() == indices.tolist()
+    assert selection.num_float64 <= 2
 
 
 def test_a_search_gone_wrong_is_noticed(monkeypatch):
@@ -120,32 +120,32 @@ def test_a_search_gone_wrong_is_noticed(monkeypatch):
         * (1 + 1e-3 * torch.randn(numbers.shape, generator=torch.Generator().manual_seed(0))[..., None])
     )
     monkeypatch.setattr(PoolRows, "coarse", spoil)
-    picked, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 0.1, 30, False), 200)
-    assert picked.redone == 30
-    assert picked.indices.tolist() == indices.tolist()
+    selection, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 0.1, 30, False), 200)
+    assert selection.num_float64 == 30
+    assert selection.indices.tolist() == indices.tolist()
 
 
 def test_a_larger_error_is_assumed_where_the_first_is_too_small(monkeypatch):
     rows, targets = make(6, targets=10)
-    monkeypatch.setattr(per_target, "ASSUMED", (1e-12, 1e-5))
-    picked, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 0.5, 10, False), 200)
-    assert picked.indices.tolist() == indices.tolist()
-    assert picked.redone < 10
+    monkeypatch.setattr(per_target, "ASSUMED_ERRORS", (1e-12, 1e-5))
+    selection, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 0.5, 10, False), 200)
+    assert selection.indices.tolist() == indices.tolist()
+    assert selection.num_float64 < 10
 
 
 def test_a_target_about_which_no_row_tells_anything():
     rows, targets = make(7, rows=200)
     targets[3] = 0
-    picked, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 1.0, 5, False), 150)
-    assert picked.indices.tolist() == indices.tolist()
-    assert picked.indices[3].tolist() == [0, 1, 2, 3, 4]
+    selection, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 1.0, 5, False), 150)
+    assert selection.indices.tolist() == indices.tolist()
+    assert selection.indices[3].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_all_candidates_may_be_picked(searching):
     rows, targets = make(8, rows=40, duplicates=10)
-    picked, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 0.2, 30, False), 30)
-    assert picked.indices.tolist() == indices.tolist()
-    assert all(len(set(picks)) == 30 for picks in picked.indices.tolist())
+    selection, indices, _ = both(rows, targets, PerTargetRequest(Linear(), 0.2, 30, False), 30)
+    assert selection.indices.tolist() == indices.tolist()
+    assert all(len(set(picks)) == 30 for picks in selection.indices.tolist())
 
 
 def test_neither_company_nor_groups_change_the_picks(monkeypatch):

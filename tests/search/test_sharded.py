@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(folder):
-    """What every process found, by size and rank, and how the workers ended."""
+    """The results of every process, by size and rank, and how the workers ended."""
     output = script("tests.search.sharded", folder)
     codes = json.loads(output.stdout)
     for size in sharded.SIZES:
@@ -44,8 +44,8 @@ def test_picks_and_gains_do_not_depend_on_the_number_of_processes(done, name):
     runs, _ = done
     alone = runs[1][0]["picks"][name]
     for size, ranks in runs.items():
-        for rank, found in enumerate(ranks):
-            here, where = found["picks"][name], f"process {rank} of {size}"
+        for rank, results in enumerate(ranks):
+            here, where = results["picks"][name], f"process {rank} of {size}"
             assert here["indices"] == alone["indices"], where
             if name in NEARLY:
                 np.testing.assert_allclose(here["gains"], alone["gains"], rtol=1e-9, err_msg=where)
@@ -53,12 +53,12 @@ def test_picks_and_gains_do_not_depend_on_the_number_of_processes(done, name):
                 assert here == alone, where
 
 
-def test_processes_that_share_the_pool_find_the_same_limits(done):
+def test_processes_that_share_the_pool_find_the_same_attainable_variance(done):
     runs, _ = done
     for ranks in runs.values():
-        for found in ranks:
-            for name, alone in runs[1][0]["limits"].items():
-                np.testing.assert_allclose(found["limits"][name], alone, atol=1e-9, err_msg=name)
+        for results in ranks:
+            for name, alone in runs[1][0]["attainable"].items():
+                np.testing.assert_allclose(results["attainable"][name], alone, atol=1e-9, err_msg=name)
 
 
 def test_an_error_on_one_process_ends_all_of_them_with_its_text(done, folder):

@@ -221,7 +221,7 @@ def test_length_matching_by_costs_leaves_the_budget_to_the_picks():
 
 
 def test_the_setting_of_the_density_keeps_its_bounds():
-    """`upper` may never be below the score of a row whose numbers are within the slack."""
+    """`upper_bound` may never be below the score of a row whose statistics are within the slack."""
     from itl_hf.gp.kernels import Linear
     from itl_hf.selection.baselines.nearest import Density
 
@@ -230,5 +230,5 @@ def test_the_setting_of_the_density_keeps_its_bounds():
     slack = torch.full((2, 200), 0.05).double()
     for sign in (1, -1):
         moved = density.score((numbers + sign * slack * torch.rand_like(numbers)).clamp_min(0), 0)
-        assert (density.upper(numbers, slack, 0) >= moved).all()
-        assert (density.upper(numbers, -slack, 0) <= moved).all()
+        assert (density.upper_bound(numbers, slack, 0) >= moved).all()
+        assert (density.upper_bound(numbers, -slack, 0) <= moved).all()

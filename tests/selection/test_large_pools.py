@@ -25,10 +25,10 @@ def test_with_all_rows_as_landmarks_nothing_is_lost(kernel):
     rows = torch.nn.functional.normalize(torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).double())
     features = FeatureMap.fit(kernel, rows)
     np.testing.assert_allclose(features(rows) @ features(rows).T, kernel.cross(rows, rows), atol=1e-6)
-    assert features.lost(rows) < 1e-6
+    assert features.lost_share(rows) < 1e-6
     few = FeatureMap.fit(kernel, rows[:5])
-    assert 0.05 < few.lost(rows) < 1
-    assert few.lost(rows[:5]) < 1e-6
+    assert 0.05 < few.lost_share(rows) < 1
+    assert few.lost_share(rows[:5]) < 1e-6
 
 
 @pytest.mark.usefixtures("little_memory")

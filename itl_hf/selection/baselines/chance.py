@@ -67,14 +67,14 @@ class Random:
         return picks_in_order(random_order[request.open_rows(pool.num_rows)[random_order]], pool, gp, request)
 
     def _with_replacement(self, num_rows: int, request: SelectionRequest, generator: torch.Generator) -> list[int]:
-        limits, picks = request.limits, list[int]()
-        while len(picks) < limits.num_examples:
+        availability, picks = request.availability, list[int]()
+        while len(picks) < availability.num_examples:
             rows = request.open_rows(num_rows).nonzero()[:, 0]
-            rows = rows[open_among(rows, limits)]
+            rows = rows[open_among(rows, availability)]
             if len(rows) == 0:
                 break
-            random_order = torch.randint(len(rows), (limits.num_examples - len(picks),), generator=generator)
-            picks = in_order(rows[random_order], limits, picks)
+            random_order = torch.randint(len(rows), (availability.num_examples - len(picks),), generator=generator)
+            picks = in_order(rows[random_order], availability, picks)
         return picks
 
 
@@ -177,7 +177,9 @@ class LengthMatchedRandom:
             return list(self.like)
         reference_acquisition = resolve_acquisition(self.like)
         # A copy, because the availability counts picks, and those of the reference must not count for this method.
-        own_request = dataclasses.replace(request, limits=copy.deepcopy(request.limits), on_picks=None, stop=None)
+        own_request = dataclasses.replace(
+            request, availability=copy.deepcopy(request.availability), on_picks=None, stop=None
+        )
         return reference_acquisition.pick(pool, gp, own_request).indices
 
     def _lengths(self, num_rows: int, request: SelectionRequest) -> tuple[Tensor, Tensor]:
@@ -192,8 +194,8 @@ class LengthMatchedRandom:
             if len(self.lengths) != num_rows:
                 raise ValueError(f"lengths must hold one number for each of {num_rows} rows, got {len(self.lengths)}")
             return torch.tensor(self.lengths, dtype=torch.float64), no_lengths
-        if request.limits.costs is not None:
-            return request.limits.costs, no_lengths
+        if request.availability.costs is not None:
+            return request.availability.costs, no_lengths
         if request.texts is None:
             raise ValueError("length_matched_random needs lengths=, costs of the rows, or their texts")
         return _words(request.texts.both("whole")[0]), no_lengths
@@ -202,20 +204,20 @@ class LengthMatchedRandom:
 def _matched(queues: list[list[int]], target_strata: list[int], request: SelectionRequest, first: int) -> list[int]:
     """Takes rows from the ends of the queues: each pick from the queue of its stratum or the nearest one with rows."""
     picks: list[int] = []
-    while len(picks) < request.limits.num_examples:
+    while len(picks) < request.availability.num_examples:
         stratum = target_strata[(first + len(picks)) % len(target_strata)]
         row = None
         for queue in sorted(range(len(queues)), key=lambda other: (abs(other - stratum), other)):
             while queues[queue] and row is None:
                 random_order = queues[queue].pop()
                 row = (
-                    random_order if is_open(random_order, request.limits) else None
+                    random_order if is_open(random_order, request.availability) else None
                 )  # an unavailable row stays unavailable
             if row is not None:
                 break
         if row is None:
             break
-        request.limits.take(row)
+        request.availability.record_pick(row)
         picks.append(row)
     return picks
 

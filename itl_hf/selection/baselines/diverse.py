@@ -179,7 +179,7 @@ class KMeans:
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Clusters the pool, then takes one row of each cluster."""
-        count = min(request.limits.num_examples, pool.num_rows)
+        count = min(request.availability.num_examples, pool.num_rows)
         centres, sizes = self.cluster(pool, count)
         centres = centres[sizes.sort(descending=True, stable=True).indices]
         scale = largest(pool)

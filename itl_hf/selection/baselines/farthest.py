@@ -115,12 +115,12 @@ def traverse(
         weights (`Callable`):
             Maps the number of centres to (N,) positive weights, or `None` for equal weights.
     """
-    limits, picks, distances = request.limits, list[int](), None
+    availability, picks, distances = request.availability, list[int](), None
     free, everything = request.open_rows(pool.num_rows), torch.arange(pool.num_rows)
     if len(observed_rows):
         distances = Distances(pool, observed_rows)
-    while len(picks) < limits.num_examples:
-        open_rows = free & open_among(everything, limits) if limits.bind else free
+    while len(picks) < availability.num_examples:
+        open_rows = free & open_among(everything, availability) if availability.is_constrained else free
         if not bool(open_rows.any()):
             break
         if distances is None:
@@ -131,7 +131,7 @@ def traverse(
             if value <= 0 and weight is not None:
                 row = int(weight.masked_fill(~open_rows, -torch.inf).argmax())
         free[row] = False
-        limits.take(row)
+        availability.record_pick(row)
         picks.append(row)
         centre = pool.rows([row])
         if distances is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
-from itl_hf.objectives.base import Memory, Picks
+from itl_hf.objectives.base import ObservationBlock, ProjectionTables
 from itl_hf.objectives.undirected import Undirected
 from itl_hf.search.greedy import GreedyPicks
 from itl_hf.search.speculative import speculative_greedy
@@ -129,27 +129,27 @@ class Density(Undirected):
         super().__init__(gp)
         self.towards, self.beta = unit(gp.targets).mean(0), beta
 
-    def start(self, rows: Tensor, given: Memory) -> Tensor:
+    def initial_stats(self, rows: Tensor, tables: ProjectionTables) -> Tensor:
         """Returns variance and weight, (2, B)."""
         similarity = unit(rows) @ self.towards.to(rows.dtype)
-        return torch.stack([self.posteriors[0].prior_variance(rows), similarity.clamp_min(0) ** self.beta])
+        return torch.stack([self.gp.kernel.diagonal(rows), similarity.clamp_min(0) ** self.beta])
 
-    def falls(self, columns: Tensor, picks: Picks) -> Tensor:
+    def decrements(self, projections: Tensor, observations: ObservationBlock) -> Tensor:
         """The variance falls by the squared projections, the weight by nothing."""
-        falls = columns.square()
-        return torch.cat([falls, torch.zeros_like(falls)])
+        decrements = projections.square()
+        return torch.cat([decrements, torch.zeros_like(decrements)])
 
-    def score(self, numbers: Tensor, count: int) -> Tensor:
-        """Their product."""
-        return torch.log1p(numbers[0].clamp_min(0) / self.noise_variance) * numbers[1]
+    def score(self, stats: Tensor, num_observations: int) -> Tensor:
+        """log(1 + s / r) times the weight."""
+        return torch.log1p(stats[0].clamp_min(0) / self.noise_variance) * stats[1]
 
-    def upper(self, numbers: Tensor, slack: Tensor, count: int) -> Tensor:
-        """Of the largest of both."""
-        return self.score((numbers + slack).clamp_min(0), count)
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+        """The score of the largest variance and weight."""
+        return self.score((stats + slack).clamp_min(0), num_observations)
 
-    def scales(self, numbers: Tensor) -> Tensor:
+    def error_scales(self, stats: Tensor) -> Tensor:
         """The variance's error is relative to the prior one, the weight's, a power of a cosine, to 1."""
-        return torch.stack([numbers[0], torch.ones_like(numbers[1])])
+        return torch.stack([stats[0], torch.ones_like(stats[1])])
 
     def gain(self, score: Tensor) -> Tensor:
         """The score itself."""
@@ -199,8 +199,8 @@ class InformationDensity:
         greedy_picks = speculative_greedy(
             pool,
             objective,
-            request.limits.num_examples,
-            limits=request.limits,
+            request.availability.num_examples,
+            availability=request.availability,
             replace=request.replace,
             exclude=request.exclude,
             on_picks=request.on_picks,

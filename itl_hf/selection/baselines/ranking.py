@@ -120,10 +120,10 @@ def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, 
         first (`int`):
             The anchor whose turn is first, modulo m.
     """
-    limits, taken_rows = request.limits, set(request.exclude)
-    depth = 8 + 2 * -(-limits.num_examples // anchors)
+    availability, taken_rows = request.availability, set(request.exclude)
+    depth = 8 + 2 * -(-availability.num_examples // anchors)
     rows, places, picks, num_passed, turn = lists(depth), [0] * anchors, list[int](), 0, first
-    while len(picks) < limits.num_examples and num_passed < anchors:
+    while len(picks) < availability.num_examples and num_passed < anchors:
         anchor, turn, num_passed = turn % anchors, turn + 1, num_passed + 1
         while True:
             if places[anchor] == depth:  # a list is either as long as the depth, or holds all rows
@@ -133,12 +133,12 @@ def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, 
                 break
             row = rows[anchor][places[anchor]]
             places[anchor] += 1
-            if row not in taken_rows and is_open(row, limits):  # an unavailable row stays unavailable
-                limits.take(row)
+            if row not in taken_rows and is_open(row, availability):  # an unavailable row stays unavailable
+                availability.record_pick(row)
                 taken_rows.add(row)
                 picks.append(row)
                 num_passed = 0
                 break
     free = request.open_rows(num_rows)
     free[picks] = False
-    return in_order(free.nonzero()[:, 0], limits, picks)
+    return in_order(free.nonzero()[:, 0], availability, picks)
