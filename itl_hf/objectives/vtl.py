@@ -6,8 +6,8 @@ with s = Var[f(x) | D], k_D the posterior covariance given the picks D, and r th
 is SIFT. One pick with projections p, g = sum_a p(a)^2 and h(x) = sum_a k_D(x, a) p(a) lowers s by p(x)^2 and v by p(x)
 (2 h(x) - g p(x)). The bracket is kept as the pick's second projection.
 
-Sources: Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024); Huebotter,
-Bongni, Hakimi & Krause, "Efficiently Learning at Test-Time: Active Fine-Tuning of LLMs" (ICLR 2025), section 3 (SIFT).
+Sources: Seo, Wallat, Graepel & Obermayer, "Gaussian Process Regression: Active Data Selection and Test Point Rejection"
+(2000); Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024); Huebotter, Bongni, Hakimi & Krause, "Efficiently Learning at Test-Time: Active Fine-Tuning of LLMs" (ICLR 2025), section 3 (SIFT).
 """
 
 from __future__ import annotations

@@ -67,10 +67,10 @@ class MappedRows:
 
     def __getitem__(self, index: Any) -> Tensor:
         rows = torch.from_numpy(np.array(self.array[index], copy=True))
-        mapped = getattr(self.array, "_mmap", None)
-        if mapped is not None:
+        memory_map = getattr(self.array, "_mmap", None)
+        if memory_map is not None:
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                mapped.madvise(mmap.MADV_DONTNEED)
+                memory_map.madvise(mmap.MADV_DONTNEED)
         return rows
 
 

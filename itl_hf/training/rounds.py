@@ -98,7 +98,7 @@ class ActiveRounds(Attachment):
             "multiple_of": sampler.multiple_of,
             "examples_per_round": options.examples_per_round,
             "candidates_per_round": options.candidates_per_round,
-            "constraints": _shortened(options.constraints_json),
+            "constraints": _shorten_exclusion(options.constraints_json),
             "already_selected": rows_digest(np.asarray(options.already_selected)),
             "acquisition": {"name": selector.acquisition.name, **describe_acquisition(selector.acquisition)},
             "pool": pool_hash,
@@ -252,7 +252,7 @@ class _TimedEmbedder:
         return self._end_time - self._start_time, time.perf_counter() - self._end_time
 
 
-def _shortened(constraints: dict[str, Any]) -> dict[str, Any]:
+def _shorten_exclusion(constraints: dict[str, Any]) -> dict[str, Any]:
     """Returns the constraints with a digest in place of the excluded rows, which may be many."""
     if "exclude" not in constraints:
         return constraints

@@ -27,7 +27,7 @@ def pick(name, count, rows=60, seed=0, acquisition=None, **options):
     return select_rows(pool, targets, count, acquisition=acquisition or name, kernel="linear", **words, **options)
 
 
-def test_every_rival_is_in_the_battery():
+def test_every_baseline_is_in_the_battery():
     ours = {"itl", "vtl", "sift", "ctl", "mean_marginal_itl", "undirected"}
     assert set(NAMES) == set(ACQUISITION_NAMES) - ours - {"rds"}
     assert resolve_acquisition("rds") == resolve_acquisition("round_robin")

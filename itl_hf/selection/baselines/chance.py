@@ -73,8 +73,8 @@ class Random:
             rows = rows[open_among(rows, availability)]
             if len(rows) == 0:
                 break
-            random_order = torch.randint(len(rows), (availability.num_examples - len(picks),), generator=generator)
-            picks = in_order(rows[random_order], availability, picks)
+            draws = torch.randint(len(rows), (availability.num_examples - len(picks),), generator=generator)
+            picks = in_order(rows[draws], availability, picks)
         return picks
 
 
@@ -167,7 +167,9 @@ class LengthMatchedRandom:
         of_row = strata[random_order]
         queues = [random_order[of_row == stratum].tolist()[::-1] for stratum in range(self.strata)]
         first = request.num_continued if isinstance(self.like, tuple) else 0
-        return measure_picks(repeat_picks(_matched(queues, target_strata, request, first), request), pool, gp, request)
+        return measure_picks(
+            repeat_picks(_match_strata(queues, target_strata, request, first), request), pool, gp, request
+        )
 
     def _references(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> list[int]:
         if isinstance(self.like, tuple):
@@ -201,7 +203,9 @@ class LengthMatchedRandom:
         return _words(request.texts.both("whole")[0]), no_lengths
 
 
-def _matched(queues: list[list[int]], target_strata: list[int], request: SelectionRequest, first: int) -> list[int]:
+def _match_strata(
+    queues: list[list[int]], target_strata: list[int], request: SelectionRequest, first: int
+) -> list[int]:
     """Takes rows from the ends of the queues: each pick from the queue of its stratum or the nearest one with rows."""
     picks: list[int] = []
     while len(picks) < request.availability.num_examples:
@@ -209,10 +213,9 @@ def _matched(queues: list[list[int]], target_strata: list[int], request: Selecti
         row = None
         for queue in sorted(range(len(queues)), key=lambda other: (abs(other - stratum), other)):
             while queues[queue] and row is None:
-                random_order = queues[queue].pop()
-                row = (
-                    random_order if is_open(random_order, request.availability) else None
-                )  # an unavailable row stays unavailable
+                candidate_row = queues[queue].pop()
+                # An unavailable row stays unavailable, so it is dropped.
+                row = candidate_row if is_open(candidate_row, request.availability) else None
             if row is not None:
                 break
         if row is None:

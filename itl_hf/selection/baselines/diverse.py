@@ -134,9 +134,8 @@ def race(seed: int, draw: int, num_rows: int) -> Tensor:
 
     The row with the largest w(x) / time(x) is drawn with probability w(x) / sum w.
     """
-    uniform_draws = np.random.default_rng([seed, draw]).random(
-        num_rows
-    )  # a torch generator keeps 32 bits of its seed only
+    # A torch generator keeps only 32 bits of its seed.
+    uniform_draws = np.random.default_rng([seed, draw]).random(num_rows)
     return torch.from_numpy(1 / np.maximum(-np.log1p(-uniform_draws), 1e-300))
 
 
@@ -198,13 +197,15 @@ class KMeans:
         scale = largest(pool)
         before, sizes = list[Tensor](), torch.zeros(count, dtype=torch.float64, device=pool.device)
         for iteration in range(self.max_iterations + 1):
-            member = [
-                squared_distances(rows, centres, scale).argmin(1) for _, rows in pool.blocks()
-            ]  # ties go to the first centre
-            changed = iteration == 0 or any(bool((a != b).any()) for a, b in zip(before, member, strict=True))
+            # Ties go to the first centre.
+            member = [squared_distances(rows, centres, scale).argmin(1) for _, rows in pool.blocks()]
+            has_changed = iteration == 0 or any(bool((a != b).any()) for a, b in zip(before, member, strict=True))
             ones = [part.bincount(minlength=count).double() for part in member]
             sizes = distributed.sum_over_processes(torch.stack([torch.zeros_like(sizes), *ones]).sum(0))
-            if int(distributed.sum_over_processes(torch.tensor(int(changed)))) == 0 or iteration == self.max_iterations:
+            if (
+                int(distributed.sum_over_processes(torch.tensor(int(has_changed)))) == 0
+                or iteration == self.max_iterations
+            ):
                 break
             sums, before = torch.zeros_like(centres), member
             for part, (_, rows) in zip(member, pool.blocks(), strict=True):

@@ -28,7 +28,8 @@ class LESS:
     are averaged as in the authors' code. For it the features must be sketched gradients (`Gradients`; Adam's for the
     pool, plain ones for the targets). They are used as the embedder returned them, whatever `standardize` is: a step
     along a gradient lowers a loss by the inner product of the two gradients, so angles are measured from the origin and
-    not from the pool's mean. This is the only difference to `MaxSimilarity`.
+    not from the pool's mean. This is the only difference to `MaxSimilarity`; with features other than gradients there
+    is no reason for it.
 
     Args:
         subtasks (`Sequence`, *optional*):
@@ -82,14 +83,14 @@ class LESS:
             )
         width = targets.shape[1] // len(self.learning_rates)
         rates = torch.tensor(self.learning_rates, dtype=torch.float64, device=targets.device)
-        weighed = self._unit_by_checkpoint(targets) * rates.repeat_interleave(width)
+        weighted_rows = self._unit_by_checkpoint(targets) * rates.repeat_interleave(width)
         if self.subtasks is None:
-            return weighed
+            return weighted_rows
         if len(self.subtasks) != len(targets):
             raise ValueError(f"subtasks must hold a label for each of {len(targets)} targets, got {len(self.subtasks)}")
         labels = list(dict.fromkeys(self.subtasks))
         member = torch.tensor([labels.index(label) for label in self.subtasks], device=targets.device)
-        return torch.stack([weighed[member == number].mean(0) for number in range(len(labels))])
+        return torch.stack([weighted_rows[member == number].mean(0) for number in range(len(labels))])
 
     def _unit_by_checkpoint(self, rows: Tensor) -> Tensor:
         return torch.cat([unit(part) for part in rows.chunk(len(self.learning_rates), dim=1)], dim=1)

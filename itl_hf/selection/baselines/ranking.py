@@ -84,9 +84,8 @@ class NearestRows:
         for start, rows in self.pool.blocks():
             row_numbers = torch.arange(start, start + len(rows), device=device)
             for place, part in enumerate(parts):
-                similarities = self.similarity(rows, part).masked_fill(
-                    self.excluded_mask[row_numbers], -torch.inf
-                )  # (c, B)
+                similarities = self.similarity(rows, part)  # (c, B)
+                similarities = similarities.masked_fill(self.excluded_mask[row_numbers], -torch.inf)
                 both = (
                     torch.cat([scores[place], similarities], 1),
                     torch.cat([numbers[place], row_numbers.expand(len(part), -1)], 1),

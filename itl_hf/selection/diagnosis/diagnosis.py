@@ -193,8 +193,8 @@ class Diagnosis:
 
     def _share(self, shares: Sequence[float]) -> float:
         total = sum(target.variance for target in self.targets)
-        weighted = sum(share * target.variance for share, target in zip(shares, self.targets, strict=True))
-        return weighted / total if total > 0 else 0.0
+        weighted_sum = sum(share * target.variance for share, target in zip(shares, self.targets, strict=True))
+        return weighted_sum / total if total > 0 else 0.0
 
 
 def diagnose(selection: Diagnosable) -> Diagnosis:

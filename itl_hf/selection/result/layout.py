@@ -28,7 +28,7 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
     """
     sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS))  # (S, d)
     centre = sample.mean(0)
-    axes, explained = _axes(sample - centre)
+    axes, variance_shares = _axes(sample - centre)
     del sample
     numbers = list(spaced_rows(pool.num_rows, SHOWN_ROWS))
 
@@ -41,7 +41,7 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
         np.asarray(numbers, dtype=np.int64),
         project(targets),
         project(pool.rows(picks)),
-        explained.numpy().astype(np.float32),
+        variance_shares.numpy().astype(np.float32),
     )
 
 

@@ -171,8 +171,10 @@ def screen(
     }
     copies |= {(copy.target, copy.row): copy for copy in _exact_copies(pool_reading, target_prompts, ranks)}
     duplicates = sorted(_duplicates(texts, corpus, ranks), key=lambda one: (one.rank, one.of))
-    ordered = sorted(copies.values(), key=lambda copy: (copy.rank is None, copy.how, copy.target, copy.row))
-    return Screening(tuple(ordered[:MAX_LISTED]), tuple(duplicates[:MAX_LISTED]), len(ordered), len(duplicates))
+    sorted_copies = sorted(copies.values(), key=lambda copy: (copy.rank is None, copy.how, copy.target, copy.row))
+    return Screening(
+        tuple(sorted_copies[:MAX_LISTED]), tuple(duplicates[:MAX_LISTED]), len(sorted_copies), len(duplicates)
+    )
 
 
 def warn_of_copies(screening: Screening) -> None:
