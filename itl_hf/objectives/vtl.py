@@ -7,7 +7,8 @@ is SIFT. One pick with projections p, g = sum_a p(a)^2 and h(x) = sum_a k_D(x, a
 (2 h(x) - g p(x)). The bracket is kept as the pick's second projection.
 
 Sources: Seo, Wallat, Graepel & Obermayer, "Gaussian Process Regression: Active Data Selection and Test Point Rejection"
-(2000); Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024); Huebotter, Bongni, Hakimi & Krause, "Efficiently Learning at Test-Time: Active Fine-Tuning of LLMs" (ICLR 2025), section 3 (SIFT).
+(2000); Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024); Huebotter, Bongni, Hakimi &
+Krause, "Efficiently Learning at Test-Time: Active Fine-Tuning of LLMs" (ICLR 2025), section 3 (SIFT).
 """
 
 from __future__ import annotations
