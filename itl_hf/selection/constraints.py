@@ -20,6 +20,8 @@ from itl_hf.embedding.row_reading import RowReading, read_dataset
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
+from itl_hf.selection.feature_arrays import check_row_numbers
+from itl_hf.text import Row, as_dataset
 
 Shares = Mapping[Any, tuple[float, float]] | float
 
@@ -94,9 +96,10 @@ class SelectionConstraints:
     Args:
         replace (`bool`, *optional*, defaults to `False`):
             Whether a row may be picked again.
-        exclude (`Sequence[int]` or `Dataset`, *optional*):
+        exclude (`Sequence[int]`, `Dataset`, `list[dict]` or `list[str]`, *optional*):
             Rows that must never be picked: row numbers of the pool, or a dataset; then every row of the pool whose
-            prompt equals a prompt of that dataset is excluded (letter case and white space aside).
+            prompt equals a prompt of that dataset is excluded (letter case and white space aside). `select_rows` has no
+            texts and takes row numbers only.
         costs (`str` or `Sequence[float]`, *optional*):
             What each row costs: the name of a column of the pool, or N numbers. Left out beside a `token_budget`,
             `Selector` counts the row's tokens, completion included, with the embedder's tokenizer.
@@ -118,7 +121,7 @@ class SelectionConstraints:
     """
 
     replace: bool = False
-    exclude: Sequence[int] | np.ndarray | Dataset = ()
+    exclude: Sequence[int] | Sequence[Row] | Sequence[str] | np.ndarray | Dataset = ()
     costs: str | Sequence[float] | np.ndarray | None = None
     token_budget: float | None = None
     groups: str | Sequence[Any] | np.ndarray | None = None
@@ -129,6 +132,12 @@ class SelectionConstraints:
     def counts_tokens(self) -> bool:
         """Whether tokens have to be counted because a budget came without costs."""
         return self.token_budget is not None and self.costs is None
+
+    @property
+    def excludes_texts(self) -> bool:
+        """Whether `exclude` holds texts, not row numbers."""
+        is_list = isinstance(self.exclude, list | tuple) and len(self.exclude) > 0
+        return isinstance(self.exclude, Dataset) or (is_list and isinstance(self.exclude[0], str | Mapping))
 
     @property
     def can_extend(self) -> bool:
@@ -150,8 +159,9 @@ class SelectionConstraints:
         costs, exclude = _column(pool, self.costs, "costs"), self.exclude
         if reading is not None and self.counts_tokens:
             costs = reading.num_tokens
-        if reading is not None and isinstance(exclude, Dataset):
-            exclude = reading.rows_with_prompts(read_dataset(exclude).prompt_keys)
+        if reading is not None and self.excludes_texts:
+            excluded_texts: Any = exclude
+            exclude = reading.rows_with_prompts(read_dataset(as_dataset(excluded_texts, "exclude")).prompt_keys)
         return dataclasses.replace(self, costs=costs, groups=_column(pool, self.groups, "groups"), exclude=exclude)
 
     def excluded_rows(self, num_rows: int) -> list[int]:
@@ -161,15 +171,9 @@ class SelectionConstraints:
             `ValueError`: If one is not a row number of the pool.
             `TypeError`: If `exclude` holds texts, which only `Selector` can compare.
         """
-        if isinstance(self.exclude, Dataset):
+        if self.excludes_texts:
             raise TypeError("exclude: select_rows knows no texts, so give row numbers; Selector also takes a dataset")
-        numbers = np.asarray(self.exclude)
-        if numbers.size and (numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer)):
-            raise ValueError(f"exclude must hold row numbers of the pool, got {self.exclude!r:.80}")
-        outside = numbers[(numbers < 0) | (numbers >= num_rows)]
-        if outside.size:
-            raise ValueError(f"exclude: row {int(outside[0])} is not among the {num_rows} rows of the pool")
-        return sorted(set(numbers.tolist()))
+        return sorted(set(check_row_numbers(self.exclude, num_rows, "exclude")))
 
     def availability(self, num_examples: int, num_rows: int) -> AvailabilityTracker:
         """The search's view of budget and group shares; `costs` and `groups` must be numbers and labels by now.

@@ -104,6 +104,34 @@ def as_rows(features: Features, name: str) -> Any:
     return MappedRows(rows) if isinstance(rows, np.memmap) and rows.filename is not None else rows
 
 
+def check_row_numbers(numbers: Any, num_rows: int, name: str) -> list[int]:
+    """Returns row numbers of the pool as a list.
+
+    Args:
+        numbers (`Sequence[int]`, `np.ndarray` or `Tensor`):
+            Row numbers in any order.
+        num_rows (`int`):
+            N.
+        name (`str`):
+            The argument's name, for error messages.
+
+    Raises:
+        `ValueError`: If they are not whole numbers from 0 to N - 1, such as a boolean mask.
+    """
+    array = np.asarray(numbers.cpu() if isinstance(numbers, Tensor) else numbers)
+    if array.size == 0:
+        return []
+    if array.dtype == bool:
+        raise ValueError(f"{name} is a boolean mask; give row numbers: np.flatnonzero(mask)")
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{name} must hold row numbers of the pool, got {numbers!r:.80}")
+    outside = array[(array < 0) | (array >= num_rows)]
+    if outside.size:
+        raise ValueError(f"{name}: row {int(outside[0])} is not among the {num_rows} rows of the pool")
+    row_numbers: list[int] = array.tolist()
+    return row_numbers
+
+
 def check_widths(pool: Any, targets: Any) -> None:
     """Raises `ValueError` unless both arrays have rows of the same width."""
     if pool.shape[1] != targets.shape[1]:

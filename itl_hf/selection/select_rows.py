@@ -22,7 +22,7 @@ from itl_hf.gp.pool import Pool
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import KernelSpec, resolve_kernel_spec
-from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
+from itl_hf.selection.feature_arrays import Features, as_rows, check_row_numbers, check_widths, finite
 from itl_hf.selection.large_pools import approximate, fit_to_memory
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, resolve_texts
 from itl_hf.selection.registry import describe_acquisition, resolve_acquisition
@@ -281,11 +281,7 @@ def _read_already_selected(already_selected: Any, pool: Any) -> tuple[list[int],
         if rows.shape[1] != pool.shape[1]:
             raise ValueError(f"`already_selected` rows have {rows.shape[1]} features and `pool` rows {pool.shape[1]}")
         return [], rows
-    numbers = [int(number) for number in array]
-    for number in numbers:
-        if not 0 <= number < pool.shape[0]:
-            raise ValueError(f"already_selected: row {number} is not among the {pool.shape[0]} rows of the pool")
-    return numbers, no_rows
+    return check_row_numbers(array, pool.shape[0], "already_selected"), no_rows
 
 
 def warn_zero_rows(pool: Pool) -> None:

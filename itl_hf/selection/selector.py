@@ -21,7 +21,7 @@ from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
-from itl_hf.selection.feature_arrays import Features
+from itl_hf.selection.feature_arrays import Features, check_row_numbers
 from itl_hf.selection.protocol import Acquisition, Noise, reads_text
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
@@ -133,7 +133,9 @@ class Selector:
         pool_data = as_dataset(pool, "pool", pool_split)
         target_data = as_targets(targets, pool_data, targets_split)
         constraints = SelectionConstraints() if constraints is None else constraints
-        observed_rows = [] if already_selected is None else [int(row) for row in already_selected]
+        observed_rows = check_row_numbers(
+            () if already_selected is None else already_selected, len(pool_data), "already_selected"
+        )
         _check_columns(pool_data, target_data)
         num_blocked = 0 if constraints.replace else len(set(observed_rows))
         check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)

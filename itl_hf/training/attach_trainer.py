@@ -231,7 +231,7 @@ def _active_rounds(
         raise TypeError("A selector needs targets= and examples_per_round= to select before each epoch.")
     rows, positions = _pool_and_positions(trainer, pool)
     constraints = SelectionConstraints() if constraints is None else constraints
-    reading = read_dataset(rows) if isinstance(constraints.exclude, datasets.Dataset) else None
+    reading = read_dataset(rows) if constraints.excludes_texts else None
     resolved_constraints = constraints.resolve(rows, reading)
     options = RoundOptions(
         pool=_text_columns(rows, "pool"),

@@ -209,8 +209,9 @@ def test_every_acquisition_keeps_to_excluded_rows(acquisition):
 EXCLUDE = {
     "outside the pool": (([0, 4],), ValueError, "exclude: row 4 is not among the 4 rows"),
     "negative": (([-1],), ValueError, "exclude: row -1"),
-    "no numbers": ((["a"],), ValueError, "exclude must hold row numbers"),
-    "a mask": (([True, False, False, False],), ValueError, "exclude must hold row numbers"),
+    "no numbers": (([0.5],), ValueError, "exclude must hold row numbers"),
+    "a mask": (([True, False, False, False],), ValueError, "exclude is a boolean mask"),
+    "prompts": ((["a"],), TypeError, "select_rows knows no texts"),
     "texts": ((datasets.Dataset.from_dict({"text": ["a"]}),), TypeError, "select_rows knows no texts"),
     "everything": ((range(4),), ValueError, "more than the 0 rows"),
 }
@@ -257,3 +258,16 @@ def test_turns_do_not_depend_on_rows_that_could_not_win(acquisition):
     constraints = SelectionConstraints(exclude=[int(last)])
     picks = select_rows(pool, targets, 12, constraints=constraints, **options).indices
     assert picks.tolist() == select_rows(pool, targets, 12, **options).indices.tolist()
+
+
+@pytest.mark.parametrize("numbers", [np.array([3, 1]), torch.tensor([3, 1]), (3, 1), [np.int64(3), 1]])
+def test_row_numbers_may_be_of_any_kind(numbers):
+    pool = np.eye(6) + 0.1
+    constraints = SelectionConstraints(exclude=torch.tensor([0]) if isinstance(numbers, torch.Tensor) else [0])
+    picks = select_rows(pool, pool[:2], 3, already_selected=numbers, constraints=constraints)
+    assert sorted(picks.indices.tolist()) == [2, 4, 5]
+
+
+def test_a_mask_of_rows_already_selected_is_refused():
+    with pytest.raises(ValueError, match="already_selected is a boolean mask"):
+        select_rows(np.eye(4), np.eye(4)[:1], 1, already_selected=np.array([True, False, False, True]))

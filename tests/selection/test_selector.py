@@ -133,12 +133,13 @@ def test_files_of_two_selections_are_not_read_as_one(selection, name, tmp_path):
         Selection.load(folder)
 
 
-def test_texts_of_a_dataset_are_excluded():
+@pytest.mark.parametrize("kind", ["dataset", "rows", "strings"])
+def test_texts_are_excluded(kind):
     first = Selector(CharacterCounts()).select(POOL, TARGETS, 6)
-    excluded = datasets.Dataset.from_list(
-        [{"prompt": f"  {POOL[row]['prompt'].upper()} "} for row in first.indices[:2]]
-    )
-    constraints = SelectionConstraints(exclude=excluded)
+    prompts = [f"  {POOL[row]['prompt'].upper()} " for row in first.indices[:2]]
+    rows = [{"prompt": prompt} for prompt in prompts]
+    exclude = {"dataset": datasets.Dataset.from_list(rows), "rows": rows, "strings": prompts}[kind]
+    constraints = SelectionConstraints(exclude=exclude)
     again = Selector(CharacterCounts()).select(POOL, TARGETS, 6, constraints=constraints)
     texts = {POOL[row]["prompt"] for row in first.indices[:2]}
     assert not texts & {POOL[row]["prompt"] for row in again.indices}
