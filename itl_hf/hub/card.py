@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from itl_hf.hub.escape import SafeMarkdown, code_span, escape, finalize, format_number
 from itl_hf.hub.reproduce import reproduction_script
 from itl_hf.hub.restore import VARIANCE_COLUMN
+from itl_hf.report.gains import gain_name, total_information
 from itl_hf.report.sections import METHODS
 from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
 from itl_hf.text import plain_text
@@ -31,8 +32,6 @@ TAGS = ("itl-hf", "data-selection", "transductive-active-learning")
 #: The Hub's names of dataset sizes, each with the number of rows that it is below.
 SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
 MAX_PICKS, MAX_TARGETS = 10, 20
-#: Acquisitions whose gains are not information in nats but the values of their own objectives.
-OTHER_UNITS = ("vtl", "ctl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -136,7 +135,7 @@ def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
     """Returns the numbers and names in the first paragraph of the card."""
     record = selection.record
     models = model_names(record)
-    gain = format_number(float(selection.gains.sum()), ".3g")
+    information = total_information(selection)
     return {
         "title": SafeMarkdown(card_title(selection)),
         "method": method_name(record),
@@ -145,7 +144,8 @@ def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
         "targets": SafeMarkdown(f"{len(selection.targets):,}"),
         "models": SafeMarkdown(" and ".join(hub_link(name) for name in models)) if models else None,
         "left": format_number(diagnosis.left, ".0%"),
-        "nats": None if record.acquisition_name in OTHER_UNITS else gain,
+        "gain": gain_name(record),
+        "nats": None if information is None else format_number(information, ".3g"),
     }
 
 

@@ -141,12 +141,16 @@ def variance_figure(
     return figure
 
 
-def gain_figure(gains: np.ndarray, *, narrow: bool = False) -> Figure:
-    """Draws the information gained by each pick.
+def gain_figure(
+    gains: np.ndarray, *, label: str = "information about the targets (nats)", narrow: bool = False
+) -> Figure:
+    """Draws the gain of each pick.
 
     Args:
         gains (`np.ndarray`):
-            (n,) information about the targets in nats, in the order picked.
+            (n,) gains in the order picked, as `Selection.gains`.
+        label (`str`, *optional*, defaults to `"information about the targets (nats)"`):
+            What the gains are; those of `"vtl"` and `"ctl"` are not information.
         narrow (`bool`, *optional*, defaults to `False`):
             Draws for a phone or a column of a paper.
 
@@ -158,7 +162,7 @@ def gain_figure(gains: np.ndarray, *, narrow: bool = False) -> Figure:
     axes.vlines(ranks, 0, gains, color=ACCENT, alpha=0.35, linewidth=min(3.0, 300 / max(1, len(gains))))
     axes.plot(ranks, gains, color=ACCENT, linewidth=0, marker="o", markersize=3.2 if len(gains) <= 300 else 1.5)
     axes.set_xlabel("rank of the pick (1 = first)")
-    axes.set_ylabel("information gained (nats)")
+    axes.set_ylabel(label)
     if np.all(np.asarray(gains) >= 0):
         axes.set_ylim(bottom=0)
     axes.set_xlim(0, len(gains) + 1)

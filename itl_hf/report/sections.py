@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.report.figures import variance_left
+from itl_hf.report.gains import gain_name, total_information
 from itl_hf.report.svg import sparkline
 from itl_hf.report.text import texts
 from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
@@ -27,6 +28,7 @@ METHODS = {
     "vtl": "VTL",
     "ctl": "CTL",
     "mean_marginal_itl": "mean-marginal ITL",
+    "undirected": "uncertainty sampling",
     "cosine": "cosine similarity",
     "max_similarity": "maximum similarity",
     "round_robin": "round-robin (RDS+)",
@@ -70,7 +72,8 @@ def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
         "rule": record.noise_rule.partition(":")[0],
         "left": float(variance_left(selection.target_variance)[-1].mean()),
         "floor": float(floors(selection).mean()),
-        "information": float(np.sum(selection.gains)),
+        "information": total_information(selection),
+        "gain": gain_name(record),
         "num_unreachable": len(diagnosis.unteachable) + len(diagnosis.far),
         "layout": selection.layout.method,
         "model": Path(str(embedder.get("model", ""))).name or "unknown",

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from itl_hf.report.figures import FAINT, GRID, INK, PAPER, gain_figure, map_figure, variance_figure, variance_left
+from itl_hf.report.gains import gain_name
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
@@ -38,8 +39,8 @@ def figures(selection: Selection) -> dict[str, Markup]:
             lambda narrow: variance_figure(selection.target_variance, selection.irreducible, narrow=narrow),
         ),
         "gain": (
-            "Information gained by each pick, in the order picked.",
-            lambda narrow: gain_figure(selection.gains, narrow=narrow),
+            f"Gain of each pick, in the order picked: {gain_name(selection.record)}.",
+            lambda narrow: gain_figure(selection.gains, label=gain_name(selection.record), narrow=narrow),
         ),
     }
     return {

@@ -39,8 +39,8 @@ class RowSelection:
         indices (`np.ndarray`):
             (n,) int64 row numbers in the order picked.
         gains (`np.ndarray`):
-            (n,) float64, the acquisition's gain of each pick; for those without a Gaussian process of their own
-            (`"cosine"`, `"random"`) and for ITL the information it added about the targets, in nats.
+            (n,) float64, what each pick adds to those before it: for ITL and the baselines the information about the
+            targets in nats, otherwise the value of the objective, such as the variance that a pick of VTL removes.
         target_variance (`np.ndarray`):
             (n + 1, m) float64, posterior variance of f at each target after 0..n picks.
         similarity (`np.ndarray`):

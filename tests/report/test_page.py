@@ -88,6 +88,26 @@ def test_the_page_says_what_was_selected_and_how(tmp_path: Path) -> None:
         assert f"target prompt {i}" in text
 
 
+@pytest.mark.parametrize(
+    ("acquisition", "unit", "gain"),
+    [
+        ("itl", True, "information about the targets (nats)"),
+        ("cosine", True, "information about the targets (nats)"),
+        ("undirected", True, "information about the whole function (nats)"),
+        ("vtl", False, "variance of the targets removed"),
+        ("ctl", False, "mean correlation with the targets"),
+    ],
+)
+def test_gains_have_the_name_and_unit_of_the_objective(acquisition: str, unit: bool, gain: str, tmp_path: Path) -> None:
+    stand_in = selection()
+    stand_in.record = dataclasses.replace(stand_in.record, acquisition_name=acquisition)
+    html = report_html(stand_in, tmp_path, with_figures=True)
+    assert f"with the gain of each: {gain}," in Page(html).text
+    assert f"in the order picked: {gain}." in html  # the description of the figure
+    assert ("nats" in html) is unit
+    assert ("information gained" in html) is (acquisition in ("itl", "cosine"))
+
+
 def test_nothing_is_loaded_from_anywhere(tmp_path: Path) -> None:
     html = report_html(selection(), tmp_path, with_figures=True)
     assert not re.search(r"<script|<link|<iframe|@import|@font-face", html)

@@ -12,6 +12,7 @@ from itl_hf.report.explorer import drawing
 from itl_hf.report.explorer.comparison import Comparison, compare, source_counts
 from itl_hf.report.explorer.nearest_picks import nearest_picks
 from itl_hf.report.explorer.row_table import cut, excerpt, group_column, matching_picks, text_of
+from itl_hf.report.gains import gain_name, gain_text, total_information
 from itl_hf.report.sections import METHODS
 from itl_hf.report.text import visible
 from itl_hf.selection.diagnosis.diagnosis import WORDS, diagnose
@@ -113,7 +114,7 @@ def summary(data: ExplorerData) -> str:
         targets=len(selection.targets),
         method=METHODS.get(name, name),
         left=diagnosis.left,
-        information=float(np.sum(selection.gains)),
+        information=total_information(selection),
         num_unreachable=len(diagnosis.unteachable) + len(diagnosis.far),
         map_rows=len(selection.layout.pool),
     )
@@ -190,7 +191,8 @@ def _other_card(data: ExplorerData, session: Session, rank: int) -> dict[str, An
 
 def _pick_facts(selection: Selection, rank: int) -> list[str]:
     row, column = selection.dataset[rank], group_column(selection)
-    facts = [f"row {int(row['pool_index']):,} of the pool", f"gain {row['itl_gain']:.3g} nats"]
+    gain = gain_text(row["itl_gain"], selection.record)
+    facts = [f"row {int(row['pool_index']):,} of the pool", f"gain {gain}"]
     facts.append(f"similarity {row['itl_similarity']:.2f} to target {row['itl_nearest_target']}")
     return facts if column is None else [*facts, f"{column}: {row[column]}"]
 
@@ -243,6 +245,7 @@ def _picks(data: ExplorerData, session: Session, listed_picks: list[int]) -> str
     ]
     return _templates.get_template("picks.html").render(
         lines=lines,
+        gain=gain_name(selection.record),
         num_listed=len(listed_picks),
         total=len(selection),
         page=page,

@@ -56,14 +56,15 @@ class Selection:
     Args:
         dataset (`datasets.Dataset`):
             The picked rows in the order picked, the pool's columns and `pool_index`, `itl_rank` (from 0), `itl_gain`
-            (nats), `itl_nearest_target` (row number in `targets`), `itl_similarity` (prior correlation with that target
-            under the kernel).
+            (see `gains`), `itl_nearest_target` (row number in `targets`), `itl_similarity` (prior correlation with that
+            target under the kernel).
         targets (`datasets.Dataset`):
             The target rows as given.
         indices (`np.ndarray`):
             (n,) int64, row numbers in the pool in the order picked.
         gains (`np.ndarray`):
-            (n,) float64, information about the targets that each pick added.
+            (n,) float64, what each pick adds to those before it: for ITL and the baselines the information about the
+            targets in nats, otherwise the value of the objective, such as the variance that a pick of VTL removes.
         target_variance (`np.ndarray`):
             (n + 1, m) float64, posterior variance of each target after 0..n picks: how unsure the model is about it.
         irreducible (`np.ndarray`):

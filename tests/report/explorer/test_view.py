@@ -31,6 +31,15 @@ def test_the_summary_says_what_was_selected(explorer_data):
     assert "30 rows were picked by ITL from a pool of 120, for 6 target prompts" in text
 
 
+@pytest.mark.parametrize(("acquisition", "unit"), [("itl", True), ("vtl", False)])
+def test_only_information_is_given_in_nats(explorer_data, acquisition, unit):
+    record = dataclasses.replace(explorer_data.selection.record, acquisition_name=acquisition)
+    data = dataclasses.replace(explorer_data, selection=dataclasses.replace(explorer_data.selection, record=record))
+    parts = view_of(data, point=("pick", 0))
+    for text in (summary(data), parts.card, parts.picks):
+        assert ("nats" in text) is unit
+
+
 def test_all_html_is_well_formed(explorer_data):
     session = reselect(explorer_data, Session(dropped_rows=frozenset(explorer_data.selection.indices[:2].tolist())))
     for state in (Session(), session, dataclasses.replace(session, mode="other", target=1, point=("other", 0))):
