@@ -6,6 +6,7 @@ reader's light or dark theme. The colours of the data are of medium lightness: l
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -162,7 +163,7 @@ def gain_figure(
     axes.vlines(ranks, 0, gains, color=ACCENT, alpha=0.35, linewidth=min(3.0, 300 / max(1, len(gains))))
     axes.plot(ranks, gains, color=ACCENT, linewidth=0, marker="o", markersize=3.2 if len(gains) <= 300 else 1.5)
     axes.set_xlabel("rank of the pick (1 = first)")
-    axes.set_ylabel(label)
+    axes.set_ylabel(textwrap.fill(label, 28))  # a longer line does not fit the height of the figure
     if np.all(np.asarray(gains) >= 0):
         axes.set_ylim(bottom=0)
     axes.set_xlim(0, len(gains) + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from itl_hf.report.figures import MAX_LINES, gain_figure, map_figure, variance_figure, variance_left
+from itl_hf.report.gains import GAINS, gain_name
 from tests.report.standin import selection
 
 
@@ -74,6 +76,17 @@ def test_gains_are_drawn_from_zero_in_the_order_picked() -> None:
     assert list(axes.get_lines()[0].get_ydata()) == [3.0, 1.0, 2.0]
     assert axes.get_ylim()[0] == 0
     assert "nats" in axes.get_ylabel()
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("name", ["itl", *GAINS])
+def test_the_label_of_the_gains_fits_the_figure(name: str, narrow: bool) -> None:
+    record = dataclasses.replace(selection().record, acquisition_name=name)
+    figure = gain_figure(np.array([3.0, 1.0]), label=gain_name(record), narrow=narrow)
+    figure.canvas.draw()
+    extent = figure.axes[0].yaxis.label.get_window_extent()
+    assert extent.y0 >= 0
+    assert extent.y1 <= figure.bbox.height
 
 
 @pytest.mark.parametrize("narrow", [False, True])
