@@ -86,6 +86,8 @@ def select(
     folder = selection.save(str(output_dir))
     page = None if report is None else selection.report(report)
     lines = [repr(selection), f"saved to {folder}", *([] if page is None else [f"report at {page}"])]
+    if picking.exclude is not None:  # none at all may mean that the texts are written differently
+        lines.insert(1, f"{_num_excluded(selection):,} rows of the pool were excluded because of {picking.exclude}")
     facts = {
         **_facts(selection),
         "output_dir": str(folder),
@@ -102,6 +104,7 @@ def _facts(selection: Selection) -> dict[str, Any]:
         "picks": len(selection),
         "pool_size": selection.pool_size,
         "targets": len(selection.targets),
+        "excluded": _num_excluded(selection),
         "acquisition": selection.record.acquisition_name,
         "kernel": selection.record.kernel_name,
         "noise_std": selection.record.noise_std,
@@ -110,3 +113,7 @@ def _facts(selection: Selection) -> dict[str, Any]:
         "notices": [notice.text for notice in diagnosis.notices],
         "indices": selection.indices.tolist(),
     }
+
+
+def _num_excluded(selection: Selection) -> int:
+    return len(selection.record.constraints.get("exclude", ()))

@@ -160,8 +160,7 @@ class SelectionConstraints:
         if reading is not None and self.counts_tokens:
             costs = reading.num_tokens
         if reading is not None and self.excludes_texts:
-            excluded_texts: Any = exclude
-            exclude = reading.rows_with_prompts(read_dataset(as_dataset(excluded_texts, "exclude")).prompt_keys)
+            exclude = reading.rows_with_prompts(_prompt_keys(exclude))
         return dataclasses.replace(self, costs=costs, groups=_column(pool, self.groups, "groups"), exclude=exclude)
 
     def excluded_rows(self, num_rows: int) -> list[int]:
@@ -239,6 +238,15 @@ class SelectionConstraints:
         if "stop_when" in options:
             options["stop_when"] = StopWhen(**options["stop_when"])
         return cls(**options)
+
+
+def _prompt_keys(texts: Any) -> np.ndarray:
+    """Keys of the prompts of the rows to exclude."""
+    rows = as_dataset(texts, "exclude")
+    try:
+        return read_dataset(rows).prompt_keys
+    except ValueError as error:
+        raise ValueError(f"exclude: {error}") from error
 
 
 def _column(pool: Dataset, values: Any, name: str) -> Any:

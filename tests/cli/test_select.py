@@ -68,6 +68,25 @@ def test_no_group_gets_more_than_its_share(files, run, tmp_path):
     assert sorted(Selection.load(tmp_path / "out").dataset["source"][:]) == ["source 0"] * 4 + ["source 1"] * 4
 
 
+def test_prompts_of_a_file_are_never_picked_and_their_number_is_said(files, run, tmp_path):
+    def picks(*exclude):
+        result = run("select", "--config", files / "run.yaml", "--output_dir", tmp_path / "out", *exclude)
+        assert result.exit_code == 0, result.output
+        return Selection.load(tmp_path / "out").indices.tolist(), " ".join(result.output.split())
+
+    pool = load_rows(str(files / "pool.jsonl"))
+    first_picks, first_output = picks()
+    pool.select(first_picks).to_json(tmp_path / "benchmark.jsonl")
+    second_picks, output = picks("--exclude", tmp_path / "benchmark.jsonl")
+    assert not set(second_picks) & set(first_picks)
+    assert "3 rows of the pool were excluded because of" in output
+    assert "excluded" not in first_output
+    (tmp_path / "other.txt").write_text("a prompt that no row has\n")
+    again, output = picks("--exclude", tmp_path / "other.txt")
+    assert again == first_picks
+    assert "0 rows of the pool were excluded because of" in output
+
+
 def test_it_stops_when_little_is_left_to_learn(files, run, tmp_path):
     def picks(*stop):
         result = run("select", "--config", files / "run.yaml", "--num_examples", 12, "--output_dir", tmp_path, *stop)

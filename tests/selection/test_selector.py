@@ -147,6 +147,14 @@ def test_texts_are_excluded(kind):
     assert not {POOL[row]["prompt"] for row in again.extend(3).indices} & texts
 
 
+def test_texts_to_exclude_that_cannot_be_read_are_refused_by_name():
+    constraints = SelectionConstraints(exclude=[{"question": "apple"}])
+    embedder = CharacterCounts()
+    with pytest.raises(ValueError, match=r"^exclude: no column with text: found \['question'\]"):
+        Selector(embedder).select(POOL, TARGETS, 3, constraints=constraints)
+    assert embedder.embedded == 0
+
+
 def test_plain_datasets_opens_a_saved_selection(selection, tmp_path):
     selection.save(tmp_path / "selected")
     opened = datasets.load_dataset(str(tmp_path / "selected"), split="train", cache_dir=str(tmp_path / "cache"))
