@@ -8,6 +8,7 @@ import gc
 import json
 import sys
 import weakref
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -356,6 +357,30 @@ def test_any_embedder_and_its_options(config, files, tmp_path, seen):
         trained(config(**changes))
     with pytest.raises(ValueError, match="--embedder must be one of hidden_states, gradients, sentence_encoder"):
         trained(config(embedder="tfidf"))
+
+
+def test_what_the_picks_must_keep_to_holds_in_training_too(config, files, tmp_path, seen):
+    prompts = pool_prompts(files)
+    (tmp_path / "benchmark.txt").write_text("\n".join(prompts[:8]))
+    options = {"exclude": str(tmp_path / "benchmark.txt"), "groups": "source", "group_shares": 0.5}
+    options |= {"costs": "cost", "token_budget": 50, "standardize": "none", "target_noise_std": 0.5, "noise_std": "2.0"}
+    trained(config(**options, order="gain"))
+    selection = Selection.load(tmp_path / "out-put" / "selection")
+    assert seen == [prompts[row] for row in selection.indices]
+    assert selection.indices.min() >= 8
+    assert selection.record.constraints["exclude"] == list(range(8))
+    assert sum(selection.dataset["cost"][:]) <= 50
+    assert max(Counter(selection.dataset["source"][:]).values()) <= 3
+    assert selection.record.standardization_name == "none"
+    assert (selection.record.noise_std, selection.record.target_noise_std) == (2.0, 0.5)
+
+
+def test_training_stops_picking_when_little_is_left_to_learn(config, tmp_path):
+    trained(config(max_steps=1))
+    everything = Selection.load(tmp_path / "out-put" / "selection")
+    path = config(max_steps=1, stop_gain=float(everything.gains[3]) * 1.0001, output_dir=str(tmp_path / "other"))
+    trained(path)
+    assert Selection.load(tmp_path / "other" / "selection").indices.tolist() == everything.indices[:3].tolist()
 
 
 def test_a_dry_run_estimates_picking_and_trains_nothing(config, run, tmp_path, seen):
