@@ -107,14 +107,13 @@ def _facts(feature_store: FeatureStore, there: bool, seconds: float) -> dict[str
 
 def _tokens(feature_store: FeatureStore) -> int | None:
     """Returns the number of tokens that the model read, equal rows once; `None` if the embedder does not count."""
-    import numpy as np
+    from itl_hf.embedding.row_keys import distinct_rows
 
     try:
         tokens = feature_store.column("tokens")  # (N,)
     except ValueError:
         return None
-    index = feature_store.index
-    return int(tokens.sum() if index is None else tokens[np.unique(index, return_index=True)[1]].sum())
+    return int(tokens[distinct_rows(feature_store.index, len(tokens))].sum())
 
 
 def _summary(feature_store: FeatureStore, message: str, pool: list[str], store: Path, flags: str) -> str:

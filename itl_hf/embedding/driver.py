@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.embedding.progress import Progress
-from itl_hf.embedding.row_keys import RowKeys, read_keys, read_rows
+from itl_hf.embedding.row_keys import RowKeys, distinct_rows, read_keys, read_rows
 from itl_hf.embedding.store.atomic_files import lock_for_writing
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.stored_features import StoredFeatures
@@ -150,7 +150,7 @@ def embed_in_memory(
         index = rows_hash.index()
     else:
         index = _read_all_keys(rows, settings.embedder, expected_hash, processes).index()
-    row_numbers = np.arange(len(rows)) if index is None else np.unique(index, return_index=True)[1]  # (M,)
+    row_numbers = distinct_rows(index, len(rows))  # (M,)
     starts = range(0, len(row_numbers), settings.shard_rows)
     shards: dict[int, np.ndarray] = {}
 

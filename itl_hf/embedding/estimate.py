@@ -25,7 +25,7 @@ import torch
 
 from itl_hf.embedding.embedders.base import Embedded
 from itl_hf.embedding.embedders.batching import token_batches
-from itl_hf.embedding.row_keys import RowKeys, read_rows, row_keys, text_columns
+from itl_hf.embedding.row_keys import RowKeys, distinct_rows, read_rows, row_keys, text_columns
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.manifest import MANIFEST_NAME
 
@@ -125,7 +125,7 @@ def estimate(
     """
     keys = row_keys(dataset, embedder) if keys is None else keys
     rows, index = text_columns(dataset), keys.index()
-    distinct = np.arange(len(rows)) if index is None else np.unique(index, return_index=True)[1]  # (M,)
+    distinct = distinct_rows(index, len(rows))  # (M,)
     missing = _missing_rows(distinct, index, embedder, directory, fingerprint, keys)
     if not len(missing):
         stored_bytes = sum(path.stat().st_size for path in directory.iterdir()) if directory is not None else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,11 @@ class RowKeys:
         return index
 
 
+def distinct_rows(index: np.ndarray | None, num_rows: int) -> np.ndarray:
+    """Returns the number of the first row with each text, given the result of `RowKeys.index`, (M,), ascending."""
+    return np.arange(num_rows) if index is None else np.unique(index, return_index=True)[1]
+
+
 def row_keys(dataset: Dataset, embedder: Embedder | None = None) -> RowKeys:
     """Reads all rows of a dataset and returns their keys. With `embed(..., rows_hash=keys)` they are not read again.
 
@@ -111,16 +116,23 @@ def text_columns(dataset: Dataset) -> Dataset:
 
 def read_keys(rows: Dataset, embedder: Embedder | None, first: int, end: int) -> np.ndarray:
     """Checks the rows from `first` to before `end` and returns their keys, (end - first, 2) uint64."""
-    parts = [np.empty((0, 2), dtype=np.uint64)]
+    parts = [keys_of(batch) for _, batch in read_batches(rows, embedder, first, end)]
+    return np.concatenate([np.empty((0, 2), dtype=np.uint64), *parts])
+
+
+def read_batches(rows: Dataset, embedder: Embedder | None, first: int, end: int) -> Iterator[tuple[int, list[Row]]]:
+    """Yields the rows from `first` to before `end` in batches, each with the number of its first row.
+
+    The embedder, if there is one, checks each batch before it is yielded.
+    """
     # The bar shows only where reading takes longer than two seconds.
     with tqdm(total=end - first, desc="checking rows", unit="row", delay=2, leave=False) as bar:
         for start in range(first, end, CHECK_ROWS):
             batch = read_rows(rows, range(start, min(start + CHECK_ROWS, end)))
             if embedder is not None:
                 embedder.check(batch, start)
-            parts.append(keys_of(batch))
+            yield start, batch
             bar.update(len(batch))
-    return np.concatenate(parts)
 
 
 def read_rows(dataset: Dataset, numbers: range | np.ndarray) -> list[Row]:

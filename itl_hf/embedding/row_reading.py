@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from itl_hf.embedding.row_keys import CHECK_ROWS, RowKeys, keys_of, read_rows, text_columns
+from itl_hf.embedding.row_keys import RowKeys, keys_of, read_batches, text_columns
 from itl_hf.gp.pool import spaced_rows
 from itl_hf.text import RowTokenizer, plain_text
 from itl_hf.text.normalization import normalize_text
@@ -92,21 +91,15 @@ def read_dataset(
     key_parts, prompt_parts, token_counts = [], [], []
     texts: list[TextPair] = []
     sample: dict[int, TextPair] = {}
-    # The bar shows only where reading takes longer than two seconds.
-    with tqdm(total=len(rows), desc="checking rows", unit="row", delay=2, leave=False) as bar:
-        for start in range(0, len(rows), CHECK_ROWS):
-            batch = read_rows(rows, range(start, min(start + CHECK_ROWS, len(rows))))
-            if embedder is not None:
-                embedder.check(batch, start)
-            batch_texts = [plain_text(row) for row in batch]
-            key_parts.append(keys_of(batch))
-            prompt_parts.append(prompt_keys_of(prompt for prompt, _ in batch_texts))
-            sample |= {start + i: pair for i, pair in enumerate(batch_texts) if start + i in sample_rows}
-            if keep_texts:
-                texts += batch_texts
-            if tokenize is not None:
-                token_counts += [len(row.input_ids) for row in tokenize(batch, start)]
-            bar.update(len(batch))
+    for start, batch in read_batches(rows, embedder, 0, len(rows)):
+        batch_texts = [plain_text(row) for row in batch]
+        key_parts.append(keys_of(batch))
+        prompt_parts.append(prompt_keys_of(prompt for prompt, _ in batch_texts))
+        sample |= {start + i: pair for i, pair in enumerate(batch_texts) if start + i in sample_rows}
+        if keep_texts:
+            texts += batch_texts
+        if tokenize is not None:
+            token_counts += [len(row.input_ids) for row in tokenize(batch, start)]
     return RowReading(
         keys=RowKeys(rows.column_names, np.concatenate(key_parts)),
         prompt_keys=np.concatenate(prompt_parts),

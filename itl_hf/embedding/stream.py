@@ -11,9 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from itl_hf.embedding.row_keys import RowKeys, keys_of
+from itl_hf.embedding.row_keys import RowKeys, distinct_rows, keys_of
 from itl_hf.embedding.work import ShardTask
 from itl_hf.text import TEXT_COLUMNS, Row, row_format
 
@@ -85,7 +83,7 @@ class StreamReader:
         if stored_hash is None:
             self.embedder.check(rows, first_row)
             index = keys.index()
-            distinct = np.arange(len(rows)) if index is None else np.unique(index, return_index=True)[1]
+            distinct = distinct_rows(index, len(rows))
             return ShardTask(shard, first_row + distinct, [rows[i] for i in distinct], index, keys.hash)
         if stored_hash != keys.hash:
             raise ValueError(

@@ -163,10 +163,12 @@ class Embedder(ABC):
 class TwoStageEmbedder(Embedder):
     """Base class of embedders that tokenize rows first (`prepare`) and then run a model (`embed_prepared`).
 
-    While the model runs, the next rows are tokenized in a second thread.
+    While the model runs, the next rows are tokenized in a second thread. `prepare` adds the rows that it cuts to
+    `_truncated_rows`, and `_truncation_message` says which limit they exceed.
     """
 
     prepares_ahead = True
+    _truncated_rows: Sequence[int] = ()
 
     @abstractmethod
     def prepare(self, rows: Sequence[Row], first_row: int = 0) -> Any:
@@ -209,8 +211,13 @@ class TwoStageEmbedder(Embedder):
             warnings.warn(message, stacklevel=3)
 
     def _truncation_messages(self) -> list[str]:
-        """Returns what to warn of, and forgets it."""
-        return []
+        """Returns the warnings about the rows since the last call, and clears the list of these rows."""
+        rows, self._truncated_rows = self._truncated_rows, []
+        return [self._truncation_message(rows)] if rows else []
+
+    def _truncation_message(self, rows: Sequence[int]) -> str:
+        """Returns the warning about rows that were cut, given their numbers."""
+        raise NotImplementedError
 
 
 def check_embedder(embedder: object, argument: str = "embedder") -> None:

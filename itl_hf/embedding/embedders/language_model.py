@@ -127,11 +127,8 @@ class LanguageModelEmbedder(TwoStageEmbedder):
         attention = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)  # (B, T)
         return input_ids.to(device), attention.to(device)
 
-    def _truncation_messages(self) -> list[str]:
-        rows, self._truncated_rows = self._truncated_rows, []
-        if not rows:
-            return []
-        return [
+    def _truncation_message(self, rows: Sequence[int]) -> str:
+        return (
             f"{len(rows)} row(s) are longer than max_length={self.max_length} tokens; what is beyond was cut from "
             f"their end (the first is row {min(rows)})."
-        ]
+        )

@@ -198,14 +198,11 @@ class SentenceEncoder(TwoStageEmbedder):
         has_counts = all(chunk.features is not None for chunk in prepared_rows)
         return Embedded(features, {"tokens": tokens} if has_counts else {})
 
-    def _truncation_messages(self) -> list[str]:
-        rows, self._truncated_rows = self._truncated_rows, []
-        if not rows:
-            return []
-        return [
+    def _truncation_message(self, rows: Sequence[int]) -> str:
+        return (
             f"{len(rows)} row(s) are longer than the encoder's max_seq_length={self.max_seq_length} tokens; what is "
             f"beyond was cut (the first is row {min(rows)})."
-        ]
+        )
 
     def _set_max_length(self, max_length: int | None) -> None:
         if max_length is None:
