@@ -20,7 +20,7 @@ from torch import Tensor
 from itl_hf import distributed
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel, gram_matrix
-from itl_hf.gp.noise import effective_rank
+from itl_hf.gp.noise import effective_rank, spectrum_rank
 from itl_hf.gp.pool import Pool, spaced_rows
 
 #: Rows that the d x d matrix is summed over; and rows whose own matrix is factored where there is no d x d matrix.
@@ -221,9 +221,8 @@ def _linear_parts(moment: Tensor, gp: GaussianProcess) -> tuple[Tensor, Tensor, 
     parts = (gp.targets @ vectors).square()  # (m, d): each target's prior variance by direction
     is_unobserved = energy <= energy[-1] * RANK_TOLERANCE
     noise_variance = gp.noise_std**2
-    share = energy / energy.sum().clamp_min(torch.finfo(energy.dtype).tiny)
-    rank = float(torch.special.entr(share).sum().exp())
-    return parts[:, is_unobserved].sum(1), parts @ (noise_variance / (noise_variance + energy)), rank
+    whole_pool = parts @ (noise_variance / (noise_variance + energy))
+    return parts[:, is_unobserved].sum(1), whole_pool, spectrum_rank(energy)
 
 
 def _kernel_parts(rows: Tensor, gp: GaussianProcess) -> tuple[Tensor, Tensor]:

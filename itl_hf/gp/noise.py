@@ -86,5 +86,10 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
         energy = torch.linalg.svdvals(rows).square()
     else:
         energy = torch.linalg.eigvalsh(kernel.cross(rows, rows)).clamp_min(0)
-    share = energy / energy.sum().clamp_min(torch.finfo(torch.float64).tiny)
+    return spectrum_rank(energy)
+
+
+def spectrum_rank(energy: Tensor) -> float:
+    """Computes exp of the entropy of a normalised spectrum, (k,) eigenvalues of at least 0."""
+    share = energy / energy.sum().clamp_min(torch.finfo(energy.dtype).tiny)
     return float(torch.special.entr(share).sum().exp())

@@ -174,6 +174,17 @@ class SelectionConstraints:
             raise TypeError("exclude: select_rows knows no texts, so give row numbers; Selector also takes a dataset")
         return sorted(set(check_row_numbers(self.exclude, num_rows, "exclude")))
 
+    def blocked_rows(self, num_rows: int, observed_rows: Sequence[int]) -> list[int]:
+        """Row numbers that may not be picked, ascending.
+
+        These are the rows in `exclude` and, unless rows may be picked again, the observed ones.
+
+        Raises:
+            `ValueError`: If a number in `exclude` is not a row number of the pool.
+            `TypeError`: If `exclude` holds texts, which only `Selector` can compare.
+        """
+        return sorted({*self.excluded_rows(num_rows), *(() if self.replace else observed_rows)})
+
     def availability(self, num_examples: int, num_rows: int) -> AvailabilityTracker:
         """The search's view of budget and group shares; `costs` and `groups` must be numbers and labels by now.
 

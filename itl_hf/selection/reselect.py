@@ -9,8 +9,6 @@ import dataclasses
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.selection.feature_arrays import Features
 from itl_hf.selection.protocol import reads_text
@@ -69,8 +67,9 @@ def reselect(
     """
     check_reselectable(record)
     acquisition = record.acquisition()
-    constraints = record.selection_constraints().resolve(pool)
-    excluded_rows = sorted({*np.asarray(constraints.exclude, dtype=np.int64).tolist(), *map(int, exclude)})
+    constraints = record.selection_constraints()
+    excluded_rows = sorted({*constraints.excluded_rows(len(pool)), *map(int, exclude)})
+    constraints = dataclasses.replace(constraints, exclude=excluded_rows)
     texts = None
     if reads_text(acquisition):
         texts = tuple(read_dataset(rows, keep_texts=True).texts or [] for rows in (pool, targets))
@@ -81,13 +80,12 @@ def reselect(
         acquisition=acquisition,
         kernel=record.kernel(),
         standardize=record.standardization(),
-        constraints=dataclasses.replace(constraints, exclude=excluded_rows),
+        constraints=constraints.resolve(pool),
         texts=texts,  # type: ignore[arg-type]
     )
-    entries = {**record.constraints, "exclude": excluded_rows}
     record_now = dataclasses.replace(
         rows.record,
-        constraints={name: value for name, value in entries.items() if value not in ([],)},
+        constraints=constraints.to_json(),
         embedder=record.embedder,
         targets_embedder=record.targets_embedder,
         pool_fingerprint=record.pool_fingerprint,

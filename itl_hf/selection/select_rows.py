@@ -158,12 +158,8 @@ def select_rows(
     constraints = SelectionConstraints() if constraints is None else constraints
     text_rows = resolve_texts(acquisition, texts, (num_rows, num_targets), has_costs=constraints.costs is not None)
     observed_indices, observed_features = _read_already_selected(already_selected, pool_rows)
-    excluded_indices = constraints.excluded_rows(num_rows)
-    if not constraints.replace:
-        excluded_indices = sorted({*excluded_indices, *observed_indices})
-    check_count(
-        num_examples, num_rows - len(excluded_indices), constraints.replace and len(excluded_indices) < num_rows
-    )
+    blocked_indices = constraints.blocked_rows(num_rows, observed_indices)
+    check_count(num_examples, num_rows - len(blocked_indices), constraints.replace)
     availability = constraints.availability(num_examples, num_rows)
     spec = resolve_kernel_spec(kernel, standardize)
     prepared_pool = Pool(pool_rows, spec.standardization)
@@ -189,7 +185,7 @@ def select_rows(
             availability,
             constraints.replace,
             observed_rows,
-            excluded_indices,
+            blocked_indices,
             bar.update,
             stop,
             text_rows,
@@ -261,10 +257,10 @@ def is_undirected(acquisition: Acquisition, gp: GaussianProcess) -> bool:
 
 
 def check_count(num_examples: int, open_rows: int, replace: bool) -> None:
-    """Raises `ValueError` unless `num_examples` rows can be picked from `open_rows`."""
+    """Raises `ValueError` unless `num_examples` rows can be picked from so many; one is enough with `replace`."""
     if isinstance(num_examples, bool) or not isinstance(num_examples, int | np.integer) or num_examples < 1:
         raise ValueError(f"num_examples must be a whole number of at least 1, got {num_examples!r}")
-    if not replace and num_examples > open_rows:
+    if num_examples > open_rows and not (replace and open_rows):
         raise ValueError(
             f"num_examples={num_examples} is more than the {open_rows} rows of the pool that can be picked"
         )

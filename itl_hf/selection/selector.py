@@ -141,11 +141,8 @@ class Selector:
         check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)
         pool_job, target_job = self.embed_jobs(pool_data, target_data, constraints.counts_tokens)
         resolved_constraints = constraints.resolve(pool_data, pool_job.reading)
-        blocked_rows = {*resolved_constraints.excluded_rows(len(pool_data))}
-        if not constraints.replace:
-            blocked_rows |= set(observed_rows)
-        num_open = len(pool_data) - len(blocked_rows)
-        check_count(num_examples, num_open, constraints.replace and num_open > 0)
+        num_open = len(pool_data) - len(resolved_constraints.blocked_rows(len(pool_data), observed_rows))
+        check_count(num_examples, num_open, constraints.replace)
         resolved_constraints.availability(num_examples, len(pool_data))  # raises before the model runs
         inputs = self._embed_both(pool_job, target_job, constraints.to_json(resolved_constraints))
         rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)

@@ -22,6 +22,7 @@ import numpy as np
 
 from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.selection.constraints import SelectionConstraints
+from itl_hf.selection.feature_arrays import check_row_numbers
 from itl_hf.selection.selector import Rows, Selector
 from itl_hf.text import TEXT_COLUMNS, as_dataset, row_format
 from itl_hf.training.attachment import Attachment, attachment_of
@@ -159,7 +160,7 @@ def attach(
     if isinstance(selection, Selector):
         attachment = _active_rounds(trainer, selection, sampling, **round_arguments)
     else:
-        round_names = [name for name, value in round_arguments.items() if value is not None and value is not False]
+        round_names = [name for name, value in round_arguments.items() if value is not None]
         if round_names:
             raise TypeError(
                 f"{', '.join(round_names)} belong to active rounds, which need a Selector instead of a "
@@ -239,7 +240,9 @@ def _active_rounds(
         positions=positions,
         examples_per_round=examples_per_round,
         candidates_per_round=candidates_per_round,
-        already_selected=tuple(int(row) for row in (() if already_selected is None else already_selected)),
+        already_selected=tuple(
+            check_row_numbers(() if already_selected is None else already_selected, len(rows), "already_selected")
+        ),
         constraints=resolved_constraints,
         constraints_json=constraints.to_json(resolved_constraints),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.selection.constraints import SelectionConstraints
+from itl_hf.training.sampler import whole_number
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,9 +70,8 @@ def check_round_options(trainer: Trainer, options: RoundOptions) -> None:
         `ValueError`: If a number is not possible, or if the model is sharded over processes.
     """
     for name in ("examples_per_round", "candidates_per_round"):
-        value = getattr(options, name)
-        if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        if getattr(options, name) is not None:
+            whole_number(getattr(options, name), name, minimum=1)
     if options.constraints.token_budget is not None or options.constraints.stop_when is not None:
         raise ValueError(
             f"Every round has examples_per_round={options.examples_per_round} picks, so a token_budget or stop_when, "
@@ -85,9 +85,6 @@ def check_round_options(trainer: Trainer, options: RoundOptions) -> None:
             f"candidates_per_round={num_candidates} is less than examples_per_round={options.examples_per_round}: "
             "there would be nothing to choose."
         )
-    outside = [row for row in options.already_selected if not 0 <= row < len(options.pool)]
-    if outside:
-        raise ValueError(f"already_selected: row {outside[0]} is not among the {len(options.pool)} rows of the pool.")
     is_zero3 = trainer.is_deepspeed_enabled and trainer.accelerator.deepspeed_plugin.zero_stage == 3
     if trainer.is_fsdp_enabled or is_zero3:
         raise ValueError(

@@ -99,8 +99,8 @@ class SelectionSampler(Sampler[int]):
         if order not in get_args(Order):
             raise ValueError(f"order must be one of {', '.join(map(repr, get_args(Order)))}, not {order!r}.")
         self.order = order
-        self.seed = _whole_number(seed, "seed")
-        self.multiple_of = _whole_number(multiple_of, "multiple_of", minimum=1)
+        self.seed = whole_number(seed, "seed")
+        self.multiple_of = whole_number(multiple_of, "multiple_of", minimum=1)
         if nearest_targets is None:
             nearest_targets = nearest_targets_of(selection_or_indices)
         self._set_picks(row_numbers(selection_or_indices), nearest_targets)
@@ -149,7 +149,7 @@ class SelectionSampler(Sampler[int]):
             epoch (`int`):
                 Number of the epoch, from 0. On several processes it must be the same on all of them.
         """
-        epoch = _whole_number(epoch, "epoch")
+        epoch = whole_number(epoch, "epoch")
         if epoch != self.epoch:
             self._position = self._resume_position = 0
         self.epoch = epoch
@@ -181,7 +181,7 @@ class SelectionSampler(Sampler[int]):
                 f"This state was saved by another sampler: {differences}. Build the sampler as it was then."
             )
         self.set_epoch(state_dict["epoch"])
-        self._resume_position = _whole_number(state_dict["position"], "position")
+        self._resume_position = whole_number(state_dict["position"], "position")
         self._position = 0
 
     def __repr__(self) -> str:
@@ -252,7 +252,8 @@ def _interleave(nearest_targets: Sequence[int] | np.ndarray | None, num_picks: i
     return np.lexsort((first_pick[group], turn))
 
 
-def _whole_number(value: int, name: str, minimum: int = 0) -> int:
+def whole_number(value: int, name: str, minimum: int = 0) -> int:
+    """Returns the value as an `int`; raises `ValueError` unless it is a whole number of at least `minimum`."""
     if isinstance(value, bool) or int(value) != value or value < minimum:
         raise ValueError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
     return int(value)

@@ -430,6 +430,7 @@ def test_a_model_made_when_training_begins_is_checked_then(tmp_path):
         ({"examples_per_round": 0}, ValueError, "examples_per_round must be a whole number"),
         ({"candidates_per_round": 5}, ValueError, "less than examples_per_round=6"),
         ({"already_selected": [40]}, ValueError, "row 40 is not among the 40 rows"),
+        ({"already_selected": np.arange(40) < 2}, ValueError, "already_selected is a boolean mask"),
         ({"order": "best"}, ValueError, "order must be one of"),
     ],
 )

@@ -69,9 +69,7 @@ def _contamination(screening: Screening) -> list[Notice]:
 def _duplicates(screening: Screening) -> list[Notice]:
     exact = {one.rank for one in screening.duplicates if one.how == "exact"}
     near = {one.rank for one in screening.duplicates} - exact
-    parts = [f"{len(ranks)} exact" for ranks in (exact,) if ranks] + [
-        f"{len(ranks)} near" for ranks in (near,) if ranks
-    ]
+    parts = [f"{len(ranks)} {how}" for how, ranks in (("exact", exact), ("near", near)) if ranks]
     if not parts:
         return []
     ranks = sorted(exact | near)

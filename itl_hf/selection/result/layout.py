@@ -54,9 +54,8 @@ def _axes(centred_rows: Tensor) -> tuple[Tensor, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         _, scale, axes = torch.svd_lowrank(centred_rows, q=min(8, *centred_rows.shape), niter=4)
-    padded = torch.nn.functional.pad(axes, (0, max(0, 2 - axes.shape[1])))[
-        :, :2
-    ]  # one-dimensional features have a map, too
+    # One-dimensional features have a map, too.
+    padded = torch.nn.functional.pad(axes, (0, max(0, 2 - axes.shape[1])))[:, :2]
     signs = padded.gather(0, padded.abs().argmax(0, keepdim=True)).sign()
     shares = torch.nn.functional.pad(scale.square() / total, (0, max(0, 2 - len(scale))))[:2]
     return padded * torch.where(signs == 0, 1.0, signs), shares
