@@ -24,8 +24,7 @@ def diagnose(
     if rows < 0:
         raise typer.BadParameter(f"--rows must be 0 or more, got {rows}")
     diagnosis = saved_selection(selection).diagnose()
-    notes = [f"Note: {notice.text}" for notice in diagnosis.notices]
-    return Outcome("\n".join([diagnosis.summary(), *notes, "", diagnosis.table(rows or None)]), _facts(diagnosis))
+    return Outcome(diagnosis.text(rows or None), _facts(diagnosis))
 
 
 def _facts(diagnosis: Diagnosis) -> dict[str, Any]:

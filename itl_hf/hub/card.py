@@ -20,7 +20,7 @@ from itl_hf.hub.escape import SafeMarkdown, code_span, escape, finalize, format_
 from itl_hf.hub.reproduce import reproduction_script
 from itl_hf.hub.restore import VARIANCE_COLUMN
 from itl_hf.report.gains import gain_name, total_information
-from itl_hf.report.sections import METHODS
+from itl_hf.report.sections import method_name
 from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
 from itl_hf.text import plain_text
 
@@ -126,11 +126,6 @@ def card_title(selection: Selection) -> str:
     return f"{len(selection):,} rows picked from {selection.pool_size:,}"
 
 
-def method_name(record: SelectionRecord) -> str:
-    """Returns the usual name of the acquisition."""
-    return METHODS.get(record.acquisition_name, record.acquisition_name)
-
-
 def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
     """Returns the numbers and names in the first paragraph of the card."""
     record = selection.record
@@ -181,7 +176,7 @@ def out_of_reach_table(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, 
             "verdict": SafeMarkdown(WORDS[target.verdict]),
             "text": escape(target.text, 120) if with_text else None,
         }
-        for target in [*diagnosis.unteachable, *diagnosis.far][:MAX_TARGETS]
+        for target in diagnosis.out_of_reach[:MAX_TARGETS]
     ]
 
 

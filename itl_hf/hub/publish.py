@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from itl_hf.hub.card import Publication, method_name
+from itl_hf.hub.card import Publication
 from itl_hf.hub.contents import picked_features, write_contents
 from itl_hf.hub.retry import with_retries
+from itl_hf.report.sections import method_name
 from itl_hf.selection.result.files import FACTS
 
 if TYPE_CHECKING:

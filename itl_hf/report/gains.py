@@ -24,6 +24,11 @@ def total_information(selection: Selection) -> float | None:
     return None if selection.record.acquisition_name in GAINS else float(np.sum(selection.gains))
 
 
+def gain_shares(gains: np.ndarray) -> np.ndarray:
+    """Each gain as a share of the largest one, from 0 to 1, (n,)."""
+    return np.clip(gains / (float(np.max(gains, initial=0.0)) or 1.0), 0.0, 1.0)
+
+
 def gain_name(record: SelectionRecord) -> str:
     """Says what the gains of a selection are, with their unit."""
     name, unit = GAINS.get(record.acquisition_name, ("information about the targets", "nats"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.report.figures import variance_left
-from itl_hf.report.gains import gain_name, total_information
+from itl_hf.report.gains import gain_name, gain_shares, total_information
 from itl_hf.report.svg import sparkline
 from itl_hf.report.text import texts
 from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
@@ -21,6 +21,7 @@ from itl_hf.selection.screening.screening import Screening
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
 METHODS = {
@@ -56,16 +57,20 @@ MAX_SERVED_TARGETS, MIN_SERVED_SHARE = 3, 0.01
 SEPARATE_ENTRIES = ("screening", "coverage")
 
 
+def method_name(record: SelectionRecord) -> str:
+    """The usual name of the acquisition."""
+    return METHODS.get(record.acquisition_name, record.acquisition_name)
+
+
 def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
     """The numbers at the top of the page."""
     record = selection.record
-    name = record.acquisition_name
     embedder = record.embedder or {}
     return {
         "picks": len(selection.indices),
         "pool": selection.pool_size,
         "targets": len(selection.targets),
-        "method": METHODS.get(name, name),
+        "method": method_name(record),
         "kernel": record.kernel_name,
         "noise": record.noise_std,
         # The text after the colon is shown with the record at the end of the page.
@@ -74,7 +79,7 @@ def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
         "floor": float(floors(selection).mean()),
         "information": total_information(selection),
         "gain": gain_name(record),
-        "num_unreachable": len(diagnosis.unteachable) + len(diagnosis.far),
+        "num_unreachable": len(diagnosis.out_of_reach),
         "layout": selection.layout.method,
         "model": Path(str(embedder.get("model", ""))).name or "unknown",
         "span": embedder.get("span", "prompt"),
@@ -97,7 +102,7 @@ def targets(selection: Selection, diagnosis: Diagnosis, max_targets: int) -> lis
     left, floor = variance_left(selection.target_variance), floors(selection)  # (n + 1, m), (m,)
     num_nearest = Counter(selection.dataset["itl_nearest_target"])
     best_picks = _largest_shares(variance_removed(selection).T)
-    unreachable = [target.target for target in (*diagnosis.unteachable, *diagnosis.far)]
+    unreachable = [target.target for target in diagnosis.out_of_reach]
     numbers = sorted(list(dict.fromkeys([*unreachable, *range(len(diagnosis.targets))]))[:max_targets])
     rows = selection.targets.select(numbers)
     return [
@@ -122,7 +127,7 @@ def targets(selection: Selection, diagnosis: Diagnosis, max_targets: int) -> lis
 def picks(selection: Selection, max_picks: int) -> list[dict[str, Any]]:
     """Lists the first picks with their text and the targets whose variance each of them lowered most."""
     rows = selection.dataset.select(range(min(max_picks, len(selection.dataset))))
-    largest_gain = float(np.max(selection.gains, initial=0.0)) or 1.0
+    shares = gain_shares(selection.gains)
     best_targets = _largest_shares(variance_removed(selection)[: len(rows)])
     return [
         texts(row)
@@ -130,7 +135,7 @@ def picks(selection: Selection, max_picks: int) -> list[dict[str, Any]]:
             "rank": number + 1,
             "row": row["pool_index"],
             "gain": row["itl_gain"],
-            "share": min(1.0, max(0.0, row["itl_gain"] / largest_gain)),
+            "share": float(shares[number]),
             "similarity": row["itl_similarity"],
             "nearest": row["itl_nearest_target"],
             "serves": [{"number": target, "share": share} for target, share in best_targets[number]],

@@ -12,8 +12,8 @@ from itl_hf.report.explorer import drawing
 from itl_hf.report.explorer.comparison import Comparison, compare, source_counts
 from itl_hf.report.explorer.nearest_picks import nearest_picks
 from itl_hf.report.explorer.row_table import cut, excerpt, group_column, matching_picks, text_of
-from itl_hf.report.gains import gain_name, gain_text, total_information
-from itl_hf.report.sections import METHODS
+from itl_hf.report.gains import gain_name, gain_shares, gain_text, total_information
+from itl_hf.report.sections import method_name
 from itl_hf.report.text import visible
 from itl_hf.selection.diagnosis.diagnosis import WORDS, diagnose
 
@@ -106,16 +106,15 @@ def compared_selection(data: ExplorerData, session: Session) -> Selection | None
 def summary(data: ExplorerData) -> str:
     """HTML of the heading: how many rows were picked from which pool, and how much they tell about the targets."""
     selection = data.selection
-    name = selection.record.acquisition_name
     diagnosis = diagnose(selection)
     return _templates.get_template("summary.html").render(
         picks=len(selection),
         pool=selection.pool_size,
         targets=len(selection.targets),
-        method=METHODS.get(name, name),
+        method=method_name(selection.record),
         left=diagnosis.left,
         information=total_information(selection),
-        num_unreachable=len(diagnosis.unteachable) + len(diagnosis.far),
+        num_unreachable=len(diagnosis.out_of_reach),
         map_rows=len(selection.layout.pool),
     )
 
@@ -238,11 +237,8 @@ def _picks(data: ExplorerData, session: Session, listed_picks: list[int]) -> str
     pages = max(1, -(-len(listed_picks) // PAGE_ROWS))
     page = min(session.page, pages - 1)
     page_picks = listed_picks[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
-    largest_gain = float(np.max(selection.gains, initial=0.0)) or 1.0
-    lines = [
-        _line(selection, rank) | {"share": min(1.0, max(0.0, float(selection.gains[rank]) / largest_gain))}
-        for rank in page_picks
-    ]
+    shares = gain_shares(selection.gains)
+    lines = [_line(selection, rank) | {"share": float(shares[rank])} for rank in page_picks]
     return _templates.get_template("picks.html").render(
         lines=lines,
         gain=gain_name(selection.record),

@@ -136,6 +136,11 @@ class Diagnosis:
         return self.of("far")
 
     @property
+    def out_of_reach(self) -> list[TargetDiagnosis]:
+        """Targets that this pool cannot teach, then those that no row is near."""
+        return [*self.unteachable, *self.far]
+
+    @property
     def left(self) -> float:
         """Share of the targets' total variance that is left after the picks."""
         return self._share([target.left for target in self.targets])
@@ -187,9 +192,13 @@ class Diagnosis:
         hidden = len(self.targets) - (len(lines) - 1)
         return "\n".join([*lines, f"... and {hidden} more"] if hidden else lines)
 
-    def __str__(self) -> str:
+    def text(self, rows: int | None = 30) -> str:
+        """Formats summary, notices and table as plain text; `rows` is that of `table`."""
         notes = [f"Note: {notice.text}" for notice in self.notices]
-        return "\n".join([self.summary(), *notes, "", self.table()])
+        return "\n".join([self.summary(), *notes, "", self.table(rows)])
+
+    def __str__(self) -> str:
+        return self.text()
 
     def _share(self, shares: Sequence[float]) -> float:
         total = sum(target.variance for target in self.targets)
