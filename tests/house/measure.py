@@ -22,6 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grimp
+import networkx
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "itl_hf"
 #: Words that say what was done to a thing and not what the thing is. Regular ones are found by their ending.
@@ -112,56 +115,19 @@ def measure_arguments(package: Path = PACKAGE) -> dict[str, Any]:
     return dict(counts.most_common(6))
 
 
-def import_graph(package: Path = PACKAGE) -> dict[str, set[str]]:
-    """Modules of the package that each module imports, for typing and within functions too."""
-    modules = {}
-    for path in sorted(package.rglob("*.py")):
-        name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
-        modules[name.removesuffix(".__init__")] = path
-    graph: dict[str, set[str]] = {}
-    for module, path in modules.items():
-        found: set[str] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                for alias in node.names:
-                    longer = f"{node.module}.{alias.name}"
-                    found.add(longer if longer in modules else node.module)
-        graph[module] = {name for name in found if name in modules and name != module and name != package.name}
+def import_graph(package: str = PACKAGE.name) -> networkx.DiGraph[str]:
+    """Which module of the package imports which, for typing and within functions too; without the package itself."""
+    modules = grimp.build_graph(package, cache_dir=None)
+    names = modules.modules - {package}
+    imports = ((name, other) for name in names for other in modules.find_modules_directly_imported_by(name))
+    graph: networkx.DiGraph[str] = networkx.DiGraph()
+    graph.add_edges_from((name, other) for name, other in imports if other != package)
     return graph
 
 
-def modules_in_circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Strongly connected components of more than one module (Tarjan's algorithm)."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    circles: list[list[str]] = []
-
-    def visit(module: str) -> None:
-        index[module] = low[module] = len(index)
-        stack.append(module)
-        for other in sorted(graph[module]):
-            if other not in index:
-                visit(other)
-                low[module] = min(low[module], low[other])
-            elif other in stack:
-                low[module] = min(low[module], index[other])
-        if low[module] == index[module]:
-            component = []
-            while True:
-                component.append(stack.pop())
-                if component[-1] == module:
-                    break
-            if len(component) > 1:
-                circles.append(sorted(component))
-
-    sys.setrecursionlimit(10_000)
-    for module in sorted(graph):
-        if module not in index:
-            visit(module)
-    return circles
+def modules_in_circles(graph: networkx.DiGraph[str]) -> list[list[str]]:
+    """Groups of modules that import each other in circles."""
+    return [sorted(group) for group in networkx.strongly_connected_components(graph) if len(group) > 1]
 
 
 def entered(call: Callable[[], Any]) -> dict[str, int]:
