@@ -13,8 +13,8 @@ import yaml
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Sets the values of the file as the command's defaults. This is an eager callback of the option `--config`.
 
-    Keys are the options' names without dashes in front, in any of their spellings. A list stands for what is separated
-    by commas on the command line.
+    Keys are the options' names without dashes in front, in any of their spellings. A list is the same as values
+    separated by commas on the command line.
 
     Raises:
         `typer.BadParameter`: If there is no such file, it holds no mapping, a key is unknown or occurs twice, or a

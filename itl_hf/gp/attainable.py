@@ -137,7 +137,8 @@ def attainable_variance(
         irreducible, whole_pool = _kernel_parts(torch.cat([rows, observed_rows]), gp)
         pool_rank = effective_rank(pool.rows(spaced_rows(pool.num_rows, RANK_ROWS)), gp.kernel)
     return AttainableVariance(
-        # Both bound the same number from above; what the rank tolerance leaves out, a tiny noise may still see.
+        # Both bound the same number from above. With tiny noise, the second includes directions that the rank
+        # tolerance leaves out of the first, and is then the smaller one.
         irreducible=torch.minimum(irreducible, whole_pool),
         whole_pool=whole_pool,
         reach=reach,

@@ -24,7 +24,7 @@ class GaussianProcess:
         noise_std (`float`):
             Standard deviation of the noise on picks' answers. Positive.
         target_noise_std (`float`):
-            Standard deviation of the noise on the targets' values; 0 stands for exact values.
+            Standard deviation of the noise on the targets' values; 0 if they are known exactly.
     """
 
     kernel: Kernel

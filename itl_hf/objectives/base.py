@@ -167,7 +167,9 @@ class Objective:
         self, stats: Tensor, projections: Tensor, observations: ObservationBlock, prefix_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Computes, for each segment of consecutive picks, statistics that score at least as high as the row does at
-        any step of the segment. For `additive` objectives: with few operations it tells which rows need every step.
+        any step of the segment. For `additive` objectives.
+
+        This takes few operations. Only rows whose optimistic score is high enough need the statistics of every step.
 
         Args:
             stats (`Tensor`):

@@ -3,7 +3,7 @@
     mean over a in A of I(f(a); y_x | D) = mean over a of -1/2 log(1 - k_D(x, a)^2 / ((s + r)(s_a + r_A)))
 
 with s = Var[f(x) | D], s_a = Var[f(a) | D], k_D the posterior covariance given the picks D, r the noise variance and
-r_A that of the targets' values. Unlike ITL it does not account for what one target tells about another.
+r_A that of the targets' values. Unlike ITL it ignores the correlations between targets.
 
 Source: Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024), "MM-ITL"; MacKay,
 "Information-Based Objective Functions for Active Data Selection" (1992), "mean marginal information gain".
@@ -32,7 +32,7 @@ class MeanMarginalITL(PerTarget):
         """The score of the largest covariances with the smallest s."""
         covariance = (stats[1:].abs() + slack[1:]).clamp_min(0)
         shares = self._shares((stats[0] - slack[0]).clamp_min(0), covariance.square(), num_observations)
-        # Where float32 cannot tell a share from 1, the logarithm has no bound.
+        # Where a share rounds to 1 in float32, the logarithm has no bound.
         shares = torch.where(shares > 1 - 64 * torch.finfo(shares.dtype).eps, 1.0, shares)
         return -0.5 * torch.log1p(-shares).mean(0)
 

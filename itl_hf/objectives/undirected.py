@@ -5,8 +5,8 @@
 with s = Var[f(x) | D] and r the noise variance. Greedy maximisation of it is greedy D-optimal design: the gains add up
 to the information gain 1/2 log det(I + K / r) of the picks.
 
-Sources: Settles, "Active Learning Literature Survey" (2009), on uncertainty sampling; a baseline of Huebotter et al.,
-"Transductive Active Learning: Theory and Applications" (2024).
+Source: Settles, "Active Learning Literature Survey" (2009), uncertainty sampling. ITL is compared with it in Huebotter
+et al., "Transductive Active Learning: Theory and Applications" (2024).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ GAINS = {
 
 
 def total_information(selection: Selection) -> float | None:
-    """What all picks together tell about the targets, in nats; None where the gains are something else."""
+    """Information that all picks together give about the targets, in nats; `None` where gains are something else."""
     return None if selection.record.acquisition_name in GAINS else float(np.sum(selection.gains))
 
 

@@ -2,7 +2,8 @@
 
 This is the plain form, for reading and for tests: float64, one process, one pass over the pool for every pick.
 `itl_hf.search.speculative` finds the same picks in a few passes. Gains are computed anew at every step: ITL's gain can
-rise after a pick (two rows may tell more together), so a lazy heap of earlier gains would be wrong.
+rise after a pick (two rows together may give more information than the sum of both), so gains from earlier steps, as
+lazy greedy search reuses them, would give wrong picks.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
 """Greedy selection for many targets at once, each from its own candidates (as in SIFT: data for every prompt).
 
-With one target a, VTL and ITL pick the same row: VTL's score Cov[f(x), f(a)]^2
-/ (Var[f(x)] + r) is the fall of the target's variance, and ITL's gain grows with it. So one search is used for both.
+With one target a, VTL and ITL pick the same row: VTL's score Cov[f(x), f(a)]^2 / (Var[f(x)] + r) is the fall of the
+target's variance, and ITL's gain grows with it. So one search is used for both.
 
 Targets are processed in groups, step by step together, so that one operation is for many of them:
 
-1. *Search in float32.* Greedy by upper bounds of the scores, for an assumed error of float32. Each step records
-   the few best candidates and the bound of the best of the others.
+1. *Search in float32.* Greedy by upper bounds of the scores, for an assumed error of float32. Each step records the few
+   best candidates and the bound of the best of the others.
 2. *Prove in float64.* After all steps, the scores of the few of every step are computed exactly, all at once. A
-target's
-   picks are accepted if each is the best of its few, its score is above the bound of the others, and the error of
-   float32 was never larger than assumed (measured on all of the few, with a margin).
+   target's picks are accepted if each is the best of its few, its score is above the bound of the others, and the error
+   of float32 was never larger than assumed (measured on all of the few, with a margin).
 
 A target whose picks are not accepted is searched again with a larger assumed error, or entirely in float64. So the
 picks are those of plain float64 greedy among the candidates.
@@ -118,13 +117,13 @@ class _TargetGroup:
     def run(self) -> int:
         """Makes all picks; returns how many targets were searched in float64."""
         remaining = torch.arange(len(self.indices), device=self.indices.device)
-        close = remaining[:0]  # targets with rows that only float64 tells apart
+        undecided = remaining[:0]  # targets with candidates whose scores are equal in float32
         if self.indices.shape[1] > FLOAT64_CANDIDATES:
             for error in ASSUMED_ERRORS:
                 if len(remaining):
                     remaining, ties = self._search(remaining, error)
-                    close = torch.cat([close, ties])
-            remaining = torch.cat([remaining, close])
+                    undecided = torch.cat([undecided, ties])
+            remaining = torch.cat([remaining, undecided])
         for which in remaining.split(FLOAT64_TARGETS) if len(remaining) else ():
             rows = self.rows.exact(self.indices[which])
             self.positions[which], self.gains[which] = greedy_in_float64(rows, self.targets[which], self.request)

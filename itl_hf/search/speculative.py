@@ -11,8 +11,8 @@ Plain greedy reads the whole pool for every pick. Here, for a run of b picks:
    all b are accepted.
 
 The picks are those of plain greedy in float64, whatever b, M, the precision of the pass, and the number of processes:
-these change only how often the pool is read. Where a float32 pass cannot tell rows apart (tiny noise), the search goes
-on with float64 passes.
+these change only how often the pool is read. Where the scores of too many rows are too close for float32 (tiny noise),
+the search goes on with float64 passes.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Search:
         num_accepted = num_steps = len(run.positions)
         if needs_pass:
             suspects = self.verifier.verify(candidates, run, num_before)
-            if suspects is None:  # float32 could not tell rows apart
+            if suspects is None:  # the scores of too many rows are too close for float32
                 self.objective.truncate(num_before)
                 self.availability.restore(snapshot)
                 self.verifier.initialize(torch.float64)

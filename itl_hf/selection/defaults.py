@@ -3,11 +3,12 @@
 The rule for the noise and its derivation are in `itl_hf.gp.noise`; the kernel and the preparation are chosen here.
 
 With the linear kernel, noise has two jobs: keep the picks on the task (large), and notice repetition (small).
-RBF tells rows that repeat (k near 1) from rows of the same task (k of a half) from the rest (k near q), so a pool full
-of near-duplicates costs it less, and a wrong noise less too. Measured in `recipes/benchmarks/kernel_and_noise.py` on
-12 target sets, 16 to 512 picks, two kinds of features: lengthscales from 0.4 to 0.8 with the rule are the same within
-about a hundredth, and no fixed noise does clearly better. What it is not: on pools without near-duplicates the linear
-kernel with its rule is as good or up to a hundredth better, and it is the one that streams.
+With RBF, copies (k near 1), rows of the same task (k about a half) and other rows (k near q) have clearly different
+kernel values, so that many near-duplicates in the pool, or a wrong noise, make its picks worse by less. Measured in
+`recipes/benchmarks/kernel_and_noise.py` on 12 target sets, 16 to 512 picks, two kinds of features: lengthscales from
+0.4 to 0.8 with the rule are the same within about a hundredth, and no fixed noise does clearly better. On pools without
+near-duplicates the linear kernel with its rule is as good or up to a hundredth better, and large pools are streamed
+with it.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def compared_selection(data: ExplorerData, session: Session) -> Selection | None
 
 
 def summary(data: ExplorerData) -> str:
-    """HTML of the heading: how many rows were picked from which pool, and how much they tell about the targets."""
+    """HTML of the heading: numbers of rows and targets, variance that is left, and information about the targets."""
     selection = data.selection
     diagnosis = diagnose(selection)
     return _templates.get_template("summary.html").render(
