@@ -104,6 +104,9 @@ def kernel_call(record: SelectionRecord) -> ImportAndCall:
     name, options = record.kernel_name, record.kernel_options
     if name in ("linear", "cosine"):
         return "", ascii(name)
+    if name == "exponential_cosine":
+        call = f"ExponentialCosine({options.get('lengthscale')!a})"
+        return "from itl_hf.gp.kernels import ExponentialCosine", call
     if name in ("rbf", "laplace"):
         kind = {"rbf": "RBF", "laplace": "Laplace"}[name]
         arguments = f"{options.get('lengthscale')!a}, on={options.get('on')!a}"

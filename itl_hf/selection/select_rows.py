@@ -114,8 +114,8 @@ def select_rows(
             `"round_robin"`, `"information_density"`, `"badge"`, `"k_center"`, `"k_means"`, `"less"`, `"dsir"`,
             `"bm25"`), or an object such as `ITL(noise_std=1.0)`.
         kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`):
-            `"linear"`, `"rbf"`, `"laplace"`, `"cosine"`, an object of `itl_hf.gp.kernels`, or a function of two sets of
-            rows that returns their kernel matrix, such as a `gpytorch` kernel.
+            `"linear"`, `"rbf"`, `"exponential_cosine"`, `"laplace"`, `"cosine"`, an object of `itl_hf.gp.kernels`, or a
+            function of two sets of rows that returns their kernel matrix, such as a `gpytorch` kernel.
         noise_std (`float` or `"auto"`, *optional*):
             Noise of a row's answer, see `ITL`; `"auto"` when left out. `ITL(target_noise_std=...)` sets the noise of
             the targets.
