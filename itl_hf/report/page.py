@@ -57,7 +57,7 @@ class Table:
     best: Literal["lowest", "highest"] | None = None
 
     def is_best(self, row: int, column: int) -> bool:
-        """Returns whether a cell holds the best number of its column. Columns with a cell that is no number have none."""
+        """Returns whether a cell holds the best number of its column; columns of words have none."""
         if self.best is None:
             return False
         try:
