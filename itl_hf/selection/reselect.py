@@ -82,6 +82,7 @@ def reselect(
         standardize=record.standardization(),
         constraints=constraints.resolve(pool),
         texts=texts,  # type: ignore[arg-type]
+        shortlist=record.shortlist_setting,
     )
     record_now = dataclasses.replace(
         rows.record,
