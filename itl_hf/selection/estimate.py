@@ -23,7 +23,8 @@ from itl_hf.text import as_dataset, as_targets
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from itl_hf.selection.selector import EmbedJob, Selector
+    from itl_hf.selection.embed_job import EmbedJob
+    from itl_hf.selection.selector import Selector
 
 #: Number of random rows that picking is timed on.
 MOST_ROWS = 4_096

@@ -9,10 +9,9 @@ from typing import Literal
 import numpy as np
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
-from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.screening.screening import Screening
 
-Kind = Literal["contamination", "duplicates", "undirected", "negligible", "shortlist"]
+Kind = Literal["contamination", "duplicates", "undirected", "negligible"]
 #: The last picks were not needed if all of them together gave less than this share of the total information.
 NEGLIGIBLE = 0.01
 
@@ -23,7 +22,7 @@ class Notice:
 
     Args:
         kind (`str`):
-            `"contamination"`, `"duplicates"`, `"undirected"`, `"negligible"` or `"shortlist"`.
+            `"contamination"`, `"duplicates"`, `"undirected"` or `"negligible"`.
         text (`str`):
             One or two sentences, without text from the data.
         ranks (`tuple[int, ...]`):
@@ -46,7 +45,7 @@ def notices(selection: Diagnosable) -> list[Notice]:
     """
     screening = Screening.from_record(selection.record.screening)
     copies = [] if screening is None else [*_contamination(screening), *_duplicates(screening)]
-    return [*copies, *_undirected(selection), *_negligible(selection), *_shortlist(selection)]
+    return [*copies, *_undirected(selection), *_negligible(selection)]
 
 
 def _contamination(screening: Screening) -> list[Notice]:
@@ -103,25 +102,6 @@ def _negligible(selection: Diagnosable) -> list[Notice]:
         f"{num_needed} picks would have been enough."
     )
     return [Notice("negligible", text, tuple(range(num_needed, len(gains))))]
-
-
-def _shortlist(selection: Diagnosable) -> list[Notice]:
-    text = shortlist_sentence(selection.record)
-    return [Notice("shortlist", text)] if text else []
-
-
-def shortlist_sentence(record: SelectionRecord) -> str:
-    """Says that the rows were picked from a shortlist and what that gives up; `""` if they were not."""
-    entry = record.shortlist
-    if entry is None:
-        return ""
-    features = "the features of another embedder" if "embedder" in entry else "the same features"
-    skipped = entry["near_duplicates"]
-    copies = f" ({skipped:,} near-duplicates were skipped)" if skipped else ""
-    return (
-        f"The picks are from a shortlist of {entry['size']:,} of the {record.pool_rows:,} rows, the targets' nearest "
-        f"by {features}{copies}: the choice is exact among these candidates, not over the pool."
-    )
 
 
 def num_informative_picks(gains: np.ndarray) -> int:

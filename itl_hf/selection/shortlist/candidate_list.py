@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from itl_hf import distributed
 from itl_hf.gp.kernels import Cosine, Kernel, Linear
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.baselines.ranking import Lists, NearestRows, unit, without_rounding
@@ -81,6 +82,8 @@ class CandidateList:
                 new_rows += [row for row in self._copies if is_open[row]][: count - len(new_rows)]
         elif count:
             new_rows = is_open.nonzero()[:, 0].tolist()
+        # Unequal machines may round differently.
+        new_rows = distributed.broadcast_from_first(torch.tensor(new_rows, dtype=torch.int64)).tolist()
         for row in new_rows:
             self._copies.pop(row, None)
         self.rows += new_rows

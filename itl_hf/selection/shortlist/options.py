@@ -13,6 +13,8 @@ from itl_hf.selection.protocol import Acquisition, reads
 DEFAULT_SHORTLIST: Literal["auto"] | None = None
 #: Rows on the shortlist for each row to pick, with `shortlist="auto"`.
 AUTO_SHORTLIST_FACTOR = 1.5
+#: The least of `"auto"` with an embedder of its own: the other features are standardized by the rows on the list.
+FEWEST_EMBEDDED_ROWS = 128
 #: Acquisitions that weigh rows against each other under an objective of the targets: only these get a shortlist by
 #: `"auto"`. Baselines stay what their papers say.
 DIRECTED_ACQUISITIONS = ("itl", "vtl", "mean_marginal_itl", "ctl")
@@ -36,7 +38,8 @@ class Shortlist:
 
     Args:
         size (`int` or `"auto"`, *optional*, defaults to `"auto"`):
-            Rows on the shortlist altogether. `"auto"` is `AUTO_SHORTLIST_FACTOR` times `num_examples`.
+            Rows on the shortlist altogether. `"auto"` is `AUTO_SHORTLIST_FACTOR` times `num_examples`; with an embedder
+            at least `FEWEST_EMBEDDED_ROWS`.
         embedder (`Embedder`, *optional*):
             Cheaper features that the shortlist is made by, in `Selector`: the selector's own embedder then embeds only
             the shortlist and the targets. Left out, the shortlist is made by the features that rows are picked by.
@@ -62,9 +65,10 @@ class Shortlist:
 
     def num_rows(self, num_examples: int) -> int:
         """Rows on the list for so many picks."""
-        if self.size == "auto":
-            return math.ceil(AUTO_SHORTLIST_FACTOR * num_examples - 1e-9)
-        return int(self.size)
+        if self.size != "auto":
+            return int(self.size)
+        num_rows = math.ceil(AUTO_SHORTLIST_FACTOR * num_examples - 1e-9)
+        return num_rows if self.embedder is None else max(num_rows, FEWEST_EMBEDDED_ROWS)
 
     def to_json(self) -> dict[str, Any]:
         """The settings as entries of a record, JSON types."""

@@ -5,6 +5,7 @@ own.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.pool import Pool
+from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.greedy import GreedyPicks
 from itl_hf.selection.protocol import Acquisition, SelectionRequest, Texts
 from itl_hf.selection.shortlist.candidate_list import CandidateList
@@ -92,17 +94,9 @@ class ShortlistedPool:
                 return picks
             self._make_pool(self.candidates)
 
-    def _open_rows(self, request: SelectionRequest, picks: list[int] | tuple[int, ...]) -> Tensor:
-        """Returns which rows of the whole pool may be picked after these picks, (N,) bool."""
-        availability = request.availability
-        snapshot = availability.snapshot()
-        for row in picks:
-            availability.record_pick(row)
-        is_open = availability.mask(availability.current(), slice(None))
-        availability.restore(snapshot)
+    def _open_rows(self, request: SelectionRequest, picks: Sequence[int]) -> Tensor:
         free = request.open_rows(self.whole_pool.num_rows)
-        free[list(() if request.replace else picks)] = False
-        return free if is_open is None else free & is_open
+        return rows_open_after(request.availability, free, picks, request.replace)
 
     def _own_request(self, request: SelectionRequest) -> SelectionRequest:
         """The request in numbers of the list. Its rows may all be picked, so none is excluded."""
@@ -122,3 +116,26 @@ class ShortlistedPool:
             "near_duplicates": self.candidates.num_copies,
             "near_duplicate_cosine": NEAR_DUPLICATE_COSINE,
         }
+
+
+def rows_open_after(availability: AvailabilityTracker, free: Tensor, picks: Sequence[int], replace: bool) -> Tensor:
+    """Returns which rows of a pool may be picked after these picks, (N,) bool.
+
+    Args:
+        availability (`AvailabilityTracker`):
+            Budget and group shares, before the picks.
+        free (`Tensor`):
+            (N,) bool, rows that may be picked at all.
+        picks (`Sequence[int]`):
+            Row numbers.
+        replace (`bool`):
+            Whether a row may be picked again.
+    """
+    snapshot = availability.snapshot()
+    for row in picks:
+        availability.record_pick(row)
+    is_open = availability.mask(availability.current(), slice(None))
+    availability.restore(snapshot)
+    free = free.clone()
+    free[list(() if replace else picks)] = False
+    return free if is_open is None else free & is_open

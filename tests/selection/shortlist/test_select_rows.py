@@ -17,7 +17,7 @@ from itl_hf.gp.kernels import RBF, Linear
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection import large_pools
-from itl_hf.selection.diagnosis.notices import shortlist_sentence
+from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
 from itl_hf.selection.reselect import reselect
 from itl_hf.selection.shortlist import candidate_list, options
 from itl_hf.selection.shortlist.candidate_list import CandidateList
