@@ -89,5 +89,3 @@ def make_embed_job(
         return EmbedJob(dataset, name, embedder, embedder.fingerprint(), reading)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-
-

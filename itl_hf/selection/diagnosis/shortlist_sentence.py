@@ -15,6 +15,6 @@ def shortlist_sentence(record: SelectionRecord) -> str:
     index = " found by an approximate index," if "index" in entry else ""
     features = "the cheaper features of another embedder" if "embedder" in entry else "the same features"
     return (
-        f"The picks are from a shortlist of {int(entry['size']):,} of the {record.pool_rows:,} rows,{index} the targets' "
-        f"nearest by {features}{copies}: the choice is exact among these candidates, not over the pool."
+        f"The picks are from a shortlist of {int(entry['size']):,} of the {record.pool_rows:,} rows,{index} the "
+        f"targets' nearest by {features}{copies}: the choice is exact among these candidates, not over the pool."
     )

@@ -57,7 +57,9 @@ class SelectionRecord:
             What `SelectionConstraints.to_json` wrote.
         shortlist (`dict`, *optional*):
             The list of rows that was picked from, where it was not the whole pool: `setting` (a size or `"auto"`, then
-            with `factor`), `size`, `near_duplicates` that were skipped and the cosine above which rows count as such.
+            with `factor`), `first_size` and, after it grew for the constraints, `size`; `near_duplicates` that were
+            skipped and the cosine above which rows count as such; with an embedder of its own, its fingerprint and the
+            `parts` in which the rows were embedded (`itl_hf.selection.shortlist.two_stage`).
         embedder (`dict`, *optional*):
             Fingerprint of the pool's embedder.
         targets_embedder (`dict`, *optional*):

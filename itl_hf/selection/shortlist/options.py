@@ -72,8 +72,7 @@ class Shortlist:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as entries of a record, JSON types."""
-        factor = {"factor": AUTO_SHORTLIST_FACTOR} if self.size == "auto" else {}
-        return {"setting": self.size, **factor}
+        return {"setting": self.size, **({"factor": AUTO_SHORTLIST_FACTOR} if self.size == "auto" else {})}
 
 
 ShortlistLike: TypeAlias = Size | Embedder | Shortlist | None

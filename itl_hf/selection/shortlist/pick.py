@@ -112,6 +112,7 @@ class ShortlistedPool:
             return None
         return {
             **self.shortlist.to_json(),
+            "first_size": self.num_first,
             "size": len(self.indices),
             "near_duplicates": self.candidates.num_copies,
             "near_duplicate_cosine": NEAR_DUPLICATE_COSINE,

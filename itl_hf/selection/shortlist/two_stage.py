@@ -1,11 +1,12 @@
 """Shortlist by cheap features, then embed and select: the expensive embedder sees only the shortlisted rows.
 
-The shortlisted rows are embedded as a dataset of their own, which a store keeps under the hash of these rows, so that an
-interrupted run continues and equal shortlists share their features. Rows that a selection starts from
-(`already_selected`) are embedded with them, because the picks are conditioned on their features. Preparation and kernel
-of the expensive features are fitted on the embedded rows alone, since there are no others: what the candidates have in
-common is taken out. That they are near the targets was decided by the cheap features; the expensive ones decide among
-them.
+The shortlisted rows are embedded as a dataset of their own, which a store keeps under the hash of these rows, so that
+an interrupted run continues and equal shortlists share their features. Rows that a selection starts from
+(`already_selected`) are embedded with them, because the picks are conditioned on their features.
+
+Preparation and kernel of the expensive features are fitted on the embedded rows alone, since there are no others: what
+the candidates have in common is taken out. That they are near the targets was decided by the cheap features; the
+expensive ones decide among them.
 """
 
 from __future__ import annotations
@@ -209,6 +210,7 @@ class TwoStages:
         """
         return {
             **self.shortlist.to_json(),
+            "first_size": self.num_first,
             "size": len(self.candidates.rows),
             "near_duplicates": self.candidates.num_copies,
             "near_duplicate_cosine": NEAR_DUPLICATE_COSINE,

@@ -223,9 +223,7 @@ def test_picks_are_conditioned_on_rows_that_were_trained_on():
         already_selected=[rows.index(row) for row in known],
     )
     assert selection.indices.tolist() == np.array(rows)[among.indices].tolist()
-    again = selector.select(
-        POOL, TARGETS, 8, already_selected=known, constraints=SelectionConstraints(replace=True)
-    )
+    again = selector.select(POOL, TARGETS, 8, already_selected=known, constraints=SelectionConstraints(replace=True))
     assert len(again) == 8
 
 
