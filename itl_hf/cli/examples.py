@@ -12,6 +12,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
          "--store features --embedder gradients --modules v_proj,down_proj"),
         ("eight processes", "torchrun --nproc_per_node 8 -m itl_hf embed pool.jsonl --store features"),
     ),
+    "index": (
+        ("shortlists of a large pool without reading all of it", "itl-hf index --store features"),
+        ("less memory: 64 bytes a row", "itl-hf index --store features --kind IVF65536,PQ64"),
+    ),
     "select": (
         ("a thousand rows for your prompts", "itl-hf select --pool pool.jsonl --targets prompts.jsonl "
          "--num_examples 1000 --output_dir selected"),

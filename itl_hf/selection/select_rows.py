@@ -28,6 +28,7 @@ from itl_hf.selection.large_pools import approximate, fit_to_memory
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, resolve_texts
 from itl_hf.selection.registry import describe_acquisition, resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
+from itl_hf.selection.shortlist.indexed_rows import indexed_rows
 from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST, ShortlistLike, applicable_shortlist
 from itl_hf.selection.shortlist.pick import ShortlistedPool
 
@@ -190,7 +191,8 @@ def select_rows(
         num_continued=0 if constraints.replace else len(set(observed_indices)),
     )
     shortlisted = ShortlistedPool(prepared_pool, applicable)
-    shortlisted.make_list(spec.kernel, prepared_targets, request)
+    index = None if applicable is None else indexed_rows(pool, spec.standardization)
+    shortlisted.make_list(spec.kernel, prepared_targets, request, index)
     num_picks = num_examples + (len(observed_indices) or len(observed_features))
     spec = fit_to_memory(spec, shortlisted.pool, prepared_targets, num_picks)
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples)

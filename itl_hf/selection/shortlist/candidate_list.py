@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from itl_hf import distributed
 from itl_hf.gp.kernels import Cosine, Kernel, Linear
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.baselines.ranking import Lists, NearestRows, unit, without_rounding
-from itl_hf.selection.shortlist.near_duplicates import NearDuplicates
+from itl_hf.selection.shortlist.indexed_rows import IndexedRows
+from itl_hf.selection.shortlist.near_duplicates import NEAR_DUPLICATE_COSINE, NearDuplicates
 from itl_hf.selection.shortlist.turn_order import turn_order
 
 #: Rows that are compared with the list together, for all targets.
@@ -35,6 +37,8 @@ class CandidateList:
             Turns to leave out at the beginning, for a selection that continues another.
         weights (`Sequence[float]`, *optional*):
             (m,) weights of the targets, which get turns in proportion.
+        index (`IndexedRows`, *optional*):
+            Finds rows without a pass over the pool, where the kernel orders rows by their cosine.
 
     Attributes:
         rows (`list[int]`):
@@ -49,17 +53,23 @@ class CandidateList:
         earlier_rows: Tensor,
         first_turn: int = 0,
         weights: Sequence[float] | None = None,
+        index: IndexedRows | None = None,
     ) -> None:
         self.pool, self.kernel, self.targets = pool, kernel, targets
+        self.index = index if orders_by_cosine(kernel) else None
         self.rows: list[int] = []
         self._copies: dict[int, None] = {}  # in the order in which they were skipped
         self._near_duplicates = NearDuplicates(pool, earlier_rows)
         self._turns = itertools.islice(turn_order(len(targets), weights), first_turn, None)
 
-    @property
-    def num_copies(self) -> int:
-        """Near-duplicates that were skipped and are not on the list."""
-        return len(self._copies)
+    def record(self) -> dict[str, Any]:
+        """What a record says about the list: rows, near-duplicates that were skipped, the kind of an index."""
+        entries: dict[str, Any] = {
+            "size": len(self.rows),
+            "near_duplicates": len(self._copies),
+            "near_duplicate_cosine": NEAR_DUPLICATE_COSINE,
+        }
+        return entries if self.index is None else {**entries, "index": self.index.facts.kind}
 
     def grow(self, is_open: Tensor, count: int) -> int:
         """Adds up to `count` rows and returns how many were added.
@@ -77,7 +87,11 @@ class CandidateList:
         count = min(count, int(is_open.sum()))
         new_rows: list[int] = []
         if 0 < count < int(is_open.sum()):
-            new_rows = self._take_turns(self._nearest_rows(is_open), count)
+            if self.index is not None:
+                new_rows = self._take_turns(self._indexed_rows(self.index, is_open), count)
+                is_open[new_rows] = False
+            if len(new_rows) < count:  # the index, if there is one, finds no further rows
+                new_rows += self._take_turns(self._nearest_rows(is_open), count - len(new_rows))
             if len(new_rows) < count:  # too few distinct rows: those that were skipped follow
                 new_rows += [row for row in self._copies if is_open[row]][: count - len(new_rows)]
         elif count:
@@ -94,6 +108,10 @@ class CandidateList:
         if orders_by_cosine(self.kernel):
             return NearestRows(self.pool, _cosines, unit(self.targets), closed_rows)
         return NearestRows(self.pool, correlations(self.kernel), self.targets, closed_rows)
+
+    def _indexed_rows(self, index: IndexedRows, is_open: Tensor) -> Lists:
+        is_open = is_open.clone()
+        return lambda depth: index.lists(self.pool, self.targets, is_open, depth)
 
     def _take_turns(self, lists: Lists, count: int) -> list[int]:
         """Adds each target's nearest row in turn, until there are `count` or no target has a distinct row left."""

@@ -19,7 +19,7 @@ from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.greedy import GreedyPicks
 from itl_hf.selection.protocol import Acquisition, SelectionRequest, Texts
 from itl_hf.selection.shortlist.candidate_list import CandidateList
-from itl_hf.selection.shortlist.near_duplicates import NEAR_DUPLICATE_COSINE
+from itl_hf.selection.shortlist.indexed_rows import IndexedRows
 from itl_hf.selection.shortlist.options import Shortlist
 
 
@@ -43,7 +43,9 @@ class ShortlistedPool:
         self.candidates: CandidateList | None = None
         self.indices = np.arange(0)
 
-    def make_list(self, kernel: Kernel, targets: Tensor, request: SelectionRequest) -> None:
+    def make_list(
+        self, kernel: Kernel, targets: Tensor, request: SelectionRequest, index: IndexedRows | None = None
+    ) -> None:
         """Makes the shortlist, if one was asked for.
 
         Args:
@@ -53,13 +55,15 @@ class ShortlistedPool:
                 (m, d) prepared targets.
             request (`SelectionRequest`):
                 The request to the acquisition, in numbers of the whole pool.
+            index (`IndexedRows`, *optional*):
+                An index of the pool.
         """
         if self.shortlist is None:
             return
         earlier_rows = request.observed_rows[: 0 if request.replace else None]
         # A copy: the pool itself may be mapped to features of a kernel (`approximate`) once the list is made.
         pool = self.whole_pool.subset()
-        self.candidates = CandidateList(pool, kernel, targets, earlier_rows, request.num_continued)
+        self.candidates = CandidateList(pool, kernel, targets, earlier_rows, request.num_continued, index=index)
         self.num_first = self.shortlist.num_rows(request.availability.num_examples)
         self.candidates.grow(self._open_rows(request, ()), self.num_first)
         self._make_pool(self.candidates)
@@ -110,13 +114,7 @@ class ShortlistedPool:
         """What a record says about the list; `None` without one."""
         if self.shortlist is None or self.candidates is None:
             return None
-        return {
-            **self.shortlist.to_json(),
-            "first_size": self.num_first,
-            "size": len(self.indices),
-            "near_duplicates": self.candidates.num_copies,
-            "near_duplicate_cosine": NEAR_DUPLICATE_COSINE,
-        }
+        return {**self.shortlist.to_json(), "first_size": self.num_first, **self.candidates.record()}
 
 
 def rows_open_after(availability: AvailabilityTracker, free: Tensor, picks: Sequence[int], replace: bool) -> Tensor:

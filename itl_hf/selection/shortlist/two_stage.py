@@ -29,7 +29,7 @@ from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.embed_job import EmbedJob
 from itl_hf.selection.feature_arrays import as_rows, finite
 from itl_hf.selection.shortlist.candidate_list import CandidateList
-from itl_hf.selection.shortlist.near_duplicates import NEAR_DUPLICATE_COSINE
+from itl_hf.selection.shortlist.indexed_rows import indexed_rows
 from itl_hf.selection.shortlist.options import Shortlist
 from itl_hf.selection.shortlist.pick import rows_open_after
 
@@ -162,11 +162,13 @@ class TwoStages:
         """Embeds pool and targets by the cheap embedder; the list is empty at first."""
         target_features = finite(as_rows(target_job.embed(self.store), "targets"), "targets")
         spec = resolve_kernel_spec("auto", pool_job.embedder.preparation)
-        pool = Pool(as_rows(pool_job.embed(self.store), "pool"), spec.standardization)
+        features = pool_job.embed(self.store)
+        index = indexed_rows(features, spec.standardization)
+        pool = Pool(as_rows(features, "pool"), spec.standardization)
         targets = pool.preparation(target_features).to(pool.device)
         earlier_rows = [] if self.request.replace else list(self.request.observed_rows)
         prepared_rows = pool.rows(earlier_rows) if earlier_rows else targets[:0]
-        return CandidateList(pool, spec.kernel, targets, prepared_rows, len(set(earlier_rows)))
+        return CandidateList(pool, spec.kernel, targets, prepared_rows, len(set(earlier_rows)), index=index)
 
     def _embed(self, rows: Sequence[int]) -> None:
         """Embeds those of these rows that have no features yet, as a dataset of their own."""
@@ -211,9 +213,7 @@ class TwoStages:
         return {
             **self.shortlist.to_json(),
             "first_size": self.num_first,
-            "size": len(self.candidates.rows),
-            "near_duplicates": self.candidates.num_copies,
-            "near_duplicate_cosine": NEAR_DUPLICATE_COSINE,
+            **self.candidates.record(),
             "embedder": self.cheap_fingerprint,
             "parts": [[rows_hash, len(rows)] for rows, _, rows_hash in self._parts],
         }
