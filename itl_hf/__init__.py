@@ -17,6 +17,7 @@ _HOMES = {
     "SelectionArguments": "itl_hf.cli.train_arguments",
     "SelectionConstraints": "itl_hf.selection.constraints",
     "SelectionRecord": "itl_hf.selection.result.record",
+    "Shortlist": "itl_hf.selection.shortlist.options",
     "StopWhen": "itl_hf.selection.constraints",
     "VTL": "itl_hf.selection.acquisitions",
     "select_rows": "itl_hf.selection.select_rows",
@@ -57,6 +58,7 @@ __all__ = [
     "SelectionTrainerMixin",
     "Selector",
     "SentenceEncoder",
+    "Shortlist",
     "StopWhen",
     "attach",
     "embed",
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
     from itl_hf.selection.select_rows import RowSelection, select_rows
     from itl_hf.selection.selector import Selector
+    from itl_hf.selection.shortlist.options import Shortlist
     from itl_hf.training.attach_trainer import attach
     from itl_hf.training.sampler import SelectionSampler
     from itl_hf.training.trainer_mixin import SelectionTrainerMixin

@@ -7,6 +7,7 @@ depend neither on the storage nor on the number of processes.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -104,6 +105,25 @@ class Pool:
         self.feature_map, self.row_by_row = feature_map, False
         self._set_dimension(feature_map.dimension)
         self._cache.clear()
+
+    def subset(self, indices: Sequence[int] | None = None) -> Pool:
+        """Returns a pool of these rows, or of all, prepared with the statistics of this pool and not mapped further.
+
+        Their source rows are copied; a process reads all of them itself.
+
+        Args:
+            indices (`Sequence[int]`, *optional*):
+                Row numbers; all rows, which are not copied, when left out.
+        """
+        part = copy.copy(self)
+        part.feature_map, part.row_by_row, part._cache = None, self.preparation.weights.ndim < 2, {}
+        if indices is not None:
+            part.source = self._read(list(indices))
+            part.num_rows, part.zero_rows = len(part.source), []
+            starts = range(0, part.num_rows, part.block_rows)
+            part.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
+        part._set_dimension(self.preparation.dimension)
+        return part
 
     def release(self) -> None:
         """Frees the memory of cached blocks; they are prepared again when they are needed."""

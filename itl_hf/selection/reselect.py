@@ -27,6 +27,8 @@ def check_reselectable(record: SelectionRecord) -> None:
     record.acquisition()
     record.kernel()
     record.standardization()
+    if record.shortlist is not None and "embedder" in record.shortlist:
+        raise ValueError("its shortlist was made by another embedder, and only the rows on it have features")
     if record.already_selected:
         raise ValueError("it started from rows that the model was trained on before, and the record only counts them")
     if record.selection_constraints().counts_tokens:
@@ -82,6 +84,7 @@ def reselect(
         standardize=record.standardization(),
         constraints=constraints.resolve(pool),
         texts=texts,  # type: ignore[arg-type]
+        shortlist=record.shortlist_setting,
     )
     record_now = dataclasses.replace(
         rows.record,

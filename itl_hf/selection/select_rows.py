@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,17 @@ from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.standardization import Standardization
+from itl_hf.selection.already_selected import prepare_observed, read_already_selected
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import KernelSpec, resolve_kernel_spec
-from itl_hf.selection.feature_arrays import Features, as_rows, check_row_numbers, check_widths, finite
+from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
 from itl_hf.selection.large_pools import approximate, fit_to_memory
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, resolve_texts
 from itl_hf.selection.registry import describe_acquisition, resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
+from itl_hf.selection.shortlist.indexed_rows import indexed_rows
+from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST, ShortlistLike, applicable_shortlist
+from itl_hf.selection.shortlist.pick import ShortlistedPool
 
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
 
@@ -96,6 +100,7 @@ def select_rows(
     already_selected: Sequence[int] | Features | None = None,
     constraints: SelectionConstraints | None = None,
     texts: tuple[Sequence[Text], Sequence[Text]] | None = None,
+    shortlist: ShortlistLike = DEFAULT_SHORTLIST,
     progress: bool = False,
 ) -> RowSelection:
     """Picks the rows of `pool` whose answers give most information about `targets`.
@@ -133,6 +138,11 @@ def select_rows(
         texts (`tuple[Sequence, Sequence]`, *optional*):
             The texts of the N rows and of the m targets, each as strings or pairs (prompt, completion), for
             acquisitions that read words (`"dsir"`, `"bm25"`) or lengths.
+        shortlist (`int`, `"auto"` or `Shortlist`, *optional*):
+            Pick among so many rows only: those that the targets get by taking turns, each its nearest row that is not
+            on the list yet, near-duplicates once (`Shortlist` has the rule). `"auto"` is 1.5 times `num_examples`,
+            for objectives of the targets only. The picks are exact among these rows, not over the pool; preparation,
+            kernel and noise are those of the whole pool. `None` is the whole pool.
         progress (`bool`, *optional*, defaults to `False`):
             Whether to show a progress bar.
 
@@ -142,7 +152,8 @@ def select_rows(
 
     Raises:
         `ValueError`: If an array is empty, not two-dimensional, of another width, or holds NaN (the row is named),
-            there are more picks than rows, a name is unknown, or a noise is negative.
+            there are more picks than rows, a name is unknown, a noise is negative, or a shortlist is shorter than
+            the picks.
 
     Example:
         >>> import numpy as np
@@ -157,43 +168,45 @@ def select_rows(
     check_widths(pool_rows, target_rows)
     constraints = SelectionConstraints() if constraints is None else constraints
     text_rows = resolve_texts(acquisition, texts, (num_rows, num_targets), has_costs=constraints.costs is not None)
-    observed_indices, observed_features = _read_already_selected(already_selected, pool_rows)
+    observed_indices, observed_features = read_already_selected(already_selected, pool_rows)
     blocked_indices = constraints.blocked_rows(num_rows, observed_indices)
     check_count(num_examples, num_rows - len(blocked_indices), constraints.replace)
     availability = constraints.availability(num_examples, num_rows)
     spec = resolve_kernel_spec(kernel, standardize)
+    applicable = applicable_shortlist(shortlist, acquisition, num_examples, constraints.replace, has_texts=False)
     prepared_pool = Pool(pool_rows, spec.standardization)
     warn_zero_rows(prepared_pool)
     raw_targets = finite(target_rows, "targets")  # (m, d)
     prepared_targets = prepared_pool.preparation(raw_targets).to(prepared_pool.device)  # (m, d)
-    num_picks = num_examples + (len(observed_indices) or len(observed_features))
-    spec = fit_to_memory(spec, prepared_pool, prepared_targets, num_picks)
-    gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples)
-    gp, approximation = approximate(gp, prepared_pool, num_picks)
-    undirected = is_undirected(acquisition, gp)
     if observed_indices:
-        observed_rows = prepared_pool.rows(observed_indices)
         observed_features = torch.as_tensor(pool_rows[observed_indices])
-    else:
-        observed_rows = prepared_pool.prepare(observed_features).to(prepared_pool.device)
+    request = SelectionRequest(
+        availability,
+        constraints.replace,
+        prepare_observed(prepared_pool, observed_indices, observed_features),
+        blocked_indices,
+        texts=text_rows,
+        raw=Raw(raw_targets, observed_features),
+        progress=progress,
+        num_continued=0 if constraints.replace else len(set(observed_indices)),
+    )
+    shortlisted = ShortlistedPool(prepared_pool, applicable)
+    index = None if applicable is None else indexed_rows(pool, spec.standardization)
+    shortlisted.make_list(spec.kernel, prepared_targets, request, index)
+    num_picks = num_examples + (len(observed_indices) or len(observed_features))
+    spec = fit_to_memory(spec, shortlisted.pool, prepared_targets, num_picks)
+    gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples)
+    gp, approximation = approximate(gp, shortlisted.pool, num_picks)
+    shortlisted.share_feature_map()
+    undirected = is_undirected(acquisition, gp)
+    observed_rows = prepare_observed(prepared_pool, observed_indices, observed_features)
     stop = None
     if constraints.stop_when is not None:
         irreducible = attainable_variance(prepared_pool, gp, observed_rows=observed_rows).irreducible
         stop = constraints.stop_when.rule(gp, irreducible, len(observed_rows))
     with tqdm(total=num_examples, desc=f"selecting ({acquisition.name})", unit="row", disable=not progress) as bar:
-        request = SelectionRequest(
-            availability,
-            constraints.replace,
-            observed_rows,
-            blocked_indices,
-            bar.update,
-            stop,
-            text_rows,
-            Raw(raw_targets, observed_features),
-            progress,
-            num_continued=0 if constraints.replace else len(set(observed_indices)),
-        )
-        picks = acquisition.pick(prepared_pool, gp, request)
+        request = replace(request, observed_rows=observed_rows, on_picks=bar.update, stop=stop)
+        picks = shortlisted.pick(acquisition, gp, request)
         bar.update(len(picks.indices) - bar.n)
     rows = prepared_pool.rows(picks.indices)  # (n, d)
     prepared_pool.release()
@@ -207,6 +220,7 @@ def select_rows(
         undirected=undirected,
         approximation=approximation,
         constraints=constraints.to_json(),
+        shortlist=shortlisted.record(),
     )
     return RowSelection(
         indices=np.asarray(picks.indices, dtype=np.int64),
@@ -264,20 +278,6 @@ def check_count(num_examples: int, open_rows: int, replace: bool) -> None:
         raise ValueError(
             f"num_examples={num_examples} is more than the {open_rows} rows of the pool that can be picked"
         )
-
-
-def _read_already_selected(already_selected: Any, pool: Any) -> tuple[list[int], Tensor]:
-    """What the model was trained on before: row numbers of the pool, or (h, d) feature rows."""
-    no_rows = torch.zeros(0, pool.shape[1])
-    if already_selected is None or len(already_selected) == 0:
-        return [], no_rows
-    array = already_selected if isinstance(already_selected, Tensor) else np.asarray(already_selected)
-    if array.ndim == 2:
-        rows = finite(as_rows(array, "already_selected"), "already_selected")
-        if rows.shape[1] != pool.shape[1]:
-            raise ValueError(f"`already_selected` rows have {rows.shape[1]} features and `pool` rows {pool.shape[1]}")
-        return [], rows
-    return check_row_numbers(array, pool.shape[0], "already_selected"), no_rows
 
 
 def warn_zero_rows(pool: Pool) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
 from itl_hf.selection.diagnosis.notices import Notice, notices
+from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
 from itl_hf.text import plain_text
 
 #: A target with at least this share of irreducible variance cannot be taught: even with noise-free answers to all rows
@@ -112,6 +113,8 @@ class Diagnosis:
             bounds and `"unteachable"` is not certain.
         notices (`tuple[Notice, ...]`):
             What else to know before training: targets among the picks, copies, picks that add almost no information.
+        shortlist (`str`):
+            A sentence that says which rows were picked from; empty if it was the whole pool.
     """
 
     targets: tuple[TargetDiagnosis, ...]
@@ -119,6 +122,7 @@ class Diagnosis:
     pool_size: int
     rows_looked_at: int
     notices: tuple[Notice, ...] = ()
+    shortlist: str = ""
 
     @property
     def exact(self) -> bool:
@@ -155,7 +159,7 @@ class Diagnosis:
         return [target for target in self.targets if target.verdict == verdict]
 
     def summary(self) -> str:
-        """Summarizes the diagnosis in two or three sentences."""
+        """Summarizes the diagnosis in a few sentences, a line each."""
         most = "" if self.exact else "at most "
         sentences = [
             f"{self.picks} of {self.pool_size} rows leave {self.left:.0%} of the variance of {_count(self.targets)}; "
@@ -169,7 +173,7 @@ class Diagnosis:
             sentences.append(
                 f"Irreducible and whole-pool shares are upper bounds, from {self.rows_looked_at} rows of the pool."
             )
-        return "\n".join(sentences)
+        return "\n".join([*sentences, *([self.shortlist] if self.shortlist else [])])
 
     def table(self, rows: int | None = 30) -> str:
         """Formats a table as plain text, with the worst targets first.
@@ -227,7 +231,14 @@ def diagnose(selection: Diagnosable) -> Diagnosis:
             )
         )
     rows = attainable.get("rows", selection.pool_size)
-    return Diagnosis(tuple(targets), len(selection.indices), selection.pool_size, rows, tuple(notices(selection)))
+    return Diagnosis(
+        targets=tuple(targets),
+        picks=len(selection.indices),
+        pool_size=selection.pool_size,
+        rows_looked_at=rows,
+        notices=tuple(notices(selection)),
+        shortlist=shortlist_sentence(selection.record),
+    )
 
 
 def shorten(text: str, length: int = TEXT_LENGTH) -> str:

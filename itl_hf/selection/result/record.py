@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from itl_hf.gp.kernels import KERNELS, Kernel
 from itl_hf.gp.standardization import Standardization
@@ -55,6 +55,11 @@ class SelectionRecord:
             Candidates of each target, in `select_rows_per_target`.
         constraints (`dict`, *optional*):
             What `SelectionConstraints.to_json` wrote.
+        shortlist (`dict`, *optional*):
+            The list of rows that was picked from, where it was not the whole pool: `setting` (a size or `"auto"`, then
+            with `factor`), `first_size` and, after it grew for the constraints, `size`; `near_duplicates` that were
+            skipped and the cosine above which rows count as such; with an embedder of its own, its fingerprint and the
+            `parts` in which the rows were embedded (`itl_hf.selection.shortlist.two_stage`).
         embedder (`dict`, *optional*):
             Fingerprint of the pool's embedder.
         targets_embedder (`dict`, *optional*):
@@ -102,6 +107,7 @@ class SelectionRecord:
     approximation: JsonDict | None = None
     num_candidates: int | None = None
     constraints: JsonDict = field(default_factory=dict)
+    shortlist: JsonDict | None = None
     embedder: JsonDict | None = None
     targets_embedder: JsonDict | None = None
     pool_fingerprint: str | None = None
@@ -117,6 +123,11 @@ class SelectionRecord:
     def kernel_name(self) -> str:
         """Name of the kernel, such as `"rbf"`."""
         return str(self.kernel_options["kernel"])
+
+    @property
+    def shortlist_setting(self) -> int | Literal["auto"] | None:
+        """The size of the shortlist as it was given, as the argument `shortlist`."""
+        return None if self.shortlist is None else self.shortlist["setting"]
 
     def to_json(self) -> JsonDict:
         """All fields that hold something, by name."""

@@ -83,6 +83,8 @@ class Selection:
             Continues the selection; available while pool and features are in memory, not saved.
         features (`np.ndarray`, *optional*):
             (n, d) feature rows of the picks as embedded, while they are in memory; not saved.
+        shortlist_rows (`np.ndarray`, *optional*):
+            (L,) int64, row numbers of the pool's rows that were embedded, where another embedder made the shortlist.
 
     Example:
         >>> from itl_hf import HiddenStates, Selector
@@ -106,6 +108,7 @@ class Selection:
     layout: Layout
     extend_fn: Callable[[int], Selection] | None = field(default=None, repr=False, compare=False)
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
+    shortlist_rows: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -130,6 +133,8 @@ class Selection:
         """
         facts = {"pool_size": self.pool_size, "record": self.record.to_json(), "layout": self.layout.method}
         arrays = {name: getattr(self, name) for name in files.ARRAYS}
+        if self.shortlist_rows is not None:
+            arrays["shortlist_rows"] = self.shortlist_rows
         arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
         return files.write(Path(directory), self.dataset, self.targets, arrays, facts)
 
@@ -149,6 +154,7 @@ class Selection:
             layout=Layout(**places, method=facts.get("layout", "pca")),
             pool_size=facts["pool_size"],
             record=SelectionRecord.from_json(facts["record"]),
+            shortlist_rows=arrays.get("shortlist_rows"),
             **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
         )
 
