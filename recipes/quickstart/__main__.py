@@ -125,8 +125,8 @@ def loss_table(results: Results) -> Table:
     ]
     note = (
         "Mean negative log-likelihood per response token (nats) on held-out rows; lower is better, and the lowest of "
-        "each column is shaded. Same model, number of rows, schedule and seed for each; the mean gives each of the four "
-        "tasks the same weight."
+        "each column is shaded. Same model, number of rows, schedule and seed for each; the mean gives each of the "
+        "four tasks the same weight."
     )
     return Table("Held-out loss after training on the picks", columns, rows, note, best="lowest")
 
