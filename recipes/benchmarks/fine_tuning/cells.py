@@ -140,7 +140,8 @@ class Bench:
             seed=cell.seed,
             texts=(texts, target_texts),
         )
-        return pool.numbers[picks]
+        picked_numbers: np.ndarray = pool.numbers[picks]
+        return picked_numbers
 
     def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         # Acquisitions that use no features get the first kind, which does not change their picks.

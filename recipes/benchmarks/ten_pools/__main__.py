@@ -31,10 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the missing cells and publishes all results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=HERE / "yardsticks.yaml")
-    parser.add_argument("--work", type=Path, default=Path("outputs/benchmarks/ten_pools"))
+    parser.add_argument("--work", type=Path, default=Path("outputs/benchmarks/pools"))
+    parser.add_argument("--bigbench_features", type=Path, default=Path("outputs/benchmarks/fine_tuning/features"))
     parser.add_argument("--embed", action="store_true", help="only compute features; torchrun processes share the work")
     parser.add_argument("--part", default="1/1", metavar="K/N", help="run every Nth target set, starting with the Kth")
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods of the config")
+    parser.add_argument("--pools", nargs="+", metavar="POOL", help="run only these pools")
+    parser.add_argument("--halves", nargs="+", metavar="HALF", help="run these halves instead of the config's")
     parser.add_argument("--again", nargs="+", metavar="METHOD", help="remove the results of these methods first")
     parser.add_argument("--publish", action="store_true", help="only write the tables of existing results")
     options = parser.parse_args(arguments)
@@ -44,14 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.again:
         store.discard(options.again)
     if not options.publish:
-        run(config if options.only is None else config.only(options.only), store, options)
+        run(config.restricted(options.only, options.pools, options.halves), store, options)
     if not options.embed:
         publish(config, store, str(options.config))
 
 
 def run(config: Config, store: Store, options: argparse.Namespace) -> None:
     """Runs the missing jobs of this part, or only computes features."""
-    bench = Bench(config, options.work / "features")
+    bench = Bench(config, options.work / "features", options.bigbench_features)
     part, parts = map(int, options.part.split("/"))
     possible_jobs = _possible(bench, list(jobs(config)))
     if options.embed:

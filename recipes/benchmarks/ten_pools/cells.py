@@ -64,8 +64,8 @@ class Cell:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Cell:
         """Returns the cell that a record of the results belongs to."""
-        numbers = ("picks", "seed", "set")
-        return cls(**{each.name: (int if each.name in numbers else str)(record[each.name]) for each in fields(cls)})
+        values: dict[str, Any] = {each.name: record[each.name] for each in fields(cls)}
+        return cls(**values | {name: int(values[name]) for name in ("picks", "seed", "set")})
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,21 @@ class Bench:
             Settings.
         directory (`Path`):
             Folder for features.
+        bigbench_directory (`Path`):
+            Folder of the features of BIG-bench rows, which the fine-tuning benchmark computes too.
         tuner (`Tuner`, *optional*):
             Trains and measures. Without it, cells have scores of the picks and no loss.
     """
 
-    def __init__(self, config: Config, directory: Path, tuner: Tuner | None = None) -> None:
-        self.config, self.directory, self.tuner = config, directory, tuner
+    def __init__(self, config: Config, directory: Path, bigbench_directory: Path, tuner: Tuner | None = None) -> None:
+        self.config, self.tuner = config, tuner
+        self.directories = directory, bigbench_directory
         self.pool = lru_cache(maxsize=None)(load_pool)
         self.features = lru_cache(maxsize=None)(self._features)
         self.sets = lru_cache(maxsize=None)(self._sets)
 
     def _features(self, name: str, pool: str) -> tuple[np.ndarray, np.ndarray]:
-        return Features(name, self.config.model(), self.directory).of(self.pool(pool))
+        return Features(name, self.config.model(), *self.directories).of(self.pool(pool))
 
     def _sets(self, pool: str, half: str, shares: str) -> list[TargetSet]:
         return target_sets(self.pool(pool), half, self.config.sets, shares)
@@ -140,7 +143,8 @@ class Bench:
             seed=_seed(job.cell),
             texts=([pool.texts[row] for row in available_rows], [(prompt, "") for prompt in _prompts(pool, targets)]),
         )
-        return available_rows[picks]
+        picked_numbers: np.ndarray = available_rows[picks]
+        return picked_numbers
 
     def _features_or_any(self, job: Job) -> str:
         # Acquisitions that use no features get the pool's, which do not change their picks.

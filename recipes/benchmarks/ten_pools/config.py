@@ -138,16 +138,25 @@ class Config:
         }
         return cls(**{key: parsers[key](value) if key in parsers else value for key, value in values.items()})
 
-    def only(self, names: Sequence[str]) -> Config:
-        """Returns the configuration with only these methods.
+    def restricted(
+        self, methods: Sequence[str] | None, pools: Sequence[str] | None, halves: Sequence[str] | None
+    ) -> Config:
+        """Returns the configuration with only these methods and pools, and with these halves. `None`: as they are.
 
         Raises:
-            `ValueError`: If the configuration does not have a method of this name.
+            `ValueError`: If a name is unknown, or a method or pool is not in the configuration.
         """
-        unknown = sorted(set(names) - {method.name for method in self.methods} - {UNTUNED})
-        if unknown:
-            raise ValueError(f"methods {unknown} are not in the config")
-        return replace(self, methods=[method for method in self.methods if method.name in names])
+        names = {method.name for method in self.methods}
+        for kind, requested, known in (("methods", methods, names), ("pools", pools, set(self.pools))):
+            unknown = sorted(set(requested or ()) - known)
+            if unknown:
+                raise ValueError(f"{kind} {unknown} are not in the config; it has {', '.join(sorted(known))}")
+        return replace(
+            self,
+            methods=[method for method in self.methods if methods is None or method.name in methods],
+            pools=[pool for pool in self.pools if pools is None or pool in pools],
+            halves=list(self.halves if halves is None else halves),
+        )
 
     def model(self) -> str:
         """Returns the configured model, or the packaged one, which is converted on first use."""

@@ -11,6 +11,7 @@ from datasets import Dataset
 from itl_hf import Gradients
 from itl_hf.embedding import embed
 from recipes.benchmarks.fine_tuning import features as fine_tuning_features
+from recipes.benchmarks.ten_pools.bigbench_pools import BIGBENCH_FOLDER
 from recipes.benchmarks.ten_pools.e5 import MultilingualE5
 from recipes.benchmarks.ten_pools.pool import Part, Pool
 from recipes.benchmarks.ten_pools.tfidf import TFIDF_DIMENSIONS, tfidf
@@ -45,10 +46,13 @@ class Features:
             The model that is trained.
         directory (`Path`):
             Folder for the features of all kinds. Those that exist there are not computed again.
+        bigbench_directory (`Path`):
+            Folder of the features of the fine-tuning benchmark, whose BIG-bench rows are the same.
     """
 
-    def __init__(self, name: str, model: str, directory: Path) -> None:
-        self.name, self.model, self.directory = name, model, directory / name
+    def __init__(self, name: str, model: str, directory: Path, bigbench_directory: Path) -> None:
+        self.name, self.model = name, model
+        self.directory, self.bigbench_directory = directory / name, bigbench_directory / name
         self._embedder: Embedder | None = None
 
     def of(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +70,8 @@ class Features:
             self._embedder = embedder(self.name, self.model)
         description = f"{self.name}: {part.name}"
         path = self.directory / part.name
+        if part.name.startswith(BIGBENCH_FOLDER):
+            path = self.bigbench_directory / part.name.removeprefix(BIGBENCH_FOLDER)
         return np.asarray(embed(part.rows, self._embedder, path, shard_rows=256, description=description))
 
 

@@ -113,7 +113,7 @@ def signature(function: Mapping[str, Any]) -> str:
 
 
 def calls(answer: Any) -> str:
-    """Returns the calls of an answer, one a line; a plain answer, such as a name, as it is.
+    r"""Returns the calls of an answer, one a line; a plain answer, such as a name, as it is.
 
     Example:
         >>> calls([{"area": {"base": [10], "unit": ["", "cm"], "height": [5, 5.0]}}])
