@@ -24,6 +24,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from itl_hf.text import RowTokenizer
 
 EVALUATION_TOKENS = 512
+#: Tokens of cached rows (1.4 GB for 576 numbers each). Beyond, all are computed again when they are needed.
+CACHED_TOKENS = 600_000
 
 Row = dict[str, str]
 
@@ -160,7 +162,9 @@ class Tuner:
         return losses, exact
 
     def examples(self, rows: Sequence[Row]) -> list[Example]:
-        """Returns the inputs of the upper layers for these rows. They are cached, so each row is computed once."""
+        """Returns the inputs of the upper layers for these rows. They are cached: a row is rarely computed twice."""
+        if sum(len(example.states) for example in self._example_cache.values()) > CACHED_TOKENS:
+            self._example_cache.clear()
         missing = {key: row for row in rows if (key := (row["prompt"], row["completion"])) not in self._example_cache}
         for start in range(0, len(missing), 16):
             part = list(missing)[start : start + 16]
