@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from itl_hf import distributed
-from itl_hf.gp.kernels import Cosine, Kernel, Linear
+from itl_hf.gp.kernels import Cosine, ExponentialCosine, Kernel, Linear
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.baselines.ranking import Lists, NearestRows, unit, without_rounding
 from itl_hf.selection.shortlist.indexed_rows import IndexedRows
@@ -171,7 +171,7 @@ class _Ranking:
 
 def orders_by_cosine(kernel: Kernel) -> bool:
     """Whether a larger cosine of two rows always means a larger correlation under the kernel."""
-    return isinstance(kernel, Linear | Cosine) or getattr(kernel, "on", None) == "cosine"
+    return isinstance(kernel, Linear | Cosine | ExponentialCosine) or getattr(kernel, "on", None) == "cosine"
 
 
 def correlations(kernel: Kernel) -> Callable[[Tensor, Tensor], Tensor]:
