@@ -230,9 +230,7 @@ class PickingArguments:
             return size
         from itl_hf.embedding.embedders.sentence_encoder import SentenceEncoder
 
-        return Shortlist(
-            "auto" if self.shortlist is None else size, SentenceEncoder(self.shortlist_model, device=device)
-        )
+        return Shortlist("auto" if size is None else size, SentenceEncoder(self.shortlist_model, device=device))
 
     def _shortlist_size(self) -> Size | None:
         from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST, check_size

@@ -56,8 +56,11 @@ class IndexedRows:
                 Rows for each target.
         """
         found_rows = self._search(unit(targets), is_open, min(depth, int(is_open.sum())))  # (m, depth)
-        parts = zip(found_rows.split(ANCHORS_AT_ONCE), targets.split(ANCHORS_AT_ONCE), strict=True)
-        return [order for rows, anchors in parts for order in _order(pool, anchors, rows)]
+        lists: list[list[int]] = []
+        for start in range(0, len(targets), ANCHORS_AT_ONCE):
+            part = slice(start, start + ANCHORS_AT_ONCE)
+            lists += _order(pool, targets[part], found_rows[part])
+        return lists
 
     def _search(self, targets: Tensor, is_open: Tensor, count: int) -> Tensor:
         """Returns row numbers, (m, count) int64; -1 where the searched lists hold no further open row."""
@@ -86,7 +89,7 @@ def indexed_rows(features: Any, standardization: Standardization | None) -> Inde
 
 def _order(pool: Pool, targets: Tensor, found_rows: Tensor) -> list[list[int]]:
     """Orders each target's rows by their exact cosines, ties by row number, (c, d), (c, count) -> c lists."""
-    numbers = found_rows[found_rows >= 0].unique()  # ascending
+    numbers = torch.unique(found_rows[found_rows >= 0])  # ascending
     similarity = without_rounding(unit(targets) @ unit(pool.rows(numbers.tolist())).T).cpu()  # (c, U)
     lists = []
     for row, values in zip(found_rows, similarity, strict=True):

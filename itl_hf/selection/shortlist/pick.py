@@ -18,8 +18,8 @@ from itl_hf.gp.pool import Pool
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.greedy import GreedyPicks
 from itl_hf.selection.protocol import Acquisition, SelectionRequest, Texts
-from itl_hf.selection.shortlist.candidate_list import CandidateList
 from itl_hf.selection.shortlist.indexed_rows import IndexedRows
+from itl_hf.selection.shortlist.listed_rows import ListedRows
 from itl_hf.selection.shortlist.options import Shortlist
 
 
@@ -40,7 +40,7 @@ class ShortlistedPool:
     def __init__(self, pool: Pool, shortlist: Shortlist | None) -> None:
         self.whole_pool = self.pool = pool
         self.shortlist = shortlist
-        self.candidates: CandidateList | None = None
+        self.listed_rows: ListedRows | None = None
         self.indices = np.arange(0)
 
     def make_list(
@@ -63,14 +63,14 @@ class ShortlistedPool:
         earlier_rows = request.observed_rows[: 0 if request.replace else None]
         # A copy: the pool itself may be mapped to features of a kernel (`approximate`) once the list is made.
         pool = self.whole_pool.subset()
-        self.candidates = CandidateList(pool, kernel, targets, earlier_rows, request.num_continued, index=index)
+        self.listed_rows = ListedRows(pool, kernel, targets, earlier_rows, request.num_continued, index=index)
         self.num_first = self.shortlist.num_rows(request.availability.num_examples)
-        self.candidates.grow(self._open_rows(request, ()), self.num_first)
-        self._make_pool(self.candidates)
+        if self.listed_rows.grow(self._open_rows(request, ()), self.num_first):
+            self._make_pool(self.listed_rows)
 
-    def _make_pool(self, candidates: CandidateList) -> None:
-        self.indices = np.sort(np.asarray(candidates.rows, dtype=np.int64))
-        self.pool = candidates.pool.subset(self.indices.tolist())
+    def _make_pool(self, listed_rows: ListedRows) -> None:
+        self.indices = np.sort(np.asarray(listed_rows.rows, dtype=np.int64))
+        self.pool = listed_rows.pool.subset(self.indices.tolist())
         if self.whole_pool.feature_map is not None:
             self.pool.set_feature_map(self.whole_pool.feature_map)
 
@@ -86,7 +86,7 @@ class ShortlistedPool:
         many rows as it had at first, by turns among the rows that may still be picked, and the rows are picked again
         from the longer list.
         """
-        if self.candidates is None:
+        if self.listed_rows is None or not self.listed_rows.rows:  # no row fits the budget: there are no picks
             return acquisition.pick(self.whole_pool, gp, request)
         while True:
             picks = acquisition.pick(self.pool, gp, self._own_request(request))
@@ -94,9 +94,9 @@ class ShortlistedPool:
             missing = request.availability.num_examples - len(picks.indices)
             is_open = self._open_rows(request, picks.indices)
             # Open rows on the list: the acquisition ended by itself (`stop_when`).
-            if not missing or is_open[self.indices].any() or not self.candidates.grow(is_open, self.num_first):
+            if not missing or is_open[self.indices].any() or not self.listed_rows.grow(is_open, self.num_first):
                 return picks
-            self._make_pool(self.candidates)
+            self._make_pool(self.listed_rows)
 
     def _open_rows(self, request: SelectionRequest, picks: Sequence[int]) -> Tensor:
         free = request.open_rows(self.whole_pool.num_rows)
@@ -112,9 +112,9 @@ class ShortlistedPool:
 
     def record(self) -> dict[str, Any] | None:
         """What a record says about the list; `None` without one."""
-        if self.shortlist is None or self.candidates is None:
+        if self.shortlist is None or self.listed_rows is None:
             return None
-        return {**self.shortlist.to_json(), "first_size": self.num_first, **self.candidates.record()}
+        return {**self.shortlist.to_json(), "first_size": self.num_first, **self.listed_rows.record()}
 
 
 def rows_open_after(availability: AvailabilityTracker, free: Tensor, picks: Sequence[int], replace: bool) -> Tensor:

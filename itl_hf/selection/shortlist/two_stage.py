@@ -28,8 +28,8 @@ from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.embed_job import EmbedJob
 from itl_hf.selection.feature_arrays import as_rows, finite
-from itl_hf.selection.shortlist.candidate_list import CandidateList
 from itl_hf.selection.shortlist.indexed_rows import indexed_rows
+from itl_hf.selection.shortlist.listed_rows import ListedRows
 from itl_hf.selection.shortlist.options import Shortlist
 from itl_hf.selection.shortlist.pick import rows_open_after
 
@@ -151,14 +151,14 @@ class TwoStages:
         cheap = embedder.for_targets(target_job.dataset)
         cheap_pool_job = pool_job.by(cheap)
         self.cheap_fingerprint: Fingerprint = cheap_pool_job.fingerprint
-        self.candidates = self._make_list(cheap_pool_job, target_job.by(cheap))
+        self.listed_rows = self._make_list(cheap_pool_job, target_job.by(cheap))
         self.num_first = shortlist.num_rows(request.availability.num_examples)
         self._parts: list[tuple[np.ndarray, np.ndarray, str]] = []  # row numbers, their features, the rows' hash
-        if not self.candidates.grow(request.open_rows(()), self.num_first):
+        if not self.listed_rows.grow(request.open_rows(()), self.num_first):
             raise ValueError("no row of the pool may be picked: the budget or the shares of groups leave none")
-        self._embed([*self.candidates.rows, *request.observed_rows])
+        self._embed([*self.listed_rows.rows, *request.observed_rows])
 
-    def _make_list(self, pool_job: EmbedJob, target_job: EmbedJob) -> CandidateList:
+    def _make_list(self, pool_job: EmbedJob, target_job: EmbedJob) -> ListedRows:
         """Embeds pool and targets by the cheap embedder; the list is empty at first."""
         target_features = finite(as_rows(target_job.embed(self.store), "targets"), "targets")
         spec = resolve_kernel_spec("auto", pool_job.embedder.preparation)
@@ -168,7 +168,7 @@ class TwoStages:
         targets = pool.preparation(target_features).to(pool.device)
         earlier_rows = [] if self.request.replace else list(self.request.observed_rows)
         prepared_rows = pool.rows(earlier_rows) if earlier_rows else targets[:0]
-        return CandidateList(pool, spec.kernel, targets, prepared_rows, len(set(earlier_rows)), index=index)
+        return ListedRows(pool, spec.kernel, targets, prepared_rows, len(set(earlier_rows)), index=index)
 
     def _embed(self, rows: Sequence[int]) -> None:
         """Embeds those of these rows that have no features yet, as a dataset of their own."""
@@ -182,7 +182,7 @@ class TwoStages:
         rows = self.rows_in_order()
         features = np.concatenate([part for _, part, _ in self._parts])
         order = np.argsort(rows)
-        return EmbeddedRows(rows[order], np.isin(rows[order], self.candidates.rows), features[order])
+        return EmbeddedRows(rows[order], np.isin(rows[order], self.listed_rows.rows), features[order])
 
     def grow(self, picks: Sequence[int]) -> bool:
         """Makes the list longer if it ended the picks too early, and embeds its further rows.
@@ -198,10 +198,10 @@ class TwoStages:
             `bool`: Whether the list has grown, so that rows have to be picked again.
         """
         is_open = self.request.open_rows(picks)
-        if len(picks) >= self.request.availability.num_examples or bool(is_open[self.candidates.rows].any()):
+        if len(picks) >= self.request.availability.num_examples or bool(is_open[self.listed_rows.rows].any()):
             return False
-        has_grown = self.candidates.grow(is_open, self.num_first) > 0
-        self._embed(self.candidates.rows)
+        has_grown = self.listed_rows.grow(is_open, self.num_first) > 0
+        self._embed(self.listed_rows.rows)
         return has_grown
 
     def record(self) -> dict[str, Any]:
@@ -213,7 +213,7 @@ class TwoStages:
         return {
             **self.shortlist.to_json(),
             "first_size": self.num_first,
-            **self.candidates.record(),
+            **self.listed_rows.record(),
             "embedder": self.cheap_fingerprint,
             "parts": [[rows_hash, len(rows)] for rows, _, rows_hash in self._parts],
         }

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from itl_hf import SelectionConstraints, Selector, Shortlist, select_rows
 from itl_hf.gp import pool as pool_module
 from itl_hf.gp.kernels import RBF
-from itl_hf.selection.shortlist import candidate_list
+from itl_hf.selection.shortlist import listed_rows
 from tests.selection.shortlist.embedders import CountingEmbedder
 from tests.worlds import world
 
@@ -54,7 +54,7 @@ def two_stages(folder):
 
 def main(folder: Path) -> None:
     pool_module.BLOCK_ROWS = 60
-    candidate_list.LOOKAHEAD_ROWS = 20
+    listed_rows.LOOKAHEAD_ROWS = 20
 
     def work(rank):
         dist.init_process_group("gloo")

@@ -15,7 +15,7 @@ from itl_hf.embedding import FeatureStore
 from itl_hf.gp.kernels import RBF
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
-from itl_hf.selection.shortlist import candidate_list
+from itl_hf.selection.shortlist import listed_rows
 from itl_hf.selection.shortlist.index_file import FACTS, INDEX, build_index, read_facts
 from itl_hf.text import as_dataset
 from tests.selection.shortlist.embedders import CountingEmbedder
@@ -51,7 +51,7 @@ def test_the_list_is_that_of_the_exact_search(arrays, tmp_path, kind, monkeypatc
     assert read_facts(store.directory) == facts
     assert facts.num_lists == (0 if kind == "Flat" else 9)  # all of them: nothing is missed
     with monkeypatch.context() as patch:  # no pass over the pool
-        patch.setattr(candidate_list, "NearestRows", None)
+        patch.setattr(listed_rows, "NearestRows", None)
         indexed = pick(store.features())
     assert indexed.indices.tolist() == exact.indices.tolist()
     assert indexed.record.shortlist == {**exact.record.shortlist, "index": kind}

@@ -19,8 +19,8 @@ from itl_hf.gp.standardization import Standardization
 from itl_hf.selection import large_pools
 from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
 from itl_hf.selection.reselect import reselect
-from itl_hf.selection.shortlist import candidate_list, options
-from itl_hf.selection.shortlist.candidate_list import CandidateList
+from itl_hf.selection.shortlist import listed_rows, options
+from itl_hf.selection.shortlist.listed_rows import ListedRows
 from itl_hf.selection.shortlist.turn_order import turn_order
 from tests.oracle import gaussian_process as gp_oracle
 from tests.oracle import objectives as oracle
@@ -54,7 +54,7 @@ def greedy_among(objective, pool, targets, rows, num_examples, noise_std=0.7):
 def blocks(request, monkeypatch):
     if request.param == "many blocks":
         monkeypatch.setattr(pool_module, "BLOCK_ROWS", 9)
-        monkeypatch.setattr(candidate_list, "LOOKAHEAD_ROWS", 5)
+        monkeypatch.setattr(listed_rows, "LOOKAHEAD_ROWS", 5)
 
 
 @pytest.mark.usefixtures("blocks")
@@ -106,13 +106,13 @@ def test_the_list_equals_brute_force(seed, size, copies, num_closed, weights):
     prepared_pool = Pool(torch.tensor(pool), Standardization("dimensions", unit=True))
     prepared_targets = prepared_pool.preparation(torch.tensor(targets))
     nothing = torch.zeros(0, 6, dtype=torch.float64)
-    candidates = CandidateList(prepared_pool, Linear(), prepared_targets, nothing, weights=weights)
+    list_of_rows = ListedRows(prepared_pool, Linear(), prepared_targets, nothing, weights=weights)
     is_open = torch.ones(len(pool), dtype=torch.bool)
     is_open[closed.tolist()] = False
-    candidates.grow(is_open, size)
+    list_of_rows.grow(is_open, size)
     expected = brute_force(*prepared(pool, targets), size, closed=closed.tolist(), weights=weights)
     in_order = len(expected) < len(pool) - num_closed
-    assert candidates.rows == expected if in_order else sorted(candidates.rows) == sorted(expected)
+    assert list_of_rows.rows == expected if in_order else sorted(list_of_rows.rows) == sorted(expected)
 
 
 def test_near_duplicates_count_once():
@@ -185,6 +185,15 @@ def test_a_budget_ends_the_selection_where_no_row_of_the_pool_fits(seed):
     rest = np.setdiff1d(np.arange(80), picked.indices)
     assert costs[picked.indices].sum() <= 150
     assert len(picked) == 30 or costs[rest].min() > 150 - costs[picked.indices].sum()
+
+
+def test_a_budget_that_fits_no_row_gives_no_picks():
+    pool, targets = arrays(4)
+    constraints = SelectionConstraints(costs=np.full(80, 5), token_budget=4)
+    for shortlist in (None, 10):
+        picked = select_rows(pool, targets, 10, constraints=constraints, shortlist=shortlist)
+        assert len(picked) == 0
+        assert picked.target_variance.shape == (1, 4)
 
 
 def test_stopping_is_not_taken_for_a_list_that_is_too_short():

@@ -21,7 +21,7 @@ from itl_hf.selection.shortlist.turn_order import turn_order
 LOOKAHEAD_ROWS = 512
 
 
-class CandidateList:
+class ListedRows:
     """Rows of a pool, added by turns of the targets, nearest first.
 
     Args:
