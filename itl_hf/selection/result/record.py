@@ -55,6 +55,11 @@ class SelectionRecord:
             Candidates of each target, in `select_rows_per_target`.
         constraints (`dict`, *optional*):
             What `SelectionConstraints.to_json` wrote.
+        quality (`dict`, *optional*):
+            Quality of the pool's rows: `smallest`, `mean`, `largest`, and `column` where a column of the pool was
+            named; nothing if it was 1 for all.
+        target_weights (`dict`, *optional*):
+            The same of the targets' weights.
         embedder (`dict`, *optional*):
             Fingerprint of the pool's embedder.
         targets_embedder (`dict`, *optional*):
@@ -102,6 +107,8 @@ class SelectionRecord:
     approximation: JsonDict | None = None
     num_candidates: int | None = None
     constraints: JsonDict = field(default_factory=dict)
+    quality: JsonDict | None = None
+    target_weights: JsonDict | None = None
     embedder: JsonDict | None = None
     targets_embedder: JsonDict | None = None
     pool_fingerprint: str | None = None
