@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel, Laplace
+from itl_hf.gp.quality import scale_gram, scale_rows
 
 #: The least noise of kernels that fall with distance, and the noise of kernels about which nothing is known.
 UNIT_NOISE_STD = 1.0
@@ -38,7 +39,9 @@ UNIT_NOISE_STD = 1.0
 EXPONENTIAL_SHARE = 0.25
 
 
-def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[float, str]:
+def auto_noise_std(
+    kernel: Kernel, targets: Tensor, num_examples: int, weights: Tensor | None = None
+) -> tuple[float, str]:
     """Computes the noise standard deviation for `noise_std="auto"`, and states the rule in words.
 
     Args:
@@ -48,6 +51,8 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
             (m, d) prepared target rows.
         num_examples (`int`):
             Number of picks.
+        weights (`Tensor`, *optional*):
+            (m,) weights of the targets.
 
     Example:
         >>> import torch
@@ -56,7 +61,7 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
     """
     if not (kernel.linear or isinstance(kernel, Cosine | RBF | ExponentialCosine | Laplace)):
         return UNIT_NOISE_STD, "auto: 1, since nothing is known about this kernel"
-    picks_per_direction = math.sqrt(num_examples / effective_rank(targets, kernel))
+    picks_per_direction = math.sqrt(num_examples / effective_rank(targets, kernel, weights))
     if kernel.linear or isinstance(kernel, Cosine):
         return picks_per_direction, "auto: sqrt(num_examples / effective rank of the targets)"
     if isinstance(kernel, ExponentialCosine):
@@ -72,7 +77,7 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
     )
 
 
-def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
+def effective_rank(rows: Tensor, kernel: Kernel | None = None, weights: Tensor | None = None) -> float:
     """Computes the effective number of directions that rows span: exp of the entropy of the normalised spectrum of
     their Gram matrix.
 
@@ -81,6 +86,8 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
             (m, d) prepared rows.
         kernel (`Kernel`, *optional*):
             Covariance function of the Gram matrix; linear when left out.
+        weights (`Tensor`, *optional*):
+            (m,) positive weights W: the Gram matrix is W^1/2 K W^1/2, whose spectrum is that of repeated rows.
 
     Source: Roy & Vetterli, "The effective rank" (2007), on the eigenvalues of the Gram matrix.
 
@@ -91,9 +98,10 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
     """
     rows = rows.double()
     if kernel is None or kernel.linear:
-        energy = torch.linalg.svdvals(rows).square()
+        energy = torch.linalg.svdvals(scale_rows(rows, weights)).square()
     else:
-        energy = torch.linalg.eigvalsh(kernel.cross(rows, rows)).clamp_min(0)
+        gram = scale_gram(kernel.cross(rows, rows), weights)
+        energy = torch.linalg.eigvalsh(gram).clamp_min(0)
     return spectrum_rank(energy)
 
 

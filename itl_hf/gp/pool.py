@@ -18,6 +18,7 @@ from torch import Tensor
 from itl_hf import distributed
 from itl_hf.gp import standardization as preparation
 from itl_hf.gp.nystroem import FeatureMap
+from itl_hf.gp.quality import Quality
 from itl_hf.gp.standardization import Moments, Preparation, Standardization
 
 BLOCK_ROWS = 8192
@@ -37,6 +38,9 @@ class Pool:
             A tensor, NumPy array or memory map of shape (N, d), any float type.
         standardize (`Standardization`, *optional*):
             What is done to the features first; nothing when left out.
+        quality (`Tensor`, *optional*):
+            (N,) float64, quality of each row in (0, 1] (`itl_hf.gp.quality`), the same on every process; 1 when left
+            out.
 
     Raises:
         `ValueError`: If a row holds NaN or infinity (the row is named), or all rows are equal.
@@ -54,10 +58,11 @@ class Pool:
             Whether a prepared row is the same to the last bit whatever rows it is prepared with.
     """
 
-    def __init__(self, source: Any, standardize: Standardization | None = None) -> None:
+    def __init__(self, source: Any, standardize: Standardization | None = None, quality: Tensor | None = None) -> None:
         self.source = source
         self.num_rows, self.raw_dimension = int(source.shape[0]), int(source.shape[1])
         self.device = source.device if isinstance(source, Tensor) else torch.device("cpu")
+        self.quality = None if quality is None else quality.to(self.device, torch.float64)
         self.block_rows = BLOCK_ROWS if self.device.type == "cpu" else GPU_BLOCK_ROWS
         starts = range(0, self.num_rows, self.block_rows)
         self.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
@@ -120,6 +125,7 @@ class Pool:
         if indices is not None:
             part.source = self._read(list(indices))
             part.num_rows, part.zero_rows = len(part.source), []
+            part.quality = None if self.quality is None else self.quality[list(indices)]
             starts = range(0, part.num_rows, part.block_rows)
             part.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
         part._set_dimension(self.preparation.dimension)
@@ -160,6 +166,12 @@ class Pool:
             raw[positions] = self._read([indices[position] for position in positions]).double()
         # Every process prepares all of them, together with the same rows as a single process would.
         return self.prepare(distributed.sum_over_processes(raw))
+
+    def quality_of(self, indices: slice | Tensor | Sequence[int]) -> Quality:
+        """Returns the quality of the rows of these numbers, (B,) float64, or 1.0 for all of them."""
+        if self.quality is None:
+            return 1.0
+        return self.quality[indices if isinstance(indices, slice | Tensor) else list(indices)]
 
     def _read(self, index: slice | list[int]) -> Tensor:
         rows = self.source[index]

@@ -15,6 +15,7 @@ from itl_hf import distributed
 from itl_hf.gp import pool as pools
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.quality import answer_noise
 
 #: Targets whose similarities to a block of the pool are held at a time.
 TARGETS_AT_ONCE = 128
@@ -71,13 +72,15 @@ def nearest(rows: PoolRows, targets: Tensor, kernel: Kernel, noise_variance: flo
     """Finds the rows whose answers give most information about each target before any pick, (m, d) -> (m, count) row
     numbers, ascending.
 
-    These are the rows with the largest |k(x, a)| / sqrt(k(x, x) + r), in float32; for rows of equal norm, with the
-    largest absolute inner product or correlation. Ties go to the lowest row number.
+    These are the rows with the largest |k(x, a)| / sqrt(k(x, x) + r), in float32, with r the noise variance over the
+    row's quality; for rows of equal norm and quality, with the largest absolute inner product or correlation. Ties go
+    to the lowest row number.
     """
     best = torch.zeros(len(targets), 0, dtype=torch.int64, device=targets.device)
     for start in rows.pool.starts:
         block = rows.block(start)  # (B, d)
-        scale = (kernel.diagonal(block) + noise_variance).rsqrt()  # (B,)
+        quality = rows.pool.quality_of(slice(start, start + len(block)))
+        scale = (kernel.diagonal(block) + answer_noise(noise_variance, quality, block.dtype)).rsqrt()  # (B,)
         parts = []
         for part, best_keys in zip(targets.float().split(TARGETS_AT_ONCE), best.split(TARGETS_AT_ONCE), strict=True):
             parts.append(_merge(best_keys, kernel.cross(part, block).abs_().mul_(scale), start, count))

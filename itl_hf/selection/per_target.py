@@ -32,6 +32,7 @@ from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, fin
 from itl_hf.selection.protocol import Acquisition, Noise
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
+from itl_hf.selection.row_weights import Numbers, describe_numbers, resolve_quality
 from itl_hf.selection.select_rows import KernelLike, check_count, make_record, warn_zero_rows
 
 #: If all rows are candidates and there are more than this, the pool is read block by block for each target instead.
@@ -80,6 +81,7 @@ def select_rows_per_target(
     num_candidates: int | None = 1000,
     standardize: bool | str | Standardization = True,
     replace: bool = False,
+    quality: Numbers | None = None,
     progress: bool = False,
 ) -> PerTargetSelection:
     """Picks, for each target, the rows of `pool` that give most information about that target.
@@ -106,6 +108,9 @@ def select_rows_per_target(
             As in `select_rows`.
         replace (`bool`, *optional*, defaults to `False`):
             Whether a row may be picked again for the same target.
+        quality (`Sequence[float]`, *optional*):
+            (N,) quality of each row's answer in (0, 1], as in `select_rows`. (Weights of targets have no meaning here:
+            each target has its own picks.)
         progress (`bool`, *optional*, defaults to `False`):
             Show a progress bar.
 
@@ -114,8 +119,8 @@ def select_rows_per_target(
 
     Raises:
         `ValueError`: If an array is empty, not two-dimensional, of another width, or holds NaN (the row is named),
-            there are more picks than candidates, the acquisition has no form for one target, a name is unknown, or a
-            noise is negative.
+            there are more picks than candidates, the acquisition has no form for one target, a name is unknown, a noise
+            is negative, or a quality is out of its range.
 
     Example:
         >>> import numpy as np
@@ -135,7 +140,8 @@ def select_rows_per_target(
     check_count(num_examples, pool_rows.shape[0], replace)
     breadth = _check_candidates(num_candidates, num_examples, pool_rows.shape[0], replace)
     spec = resolve_kernel_spec(kernel, standardize)
-    prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization)
+    row_quality = resolve_quality(quality, pool_rows.shape[0])
+    prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization, row_quality)
     warn_zero_rows(prepared_pool)
     prepared_targets = prepared_pool.preparation(finite(target_rows, "targets")).to(prepared_pool.device)  # (m, d)
     # One noise for all targets: the rule uses the effective rank of the targets, which is 1 for a single one.
@@ -155,6 +161,7 @@ def select_rows_per_target(
         target_rows=len(prepared_targets),
         num_candidates=breadth,
         constraints=SelectionConstraints(replace=replace).to_json(),
+        quality=describe_numbers(row_quality),
     )
     return PerTargetSelection(
         indices=indices.cpu().numpy(),

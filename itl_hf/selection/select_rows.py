@@ -19,6 +19,7 @@ from itl_hf.gp.attainable import attainable_variance
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.quality import Quality, each
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.already_selected import prepare_observed, read_already_selected
 from itl_hf.selection.constraints import SelectionConstraints
@@ -28,6 +29,14 @@ from itl_hf.selection.large_pools import approximate, fit_to_memory
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, resolve_texts
 from itl_hf.selection.registry import describe_acquisition, resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
+from itl_hf.selection.row_weights import (
+    Numbers,
+    check_uses,
+    describe_numbers,
+    of_rows,
+    resolve_quality,
+    resolve_target_weights,
+)
 from itl_hf.selection.shortlist.indexed_rows import indexed_rows
 from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST, ShortlistLike, applicable_shortlist
 from itl_hf.selection.shortlist.pick import ShortlistedPool
@@ -101,6 +110,8 @@ def select_rows(
     constraints: SelectionConstraints | None = None,
     texts: tuple[Sequence[Text], Sequence[Text]] | None = None,
     shortlist: ShortlistLike = DEFAULT_SHORTLIST,
+    quality: Numbers | None = None,
+    target_weights: Numbers | None = None,
     progress: bool = False,
 ) -> RowSelection:
     """Picks the rows of `pool` whose answers give most information about `targets`.
@@ -143,6 +154,12 @@ def select_rows(
             on the list yet, near-duplicates once (`Shortlist` has the rule). `"auto"` is 1.5 times `num_examples`,
             for objectives of the targets only. The picks are exact among these rows, not over the pool; preparation,
             kernel and noise are those of the whole pool. `None` is the whole pool.
+        quality (`Sequence[float]`, *optional*):
+            (N,) quality of each row's answer in (0, 1], such as a judge's score: the answer's noise variance is that of
+            the selection over its quality, so that rows of quality near 0 are not picked. A row that was trained on
+            before, given by its number, has its own quality, and a feature row 1.
+        target_weights (`Sequence[float]`, *optional*):
+            (m,) positive number for each target: a target of weight 2 counts as two copies of it.
         progress (`bool`, *optional*, defaults to `False`):
             Whether to show a progress bar.
 
@@ -152,8 +169,8 @@ def select_rows(
 
     Raises:
         `ValueError`: If an array is empty, not two-dimensional, of another width, or holds NaN (the row is named),
-            there are more picks than rows, a name is unknown, a noise is negative, or a shortlist is shorter than
-            the picks.
+            there are more picks than rows, a name is unknown, a noise is negative, a quality or a weight is out of its
+            range, a shortlist is shorter than the picks, or the acquisition has no use for weights of targets.
 
     Example:
         >>> import numpy as np
@@ -166,6 +183,9 @@ def select_rows(
     num_rows, num_targets = pool_rows.shape[0], target_rows.shape[0]
     acquisition = resolve_acquisition(acquisition, noise_std=noise_std, seed=seed)
     check_widths(pool_rows, target_rows)
+    row_quality = resolve_quality(quality, num_rows)
+    weights = resolve_target_weights(target_weights, num_targets)
+    check_uses(acquisition, row_quality, weights)
     constraints = SelectionConstraints() if constraints is None else constraints
     text_rows = resolve_texts(acquisition, texts, (num_rows, num_targets), has_costs=constraints.costs is not None)
     observed_indices, observed_features = read_already_selected(already_selected, pool_rows)
@@ -174,12 +194,14 @@ def select_rows(
     availability = constraints.availability(num_examples, num_rows)
     spec = resolve_kernel_spec(kernel, standardize)
     applicable = applicable_shortlist(shortlist, acquisition, num_examples, constraints.replace, has_texts=False)
-    prepared_pool = Pool(pool_rows, spec.standardization)
+    prepared_pool = Pool(pool_rows, spec.standardization, row_quality)
     warn_zero_rows(prepared_pool)
     raw_targets = finite(target_rows, "targets")  # (m, d)
     prepared_targets = prepared_pool.preparation(raw_targets).to(prepared_pool.device)  # (m, d)
+    weights = None if weights is None else weights.to(prepared_pool.device)
     if observed_indices:
         observed_features = torch.as_tensor(pool_rows[observed_indices])
+    observed_quality = of_rows(prepared_pool.quality, observed_indices)
     request = SelectionRequest(
         availability,
         constraints.replace,
@@ -189,26 +211,30 @@ def select_rows(
         raw=Raw(raw_targets, observed_features),
         progress=progress,
         num_continued=0 if constraints.replace else len(set(observed_indices)),
+        observed_quality=observed_quality,
     )
     shortlisted = ShortlistedPool(prepared_pool, applicable)
     index = None if applicable is None else indexed_rows(pool, spec.standardization)
-    shortlisted.make_list(spec.kernel, prepared_targets, request, index)
+    shortlisted.make_list(spec.kernel, prepared_targets, request, index, weights)
     num_picks = num_examples + (len(observed_indices) or len(observed_features))
     spec = fit_to_memory(spec, shortlisted.pool, prepared_targets, num_picks)
-    gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples)
+    gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples, weights)
     gp, approximation = approximate(gp, shortlisted.pool, num_picks)
     shortlisted.share_feature_map()
     undirected = is_undirected(acquisition, gp)
     observed_rows = prepare_observed(prepared_pool, observed_indices, observed_features)
     stop = None
     if constraints.stop_when is not None:
-        irreducible = attainable_variance(prepared_pool, gp, observed_rows=observed_rows).irreducible
+        irreducible = attainable_variance(
+            prepared_pool, gp, observed_rows=observed_rows, observed_quality=observed_quality
+        ).irreducible
         stop = constraints.stop_when.rule(gp, irreducible, len(observed_rows))
     with tqdm(total=num_examples, desc=f"selecting ({acquisition.name})", unit="row", disable=not progress) as bar:
         request = replace(request, observed_rows=observed_rows, on_picks=bar.update, stop=stop)
         picks = shortlisted.pick(acquisition, gp, request)
         bar.update(len(picks.indices) - bar.n)
     rows = prepared_pool.rows(picks.indices)  # (n, d)
+    qualities = observed_quality, prepared_pool.quality_of(picks.indices)
     prepared_pool.release()
     record = make_record(
         acquisition,
@@ -221,11 +247,13 @@ def select_rows(
         approximation=approximation,
         constraints=constraints.to_json(),
         shortlist=shortlisted.record(),
+        quality=describe_numbers(row_quality),
+        target_weights=describe_numbers(weights),
     )
     return RowSelection(
         indices=np.asarray(picks.indices, dtype=np.int64),
         gains=np.asarray(picks.gains, dtype=np.float64),
-        target_variance=target_variance(rows, gp, observed_rows).cpu().numpy(),
+        target_variance=target_variance(rows, gp, observed_rows, qualities).cpu().numpy(),
         similarity=correlation(rows, gp).cpu().numpy(),
         record=record,
         pool=prepared_pool,
@@ -233,11 +261,17 @@ def select_rows(
     )
 
 
-def target_variance(picks: Tensor, gp: GaussianProcess, observed_rows: Tensor) -> Tensor:
-    """Posterior variance of every target after 0..n picks, (n, d), (m, d) -> (n + 1, m) float64."""
+def target_variance(
+    picks: Tensor, gp: GaussianProcess, observed_rows: Tensor, qualities: tuple[Quality, Quality] = (1.0, 1.0)
+) -> Tensor:
+    """Posterior variance of every target after 0..n picks, (n, d), (m, d) -> (n + 1, m) float64.
+
+    `qualities` are those of the observed rows and of the picks.
+    """
     posterior = gp.posterior()
-    for row in [*observed_rows, *picks]:
-        posterior.observe(row)
+    for rows, quality in zip((observed_rows, picks), qualities, strict=True):
+        for row, row_quality in zip(rows, each(quality, len(rows)), strict=True):
+            posterior.observe(row, row_quality)
     removed_variance = posterior.projections(gp.targets).square()  # (h + n, m)
     start = gp.kernel.diagonal(gp.targets) - removed_variance[: len(observed_rows)].sum(0)
     return torch.cat([start[None], removed_variance[len(observed_rows) :].neg()]).cumsum(0).clamp_min(0)
@@ -257,7 +291,9 @@ def is_undirected(acquisition: Acquisition, gp: GaussianProcess) -> bool:
     feature space leave none, and the score becomes that of uncertainty sampling.
     """
     targets = gp.targets
-    if acquisition.name != "itl" or gp.target_noise_std > 1e-3 * gp.noise_std or not gp.kernel.linear:
+    least_weight = 1.0 if gp.target_weights is None else float(gp.target_weights.min())
+    largest_noise_std = gp.target_noise_std / least_weight**0.5
+    if acquisition.name != "itl" or largest_noise_std > 1e-3 * gp.noise_std or not gp.kernel.linear:
         return False
     spans_all = int(torch.linalg.matrix_rank(targets)) >= targets.shape[1]
     if spans_all:

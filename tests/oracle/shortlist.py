@@ -13,7 +13,7 @@ def shortlist(pool, targets, size, *, closed=(), earlier=(), cosine=0.99, weight
     rows, copies, is_empty = [], [], np.zeros(len(targets), dtype=bool)
     size = min(size, len(pool) - len(set(closed)))
     while len(rows) < size and not is_empty.all():
-        target = int(np.argmin((counts + 1) / weights))
+        target = int(np.argmin((counts + 0.5) / weights))
         counts[target] += 1
         if is_empty[target]:
             continue
@@ -27,4 +27,4 @@ def shortlist(pool, targets, size, *, closed=(), earlier=(), cosine=0.99, weight
             break
         else:
             is_empty[target] = True
-    return rows + copies[: size - len(rows)]
+    return rows + copies[:size]

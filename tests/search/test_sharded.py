@@ -12,7 +12,7 @@ from tests.worlds import script
 
 #: Equal to the last bit, but for whitening, whose moments are summed process by process, and for many targets at once,
 #: whose groups differ.
-NEARLY = ("whitened", "per target")
+NEARLY = ("whitened", "per target", "per target, quality")
 DRAWN = [f"{objective}, {kernel}" for objective, kernel in sharded.DRAWN]
 
 
@@ -39,7 +39,7 @@ def done(folder):
     return {size: [read(size, rank) for rank in range(size)] for size in sharded.SIZES}, codes["failing"]
 
 
-@pytest.mark.parametrize("name", [*sharded.CASES, "per target", *DRAWN])
+@pytest.mark.parametrize("name", [*sharded.CASES, "per target", "per target, quality", *DRAWN])
 def test_picks_and_gains_do_not_depend_on_the_number_of_processes(done, name):
     runs, _ = done
     alone = runs[1][0]["picks"][name]

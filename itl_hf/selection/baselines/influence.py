@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.quality import weighted_mean
 from itl_hf.search.greedy import GreedyPicks
 from itl_hf.selection.baselines.ranking import pool_scores, rank_rows, unit, without_rounding
 from itl_hf.selection.protocol import Noise, Reads, SelectionRequest, picks_in_order
@@ -33,7 +34,8 @@ class LESS:
 
     Args:
         subtasks (`Sequence`, *optional*):
-            (m,) a label for each target; by default each target is a subtask of its own.
+            (m,) a label for each target; by default each target is a subtask of its own. Weights of targets are those
+            of the mean within a subtask, and are refused without subtasks: copies of a target do not change a maximum.
         learning_rates (`Sequence[float]`, *optional*, defaults to `(1.0,)`):
             Learning rates of the checkpoints whose features are concatenated in a row, each of the same width.
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
@@ -67,7 +69,7 @@ class LESS:
         """Picks the rows with the best scores; ties go to the lowest row number."""
         if request.raw is None:
             raise ValueError("less reads the features before preparation: SelectionRequest.raw must hold them")
-        anchors = self._anchors(request.raw.targets.to(pool.device).double())  # (subtasks, d)
+        anchors = self._anchors(request.raw.targets.to(pool.device).double(), gp.target_weights)  # (subtasks, d)
 
         def score(rows: Tensor) -> Tensor:
             return (self._unit_by_checkpoint(rows) @ anchors.T).amax(1)
@@ -75,7 +77,12 @@ class LESS:
         scores = without_rounding(pool_scores(Pool(pool.source), score), sum(self.learning_rates))
         return picks_in_order(rank_rows(scores, request.exclude), pool, gp, request)
 
-    def _anchors(self, targets: Tensor) -> Tensor:
+    @property
+    def weighs_targets(self) -> bool:
+        """Whether weights of targets are used: in the means over subtasks, and not where each target is its own."""
+        return self.subtasks is not None
+
+    def _anchors(self, targets: Tensor, weights: Tensor | None) -> Tensor:
         """Averages unit features, weighted by learning rates, over each subtask, (m, d) -> (subtasks, d)."""
         if targets.shape[1] % len(self.learning_rates):
             raise ValueError(
@@ -90,7 +97,10 @@ class LESS:
             raise ValueError(f"subtasks must hold a label for each of {len(targets)} targets, got {len(self.subtasks)}")
         labels = list(dict.fromkeys(self.subtasks))
         member = torch.tensor([labels.index(label) for label in self.subtasks], device=targets.device)
-        return torch.stack([weighted_rows[member == number].mean(0) for number in range(len(labels))])
+        groups = [member == number for number in range(len(labels))]
+        return torch.stack(
+            [weighted_mean(weighted_rows[of], None if weights is None else weights[of]) for of in groups]
+        )
 
     def _unit_by_checkpoint(self, rows: Tensor) -> Tensor:
         return torch.cat([unit(part) for part in rows.chunk(len(self.learning_rates), dim=1)], dim=1)

@@ -11,7 +11,7 @@ def shortlist_sentence(record: SelectionRecord) -> str:
     if entry is None:
         return ""
     num_copies = int(entry["near_duplicates"])
-    copies = f" ({num_copies:,} near-duplicates were skipped)" if num_copies else ""
+    copies = f" ({num_copies:,} near-duplicates among them)" if num_copies else ""
     index = " found by an approximate index," if "index" in entry else ""
     features = "the cheaper features of another embedder" if "embedder" in entry else "the same features"
     return (

@@ -57,9 +57,14 @@ class SelectionRecord:
             What `SelectionConstraints.to_json` wrote.
         shortlist (`dict`, *optional*):
             The list of rows that was picked from, where it was not the whole pool: `setting` (a size or `"auto"`, then
-            with `factor`), `first_size` and, after it grew for the constraints, `size`; `near_duplicates` that were
-            skipped and the cosine above which rows count as such; with an embedder of its own, its fingerprint and the
+            with `factor`), `first_size` and, after it grew for the constraints, `size`; the number of
+            `near_duplicates` on it and the cosine above which rows count as such; with an embedder of its own, its fingerprint and the
             `parts` in which the rows were embedded (`itl_hf.selection.shortlist.two_stage`).
+        quality (`dict`, *optional*):
+            Quality of the pool's rows: `smallest`, `mean`, `largest`, and `column` where a column of the pool was
+            named; nothing if it was 1 for all.
+        target_weights (`dict`, *optional*):
+            The same of the targets' weights.
         embedder (`dict`, *optional*):
             Fingerprint of the pool's embedder.
         targets_embedder (`dict`, *optional*):
@@ -108,6 +113,8 @@ class SelectionRecord:
     num_candidates: int | None = None
     constraints: JsonDict = field(default_factory=dict)
     shortlist: JsonDict | None = None
+    quality: JsonDict | None = None
+    target_weights: JsonDict | None = None
     embedder: JsonDict | None = None
     targets_embedder: JsonDict | None = None
     pool_fingerprint: str | None = None

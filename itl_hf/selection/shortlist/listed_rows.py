@@ -1,9 +1,9 @@
-"""Makes the shortlist: the targets' nearest distinct rows, by turns."""
+"""Makes the shortlist: the targets' nearest rows, by turns, near-duplicates counted once."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,10 +12,9 @@ from torch import Tensor
 from itl_hf import distributed
 from itl_hf.gp.kernels import Cosine, ExponentialCosine, Kernel, Linear
 from itl_hf.gp.pool import Pool
-from itl_hf.selection.baselines.ranking import Lists, NearestRows, unit, without_rounding
+from itl_hf.selection.baselines.ranking import Lists, NearestRows, turn_order, unit, without_rounding
 from itl_hf.selection.shortlist.indexed_rows import IndexedRows
 from itl_hf.selection.shortlist.near_duplicates import NEAR_DUPLICATE_COSINE, NearDuplicates
-from itl_hf.selection.shortlist.turn_order import turn_order
 
 #: Rows that are compared with the list together, for all targets.
 LOOKAHEAD_ROWS = 512
@@ -32,10 +31,10 @@ class ListedRows:
         targets (`Tensor`):
             (m, d) prepared targets.
         earlier_rows (`Tensor`):
-            (h, d) prepared rows whose near-duplicates are skipped too: those that were trained on before.
+            (h, d) prepared rows whose near-duplicates take no place either: those that were trained on before.
         first_turn (`int`, *optional*, defaults to 0):
             Turns to leave out at the beginning, for a selection that continues another.
-        weights (`Sequence[float]`, *optional*):
+        weights (`Tensor`, *optional*):
             (m,) weights of the targets, which get turns in proportion.
         index (`IndexedRows`, *optional*):
             Finds rows without a pass over the pool, where the kernel orders rows by their cosine.
@@ -52,27 +51,32 @@ class ListedRows:
         targets: Tensor,
         earlier_rows: Tensor,
         first_turn: int = 0,
-        weights: Sequence[float] | None = None,
+        weights: Tensor | None = None,
         index: IndexedRows | None = None,
     ) -> None:
         self.pool, self.kernel, self.targets = pool, kernel, targets
         self.index = index if orders_by_cosine(kernel) else None
         self.rows: list[int] = []
-        self._copies: dict[int, None] = {}  # in the order in which they were skipped
+        self._copies: dict[int, None] = {}  # near-duplicates that are not on the list yet, in the order of their turns
+        self.num_copies = 0
         self._near_duplicates = NearDuplicates(pool, earlier_rows)
         self._turns = itertools.islice(turn_order(len(targets), weights), first_turn, None)
 
     def record(self) -> dict[str, Any]:
-        """What a record says about the list: rows, near-duplicates that were skipped, the kind of an index."""
+        """What a record says about the list: rows, near-duplicates among them, the kind of an index."""
         entries: dict[str, Any] = {
             "size": len(self.rows),
-            "near_duplicates": len(self._copies),
+            "near_duplicates": self.num_copies,
             "near_duplicate_cosine": NEAR_DUPLICATE_COSINE,
         }
         return entries if self.index is None else {**entries, "index": self.index.facts.kind}
 
     def grow(self, is_open: Tensor, count: int) -> int:
-        """Adds up to `count` rows and returns how many were added.
+        """Adds up to `count` rows that are no near-duplicates, with at most as many near-duplicates of rows on the list
+        that come before them, and returns how many rows were added.
+
+        Near-duplicates are not left out: to a weak embedder the rows of a task can all look the same, and which of them
+        teach something new is for the objective to say.
 
         Collective: all processes call it together, and get the same rows.
 
@@ -92,14 +96,15 @@ class ListedRows:
                 is_open[new_rows] = False
             if len(new_rows) < count:  # the index, if there is one, finds no further rows
                 new_rows += self._take_turns(self._nearest_rows(is_open), count - len(new_rows))
-            if len(new_rows) < count:  # too few distinct rows: those that were skipped follow
-                new_rows += [row for row in self._copies if is_open[row]][: count - len(new_rows)]
+            new_rows += [row for row in self._copies if is_open[row]][:count]
         elif count:
             new_rows = is_open.nonzero()[:, 0].tolist()
         # Unequal machines may round differently.
         new_rows = distributed.broadcast_from_first(torch.tensor(new_rows, dtype=torch.int64)).tolist()
         for row in new_rows:
-            self._copies.pop(row, None)
+            if row in self._copies:
+                self.num_copies += 1
+                del self._copies[row]
         self.rows += new_rows
         return len(new_rows)
 

@@ -28,10 +28,10 @@ class Shortlist:
 
     The shortlist is what the targets get by taking turns: each target in turn adds its nearest row that is not on the
     list yet, until there are `size` rows. Near is what has a large correlation under the kernel. Only rows that may be
-    picked are on it, and near-duplicates count once: a row that is nearly the same as one on the list (its cosine is
-    above `NEAR_DUPLICATE_COSINE`) or as one that was trained on before is skipped, rows with equal text likewise. Where
-    too few distinct rows exist, the skipped ones follow. So `size=num_examples` leaves no choice and gives the rows of
-    round-robin, and a size of all rows is the selection from the whole pool.
+    picked are on it. Near-duplicates count once: a row that is nearly the same as one on the list (its cosine is above
+    `NEAR_DUPLICATE_COSINE`), or as one that was trained on before, is added without using up a place, up to `size` such
+    rows. So a list of `num_examples` rows without near-duplicates leaves no choice and gives the rows of round-robin,
+    and a size of all rows is the selection from the whole pool.
 
     The choice is exact among the rows on the list, not over the pool. The list grows where the picks would otherwise
     end too early, because budgets or shares of groups leave none of its rows.

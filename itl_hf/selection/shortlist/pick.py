@@ -44,7 +44,12 @@ class ShortlistedPool:
         self.indices = np.arange(0)
 
     def make_list(
-        self, kernel: Kernel, targets: Tensor, request: SelectionRequest, index: IndexedRows | None = None
+        self,
+        kernel: Kernel,
+        targets: Tensor,
+        request: SelectionRequest,
+        index: IndexedRows | None = None,
+        weights: Tensor | None = None,
     ) -> None:
         """Makes the shortlist, if one was asked for.
 
@@ -57,13 +62,16 @@ class ShortlistedPool:
                 The request to the acquisition, in numbers of the whole pool.
             index (`IndexedRows`, *optional*):
                 An index of the pool.
+            weights (`Tensor`, *optional*):
+                (m,) weights of the targets, which get turns in proportion.
         """
         if self.shortlist is None:
             return
         earlier_rows = request.observed_rows[: 0 if request.replace else None]
         # A copy: the pool itself may be mapped to features of a kernel (`approximate`) once the list is made.
         pool = self.whole_pool.subset()
-        self.listed_rows = ListedRows(pool, kernel, targets, earlier_rows, request.num_continued, index=index)
+        first_turn = request.num_continued
+        self.listed_rows = ListedRows(pool, kernel, targets, earlier_rows, first_turn, weights, index)
         self.num_first = self.shortlist.num_rows(request.availability.num_examples)
         if self.listed_rows.grow(self._open_rows(request, ()), self.num_first):
             self._make_pool(self.listed_rows)

@@ -65,7 +65,7 @@ def test_what_the_index_does_not_find_is_searched_exactly(arrays, tmp_path):
     facts = build_index(store, AUTO, "IVF60,Flat")
     assert facts.num_lists == 16
     picked = select_rows(store.features(), targets[:1], 20, shortlist=590)
-    assert picked.record.shortlist["size"] == 590
+    assert picked.record.shortlist["size"] >= 590
     assert len(set(picked.indices.tolist())) == 20
 
 

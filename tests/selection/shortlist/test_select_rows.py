@@ -17,11 +17,11 @@ from itl_hf.gp.kernels import RBF, Linear
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection import large_pools
+from itl_hf.selection.baselines.ranking import turn_order
 from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
 from itl_hf.selection.reselect import reselect
 from itl_hf.selection.shortlist import listed_rows, options
 from itl_hf.selection.shortlist.listed_rows import ListedRows
-from itl_hf.selection.shortlist.turn_order import turn_order
 from tests.oracle import gaussian_process as gp_oracle
 from tests.oracle import objectives as oracle
 from tests.oracle.shortlist import shortlist as brute_force
@@ -65,7 +65,7 @@ def test_picks_equal_brute_force_among_the_list(objective, size):
     rows = brute_force(*prepared(pool, targets), size)
     picked = select_rows(pool, targets, 10, acquisition=objective, kernel="linear", noise_std=0.7, shortlist=size)
     assert picked.indices.tolist() == greedy_among(objective, pool, targets, rows, 10)
-    assert picked.record.shortlist["size"] == size
+    assert picked.record.shortlist["size"] == len(rows)
 
 
 @pytest.mark.parametrize("kernel", ["auto", "linear", "laplace", "cosine", RBF(2.0, on="distance")])
@@ -106,7 +106,9 @@ def test_the_list_equals_brute_force(seed, size, copies, num_closed, weights):
     prepared_pool = Pool(torch.tensor(pool), Standardization("dimensions", unit=True))
     prepared_targets = prepared_pool.preparation(torch.tensor(targets))
     nothing = torch.zeros(0, 6, dtype=torch.float64)
-    list_of_rows = ListedRows(prepared_pool, Linear(), prepared_targets, nothing, weights=weights)
+    list_of_rows = ListedRows(
+        prepared_pool, Linear(), prepared_targets, nothing, weights=weights and torch.tensor(weights)
+    )
     is_open = torch.ones(len(pool), dtype=torch.bool)
     is_open[closed.tolist()] = False
     list_of_rows.grow(is_open, size)
@@ -120,21 +122,18 @@ def test_near_duplicates_count_once():
     first = brute_force(*prepared(pool, targets), 8)
     crowded = add_near_copies(pool, first, 5)
     picked = select_rows(crowded, targets, 8, shortlist=8)
-    originals = np.concatenate([np.arange(80), np.repeat(first, 5)])[picked.indices]
-    assert len(set(originals.tolist())) == 8
-    assert picked.record.shortlist["near_duplicates"] > 0
-    assert "near-duplicates" in shortlist_sentence(picked.record)
-    # Every text five times, exactly: the list has every text once.
-    repeated = select_rows(np.tile(pool, (5, 1)), targets, 8, shortlist=8)
-    assert sorted(repeated.indices % 80) == sorted(select_rows(pool, targets, 8, shortlist=8).indices)
+    assert picked.record.shortlist["near_duplicates"] == 8  # of 40: at most as many as rows that are none
+    assert picked.record.shortlist["size"] == 16
+    assert "8 near-duplicates" in shortlist_sentence(picked.record)
 
 
-def test_skipped_rows_follow_where_too_few_distinct_rows_exist():
+def test_rows_that_all_look_the_same_are_on_the_list_together():
+    """To a weak embedder the rows of a task can be near-duplicates of each other; it must not get one row only."""
     pool, targets = arrays(4, rows=5)
     repeated = np.tile(pool, (4, 1))
     picked = select_rows(repeated, targets, 9, shortlist=9)
     assert len(set(picked.indices.tolist())) == 9
-    assert set(range(5)) <= set((picked.indices % 5).tolist())
+    assert picked.record.shortlist["size"] == 5 + 9
 
 
 def test_rows_that_may_not_be_picked_take_no_place():
@@ -149,12 +148,13 @@ def test_rows_that_may_not_be_picked_take_no_place():
     assert len(few) == 60
 
 
-def test_near_duplicates_of_rows_that_were_trained_on_are_skipped():
+def test_near_duplicates_of_rows_that_were_trained_on_take_no_place():
     pool, targets = arrays(6)
     nearest = brute_force(*prepared(pool, targets), 4)
     crowded = add_near_copies(pool, nearest, 3)
     picked = select_rows(crowded, targets, 6, already_selected=nearest, shortlist=6)
-    assert picked.indices.max() < 80
+    assert picked.record.shortlist["near_duplicates"] == 6
+    assert picked.record.shortlist["size"] == 12
 
 
 def test_groups_with_smallest_shares_have_enough_rows_on_the_list():
@@ -244,7 +244,7 @@ def test_a_selection_continued_takes_the_rows_that_are_left():
 def test_features_of_a_kernel_stand_for_it_where_memory_is_short(monkeypatch):
     pool, targets = arrays(14, rows=400)
     exact = select_rows(pool, targets, 10, kernel=RBF(0.6), shortlist=40)
-    monkeypatch.setattr(large_pools, "FACTOR_BYTES", 40 * (4 + 2 * 10) * 4)
+    monkeypatch.setattr(large_pools, "FACTOR_BYTES", exact.record.shortlist["size"] * (4 + 2 * 10) * 4)
     assert select_rows(pool, targets, 10, kernel=RBF(0.6), shortlist=40).record.approximation is None
     monkeypatch.setattr(large_pools, "FACTOR_BYTES", 1)
     mapped = select_rows(pool, targets, 10, kernel=RBF(0.6), shortlist=40)
@@ -301,9 +301,10 @@ def test_an_embedder_is_refused_without_texts():
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 4))
 def test_turns_are_in_proportion_to_weights(weights, cycles):
-    turns = list(itertools.islice(turn_order(len(weights), weights), cycles * sum(weights)))
+    order = turn_order(len(weights), torch.tensor(weights, dtype=torch.float64))
+    turns = list(itertools.islice(order, cycles * sum(weights)))
     assert np.bincount(turns, minlength=len(weights)).tolist() == [cycles * weight for weight in weights]
-    assert list(itertools.islice(turn_order(3), 7)) == [0, 1, 2, 0, 1, 2, 0]
+    assert list(itertools.islice(turn_order(3, None), 7)) == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_other_options_stay_those_of_the_whole_pool():

@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from itl_hf import (
     Selection,
@@ -19,12 +20,15 @@ from itl_hf import (
     select_rows,
 )
 from itl_hf.embedding import embed
+from itl_hf.gp.pool import Pool
 from itl_hf.hub.contents import picked_features
 from itl_hf.report.explorer.explorer_data import gather
 from itl_hf.selection import embed_job
+from itl_hf.selection.defaults import AUTO_STANDARDIZATION
 from itl_hf.selection.reselect import check_reselectable
 from itl_hf.selection.shortlist import options
 from itl_hf.text import as_dataset
+from tests.oracle.shortlist import shortlist as brute_force
 from tests.selection.shortlist.embedders import CountingEmbedder
 
 FRUITS = ("apple", "banana", "cherry", "quince", "melon", "plum")
@@ -60,9 +64,10 @@ def two_stages(size=30, num_examples=10, **options):
 
 
 def listed(size):
-    """The rows on the list by the cheap features, from `select_rows`: with as many picks, the list is the picks."""
-    rows = select_rows(features_of(cheap(), POOL), features_of(cheap(), TARGETS), size, shortlist=size)
-    return sorted(rows.indices.tolist())
+    """The rows on the list by the cheap features, by brute force."""
+    pool, targets = Pool(torch.tensor(features_of(cheap(), POOL)), AUTO_STANDARDIZATION), features_of(cheap(), TARGETS)
+    rows, anchors = pool.rows(range(len(POOL))).numpy(), pool.prepare(torch.tensor(targets)).numpy()
+    return sorted(brute_force(rows, anchors, size))
 
 
 @pytest.mark.parametrize("size", ["auto", 12, 40, len(POOL)])
