@@ -58,8 +58,8 @@ class SelectionRecord:
         shortlist (`dict`, *optional*):
             The list of rows that was picked from, where it was not the whole pool: `setting` (a size or `"auto"`, then
             with `factor`), `first_size` and, after it grew for the constraints, `size`; the number of
-            `near_duplicates` on it and the cosine above which rows count as such; with an embedder of its own, its fingerprint and the
-            `parts` in which the rows were embedded (`itl_hf.selection.shortlist.two_stage`).
+            `near_duplicates` on it and the cosine above which rows count as such; with an embedder of its own, its
+            fingerprint and the `parts` in which the rows were embedded (`itl_hf.selection.shortlist.two_stage`).
         quality (`dict`, *optional*):
             Quality of the pool's rows: `smallest`, `mean`, `largest`, and `column` where a column of the pool was
             named; nothing if it was 1 for all.
