@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def shortlist(pool, targets, size, *, closed=(), earlier=(), cosine=0.99, weights=None):
+def shortlist(pool, targets, size, *, closed=(), earlier=(), cosine=0.995, weights=None):
     """Row numbers in the order in which they are added; `pool` and `targets` are prepared rows of norm 1."""
     similarity = (targets @ pool.T).round(12)
     nearest = [np.argsort(-row, kind="stable").tolist() for row in similarity]
