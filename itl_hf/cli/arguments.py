@@ -155,6 +155,12 @@ class PickingArguments:
     standardize: str = option("auto", "Preparation of the features: auto, none, scale, dimensions, whiten-64, ...")
     noise_std: str = option("auto", "auto, or a number. Small: variety; large: relevance.", metavar="auto|FLOAT")
     target_noise_std: float | None = option(None, "Noise of the targets' values; equal to noise_std if left out.")
+    quality: str | None = option(
+        None, "Column of the pool with the quality of each row's answer, above 0 and at most 1.", "--quality_column"
+    )
+    target_weights: str | None = option(
+        None, "Column of the targets with the number of copies that each counts as.", "--target_weights_column"
+    )
     replace: bool = option(False, "Allow a row to be picked again.")
     exclude: str | None = option(
         None, "Rows whose prompts must never be picked, such as a benchmark: a file, a folder or a Hub dataset."

@@ -30,11 +30,13 @@ from itl_hf.selection.registry import describe_acquisition, resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.row_weights import (
     Numbers,
-    check_uses,
-    describe_numbers,
+    check_weighs_targets,
+    describe_quality,
+    describe_weights,
     of_rows,
     resolve_quality,
     resolve_target_weights,
+    warn_if_unused,
 )
 
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
@@ -175,7 +177,8 @@ def select_rows(
     check_widths(pool_rows, target_rows)
     row_quality = resolve_quality(quality, num_rows)
     weights = resolve_target_weights(target_weights, num_targets)
-    check_uses(acquisition, row_quality, weights)
+    check_weighs_targets(acquisition, weights)
+    warn_if_unused(acquisition, row_quality)
     constraints = SelectionConstraints() if constraints is None else constraints
     text_rows = resolve_texts(acquisition, texts, (num_rows, num_targets), has_costs=constraints.costs is not None)
     observed_indices, observed_features = _read_already_selected(already_selected, pool_rows)
@@ -234,8 +237,8 @@ def select_rows(
         undirected=undirected,
         approximation=approximation,
         constraints=constraints.to_json(),
-        quality=describe_numbers(row_quality),
-        target_weights=describe_numbers(weights),
+        quality=describe_quality(row_quality),
+        target_weights=describe_weights(weights),
     )
     return RowSelection(
         indices=np.asarray(picks.indices, dtype=np.int64),

@@ -27,6 +27,7 @@ from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
 from itl_hf.selection.result.selection import COLUMNS, Selection
 from itl_hf.selection.result.umap_layout import LayoutName, check_layout
+from itl_hf.selection.row_weights import Numbers, RowNumbers, check_weighs_targets
 from itl_hf.selection.select_rows import KernelLike, RowSelection, check_count, select_rows
 from itl_hf.text import Row, as_dataset, as_targets, plain_text, row_format
 
@@ -104,6 +105,8 @@ class Selector:
         targets_split: str | None = None,
         already_selected: Sequence[int] | np.ndarray | None = None,
         constraints: SelectionConstraints | None = None,
+        quality: str | Numbers | None = None,
+        target_weights: str | Numbers | None = None,
     ) -> Selection:
         """Embeds pool and targets, picks `num_examples` rows of the pool, and returns them with the reasons.
 
@@ -123,6 +126,12 @@ class Selector:
             constraints (`SelectionConstraints`, *optional*):
                 Rows that may not be picked, budgets, shares of groups, when to stop, and whether rows may be picked
                 again. Costs and groups may be names of columns of the pool.
+            quality (`str` or `Sequence[float]`, *optional*):
+                Quality of each row's answer in (0, 1], see `select_rows`: N numbers, or the name of a column of the
+                pool.
+            target_weights (`str` or `Sequence[float]`, *optional*):
+                How many copies of itself each target counts as, see `select_rows`: m numbers, or the name of a column
+                of the targets.
 
         Returns:
             `Selection`: The picked rows, why each was picked, and the record of the selection.
@@ -137,6 +146,8 @@ class Selector:
             () if already_selected is None else already_selected, len(pool_data), "already_selected"
         )
         _check_columns(pool_data, target_data)
+        numbers = RowNumbers.read(pool_data, target_data, quality, target_weights)
+        check_weighs_targets(self.acquisition, numbers.target_weights)
         num_blocked = 0 if constraints.replace else len(set(observed_rows))
         check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)
         pool_job, target_job = self.embed_jobs(pool_data, target_data, constraints.counts_tokens)
@@ -145,6 +156,7 @@ class Selector:
         check_count(num_examples, num_open, constraints.replace)
         resolved_constraints.availability(num_examples, len(pool_data))  # raises before the model runs
         inputs = self._embed_both(pool_job, target_job, constraints.to_json(resolved_constraints))
+        inputs = dataclasses.replace(inputs, numbers=numbers)
         rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
         extend_fn = None
         if constraints.can_extend:
@@ -169,6 +181,8 @@ class Selector:
             already_selected=already_selected,
             constraints=constraints,
             texts=inputs.texts,
+            quality=inputs.numbers.quality,
+            target_weights=inputs.numbers.target_weights,
             progress=progress_bars_enabled(),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,6 +19,7 @@ from itl_hf.selection.feature_arrays import Features, as_rows
 from itl_hf.selection.result.coverage import pool_groups
 from itl_hf.selection.result.selection import Selection
 from itl_hf.selection.result.umap_layout import LayoutName, layout_of
+from itl_hf.selection.row_weights import RowNumbers
 from itl_hf.selection.screening.screening import screen, warn_of_copies
 from itl_hf.selection.select_rows import RowSelection
 from itl_hf.text import plain_text
@@ -46,6 +47,8 @@ class SelectionInputs:
             Fields of `SelectionRecord` that say what was selected from.
         layout (`"pca"` or `"umap"`):
             Kind of the map.
+        numbers (`RowNumbers`):
+            Quality of the pool's rows and weights of the targets.
     """
 
     pool: Dataset
@@ -56,6 +59,7 @@ class SelectionInputs:
     target_features: Features
     record_entries: dict[str, Any]
     layout: LayoutName = "pca"
+    numbers: RowNumbers = field(default_factory=RowNumbers)
 
     @property
     def texts(self) -> tuple[list[TextPair], list[TextPair]] | None:
@@ -86,6 +90,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
     record = dataclasses.replace(
         rows.record,
         **inputs.record_entries,
+        **inputs.numbers.record_entries(quality=rows.record.quality, target_weights=rows.record.target_weights),
         attainable={
             "rows": attainable.rows,
             "exact": attainable.exact,
