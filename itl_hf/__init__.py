@@ -23,7 +23,7 @@ _HOMES = {
     "select_rows": "itl_hf.selection.select_rows",
     "select_rows_per_target": "itl_hf.selection.per_target",
     "PerTargetSelection": "itl_hf.selection.per_target",
-    "RowSelection": "itl_hf.selection.select_rows",
+    "RowSelection": "itl_hf.selection.row_selection",
     "Selector": "itl_hf.selection.selector",
     "Selection": "itl_hf.selection.result.selection",
     "Combined": "itl_hf.embedding.embedders.combined",
@@ -83,7 +83,8 @@ if TYPE_CHECKING:
     from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target
     from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
-    from itl_hf.selection.select_rows import RowSelection, select_rows
+    from itl_hf.selection.row_selection import RowSelection
+    from itl_hf.selection.select_rows import select_rows
     from itl_hf.selection.selector import Selector
     from itl_hf.selection.shortlist.options import Shortlist
     from itl_hf.training.attach_trainer import attach

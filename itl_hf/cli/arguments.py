@@ -164,6 +164,12 @@ class PickingArguments:
     shortlist_model: str | None = option(
         None, "A sentence-transformers model that makes the shortlist: the other model embeds only the rows on it."
     )
+    quality: str | None = option(
+        None, "Column of the pool with the quality of each row's answer, above 0 and at most 1.", "--quality_column"
+    )
+    target_weights: str | None = option(
+        None, "Column of the targets with the number of copies that each counts as.", "--target_weights_column"
+    )
     replace: bool = option(False, "Allow a row to be picked again.")
     exclude: str | None = option(
         None, "Rows whose prompts must never be picked, such as a benchmark: a file, a folder or a Hub dataset."

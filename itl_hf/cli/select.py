@@ -82,7 +82,14 @@ def select(
         startup = time.monotonic() - start_time
         estimate = estimate_selection(selector, pool_rows, target_rows, num_examples)
         return selection_outcome(estimate, startup) if distributed.rank() == 0 else None
-    selection = selector.select(pool_rows, target_rows, num_examples, constraints=constraints)
+    selection = selector.select(
+        pool_rows,
+        target_rows,
+        num_examples,
+        constraints=constraints,
+        quality=picking.quality,
+        target_weights=picking.target_weights,
+    )
     if distributed.rank() != 0:  # all processes picked the same rows
         return None
     folder = selection.save(str(output_dir))

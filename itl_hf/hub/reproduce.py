@@ -161,11 +161,23 @@ def select_arguments(record: SelectionRecord) -> list[str]:
     lines = []
     if record.already_selected:
         lines.append(f"already_selected=...,  # the {record.already_selected} rows that were trained on before")
+    if record.quality is not None:
+        column = record.quality.get("column")
+        lines.append("quality=...,  # a number for each row of the pool" if column is None else f"quality={column!a},")
+    if record.target_weights is not None:
+        lines.append(f"target_weights={_weights(record.target_weights)},")
     if record.constraints:
         # The record has the name of a column of the pool, but not labels or costs that were passed as values.
         entries = [f"    {name}={_constraint(name, value)}," for name, value in record.constraints.items()]
         lines += ["constraints=SelectionConstraints(", *entries, "),"]
     return lines
+
+
+def _weights(entry: Mapping[str, Any]) -> str:
+    """Returns the targets' weights as the name of their column, or as numbers."""
+    if entry.get("column") is not None:
+        return ascii(entry["column"])
+    return ascii([float(value) for value in entry["values"]])
 
 
 def _constraint(name: str, value: Any) -> str:

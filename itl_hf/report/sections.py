@@ -75,8 +75,9 @@ def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
         "noise": record.noise_std,
         # The text after the colon is shown with the record at the end of the page.
         "rule": record.noise_rule.partition(":")[0],
-        "left": float(variance_left(selection.target_variance)[-1].mean()),
-        "floor": float(floors(selection).mean()),
+        "weighting": diagnosis.weighting,
+        "left": float(np.average(variance_left(selection.target_variance)[-1], weights=record.weights_of_targets)),
+        "floor": float(np.average(floors(selection), weights=record.weights_of_targets)),
         "information": total_information(selection),
         "gain": gain_name(record),
         "num_unreachable": len(diagnosis.out_of_reach),

@@ -32,8 +32,9 @@ from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, fin
 from itl_hf.selection.protocol import Acquisition, Noise
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
-from itl_hf.selection.row_weights import Numbers, describe_numbers, resolve_quality
-from itl_hf.selection.select_rows import KernelLike, check_count, make_record, warn_zero_rows
+from itl_hf.selection.row_selection import make_record
+from itl_hf.selection.row_weights import Numbers, describe_quality, resolve_quality
+from itl_hf.selection.select_rows import KernelLike, check_count, warn_zero_rows
 
 #: If all rows are candidates and there are more than this, the pool is read block by block for each target instead.
 MOST_WHOLE = 8192
@@ -161,7 +162,7 @@ def select_rows_per_target(
         target_rows=len(prepared_targets),
         num_candidates=breadth,
         constraints=SelectionConstraints(replace=replace).to_json(),
-        quality=describe_numbers(row_quality),
+        quality=describe_quality(row_quality),
     )
     return PerTargetSelection(
         indices=indices.cpu().numpy(),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
 
 from itl_hf.gp.quality import Quality
@@ -43,18 +45,18 @@ def resolve_target_weights(target_weights: Numbers | None, num_targets: int) -> 
     return None if bool((numbers == 1).all()) else numbers
 
 
-def check_uses(acquisition: Acquisition, quality: Tensor | None, target_weights: Tensor | None) -> None:
-    """Warns if the acquisition does not use quality to pick.
-
-    Raises:
-        `ValueError`: If there are weights of targets and the acquisition has no use for them.
-    """
+def check_weighs_targets(acquisition: Acquisition, target_weights: Tensor | None) -> None:
+    """Raises `ValueError` if there are weights of targets and the acquisition has no use for them."""
     if target_weights is not None and not getattr(acquisition, "weighs_targets", False):
         raise ValueError(
             f"acquisition {acquisition.name!r} has no use for target_weights: its picks do not depend on how often a "
             "target is repeated. Leave target_weights out, or use an acquisition such as 'itl', 'vtl', 'cosine' or "
             "'round_robin'"
         )
+
+
+def warn_if_unused(acquisition: Acquisition, quality: Tensor | None) -> None:
+    """Warns if rows differ in quality and the acquisition does not use it to pick."""
     if quality is not None and not getattr(acquisition, "uses_quality", False):
         warnings.warn(
             f"acquisition {acquisition.name!r} does not use quality to pick: its picks are those without it. Gains and "
@@ -63,16 +65,72 @@ def check_uses(acquisition: Acquisition, quality: Tensor | None, target_weights:
         )
 
 
-def describe_numbers(numbers: Tensor | None) -> dict[str, Any] | None:
-    """Returns what the record says of one number for each row: smallest, mean and largest; `None` without numbers."""
-    if numbers is None:
+def describe_quality(quality: Tensor | None) -> dict[str, Any] | None:
+    """Returns what the record says of the rows' quality: smallest, mean and largest; `None` without numbers."""
+    if quality is None:
         return None
-    return {"smallest": float(numbers.min()), "mean": float(numbers.mean()), "largest": float(numbers.max())}
+    return {"smallest": float(quality.min()), "mean": float(quality.mean()), "largest": float(quality.max())}
+
+
+def describe_weights(target_weights: Tensor | None) -> dict[str, Any] | None:
+    """Returns what the record says of the targets' weights: the same, and the weights themselves as `values`."""
+    entries = describe_quality(target_weights)
+    return None if entries is None or target_weights is None else {**entries, "values": target_weights.tolist()}
 
 
 def of_rows(quality: Tensor | None, indices: Sequence[int]) -> Quality:
     """Returns the quality of the rows of these numbers, (h,), or 1.0 for all of them."""
     return 1.0 if quality is None or len(indices) == 0 else quality[list(indices)]
+
+
+@dataclass(frozen=True)
+class RowNumbers:
+    """Quality of the pool's rows and weights of the targets, read from columns where columns were named.
+
+    Args:
+        quality (`Tensor`, *optional*):
+            (N,) float64; `None` if it is 1 for all.
+        target_weights (`Tensor`, *optional*):
+            (m,) float64; `None` if it is 1 for all.
+        columns (`dict`):
+            Name of the column by argument, for those that were read from one.
+    """
+
+    quality: Tensor | None = None
+    target_weights: Tensor | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls, pool: Dataset, targets: Dataset, quality: str | Numbers | None, target_weights: str | Numbers | None
+    ) -> RowNumbers:
+        """Reads columns, and checks all numbers.
+
+        Raises:
+            `ValueError`: If there is no such column, or a number is out of its range; its row is named.
+        """
+        columns = {"quality": quality, "target_weights": target_weights}
+        return cls(
+            resolve_quality(_column(pool, quality, "quality", "pool"), len(pool)),
+            resolve_target_weights(_column(targets, target_weights, "target_weights", "targets"), len(targets)),
+            {name: column for name, column in columns.items() if isinstance(column, str)},
+        )
+
+    def record_entries(self, **entries: dict[str, Any] | None) -> dict[str, Any]:
+        """Returns entries of a record with the name of the column that each was read from."""
+        return {
+            name: {**entry, "column": self.columns[name]} if entry is not None and name in self.columns else entry
+            for name, entry in entries.items()
+        }
+
+
+def _column(rows: Dataset, values: Any, name: str, side: str) -> Any:
+    """Returns the values of a column where a name was given, else the values themselves."""
+    if not isinstance(values, str):
+        return values
+    if values not in rows.column_names:
+        raise ValueError(f"{name}: no column {values!r} in the {side}; its columns are {rows.column_names}")
+    return rows[values][:]
 
 
 def _read(values: Any, count: int, name: str, one: str, all_of_them: str) -> Tensor | None:
@@ -82,26 +140,21 @@ def _read(values: Any, count: int, name: str, one: str, all_of_them: str) -> Ten
         raise ValueError(
             f"{name}={values!r}: here are no columns; give one number for each of the {count} {all_of_them}"
         )
-    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=object)
+    array = np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values)
     if array.shape != (count,):
         raise ValueError(
             f"{name} must hold one number for each of the {count} {all_of_them}, got an array of shape {array.shape}"
         )
-    try:
-        return torch.from_numpy(np.array([_number(value) for value in array], dtype=np.float64))
-    except (TypeError, ValueError):
-        place = next(place for place, value in enumerate(array) if not _is_number(value))
-        raise ValueError(f"{name}: {one} {place} holds {array[place]!r:.40}, which is no number") from None
+    if array.dtype.kind not in "fiu":
+        mixed = np.asarray(values, dtype=object)  # as they were: an array of texts would turn numbers into text
+        place = next((place for place, value in enumerate(mixed) if not _is_number(value)), None)
+        if place is not None:
+            raise ValueError(f"{name}: {one} {place} holds {mixed[place]!r:.40}, which is no number")
+    return torch.from_numpy(array.astype(np.float64))
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool | np.bool_)
-
-
-def _number(value: Any) -> float:
-    if not _is_number(value):
-        raise TypeError(value)
-    return float(value)
 
 
 def _check(numbers: Tensor, is_valid: Tensor, where: str, what: str) -> None:

@@ -26,7 +26,9 @@ from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
 from itl_hf.selection.result.selection import COLUMNS, Selection
 from itl_hf.selection.result.umap_layout import LayoutName, check_layout
-from itl_hf.selection.select_rows import KernelLike, RowSelection, check_count, select_rows
+from itl_hf.selection.row_selection import RowSelection
+from itl_hf.selection.row_weights import Numbers, RowNumbers, check_weighs_targets
+from itl_hf.selection.select_rows import KernelLike, check_count, select_rows
 from itl_hf.selection.shortlist.options import (
     DEFAULT_SHORTLIST,
     ShortlistLike,
@@ -117,6 +119,8 @@ class Selector:
         targets_split: str | None = None,
         already_selected: Sequence[int] | np.ndarray | None = None,
         constraints: SelectionConstraints | None = None,
+        quality: str | Numbers | None = None,
+        target_weights: str | Numbers | None = None,
     ) -> Selection:
         """Embeds pool and targets, picks `num_examples` rows of the pool, and returns them with the reasons.
 
@@ -136,6 +140,12 @@ class Selector:
             constraints (`SelectionConstraints`, *optional*):
                 Rows that may not be picked, budgets, shares of groups, when to stop, and whether rows may be picked
                 again. Costs and groups may be names of columns of the pool.
+            quality (`str` or `Sequence[float]`, *optional*):
+                Quality of each row's answer in (0, 1], see `select_rows`: N numbers, or the name of a column of the
+                pool.
+            target_weights (`str` or `Sequence[float]`, *optional*):
+                How many copies of itself each target counts as, see `select_rows`: m numbers, or the name of a column
+                of the targets.
 
         Returns:
             `Selection`: The picked rows, why each was picked, and the record of the selection.
@@ -150,6 +160,8 @@ class Selector:
             () if already_selected is None else already_selected, len(pool_data), "already_selected"
         )
         _check_columns(pool_data, target_data)
+        numbers = RowNumbers.read(pool_data, target_data, quality, target_weights)
+        check_weighs_targets(self.acquisition, numbers.target_weights)
         num_blocked = 0 if constraints.replace else len(set(observed_rows))
         check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)
         shortlist = applicable_shortlist(self.shortlist, self.acquisition, num_examples, constraints.replace)
@@ -162,13 +174,15 @@ class Selector:
         _check_widths(pool_job, target_job)
         _warn_if_spans_differ(pool_job, target_job)
         inputs = self._inputs(pool_job, target_job, constraints.to_json(resolved_constraints))
+        inputs = dataclasses.replace(inputs, numbers=numbers)
         if shortlist is None or shortlist.embedder is None:
             inputs = dataclasses.replace(inputs, pool_features=pool_job.embed(self.store))
             rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
         else:
             is_free = torch.ones(len(pool_data), dtype=torch.bool)
             is_free[blocked_rows] = False
-            request = ListRequest(availability, is_free, observed_rows, constraints.replace)
+            weights = numbers.target_weights
+            request = ListRequest(availability, is_free, observed_rows, constraints.replace, weights)
             stages = TwoStages(shortlist, pool_job, target_job, self.store, request)
             has_grown = True
             while has_grown:
@@ -190,8 +204,10 @@ class Selector:
     ) -> RowSelection:
         """Picks rows; those of the result are numbered among the rows that have features."""
         texts, shortlist, embedded = inputs.texts, self.shortlist, inputs.embedded
+        quality = inputs.numbers.quality
         if embedded is not None:
             shortlist = None
+            quality = None if quality is None else quality[embedded.rows]
             if not constraints.replace:  # fewer where budgets leave fewer
                 num_examples = min(num_examples, embedded.num_open(already_selected))
             already_selected = embedded.positions(already_selected)
@@ -208,6 +224,8 @@ class Selector:
             constraints=constraints,
             texts=texts,
             shortlist=shortlist,
+            quality=quality,
+            target_weights=inputs.numbers.target_weights,
             progress=progress_bars_enabled(),
         )
 

@@ -106,6 +106,7 @@ class ActiveRounds(Attachment):
             "acquisition": {"name": selector.acquisition.name, **describe_acquisition(selector.acquisition)},
             "pool": pool_hash,
             "targets": rows_fingerprint(options.targets, selector.embedder),
+            **options.numbers_digests(),
         }
         super().__init__(trainer, sampler, settings)
         self.selector, self.options = selector, options
@@ -167,6 +168,8 @@ class ActiveRounds(Attachment):
                 self.options.examples_per_round,
                 constraints=self.options.round_constraints(rows),
                 already_selected=np.searchsorted(rows, trained_rows).tolist(),
+                quality=self.options.round_quality(rows),
+                target_weights=self.options.numbers.target_weights,
             )
         nearest = nearest_targets_of(selection)
         result = np.stack([rows[selection.indices], np.zeros(len(selection)) if nearest is None else nearest])  # (2, n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -195,3 +196,27 @@ def test_a_process_of_its_own_ends_the_same_way():
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 2
     assert result.stderr == "itl-hf: nowhere.jsonl: no such file\n"
+
+
+def test_quality_and_weights_are_columns(files, run, tmp_path):
+    rows = [json.loads(line) for line in (files / "pool.jsonl").read_text(encoding="utf-8").splitlines()]
+    quality = [1e-9 if number % 2 else 0.7 for number in range(len(rows))]
+    lines = [json.dumps({**row, "score": score}) for row, score in zip(rows, quality, strict=True)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    targets = [json.dumps({"prompt": row["prompt"], "share": 1.5 + number}) for number, row in enumerate(rows[:2])]
+    (tmp_path / "targets.jsonl").write_text("\n".join(targets), encoding="utf-8")
+    (tmp_path / "more.yaml").write_text(
+        (files / "run.yaml").read_text(encoding="utf-8").replace(f"{files}/pool", f"{tmp_path}/pool")
+        + "quality: score\n",
+        encoding="utf-8",
+    )
+    command = ("select", "--config", tmp_path / "more.yaml", "--targets", tmp_path / "targets.jsonl")
+    result = run(*command, "--target_weights", "share", "--num_examples", 8, "--output_dir", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    selection = Selection.load(tmp_path / "out")
+    assert all(row % 2 == 0 for row in selection.indices.tolist())
+    assert selection.record.quality["column"] == "score"
+    assert selection.record.target_weights["values"] == [1.5, 2.5]
+    result = run(*command, "--target_weights", "cost", "--output_dir", tmp_path / "none")
+    assert result.exit_code != 0
+    assert "no column 'cost' in the targets" in str(result.output) + str(result.exception)

@@ -13,6 +13,7 @@ from typing import Literal
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
 from itl_hf.selection.diagnosis.notices import Notice, notices
 from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
+from itl_hf.selection.diagnosis.weighting import weighting_text
 from itl_hf.text import plain_text
 
 #: A target with at least this share of irreducible variance cannot be taught: even with noise-free answers to all rows
@@ -63,6 +64,8 @@ class TargetDiagnosis:
             Largest prior correlation with any row of the pool, -1 to 1.
         far_below (`float`, *optional*):
             A target of this pool with a smaller `reach` counts as far.
+        weight (`float`, *optional*, defaults to 1):
+            Its weight in totals.
     """
 
     target: int
@@ -73,6 +76,7 @@ class TargetDiagnosis:
     whole_pool: float
     reach: float
     far_below: float = FAR
+    weight: float = 1.0
 
     @property
     def removed_share(self) -> float:
@@ -115,6 +119,8 @@ class Diagnosis:
             What else to know before training: targets among the picks, copies, picks that add almost no information.
         shortlist (`str`):
             A sentence that says which rows were picked from; empty if it was the whole pool.
+        weighting (`str`, *optional*):
+            Which quality of rows and weights of targets were used, in a line; empty if none were.
     """
 
     targets: tuple[TargetDiagnosis, ...]
@@ -123,6 +129,7 @@ class Diagnosis:
     rows_looked_at: int
     notices: tuple[Notice, ...] = ()
     shortlist: str = ""
+    weighting: str = ""
 
     @property
     def exact(self) -> bool:
@@ -165,6 +172,8 @@ class Diagnosis:
             f"{self.picks} of {self.pool_size} rows leave {self.left:.0%} of the variance of {_count(self.targets)}; "
             f"picking every row would leave {most}{self.whole_pool:.0%}."
         ]
+        if self.weighting:
+            sentences.append(self.weighting)
         if self.unteachable:
             sentences.append(f"This pool cannot teach {_count(self.unteachable)}: {_numbers(self.unteachable)}.")
         if self.far:
@@ -205,8 +214,9 @@ class Diagnosis:
         return self.text()
 
     def _share(self, shares: Sequence[float]) -> float:
-        total = sum(target.variance for target in self.targets)
-        weighted_sum = sum(share * target.variance for share, target in zip(shares, self.targets, strict=True))
+        variances = [target.weight * target.variance for target in self.targets]
+        total = sum(variances)
+        weighted_sum = sum(share * variance for share, variance in zip(shares, variances, strict=True))
         return weighted_sum / total if total > 0 else 0.0
 
 
@@ -214,6 +224,7 @@ def diagnose(selection: Diagnosable) -> Diagnosis:
     """Diagnoses a selection; users call `Selection.diagnose`."""
     attainable = selection.record.attainable or {}
     far_below = min(max(attainable.get("usual_reach", FAR), FAR), NEAR)
+    weights = selection.record.weights_of_targets
     targets = []
     for number, row in enumerate(selection.targets):
         variance = float(selection.target_variance[0, number])
@@ -228,16 +239,17 @@ def diagnose(selection: Diagnosable) -> Diagnosis:
                 whole_pool=float(selection.whole_pool[number]) * scale,
                 reach=float(selection.reach[number]),
                 far_below=far_below,
+                weight=1.0 if weights is None else weights[number],
             )
         )
-    rows = attainable.get("rows", selection.pool_size)
     return Diagnosis(
         targets=tuple(targets),
         picks=len(selection.indices),
         pool_size=selection.pool_size,
-        rows_looked_at=rows,
+        rows_looked_at=attainable.get("rows", selection.pool_size),
         notices=tuple(notices(selection)),
         shortlist=shortlist_sentence(selection.record),
+        weighting=weighting_text(selection.record),
     )
 
 

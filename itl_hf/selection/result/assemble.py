@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,8 +19,9 @@ from itl_hf.selection.feature_arrays import Features, as_rows
 from itl_hf.selection.result.coverage import pool_groups
 from itl_hf.selection.result.selection import Selection
 from itl_hf.selection.result.umap_layout import LayoutName, layout_of
+from itl_hf.selection.row_selection import RowSelection
+from itl_hf.selection.row_weights import RowNumbers
 from itl_hf.selection.screening.screening import screen, warn_of_copies
-from itl_hf.selection.select_rows import RowSelection
 from itl_hf.selection.shortlist.two_stage import EmbeddedRows, TwoStages
 from itl_hf.text import plain_text
 from itl_hf.version import __version__
@@ -51,6 +52,8 @@ class SelectionInputs:
             The rows of the pool that have features; all of them when left out.
         shortlist_rows (`np.ndarray`, *optional*):
             (L,) the same row numbers in the order in which they were embedded.
+        numbers (`RowNumbers`):
+            Quality of the pool's rows and weights of the targets.
     """
 
     pool: Dataset
@@ -63,6 +66,7 @@ class SelectionInputs:
     layout: LayoutName = "pca"
     embedded: EmbeddedRows | None = None
     shortlist_rows: np.ndarray | None = None
+    numbers: RowNumbers = field(default_factory=RowNumbers)
 
     def of_shortlist(self, stages: TwoStages) -> SelectionInputs:
         """The same inputs with the features of the rows that are embedded by now."""
@@ -111,6 +115,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
     record = dataclasses.replace(
         rows.record,
         **inputs.record_entries,
+        **inputs.numbers.record_entries(quality=rows.record.quality, target_weights=rows.record.target_weights),
         attainable={
             "rows": attainable.rows,
             "exact": attainable.exact,

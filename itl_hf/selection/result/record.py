@@ -64,7 +64,7 @@ class SelectionRecord:
             Quality of the pool's rows: `smallest`, `mean`, `largest`, and `column` where a column of the pool was
             named; nothing if it was 1 for all.
         target_weights (`dict`, *optional*):
-            The same of the targets' weights.
+            The same of the targets' weights, and the weights themselves as `values`.
         embedder (`dict`, *optional*):
             Fingerprint of the pool's embedder.
         targets_embedder (`dict`, *optional*):
@@ -135,6 +135,11 @@ class SelectionRecord:
     def shortlist_setting(self) -> int | Literal["auto"] | None:
         """The size of the shortlist as it was given, as the argument `shortlist`."""
         return None if self.shortlist is None else self.shortlist["setting"]
+
+    @property
+    def weights_of_targets(self) -> list[float] | None:
+        """The weight of each of the m targets; `None` if it is 1 for all."""
+        return None if self.target_weights is None else [float(weight) for weight in self.target_weights["values"]]
 
     def to_json(self) -> JsonDict:
         """All fields that hold something, by name."""

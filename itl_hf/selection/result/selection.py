@@ -115,7 +115,8 @@ class Selection:
 
     def __repr__(self) -> str:
         name, noise = self.record.acquisition_name, self.record.noise_std
-        left = self.target_variance[-1].sum() / max(self.target_variance[0].sum(), 1e-300)
+        total = np.average(self.target_variance, axis=1, weights=self.record.weights_of_targets)  # (n + 1,)
+        left = total[-1] / max(total[0], 1e-300)
         return (
             f"Selection({len(self)} of {self.pool_size} rows by {name} for {len(self.targets)} targets, "
             f"noise_std={noise:.3g}, target variance left {left:.0%})"

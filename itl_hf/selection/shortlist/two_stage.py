@@ -107,12 +107,15 @@ class ListRequest:
             Rows that the model was trained on before.
         replace (`bool`):
             Whether a row may be picked again.
+        weights (`Tensor`, *optional*):
+            (m,) weights of the targets, which get turns in proportion.
     """
 
     availability: AvailabilityTracker
     free: Tensor
     observed_rows: Sequence[int]
     replace: bool
+    weights: Tensor | None = None
 
     def open_rows(self, picks: Sequence[int]) -> Tensor:
         """Returns which rows may be picked after these, (N,) bool."""
@@ -168,7 +171,8 @@ class TwoStages:
         targets = pool.preparation(target_features).to(pool.device)
         earlier_rows = [] if self.request.replace else list(self.request.observed_rows)
         prepared_rows = pool.rows(earlier_rows) if earlier_rows else targets[:0]
-        return ListedRows(pool, spec.kernel, targets, prepared_rows, len(set(earlier_rows)), index=index)
+        first_turn = len(set(earlier_rows))
+        return ListedRows(pool, spec.kernel, targets, prepared_rows, first_turn, self.request.weights, index)
 
     def _embed(self, rows: Sequence[int]) -> None:
         """Embeds those of these rows that have no features yet, as a dataset of their own."""
