@@ -12,17 +12,13 @@ from typing import Literal
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
 from itl_hf.selection.diagnosis.notices import Notice, notices
+from itl_hf.selection.diagnosis.reach import FAR, far_threshold
 from itl_hf.text import plain_text
 
 #: A target with at least this share of irreducible variance cannot be taught: even with noise-free answers to all rows
 #: of the pool, more than half of its variance would be left, and the best prediction would correlate with the truth by
 #: less than sqrt(1 - 0.5) = 0.71.
 UNTEACHABLE = 0.5
-#: A target is far from the pool if its nearest row is less near than the pool's own rows usually are to each other
-#: (`AttainableVariance.usual_reach`). If there are more rows than dimensions, the features span the whole space and
-#: little variance is irreducible; how near unrelated rows are differs between kernels. A row with correlation r removes
-#: at most r^2 of a target's variance: less than a tenth counts as far in any pool, more than half in none.
-FAR, NEAR = 0.1**0.5, 0.5**0.5
 #: The picks teach a target if at most this share of its variance is left.
 TAUGHT = 0.5
 #: More picks would help if the whole pool could remove at least this further share of the variance.
@@ -111,7 +107,8 @@ class Diagnosis:
             Rows that the irreducible and whole-pool shares are measured on. If these are not all rows, both are upper
             bounds and `"unteachable"` is not certain.
         notices (`tuple[Notice, ...]`):
-            What else to know before training: targets among the picks, copies, picks that add almost no information.
+            What else to know before training: targets among the picks, copies, targets that differ from the pool as a
+            whole, picks that add almost no information.
     """
 
     targets: tuple[TargetDiagnosis, ...]
@@ -208,8 +205,7 @@ class Diagnosis:
 
 def diagnose(selection: Diagnosable) -> Diagnosis:
     """Diagnoses a selection; users call `Selection.diagnose`."""
-    attainable = selection.record.attainable or {}
-    far_below = min(max(attainable.get("usual_reach", FAR), FAR), NEAR)
+    far_below = far_threshold(selection)
     targets = []
     for number, row in enumerate(selection.targets):
         variance = float(selection.target_variance[0, number])
@@ -226,7 +222,7 @@ def diagnose(selection: Diagnosable) -> Diagnosis:
                 far_below=far_below,
             )
         )
-    rows = attainable.get("rows", selection.pool_size)
+    rows = (selection.record.attainable or {}).get("rows", selection.pool_size)
     return Diagnosis(tuple(targets), len(selection.indices), selection.pool_size, rows, tuple(notices(selection)))
 
 

@@ -15,6 +15,9 @@ from datasets import Dataset
 from itl_hf.embedding.row_keys import text_columns
 from itl_hf.embedding.row_reading import RowReading, TextPair
 from itl_hf.gp.attainable import attainable_variance
+from itl_hf.gp.shift import Shift, measure_shift
+from itl_hf.selection.diagnosis.shift_notice import ShiftRecord
+from itl_hf.selection.diagnosis.text_contrast import TextContrast
 from itl_hf.selection.feature_arrays import Features, as_rows
 from itl_hf.selection.result.coverage import pool_groups
 from itl_hf.selection.result.selection import Selection
@@ -78,6 +81,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
     """
     picks = rows.indices.tolist()
     attainable = attainable_variance(rows.pool, rows.gp, include=picks)
+    shift = measure_shift(rows.pool, rows.gp, attainable.nearest)
     layout = layout_of(inputs.layout, rows.pool, rows.gp.targets, picks)
     rows.pool.release()
     prompts = [plain_text(row)[0] for row in text_columns(inputs.targets)]
@@ -93,6 +97,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
             "usual_reach": attainable.usual_reach,
         },
         screening=screening.to_record(),
+        shift=None if shift is None else _shift_record(shift, inputs).to_json(),
         coverage=pool_groups(inputs.pool, inputs.record_entries.get("constraints", {}).get("groups")),
     )
     return Selection(
@@ -110,6 +115,12 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         features=np.asarray(as_rows(inputs.pool_features, "pool")[rows.indices]),
         extend_fn=extend_fn,
     )
+
+
+def _shift_record(shift: Shift, inputs: SelectionInputs) -> ShiftRecord:
+    sample_texts = [prompt or completion for prompt, completion in inputs.pool_reading.sample.values()]
+    target_texts = [prompt or completion for prompt, completion in inputs.target_reading.sample.values()]
+    return ShiftRecord(shift, TextContrast.from_texts(target_texts, sample_texts))
 
 
 def package_versions() -> dict[str, str]:
