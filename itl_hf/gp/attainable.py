@@ -166,15 +166,18 @@ def _reach(pool: Pool, gp: GaussianProcess, count: int) -> tuple[Tensor, Tensor,
     and the usual reach of the pool's own rows.
     """
     probes = pool.rows(spaced_rows(pool.num_rows, PROBES))
-    best, indices = _nearest(pool, torch.cat([gp.targets, probes]), gp.kernel, count)
+    best, indices = nearest_rows(pool, torch.cat([gp.targets, probes]), gp.kernel, count)
     best, m = best.double().clamp(-1, 1), len(gp.targets)
     # A row's own correlation is its largest: the second is that with the nearest other.
     usual_reach = float(best[1, m:].quantile(USUAL_QUANTILE)) if len(best) > 1 else 0.0
     return best[0, :m], indices[:, :m], usual_reach
 
 
-def _nearest(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:
-    """Returns each target's largest correlations with rows of the pool, descending, and row numbers, (k, m) each."""
+def nearest_rows(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:
+    """Returns each target's largest correlations with rows of the pool, descending, and row numbers, (k, m) each.
+
+    Collective: under `torchrun` all processes must call it.
+    """
     best = targets.new_zeros(0, len(targets), dtype=torch.float32)
     indices = torch.zeros(0, len(targets), dtype=torch.int64, device=targets.device)
     for start, rows in pool.blocks(torch.float32):

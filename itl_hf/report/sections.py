@@ -46,6 +46,7 @@ METHODS = {
 HEADINGS = {
     "contamination": "Targets in the pool",
     "duplicates": "Copies among the picks",
+    "shift": "Targets unlike the pool",
     "undirected": "The objective ignores the targets",
     "negligible": "More picks than needed",
 }

@@ -12,6 +12,7 @@ from typing import Literal
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
 from itl_hf.selection.diagnosis.notices import Notice, notices
+from itl_hf.selection.diagnosis.reach import FAR, far_threshold
 from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
 from itl_hf.selection.diagnosis.weighting import weighting_text
 from itl_hf.text import plain_text
@@ -20,11 +21,6 @@ from itl_hf.text import plain_text
 #: of the pool, more than half of its variance would be left, and the best prediction would correlate with the truth by
 #: less than sqrt(1 - 0.5) = 0.71.
 UNTEACHABLE = 0.5
-#: A target is far from the pool if its nearest row is less near than the pool's own rows usually are to each other
-#: (`AttainableVariance.usual_reach`). If there are more rows than dimensions, the features span the whole space and
-#: little variance is irreducible; how near unrelated rows are differs between kernels. A row with correlation r removes
-#: at most r^2 of a target's variance: less than a tenth counts as far in any pool, more than half in none.
-FAR, NEAR = 0.1**0.5, 0.5**0.5
 #: The picks teach a target if at most this share of its variance is left.
 TAUGHT = 0.5
 #: More picks would help if the whole pool could remove at least this further share of the variance.
@@ -116,7 +112,8 @@ class Diagnosis:
             Rows that the irreducible and whole-pool shares are measured on. If these are not all rows, both are upper
             bounds and `"unteachable"` is not certain.
         notices (`tuple[Notice, ...]`):
-            What else to know before training: targets among the picks, copies, picks that add almost no information.
+            What else to know before training: targets among the picks, copies, targets that differ from the pool as a
+            whole, picks that add almost no information.
         shortlist (`str`):
             A sentence that says which rows were picked from; empty if it was the whole pool.
         weighting (`str`, *optional*):
@@ -222,8 +219,7 @@ class Diagnosis:
 
 def diagnose(selection: Diagnosable) -> Diagnosis:
     """Diagnoses a selection; users call `Selection.diagnose`."""
-    attainable = selection.record.attainable or {}
-    far_below = min(max(attainable.get("usual_reach", FAR), FAR), NEAR)
+    far_below = far_threshold(selection)
     weights = selection.record.weights_of_targets
     targets = []
     for number, row in enumerate(selection.targets):
@@ -246,7 +242,7 @@ def diagnose(selection: Diagnosable) -> Diagnosis:
         targets=tuple(targets),
         picks=len(selection.indices),
         pool_size=selection.pool_size,
-        rows_looked_at=attainable.get("rows", selection.pool_size),
+        rows_looked_at=(selection.record.attainable or {}).get("rows", selection.pool_size),
         notices=tuple(notices(selection)),
         shortlist=shortlist_sentence(selection.record),
         weighting=weighting_text(selection.record),

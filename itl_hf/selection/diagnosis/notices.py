@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
+from itl_hf.selection.diagnosis.shift_notice import shift_text
 from itl_hf.selection.screening.screening import Screening
 
-Kind = Literal["contamination", "duplicates", "undirected", "negligible"]
+Kind = Literal["contamination", "duplicates", "shift", "undirected", "negligible"]
 #: The last picks were not needed if all of them together gave less than this share of the total information.
 NEGLIGIBLE = 0.01
 
@@ -22,9 +23,9 @@ class Notice:
 
     Args:
         kind (`str`):
-            `"contamination"`, `"duplicates"`, `"undirected"` or `"negligible"`.
+            `"contamination"`, `"duplicates"`, `"shift"`, `"undirected"` or `"negligible"`.
         text (`str`):
-            One or two sentences, without text from the data.
+            A few sentences, without text from the data.
         ranks (`tuple[int, ...]`):
             The picks concerned, from 0.
         targets (`tuple[int, ...]`):
@@ -45,7 +46,7 @@ def notices(selection: Diagnosable) -> list[Notice]:
     """
     screening = Screening.from_record(selection.record.screening)
     copies = [] if screening is None else [*_contamination(screening), *_duplicates(screening)]
-    return [*copies, *_undirected(selection), *_negligible(selection)]
+    return [*copies, *_shift(selection), *_undirected(selection), *_negligible(selection)]
 
 
 def _contamination(screening: Screening) -> list[Notice]:
@@ -76,6 +77,11 @@ def _duplicates(screening: Screening) -> list[Notice]:
     copies = "a copy" if len(ranks) == 1 else "copies"
     text = f"{_count(ranks, 'pick')} {_is(ranks)} {copies} of an earlier pick ({', '.join(parts)})."
     return [Notice("duplicates", text, tuple(ranks))]
+
+
+def _shift(selection: Diagnosable) -> list[Notice]:
+    text = shift_text(selection)
+    return [] if text is None else [Notice("shift", text)]
 
 
 def _undirected(selection: Diagnosable) -> list[Notice]:

@@ -15,6 +15,9 @@ from datasets import Dataset
 from itl_hf.embedding.row_keys import text_columns
 from itl_hf.embedding.row_reading import RowReading, TextPair
 from itl_hf.gp.attainable import attainable_variance
+from itl_hf.gp.shift import Shift, measure_shift
+from itl_hf.selection.diagnosis.shift_notice import ShiftRecord
+from itl_hf.selection.diagnosis.text_contrast import TextContrast
 from itl_hf.selection.feature_arrays import Features, as_rows
 from itl_hf.selection.result.coverage import pool_groups
 from itl_hf.selection.result.selection import Selection
@@ -105,6 +108,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
     """
     places, picks = rows.indices.tolist(), inputs.pool_numbers(rows.indices)
     attainable = attainable_variance(rows.pool, rows.gp, include=places)
+    shift = measure_shift(rows.pool, rows.gp, attainable.nearest)
     layout = layout_of(inputs.layout, rows.pool, rows.gp.targets, places)
     layout = dataclasses.replace(layout, pool_rows=inputs.pool_numbers(layout.pool_rows))
     rows.pool.release()
@@ -123,6 +127,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
             "usual_reach": attainable.usual_reach,
         },
         screening=screening.to_record(),
+        shift=None if shift is None else _shift_record(shift, inputs).to_json(),
         coverage=pool_groups(inputs.pool, inputs.record_entries.get("constraints", {}).get("groups")),
     )
     return Selection(
@@ -141,6 +146,12 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         extend_fn=extend_fn,
         shortlist_rows=inputs.shortlist_rows,
     )
+
+
+def _shift_record(shift: Shift, inputs: SelectionInputs) -> ShiftRecord:
+    sample_texts = [prompt or completion for prompt, completion in inputs.pool_reading.sample.values()]
+    target_texts = [prompt or completion for prompt, completion in inputs.target_reading.sample.values()]
+    return ShiftRecord(shift, TextContrast.from_texts(target_texts, sample_texts))
 
 
 def package_versions() -> dict[str, str]:

@@ -81,6 +81,8 @@ class SelectionRecord:
             What the attainable variance was measured on.
         screening (`dict`, *optional*):
             What `Screening.to_record` wrote.
+        shift (`dict`, *optional*):
+            What `ShiftRecord.to_json` wrote: how much of the targets' difference from the pool is common to all.
         coverage (`dict`, *optional*):
             Rows of the pool by group.
         arguments (`dict`, *optional*):
@@ -123,6 +125,7 @@ class SelectionRecord:
     versions: JsonDict = field(default_factory=dict)
     attainable: JsonDict | None = None
     screening: JsonDict | None = None
+    shift: JsonDict | None = None
     coverage: JsonDict | None = None
     arguments: JsonDict | None = None
 
