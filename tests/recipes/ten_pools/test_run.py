@@ -131,14 +131,16 @@ def test_results_of_other_settings_are_refused(run, tmp_path, model_path):
         run("--publish", training={"learning_rate": 0.02})
 
 
-def test_a_record_is_complete_or_not_there(run, tmp_path):
+def test_an_interrupted_write_leaves_no_record(run, tmp_path):
     run(sets=1, methods=["itl"])
-    (folder,) = (tmp_path / "work" / "cells").iterdir()
-    (path, *_) = sorted(folder.glob("*.json"))
+    results, cells = tmp_path / "results" / "small.csv", tmp_path / "work" / "cells"
+    results.unlink()
+    key = Config.read(tmp_path / "config.yaml").key()
+    path, *_ = sorted((cells / f"small-{key}").glob("*.json"))
     cell = Cell.of(json.loads(path.read_text()))
+    assert cell in Store(results, cells, key)
     path.rename(path.with_suffix(".123"))  # what an interrupted write leaves
-    assert cell not in Store(tmp_path / "elsewhere.csv", folder.parent.parent / "cells", "key")
-    assert {other.suffix for other in folder.iterdir()} == {".json", ".123"}
+    assert cell not in Store(results, cells, key)
 
 
 @pytest.mark.parametrize(
