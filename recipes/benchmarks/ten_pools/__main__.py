@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods of the config")
     parser.add_argument("--pools", nargs="+", metavar="POOL", help="run only these pools")
     parser.add_argument("--halves", nargs="+", metavar="HALF", help="run these halves instead of the config's")
-    parser.add_argument("--again", nargs="+", metavar="METHOD", help="remove the results of these methods first")
+    parser.add_argument(
+        "--again", nargs="+", metavar="METHOD", help="first remove these methods' results; not while others run"
+    )
     parser.add_argument("--publish", action="store_true", help="only write the tables of existing results")
     options = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

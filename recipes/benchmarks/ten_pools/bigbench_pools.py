@@ -53,6 +53,8 @@ def bigbench_pool(name: str) -> Callable[[], Pool]:
             completions=wrong_answers(rows) if name == "bigbench-noise" else {},
             garbage=frozenset({"garbage"}),
             most_per_task={"bigbench-few": FEW, "bigbench-relatives": 0}.get(name),
+            # No task of a set has rows in the pool of relatives, so labels do not say which picks help.
+            labelled=name != "bigbench-relatives",
         )
 
     return make

@@ -9,6 +9,9 @@ from typing import Any
 
 Row = dict[str, str]
 
+#: End of a prompt that asks for an answer, as in the rows of BIG-bench.
+CUE = "\nAnswer:"
+
 
 def plain_row(row: dict[str, Any]) -> Row:
     """Returns a conversation of one question and one answer as two strings."""
@@ -17,7 +20,7 @@ def plain_row(row: dict[str, Any]) -> Row:
 
 def task_row(question: str, answer: str, task: str) -> Row:
     """Returns a row whose prompt asks for an answer, as the rows of BIG-bench do."""
-    return {"prompt": f"{question.strip()}\nAnswer:", "completion": f" {answer.strip()}", "task": task}
+    return {"prompt": f"{question.strip()}{CUE}", "completion": f" {answer.strip()}", "task": task}
 
 
 def chat_row(message: str, reply: str, task: str) -> Row:

@@ -19,14 +19,12 @@ from pathlib import Path
 import yaml
 from datasets import Dataset
 
-from recipes.benchmarks.pools import Texts
-from recipes.benchmarks.ten_pools.generated import DEVELOPMENT_TASKS, bank_rows
+from recipes.benchmarks.ten_pools.generated import DEVELOPMENT_TASKS, bank_rows, pool_rows
 from recipes.benchmarks.ten_pools.pool import Part, Pool, split_halves
-from recipes.benchmarks.ten_pools.rows import Row, plain_row
+from recipes.benchmarks.ten_pools.rows import CUE, Row
 from recipes.offline import REASONING_TASKS
 
 POOL_WORDINGS, TARGET_WORDINGS = (None, 0), (1, 2)
-_CUE = "\nAnswer:"
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,11 @@ def all_wordings() -> Mapping[str, Wordings]:
 
 def word_pool() -> Pool:
     """Returns the pool of generated tasks, with targets in other words."""
-    texts = Texts()
     tasks = list(REASONING_TASKS)
     return Pool(
         "words",
-        [Part("words/pool", Dataset.from_list(reworded([plain_row(row) for row in texts.pool], POOL_WORDINGS)))],
-        Part("words/bank", Dataset.from_list(reworded(bank_rows(texts), TARGET_WORDINGS))),
+        [Part("words/pool", Dataset.from_list(reworded(pool_rows(), POOL_WORDINGS)))],
+        Part("words/bank", Dataset.from_list(reworded(bank_rows(), TARGET_WORDINGS))),
         split_halves("words", tasks, sorted(DEVELOPMENT_TASKS)),
     )
 
@@ -87,8 +84,8 @@ def reworded(rows: Sequence[Row], numbers: Sequence[int | None]) -> list[Row]:
     for row in rows:
         turn = turns[row["task"]] = turns.get(row["task"], -1) + 1
         number, wordings = numbers[turn % len(numbers)], all_wordings().get(row["task"])
-        question = row["prompt"].removesuffix(_CUE)
+        question = row["prompt"].removesuffix(CUE)
         if wordings is not None and number is not None:
             question = wordings.reword(question, number)
-        new_rows.append({**row, "prompt": f"{question}{_CUE}"})
+        new_rows.append({**row, "prompt": f"{question}{CUE}"})
     return new_rows
