@@ -22,7 +22,7 @@ from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.feature_arrays import Features, check_row_numbers
-from itl_hf.selection.protocol import Acquisition, Noise, reads_text
+from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
 from itl_hf.selection.result.selection import COLUMNS, Selection
@@ -137,6 +137,7 @@ class Selector:
             () if already_selected is None else already_selected, len(pool_data), "already_selected"
         )
         _check_columns(pool_data, target_data)
+        check_sizes(self.acquisition, len(pool_data), len(target_data))
         num_blocked = 0 if constraints.replace else len(set(observed_rows))
         check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)
         pool_job, target_job = self.embed_jobs(pool_data, target_data, constraints.counts_tokens)
