@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from itl_hf import select_rows
+from itl_hf.selection.protocol import Acquisition
 from itl_hf.selection.registry import resolve_acquisition
-from recipes.benchmarks.fine_tuning.config import UNTUNED, Config, Method
+from recipes.benchmarks.fine_tuning.config import TARGETS_ALONE, UNTUNED, Config, Method
 from recipes.benchmarks.fine_tuning.rows import HELD_OUT, BenchmarkRows
 from recipes.benchmarks.fine_tuning.tuner import Tuner
 from recipes.benchmarks.fine_tuning.variants import SHARED_POOLS, Variant, variant
@@ -22,6 +23,8 @@ UNTARGETED = frozenset({"random", "k_center", "k_means", "badge", "undirected"})
 FEATURELESS = frozenset({"random", "length_matched_random", "dsir", "bm25"})
 DRAWS = frozenset({"random", "length_matched_random", "k_means", "badge", "dsir"})
 WITHOUT_FEATURES = "-"
+#: Options of a method that the benchmark uses itself.
+NOT_FOR_SELECT_ROWS = frozenset({"acquisition", "noise_std", "target_noise_std", "features", "whole_pool", "subtasks"})
 
 Record = dict[str, Any]
 
@@ -59,6 +62,24 @@ class Job:
 
     method: Method
     cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a method picks from.
+
+    Args:
+        numbers (`np.ndarray`):
+            (N,) row numbers of `BenchmarkRows.everything`.
+        features (`np.ndarray`):
+            (N, d) their features.
+        target_features (`np.ndarray`):
+            (m, d) features of the targets.
+    """
+
+    numbers: np.ndarray
+    features: np.ndarray
+    target_features: np.ndarray
 
 
 def jobs(config: Config) -> Iterator[Job]:
@@ -128,32 +149,38 @@ class Bench:
             cells.append(self._summary(cell, pool, picks, by_task) | {"select_seconds": round(seconds, 2)})
         return cells, tasks
 
+    def embed(self, jobs: Sequence[Job]) -> None:
+        """Computes the features that these jobs need; here they were computed for all rows."""
+
     def _pick(self, method: Method, cell: Cell, pool: Variant) -> np.ndarray:
-        if method.name == UNTUNED:
+        if method.name in (UNTUNED, TARGETS_ALONE):
             return np.zeros(0, dtype=np.int64)
+        candidates = self.candidates(method, cell, pool)
         prompts = self.rows.bank.select(self.rows.target_rows(pool.shares, cell.seed))
         reads_texts = method.options["acquisition"] in FEATURELESS - {"random"}
-        texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(pool.numbers)]
+        texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(candidates.numbers)]
         target_texts = [(row["prompt"], "") for row in prompts]
-        options = dict(method.options)
-        name = options.pop("acquisition")
-        acquisition = resolve_acquisition(
-            name,
-            noise_std=options.pop("noise_std", None),
-            target_noise_std=options.pop("target_noise_std", None),
-            seed=cell.seed if name in DRAWS else None,
-        )
-        rows, bank = self._arrays(cell.features)
         selection = select_rows(
-            rows[pool.numbers],
-            bank[self.rows.target_rows(pool.shares, cell.seed)],
+            candidates.features,
+            candidates.target_features,
             cell.picks,
-            acquisition=acquisition,
+            acquisition=self.acquisition(method, cell, pool, candidates),
             texts=(texts, target_texts) if reads_texts else None,
-            **options,
+            **{name: value for name, value in method.options.items() if name not in NOT_FOR_SELECT_ROWS},
         )
-        picks: np.ndarray = pool.numbers[selection.indices]
+        picks: np.ndarray = candidates.numbers[selection.indices]
         return picks
+
+    def acquisition(self, method: Method, cell: Cell, pool: Variant, candidates: Candidates) -> Acquisition:
+        """Returns the method's acquisition with its noises and its seed, if it draws."""
+        options = {key: method.options[key] for key in ("noise_std", "target_noise_std") if key in method.options}
+        name = method.options["acquisition"]
+        return resolve_acquisition(name, **options, seed=cell.seed if name in DRAWS else None)
+
+    def candidates(self, method: Method, cell: Cell, pool: Variant) -> Candidates:
+        """Returns the rows of the pool with their features and those of the targets."""
+        rows, bank = self._arrays(cell.features)
+        return Candidates(pool.numbers, rows[pool.numbers], bank[self.rows.target_rows(pool.shares, cell.seed)])
 
     def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         # Acquisitions that use no features get the first kind, which does not change their picks.
@@ -165,10 +192,13 @@ class Bench:
         if self.tuner is None:
             return {}
         tasks = list(dict.fromkeys(task for pool in pools.values() for task in pool.shares))
-        if not len(picks):
-            return self._measure(self.tuner, tasks)
         pool = pools[first]
-        with self.tuner.training_on([pool.row(self.rows, number) for number in picks], first.seed):
+        rows = [pool.row(self.rows, number) for number in picks]
+        if first.method == TARGETS_ALONE:
+            rows = self.rows.bank.select(self.rows.target_rows(pool.shares, first.seed)).to_list()
+        if not rows:
+            return self._measure(self.tuner, tasks)
+        with self.tuner.training_on(rows, first.seed):
             return self._measure(self.tuner, tasks)
 
     def _measure(self, tuner: Tuner, tasks: Sequence[str]) -> dict[str, tuple[float, float]]:
