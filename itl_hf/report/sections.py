@@ -40,6 +40,10 @@ METHODS = {
     "k_center": "k-center",
     "k_means": "k-means",
     "less": "LESS",
+    "less_round_robin": "LESS, round-robin",
+    "gist": "GIST",
+    "unbalanced_transport": "unbalanced optimal transport",
+    "loss_drop": "normalised loss drop",
     "dsir": "DSIR",
     "bm25": "BM25",
 }

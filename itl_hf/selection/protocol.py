@@ -131,7 +131,8 @@ class Acquisition(Protocol):
     """A method of selecting rows. Users name it by `name`; the noises are as in `ITL`.
 
     An acquisition that reads more than prepared features has a class attribute `reads` (`Reads`). It may have a method
-    `used() -> dict` that returns further facts for the record, such as the version of a library. It has
+    `used() -> dict` that returns further facts for the record, such as the version of a library, and a method
+    `check_sizes(num_rows, num_targets)` that raises `ValueError` if its options are for other numbers of rows. It has
     `weighs_targets = True` if its picks are right for weights of targets (`gp.target_weights`), and
     `uses_quality = True` if they depend on the quality of rows (`pool.quality`).
     """
@@ -156,6 +157,11 @@ def reads(acquisition: Acquisition) -> Reads:
     """Returns what the acquisition reads."""
     kind: Reads = getattr(acquisition, "reads", "features")
     return kind
+
+
+def check_sizes(acquisition: Acquisition, num_rows: int, num_targets: int) -> None:
+    """Raises `ValueError` if options of the acquisition that hold one value a row are of another length."""
+    getattr(acquisition, "check_sizes", lambda *sizes: None)(num_rows, num_targets)
 
 
 def resolve_texts(

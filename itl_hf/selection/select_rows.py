@@ -25,7 +25,7 @@ from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
 from itl_hf.selection.large_pools import approximate, fit_to_memory
-from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, resolve_texts
+from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, check_sizes, resolve_texts
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.row_selection import RowSelection, correlation, make_record, target_variance
 from itl_hf.selection.row_weights import (
@@ -76,8 +76,9 @@ def select_rows(
         acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`):
             `"itl"`, `"vtl"` (alias `"sift"`), `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, a baseline
             (`itl_hf.selection.baselines`: `"random"`, `"length_matched_random"`, `"cosine"`, `"max_similarity"`,
-            `"round_robin"`, `"information_density"`, `"badge"`, `"k_center"`, `"k_means"`, `"less"`, `"dsir"`,
-            `"bm25"`), or an object such as `ITL(noise_std=1.0)`.
+            `"round_robin"`, `"information_density"`, `"badge"`, `"k_center"`, `"k_means"`, `"less"`,
+            `"less_round_robin"`, `"gist"`, `"unbalanced_transport"`, `"dsir"`, `"bm25"`), or an object such as
+            `ITL(noise_std=1.0)`.
         kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`):
             `"linear"`, `"rbf"`, `"exponential_cosine"`, `"laplace"`, `"cosine"`, an object of `itl_hf.gp.kernels`, or a
             function of two sets of rows that returns their kernel matrix, such as a `gpytorch` kernel.
@@ -136,6 +137,7 @@ def select_rows(
     weights = resolve_target_weights(target_weights, num_targets)
     check_weighs_targets(acquisition, weights)
     warn_if_unused(acquisition, row_quality)
+    check_sizes(acquisition, num_rows, num_targets)
     constraints = SelectionConstraints() if constraints is None else constraints
     text_rows = resolve_texts(acquisition, texts, (num_rows, num_targets), has_costs=constraints.costs is not None)
     observed_indices, observed_features = read_already_selected(already_selected, pool_rows)

@@ -21,7 +21,7 @@ from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.embed_job import EmbedJob, make_embed_job
 from itl_hf.selection.feature_arrays import check_row_numbers
-from itl_hf.selection.protocol import Acquisition, Noise, reads_text
+from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
 from itl_hf.selection.result.selection import COLUMNS, Selection
@@ -162,6 +162,7 @@ class Selector:
         _check_columns(pool_data, target_data)
         numbers = RowNumbers.read(pool_data, target_data, quality, target_weights)
         check_weighs_targets(self.acquisition, numbers.target_weights)
+        check_sizes(self.acquisition, len(pool_data), len(target_data))
         num_blocked = 0 if constraints.replace else len(set(observed_rows))
         check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)
         shortlist = applicable_shortlist(self.shortlist, self.acquisition, num_examples, constraints.replace)

@@ -174,6 +174,11 @@ class LengthMatchedRandom:
             return None
         return resolve_acquisition(self.like)
 
+    def check_sizes(self, num_rows: int, num_targets: int) -> None:
+        """Raises `ValueError` unless there is a length for each row, if lengths were passed."""
+        if self.lengths is not None and len(self.lengths) != num_rows:
+            raise ValueError(f"lengths must hold one number for each of {num_rows} rows, got {len(self.lengths)}")
+
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Picks a random row of the stratum of each reference."""
         lengths, of_targets = self._lengths(pool.num_rows, request)
@@ -216,8 +221,6 @@ class LengthMatchedRandom:
             return _words(pool), _words(targets)
         no_lengths = torch.zeros(0, dtype=torch.float64)
         if self.lengths is not None:
-            if len(self.lengths) != num_rows:
-                raise ValueError(f"lengths must hold one number for each of {num_rows} rows, got {len(self.lengths)}")
             return torch.tensor(self.lengths, dtype=torch.float64), no_lengths
         if request.availability.costs is not None:
             return request.availability.costs, no_lengths

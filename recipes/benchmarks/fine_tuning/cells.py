@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from recipes.benchmarks.fine_tuning.config import UNTUNED, Config, Method
-from recipes.benchmarks.fine_tuning.picking import FEATURELESS, picked_rows
+from itl_hf import select_rows
+from itl_hf.selection.protocol import Acquisition
+from itl_hf.selection.registry import resolve_acquisition
+from recipes.benchmarks.fine_tuning.config import TARGETS_ALONE, UNTUNED, Config, Method
+from recipes.benchmarks.fine_tuning.picking import DRAWS, FEATURELESS, reads_texts, resolve_options
 from recipes.benchmarks.fine_tuning.rows import HELD_OUT, BenchmarkRows
 from recipes.benchmarks.fine_tuning.scores import RowLabels, fair_shares, yardsticks
 from recipes.benchmarks.fine_tuning.tuner import Tuner
@@ -19,6 +22,8 @@ from recipes.benchmarks.fine_tuning.variants import SHARED_POOLS, Variant, varia
 #: Acquisitions that do not use targets: one training is enough for all sets that share a pool.
 UNTARGETED = frozenset({"random", "k_center", "k_means", "badge", "undirected"})
 WITHOUT_FEATURES = "-"
+#: Options of a method that the benchmark uses itself.
+NOT_FOR_SELECT_ROWS = frozenset({"acquisition", "noise_std", "target_noise_std", "features", "whole_pool", "subtasks"})
 
 Record = dict[str, Any]
 
@@ -56,6 +61,24 @@ class Job:
 
     method: Method
     cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a method picks from.
+
+    Args:
+        numbers (`np.ndarray`):
+            (N,) row numbers of `BenchmarkRows.everything`.
+        features (`np.ndarray`):
+            (N, d) their features.
+        target_features (`np.ndarray`):
+            (m, d) features of the targets.
+    """
+
+    numbers: np.ndarray
+    features: np.ndarray
+    target_features: np.ndarray
 
 
 def jobs(config: Config) -> Iterator[Job]:
@@ -125,23 +148,38 @@ class Bench:
             cells.append(self._summary(cell, pool, picks, by_task) | {"select_seconds": round(seconds, 2)})
         return cells, tasks
 
+    def embed(self, jobs: Sequence[Job]) -> None:
+        """Computes the features that these jobs need; here they were computed for all rows."""
+
     def _pick(self, method: Method, cell: Cell, pool: Variant) -> np.ndarray:
-        if method.name == UNTUNED:
+        if method.name in (UNTUNED, TARGETS_ALONE):
             return np.zeros(0, dtype=np.int64)
+        candidates = self.candidates(method, cell, pool)
         prompts = self.rows.bank.select(self.rows.target_rows(pool.shares, cell.seed))
-        texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(pool.numbers)]
+        texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(candidates.numbers)]
         target_texts = [(row["prompt"], "") for row in prompts]
-        rows, bank = self._arrays(cell.features)
-        picks = picked_rows(
-            method.options,
-            rows[pool.numbers],
-            bank[self.rows.target_rows(pool.shares, cell.seed)],
+        options = {name: value for name, value in method.options.items() if name not in NOT_FOR_SELECT_ROWS}
+        selection = select_rows(
+            candidates.features,
+            candidates.target_features,
             cell.picks,
-            seed=cell.seed,
-            texts=(texts, target_texts),
+            acquisition=self.acquisition(method, cell, pool, candidates),
+            texts=(texts, target_texts) if reads_texts(method.options["acquisition"]) else None,
+            **resolve_options(options, cell.picks),
         )
-        picked_numbers: np.ndarray = pool.numbers[picks]
-        return picked_numbers
+        picks: np.ndarray = candidates.numbers[selection.indices]
+        return picks
+
+    def acquisition(self, method: Method, cell: Cell, pool: Variant, candidates: Candidates) -> Acquisition:
+        """Returns the method's acquisition with its noises and its seed, if it draws."""
+        options = {key: method.options[key] for key in ("noise_std", "target_noise_std") if key in method.options}
+        name = method.options["acquisition"]
+        return resolve_acquisition(name, **options, seed=cell.seed if name in DRAWS else None)
+
+    def candidates(self, method: Method, cell: Cell, pool: Variant) -> Candidates:
+        """Returns the rows of the pool with their features and those of the targets."""
+        rows, bank = self._arrays(cell.features)
+        return Candidates(pool.numbers, rows[pool.numbers], bank[self.rows.target_rows(pool.shares, cell.seed)])
 
     def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         # Acquisitions that use no features get the first kind, which does not change their picks.
@@ -153,10 +191,13 @@ class Bench:
         if self.tuner is None:
             return {}
         tasks = list(dict.fromkeys(task for pool in pools.values() for task in pool.shares))
-        if not len(picks):
-            return self._measure(self.tuner, tasks)
         pool = pools[first]
-        with self.tuner.training_on([pool.row(self.rows, number) for number in picks], first.seed):
+        rows = [pool.row(self.rows, number) for number in picks]
+        if first.method == TARGETS_ALONE:
+            rows = self.rows.bank.select(self.rows.target_rows(pool.shares, first.seed)).to_list()
+        if not rows:
+            return self._measure(self.tuner, tasks)
+        with self.tuner.training_on(rows, first.seed):
             return self._measure(self.tuner, tasks)
 
     def _measure(self, tuner: Tuner, tasks: Sequence[str]) -> dict[str, tuple[float, float]]:

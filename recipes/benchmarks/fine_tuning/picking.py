@@ -50,7 +50,7 @@ def picked_rows(
         texts (`tuple[Sequence, Sequence]`):
             Prompt and completion of the pool's rows and of the targets, for acquisitions that read them.
     """
-    options = {key: _resolve(value, num_picks) for key, value in options.items()}
+    options = resolve_options(options, num_picks)
     name = options.pop("acquisition")
     acquisition = resolve_acquisition(
         name,
@@ -62,6 +62,11 @@ def picked_rows(
         rows, targets, num_picks, acquisition=acquisition, texts=texts if reads_texts(name) else None, **options
     )
     return np.asarray(selection.indices)
+
+
+def resolve_options(options: Mapping[str, Any], num_picks: int) -> dict[str, Any]:
+    """Returns the options with numbers in place of texts such as `"1.5n"`."""
+    return {key: _resolve(value, num_picks) for key, value in options.items()}
 
 
 def _resolve(value: Any, num_picks: int) -> Any:

@@ -166,9 +166,21 @@ class Gradients(LanguageModelEmbedder):
 
         It is used for pool and targets alike: gradients on completions and gradients on predicted labels hardly agree;
         see the class's text.
+
+        Raises:
+            `ValueError`: If labels are completions and some targets have one and others not; the row is named.
         """
-        if self.labels != "completion" or any(plain_text(row)[1] for row in targets):
+        if self.labels != "completion":
             return self
+        labelled = [bool(plain_text(row)[1]) for row in targets]
+        if all(labelled):
+            return self
+        if any(labelled):
+            raise ValueError(
+                f"targets: row {labelled.index(False)} has no completion and row {labelled.index(True)} has one; a "
+                "target without a completion has no gradient and would count for nothing. Give all targets "
+                "completions, or leave such rows out; Gradients(labels='predicted') needs none."
+            )
         logger.warning(
             "The targets have no completions: gradients of pool and targets are taken on the labels that the model "
             "predicts for their prompts."
