@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("sklearn")
@@ -30,6 +30,9 @@ from recipes.benchmarks.loss_predictors.row_features import RowFeatures  # noqa:
 from recipes.benchmarks.loss_predictors.spaces import DenseSpace, MeanSpace, prepare, tfidf  # noqa: E402
 from recipes.benchmarks.loss_predictors.yardsticks import loss_of_other_seeds  # noqa: E402
 
+# A busy machine must not fail a test.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 
 def unit_rows(count, dimension, seed=0):
     rows = np.random.default_rng(seed).normal(size=(count, dimension))
@@ -48,11 +51,16 @@ def test_an_unknown_kernel_is_refused():
         kernel_values(np.eye(2), "cubic")
 
 
+@patient
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(2, 6), st.integers(0, 1000))
 def test_variance_left_equals_the_posterior_by_matrix_inversion(num_picks, num_held_out, dimension, seed):
     rows = unit_rows(num_picks + num_held_out, dimension, seed).astype(np.float64)
     kernel = kernel_values(rows @ rows.T, "rbf")
-    picks, cross, targets = kernel[:num_picks, :num_picks], kernel[:num_picks, num_picks:], kernel[num_picks:, num_picks:]
+    picks, cross, targets = (
+        kernel[:num_picks, :num_picks],
+        kernel[:num_picks, num_picks:],
+        kernel[num_picks:, num_picks:],
+    )
     left = variance_left(picks, cross, targets.diagonal(), [0.1, 3.0])
     for noise, variances in zip([0.1, 3.0], left, strict=True):
         inverse = np.linalg.inv(picks + noise * np.eye(num_picks))
@@ -79,6 +87,7 @@ def test_task_means_keep_the_order_of_the_tasks():
     assert {task: value.tolist() for task, value in means.items()} == {"b": [2.0], "a": [10.0]}
 
 
+@patient
 @given(st.lists(st.integers(0, 4), min_size=3, max_size=9), st.randoms(use_true_random=False))
 def test_spearman_equals_scipy(values, random):
     first, second = np.array(values, dtype=float), np.array([random.randint(0, 4) for _ in values], dtype=float)
@@ -101,7 +110,9 @@ def test_agreement_compares_only_within_groups_and_averages_over_sets():
 
 def test_agreement_leaves_out_missing_predictions_and_small_groups():
     losses, values = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, math.nan, 3.0, 2.0])
-    assert agreement(losses, values, [0] * 4, {0: "a"}).ranks == pytest.approx(spearman(losses[[0, 2, 3]], values[[0, 2, 3]]))
+    assert agreement(losses, values, [0] * 4, {0: "a"}).ranks == pytest.approx(
+        spearman(losses[[0, 2, 3]], values[[0, 2, 3]])
+    )
     assert agreement(losses[:2], values[:2], [0, 0], {0: "a"}) is None
 
 
@@ -131,7 +142,9 @@ def test_space_predictors_are_means_over_a_tasks_held_out_rows(tmp_path):
 def test_mean_space_is_the_rows_side_by_side():
     first, second = unit_rows(5, 3, 1), unit_rows(4, 7, 2)
     space = MeanSpace([DenseSpace("p", np.arange(5), first), DenseSpace("q", np.arange(1, 5), second, True)])
-    assert space.name == "p + q" and space.needs_answers and space.numbers.tolist() == [1, 2, 3, 4]
+    assert space.name == "p + q"
+    assert space.needs_answers
+    assert space.numbers.tolist() == [1, 2, 3, 4]
     both = np.concatenate([first[[2, 4]], second[[1, 3]]], 1) / math.sqrt(2)
     np.testing.assert_allclose(space.cosines(np.array([2, 4])), both @ both.T, atol=1e-6)
 
@@ -146,7 +159,8 @@ def test_prepare_fits_on_the_pool_and_returns_unit_rows():
 def test_tfidf_counts_words_in_the_pool_only():
     space = tfidf("words", ["red fox", "red hen", "new word"], 2)
     cosines = space.cosines(np.arange(3))
-    assert 0 < cosines[0, 1] < 1 and cosines[0, 2] == 0
+    assert 0 < cosines[0, 1] < 1
+    assert cosines[0, 2] == 0
 
 
 def test_row_features_are_computed_once_and_found_again(tmp_path):

@@ -26,7 +26,8 @@ def kernel_values(cosines: np.ndarray, kernel: str) -> np.ndarray:
     if kernel == "linear":
         return cosines
     if kernel == "rbf":
-        return np.exp((cosines - 1) / LENGTHSCALE)
+        values: np.ndarray = np.exp((cosines - 1) / LENGTHSCALE)
+        return values
     raise ValueError(f"unknown kernel {kernel!r}; known: {', '.join(KERNELS)}")
 
 
@@ -53,7 +54,8 @@ def variance_left(
     values, vectors = np.linalg.eigh(picks.astype(np.float64))
     squares = (vectors.T @ cross.astype(np.float64)) ** 2  # (n, m)
     weights = 1 / (np.maximum(values, 0) + np.array(noises)[:, None])  # (noises, n)
-    return diagonal[None] - weights @ squares
+    left: np.ndarray = diagonal[None] - weights @ squares
+    return left
 
 
 def predictor_names(noises: Sequence[float] = NOISES) -> list[str]:
