@@ -135,12 +135,36 @@ class Bench:
 
     def run(self, job: Job) -> tuple[list[Record], list[Record]]:
         """Returns records of the cells, and of each task in each cell."""
-        pools = {cell: variant(self.rows, cell.variant, cell.targets) for cell in job.cells}
+        pools = self.pools(job)
         first = job.cells[0]
         start_time = time.process_time()
-        picks = self._pick(job.method, first, pools[first])  # (n,) rows of `everything`
+        picks = self.pick(job.method, first, pools[first])  # (n,) rows of `everything`
         seconds = time.process_time() - start_time
-        losses = self._losses(picks, first, pools)
+        return self.score(pools, picks, self._losses(picks, first, pools), seconds)
+
+    def pools(self, job: Job) -> dict[Cell, Variant]:
+        """Returns the pool of each cell of a job."""
+        return {cell: variant(self.rows, cell.variant, cell.targets) for cell in job.cells}
+
+    def score(
+        self,
+        pools: Mapping[Cell, Variant],
+        picks: np.ndarray,
+        losses: Mapping[str, tuple[float, float]],
+        seconds: float = 0.0,
+    ) -> tuple[list[Record], list[Record]]:
+        """Returns records of the cells, and of each task in each cell, for picks that are known.
+
+        Args:
+            pools (`Mapping[Cell, Variant]`):
+                The cells that share the picks, with their pools.
+            picks (`np.ndarray`):
+                (n,) rows of `everything`.
+            losses (`Mapping[str, tuple[float, float]]`):
+                Held-out loss and share of exact answers by task; empty if nothing was trained.
+            seconds (`float`, *optional*, defaults to 0.0):
+                Duration of the selection.
+        """
         cells, tasks = [], []
         for cell, pool in pools.items():
             by_task = self._by_task(cell, pool, picks, losses)
@@ -151,12 +175,16 @@ class Bench:
     def embed(self, jobs: Sequence[Job]) -> None:
         """Computes the features that these jobs need; here they were computed for all rows."""
 
-    def _pick(self, method: Method, cell: Cell, pool: Variant) -> np.ndarray:
+    def pick(self, method: Method, cell: Cell, pool: Variant) -> np.ndarray:
+        """Returns the method's picks, (n,) rows of `everything`; none for the untuned model."""
         if method.name in (UNTUNED, TARGETS_ALONE):
             return np.zeros(0, dtype=np.int64)
         candidates = self.candidates(method, cell, pool)
         prompts = self.rows.bank.select(self.rows.target_rows(pool.shares, cell.seed))
-        texts = [(row["prompt"], row["completion"]) for row in self.rows.everything.select(candidates.numbers)]
+        needs_texts = reads_texts(method.options["acquisition"])
+        # Texts are read only for the methods that need them: reading takes as long as a selection.
+        pool_rows = self.rows.everything.select(candidates.numbers if needs_texts else [])
+        texts = [(row["prompt"], row["completion"]) for row in pool_rows]
         target_texts = [(row["prompt"], "") for row in prompts]
         options = {name: value for name, value in method.options.items() if name not in NOT_FOR_SELECT_ROWS}
         selection = select_rows(
@@ -164,7 +192,7 @@ class Bench:
             candidates.target_features,
             cell.picks,
             acquisition=self.acquisition(method, cell, pool, candidates),
-            texts=(texts, target_texts) if reads_texts(method.options["acquisition"]) else None,
+            texts=(texts, target_texts) if needs_texts else None,
             **resolve_options(options, cell.picks),
         )
         picks: np.ndarray = candidates.numbers[selection.indices]

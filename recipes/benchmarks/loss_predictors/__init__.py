@@ -1,0 +1,1 @@
+"""Which number, computed without training, predicts the loss after training?"""
