@@ -165,14 +165,14 @@ def select_rows(
         num_continued=0 if constraints.replace else len(set(observed_indices)),
         observed_quality=observed_quality,
     )
-    shortlisted = ShortlistedPool(prepared_pool, applicable)
+    shortlisted_pool = ShortlistedPool(prepared_pool, applicable)
     index = None if applicable is None else indexed_rows(pool, spec.standardization)
-    shortlisted.make_list(spec.kernel, prepared_targets, request, index, weights)
+    shortlisted_pool.make_list(spec.kernel, prepared_targets, request, index, weights)
     num_picks = num_examples + (len(observed_indices) or len(observed_features))
-    spec = fit_to_memory(spec, shortlisted.pool, prepared_targets, num_picks)
+    spec = fit_to_memory(spec, shortlisted_pool.pool, prepared_targets, num_picks)
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples, weights)
-    gp, approximation = approximate(gp, shortlisted.pool, num_picks)
-    shortlisted.share_feature_map()
+    gp, approximation = approximate(gp, shortlisted_pool.pool, num_picks)
+    shortlisted_pool.share_feature_map()
     undirected = is_undirected(acquisition, gp)
     observed_rows = prepare_observed(prepared_pool, observed_indices, observed_features)
     stop = None
@@ -183,7 +183,7 @@ def select_rows(
         stop = constraints.stop_when.rule(gp, irreducible, len(observed_rows))
     with tqdm(total=num_examples, desc=f"selecting ({acquisition.name})", unit="row", disable=not progress) as bar:
         request = replace(request, observed_rows=observed_rows, on_picks=bar.update, stop=stop)
-        picks = shortlisted.pick(acquisition, gp, request)
+        picks = shortlisted_pool.pick(acquisition, gp, request)
         bar.update(len(picks.indices) - bar.n)
     rows = prepared_pool.rows(picks.indices)  # (n, d)
     qualities = observed_quality, prepared_pool.quality_of(picks.indices)
@@ -198,7 +198,7 @@ def select_rows(
         undirected=undirected,
         approximation=approximation,
         constraints=constraints.to_json(),
-        shortlist=shortlisted.record(),
+        shortlist=shortlisted_pool.record(),
         quality=describe_quality(row_quality),
         target_weights=describe_weights(weights),
     )

@@ -172,13 +172,13 @@ class Gradients(LanguageModelEmbedder):
         """
         if self.labels != "completion":
             return self
-        labelled = [bool(plain_text(row)[1]) for row in targets]
-        if all(labelled):
+        has_completion = [bool(plain_text(row)[1]) for row in targets]
+        if all(has_completion):
             return self
-        if any(labelled):
+        if any(has_completion):
             raise ValueError(
-                f"targets: row {labelled.index(False)} has no completion and row {labelled.index(True)} has one; a "
-                "target without a completion has no gradient and would count for nothing. Give all targets "
+                f"targets: row {has_completion.index(False)} has no completion and row {has_completion.index(True)} has "
+                "one; a target without a completion has no gradient and would count for nothing. Give all targets "
                 "completions, or leave such rows out; Gradients(labels='predicted') needs none."
             )
         logger.warning(
