@@ -177,8 +177,8 @@ class Gradients(LanguageModelEmbedder):
             return self
         if any(has_completion):
             raise ValueError(
-                f"targets: row {has_completion.index(False)} has no completion and row {has_completion.index(True)} has "
-                "one; a target without a completion has no gradient and would count for nothing. Give all targets "
+                f"targets: row {has_completion.index(False)} has no completion and row {has_completion.index(True)} "
+                "has one; a target without a completion has no gradient and would count for nothing. Give all targets "
                 "completions, or leave such rows out; Gradients(labels='predicted') needs none."
             )
         logger.warning(
