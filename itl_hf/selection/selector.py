@@ -182,8 +182,8 @@ class Selector:
         else:
             is_free = torch.ones(len(pool_data), dtype=torch.bool)
             is_free[blocked_rows] = False
-            weights = numbers.target_weights
-            request = ListRequest(availability, is_free, observed_rows, constraints.replace, weights)
+            weighting = (numbers.target_weights, numbers.quality)
+            request = ListRequest(availability, is_free, observed_rows, constraints.replace, *weighting)
             stages = TwoStages(shortlist, pool_job, target_job, self.store, request)
             has_grown = True
             while has_grown:

@@ -64,12 +64,19 @@ class NearestRows:
             (m, d).
         exclude (`Sequence[int]`):
             Rows to leave out.
+        row_factors (`Tensor`, *optional*):
+            (N,) factors of the rows' similarities.
     """
 
     def __init__(
-        self, pool: Pool, similarity: Callable[[Tensor, Tensor], Tensor], anchors: Tensor, exclude: Sequence[int]
+        self,
+        pool: Pool,
+        similarity: Callable[[Tensor, Tensor], Tensor],
+        anchors: Tensor,
+        exclude: Sequence[int],
+        row_factors: Tensor | None = None,
     ) -> None:
-        self.pool, self.similarity, self.anchors = pool, similarity, anchors
+        self.pool, self.similarity, self.anchors, self.row_factors = pool, similarity, anchors, row_factors
         self.excluded_mask = torch.zeros(pool.num_rows, dtype=torch.bool)
         self.excluded_mask[list(exclude)] = True
         self.excluded_mask = self.excluded_mask.to(pool.device)
@@ -87,6 +94,8 @@ class NearestRows:
             row_numbers = torch.arange(start, start + len(rows), device=device)
             for place, part in enumerate(parts):
                 similarities = self.similarity(rows, part)  # (c, B)
+                if self.row_factors is not None:
+                    similarities = similarities * self.row_factors[row_numbers]
                 similarities = similarities.masked_fill(self.excluded_mask[row_numbers], -torch.inf)
                 both = (
                     torch.cat([scores[place], similarities], 1),

@@ -27,7 +27,8 @@ class Shortlist:
     """How many rows the shortlist has, and by which features they are found.
 
     The shortlist is what the targets get by taking turns: each target in turn adds its nearest row that is not on the
-    list yet, until there are `size` rows. Near is what has a large correlation under the kernel. Only rows that may be
+    list yet, until there are `size` rows. Near is what has a large correlation under the kernel; a low quality
+    lowers it. Only rows that may be
     picked are on it. Near-duplicates count once: a row that is nearly the same as one on the list (its cosine is above
     `NEAR_DUPLICATE_COSINE`), or as one that was trained on before, is added without using up a place, up to `size` such
     rows. So a list of `num_examples` rows without near-duplicates leaves no choice and gives the rows of round-robin,

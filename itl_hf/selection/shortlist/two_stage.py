@@ -109,6 +109,8 @@ class ListRequest:
             Whether a row may be picked again.
         weights (`Tensor`, *optional*):
             (m,) weights of the targets, which get turns in proportion.
+        quality (`Tensor`, *optional*):
+            (N,) quality of the rows of the pool.
     """
 
     availability: AvailabilityTracker
@@ -116,6 +118,7 @@ class ListRequest:
     observed_rows: Sequence[int]
     replace: bool
     weights: Tensor | None = None
+    quality: Tensor | None = None
 
     def open_rows(self, picks: Sequence[int]) -> Tensor:
         """Returns which rows may be picked after these, (N,) bool."""
@@ -167,7 +170,7 @@ class TwoStages:
         spec = resolve_kernel_spec("auto", pool_job.embedder.preparation)
         features = pool_job.embed(self.store)
         index = indexed_rows(features, spec.standardization)
-        pool = Pool(as_rows(features, "pool"), spec.standardization)
+        pool = Pool(as_rows(features, "pool"), spec.standardization, self.request.quality)
         targets = pool.preparation(target_features).to(pool.device)
         earlier_rows = [] if self.request.replace else list(self.request.observed_rows)
         prepared_rows = pool.rows(earlier_rows) if earlier_rows else targets[:0]
