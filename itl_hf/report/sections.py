@@ -47,6 +47,7 @@ HEADINGS = {
     "contamination": "Targets in the pool",
     "duplicates": "Copies among the picks",
     "undirected": "The objective ignores the targets",
+    "unusable": "Rows that are never picked",
     "negligible": "More picks than needed",
 }
 MAX_GROUPS = 40
