@@ -189,7 +189,8 @@ class Selector:
             while has_grown:
                 inputs = inputs.of_shortlist(stages)
                 rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
-                has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist())
+                unusable_rows = inputs.pool_numbers(np.asarray(rows.pool.unusable.numbers, dtype=np.int64))
+                has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist(), unusable_rows.tolist())
         extend_fn = None
         if constraints.can_extend:
             extend_fn = functools.partial(self._extend, inputs, rows, observed_rows, resolved_constraints)
