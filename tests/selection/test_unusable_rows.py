@@ -128,7 +128,7 @@ def test_targets_of_zeros_have_no_influence_under_the_linear_kernel():
 def test_a_row_without_a_label_is_not_picked_and_the_selection_says_so():
     pool = [{"prompt": f"red {word} green", "completion": f" {word}"} for word in ("sum", "two", "three", "five")]
     pool.append({"prompt": "red green", "completion": ""})
-    targets = [{"prompt": "the sum", "completion": " five"}, {"prompt": "no answer", "completion": ""}]
+    targets = [{"prompt": "the sum", "completion": " five"}]
     selector = Selector(Gradients(tiny_model("llama"), tokenizer=tiny_tokenizer(), dimension=64))
     with pytest.warns(UserWarning, match="never picked"):
         selection = selector.select(pool, targets, 4)
