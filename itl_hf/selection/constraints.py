@@ -189,6 +189,10 @@ class SelectionConstraints:
         """
         return sorted({*self.excluded_rows(num_rows), *(() if self.replace else observed_rows)})
 
+    def pool_numbers(self, rows: Sequence[int]) -> Sequence[int]:
+        """Row numbers of the user's pool for rows that are numbered as in the features: the same."""
+        return rows
+
     def availability(self, num_examples: int, num_rows: int) -> AvailabilityTracker:
         """The search's view of budget and group shares; `costs` and `groups` must be numbers and labels by now.
 

@@ -146,10 +146,10 @@ def _read(values: Any, count: int, name: str, one: str, all_of_them: str) -> Ten
             f"{name} must hold one number for each of the {count} {all_of_them}, got an array of shape {array.shape}"
         )
     if array.dtype.kind not in "fiu":
-        mixed = np.asarray(values, dtype=object)  # as they were: an array of texts would turn numbers into text
-        place = next((place for place, value in enumerate(mixed) if not _is_number(value)), None)
+        objects = np.asarray(values, dtype=object)  # as they were: an array of texts would turn numbers into text
+        place = next((place for place, value in enumerate(objects) if not _is_number(value)), None)
         if place is not None:
-            raise ValueError(f"{name}: {one} {place} holds {mixed[place]!r:.40}, which is no number")
+            raise ValueError(f"{name}: {one} {place} holds {objects[place]!r:.40}, which is no number")
     return torch.from_numpy(array.astype(np.float64))
 
 

@@ -182,14 +182,15 @@ class Selector:
         else:
             is_free = torch.ones(len(pool_data), dtype=torch.bool)
             is_free[blocked_rows] = False
-            weights = numbers.target_weights
-            request = ListRequest(availability, is_free, observed_rows, constraints.replace, weights)
+            weighting = (numbers.target_weights, numbers.quality)
+            request = ListRequest(availability, is_free, observed_rows, constraints.replace, *weighting)
             stages = TwoStages(shortlist, pool_job, target_job, self.store, request)
             has_grown = True
             while has_grown:
                 inputs = inputs.of_shortlist(stages)
                 rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
-                has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist())
+                unusable_rows = inputs.pool_numbers(np.asarray(rows.pool.unusable.numbers, dtype=np.int64))
+                has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist(), unusable_rows.tolist())
         extend_fn = None
         if constraints.can_extend:
             extend_fn = functools.partial(self._extend, inputs, rows, observed_rows, resolved_constraints)

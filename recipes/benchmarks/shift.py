@@ -128,7 +128,8 @@ def _smallest_threshold(cells: Sequence[Figures], few: bool) -> float | None:
     concerned = [cell for cell in cells if (cell["groups"] < FEW_GROUPS) == few and not (few and cell["out_of_reach"])]
     for threshold in GRID:
         shares = [
-            np.mean([_lower_bound(cell) >= threshold for cell in concerned if cell["group"] == group] or [0.0]) <= most
+            np.mean([_lower_bound(cell) >= threshold for cell in concerned if cell["group"] == group] or [False])
+            <= most
             for group, most in FALSE_ALARMS.items()
         ]
         if all(shares):

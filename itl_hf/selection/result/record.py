@@ -65,6 +65,9 @@ class SelectionRecord:
             named; nothing if it was 1 for all.
         target_weights (`dict`, *optional*):
             The same of the targets' weights, and the weights themselves as `values`.
+        unusable (`dict`, *optional*):
+            Rows of the pool that were never picked because their features are all zeros (`zero`) or NaN or infinite
+            (`not_finite`): for each kind their `count` and the first thousand `rows`.
         embedder (`dict`, *optional*):
             Fingerprint of the pool's embedder.
         targets_embedder (`dict`, *optional*):
@@ -117,6 +120,7 @@ class SelectionRecord:
     shortlist: JsonDict | None = None
     quality: JsonDict | None = None
     target_weights: JsonDict | None = None
+    unusable: JsonDict | None = None
     embedder: JsonDict | None = None
     targets_embedder: JsonDict | None = None
     pool_fingerprint: str | None = None

@@ -161,6 +161,7 @@ def test_texts_are_compared_by_length_letters_and_frame():
     assert (contrast.ending, contrast.pool_ending) == (len(": end of it"), 0)
     assert contrast.differences() == [
         "30% of the targets' letters are outside a to z, and 0% of the pool's",
+        "20% of the targets' letters are capitals, and 4% of the pool's",
         "90% of the targets or more end with the same 11 characters, and 0% of the pool's rows do",
     ]
 
