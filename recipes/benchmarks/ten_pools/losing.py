@@ -72,12 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(places: Sequence[Place], results: Results, num_sets: int) -> None:
     """Runs ITL and round-robin on the first sets of all places, then the changes where ITL is behind on them."""
-    for place in places:
-        for number in tqdm(_numbers(place, num_sets), desc=f"{place.pool.name}, {place.shares}", unit="set"):
+    sets = [(place, numbers) for place in places if (numbers := _numbers(place, num_sets))]
+    for place, numbers in sets:
+        for number in tqdm(numbers, desc=f"{place.pool.name}, {place.shares}", unit="set"):
             if any(results.cell(*place.key(number, change)) is None for change in COMPARED):
                 results.save(place.compare(number))
-    for place in places:
-        numbers = _numbers(place, num_sets)
+    for place, numbers in sets:
         itl_cells, rival_cells = ([_cell(results, place, number, change) for number in numbers] for change in COMPARED)
         if is_losing(itl_cells, rival_cells):
             _run_changes(place, results, itl_cells)

@@ -133,6 +133,17 @@ class Diagnosis:
             "tightness": float(np.corrcoef(served, tightness)[0, 1]) if varies else float("nan"),
         }
 
+    def remaining_variance(self) -> Comparison:
+        """Returns the mean share of variance left at a set's targets, ITL minus round-robin."""
+        itl, rival = (
+            {
+                number: statistics.fmean(row[f"{method}_left"] for row in self.targets if row["set"] == number)
+                for number in {row["set"] for row in self.targets}
+            }
+            for method in ("itl", "round_robin")
+        )
+        return Comparison.of(itl, rival, lower_is_better=True)
+
     def other_tasks(self, method: str) -> dict[str, float]:
         """Returns the picks of a set, on average, by task of no target, the most frequent first."""
         names = {row["task"] for row in self.tasks if row["fair"] is None}

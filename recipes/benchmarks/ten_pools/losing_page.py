@@ -32,7 +32,8 @@ cells was measured, the first table has it, and the loss decides.
   with one or none; compare with round-robin.
 - *Tightness*: mean correlation of a target with its 12 nearest rows. *Variance left*: share of the target's prior
   variance after all picks.
-- *Near targets*: number of targets that have a row among their 12 nearest.
+- *Near targets*: number of targets that have a row among their 12 nearest. With a handful of targets these are the
+  rows that round-robin picks, so that it has at least one by construction.
 - The noise changes scale the variance of picks and targets that the rule gives for ITL. A change of the kernel has the
   noise of that kernel's rule.
 - A change *mends* if it is better than ITL by more than one standard error in the yardsticks in which ITL is behind,

@@ -5,10 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from recipes.benchmarks.ten_pools.losing_changes import CHANGES, ITL, ROUND_ROBIN
-from recipes.benchmarks.ten_pools.losing_findings import HELPS, HURTS, MENDS, UNCLEAR, Diagnosis, mean
+from recipes.benchmarks.ten_pools.losing_findings import (
+    HELPS,
+    HURTS,
+    MENDS,
+    UNCLEAR,
+    Diagnosis,
+    is_ahead,
+    is_behind,
+    mean,
+)
 from recipes.benchmarks.ten_pools.tables import Comparison
 
-#: Differences of correlations and of shares of variance that are called a difference.
+#: A difference of correlations that is called one.
 LEAST_DIFFERENCE = 0.02
 #: A correlation over tasks that is called one.
 LEAST_CORRELATION = 0.3
@@ -65,14 +74,17 @@ def _neighbourhood(diagnosis: Diagnosis) -> list[str]:
 
 def _variance(diagnosis: Diagnosis) -> str:
     left = [mean(diagnosis.targets, f"{method}_left") or 0.0 for method in ("itl", "round_robin")]
-    gap = left[0] - left[1]
-    if gap < -LEAST_DIFFERENCE:
+    comparison = diagnosis.remaining_variance()
+    if is_behind(comparison):
         verdict = "by the kernel's own measure ITL's picks tell more about the targets: kernel and labels disagree"
-    elif gap > LEAST_DIFFERENCE:
+    elif is_ahead(comparison):
         verdict = "ITL's picks leave more variance at the single targets, too: its joint objective is what differs"
     else:
-        verdict = "the kernel sees hardly any difference between the two sets of picks, the labels do"
-    return f"**Variance left at the targets:** ITL {left[0]:.3f}, round-robin {left[1]:.3f}: {verdict}."
+        verdict = "the kernel sees no clear difference between the two sets of picks, the labels do"
+    return (
+        f"**Variance left at the targets:** ITL {left[0]:.3f}, round-robin {left[1]:.3f} ({difference(comparison)}): "
+        f"{verdict}."
+    )
 
 
 def _other_picks(diagnosis: Diagnosis) -> str:
@@ -132,8 +144,8 @@ def _balance(diagnosis: Diagnosis) -> list[str]:
         word = "no more" if abs(itl) < LEAST_CORRELATION else "less" if itl < 0 else "more"
         other = f"; round-robin {rival:+.2f}" if np.isfinite(rival) else ""
         texts.append(
-            f"Tasks of similar rows get {word} of their fair share than others under ITL (correlation over tasks of "
-            f"tightness and picks over fair share {itl:+.2f}{other})."
+            f"Tasks whose targets have tight neighbourhoods get {word} of their fair share than others under ITL "
+            f"(correlation over tasks of tightness and picks over fair share {itl:+.2f}{other})."
         )
     return ["**Balance between tasks:** " + " ".join(texts)] if texts else []
 
@@ -156,5 +168,7 @@ def _parts(diagnosis: Diagnosis) -> list[str]:
     if not verdicts:
         return ["Changes of single parts: not measured yet."]
     groups = {word: [name for name, verdict in verdicts.items() if verdict == word] for word in _VERDICTS}
-    texts = [f"{_VERDICTS[word]}: {', '.join(names)}" for word, names in groups.items() if names]
+    texts = [
+        f"{_VERDICTS[word]}: {', '.join(f'*{name}*' for name in names)}" for word, names in groups.items() if names
+    ]
     return [f"**What was tried:** {'; '.join(texts)}."]

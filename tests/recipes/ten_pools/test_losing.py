@@ -172,6 +172,7 @@ def test_starving_over_served_and_other_tasks():
     assert [row["task"] for row in diagnosis.starving("itl")] == ["a|b"]
     assert diagnosis.starving("round_robin") == []
     assert [row["task"] for row in diagnosis.over_served("itl")] == ["c"]
+    assert diagnosis.remaining_variance().difference == pytest.approx(0.1)
     assert diagnosis.other_tasks("itl") == {"<other>": 1.0}
     assert diagnosis.other_tasks("round_robin") == {}
     assert diagnosis.balance("itl")["tightness"] == pytest.approx(1)
@@ -186,7 +187,8 @@ def test_sentences_and_page_state_the_numbers_and_escape_text():
     assert "looser than those of the others: mean correlation with their 12 nearest rows 0.30 against 0.60" in text
     assert "score -0.100 ± 0.012 as it is, -0.100 ± 0.012 with noise variance x 1/3, +0.000 ± 0.000" in text
     assert "noise variance x 3: no longer behind, and better than ITL" in text
-    assert "Tasks of similar rows get more" in text
+    assert "Tasks whose targets have tight neighbourhoods get more" in text
+    assert "and better than ITL: *noise variance x 3*" in text
     markdown = page(tables)
     assert "a\\|b" in markdown
     assert "\\<other> 1.0" in markdown
