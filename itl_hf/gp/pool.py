@@ -216,9 +216,8 @@ class Pool:
         return self.quality[indices if isinstance(indices, slice | Tensor) else list(indices)]
 
     def _read(self, index: slice | list[int] | Tensor) -> Tensor:
-        if isinstance(index, Tensor) and not isinstance(self.source, Tensor):
-            index = index.numpy()
-        rows = self.source[index]
+        is_array = isinstance(index, Tensor) and not isinstance(self.source, Tensor)
+        rows = self.source[index.numpy() if is_array else index]  # type: ignore[union-attr]
         return rows if isinstance(rows, Tensor) else torch.tensor(rows)  # a copy: memory maps are read-only
 
     def _blank(self, rows: Tensor, index: slice | list[int] | Tensor) -> Tensor:
