@@ -210,7 +210,7 @@ def _recorded(layers: Sequence[Layer]) -> Iterator[_Calls]:
 @contextlib.contextmanager
 def _differentiable(model: PreTrainedModel, weights: Sequence[Tensor]) -> Iterator[None]:
     """Starts the graph at the embeddings and at some weights."""
-    table = cast("nn.Module", model.get_input_embeddings())
+    table = model.get_input_embeddings()
     handle = table.register_forward_hook(lambda _module, _args, output: output.requires_grad_())
     for weight in weights:
         weight.requires_grad_(True)
