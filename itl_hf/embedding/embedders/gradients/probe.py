@@ -26,7 +26,7 @@ from itl_hf.embedding.embedders.offloading import execution_device
 from itl_hf.text import Tokens
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from itl_hf.embedding.embedders.gradients.head import Head
