@@ -70,13 +70,16 @@ class TextContrast:
         beginning = common_beginning(targets)
         ending = common_beginning([text[::-1] for text in targets])[::-1]
         return cls(
-            *(float(np.median([len(text) for text in texts])) for texts in (targets, pool)),
-            *(_share_of_letters(texts, capitals=False) for texts in (targets, pool)),
-            *(_share_of_letters(texts, capitals=True) for texts in (targets, pool)),
-            len(beginning),
-            float(np.mean([text.startswith(beginning) for text in pool])),
-            len(ending),
-            float(np.mean([text.endswith(ending) for text in pool])),
+            target_length=float(np.median([len(text) for text in targets])),
+            pool_length=float(np.median([len(text) for text in pool])),
+            target_non_ascii=_share_of_letters(targets, capitals=False),
+            pool_non_ascii=_share_of_letters(pool, capitals=False),
+            target_capitals=_share_of_letters(targets, capitals=True),
+            pool_capitals=_share_of_letters(pool, capitals=True),
+            beginning=len(beginning),
+            pool_beginning=float(np.mean([text.startswith(beginning) for text in pool])),
+            ending=len(ending),
+            pool_ending=float(np.mean([text.endswith(ending) for text in pool])),
         )
 
     @classmethod
