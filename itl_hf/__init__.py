@@ -17,12 +17,13 @@ _HOMES = {
     "SelectionArguments": "itl_hf.cli.train_arguments",
     "SelectionConstraints": "itl_hf.selection.constraints",
     "SelectionRecord": "itl_hf.selection.result.record",
+    "Shortlist": "itl_hf.selection.shortlist.options",
     "StopWhen": "itl_hf.selection.constraints",
     "VTL": "itl_hf.selection.acquisitions",
     "select_rows": "itl_hf.selection.select_rows",
     "select_rows_per_target": "itl_hf.selection.per_target",
     "PerTargetSelection": "itl_hf.selection.per_target",
-    "RowSelection": "itl_hf.selection.select_rows",
+    "RowSelection": "itl_hf.selection.row_selection",
     "Selector": "itl_hf.selection.selector",
     "Selection": "itl_hf.selection.result.selection",
     "Combined": "itl_hf.embedding.embedders.combined",
@@ -57,6 +58,7 @@ __all__ = [
     "SelectionTrainerMixin",
     "Selector",
     "SentenceEncoder",
+    "Shortlist",
     "StopWhen",
     "attach",
     "embed",
@@ -81,8 +83,10 @@ if TYPE_CHECKING:
     from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target
     from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
-    from itl_hf.selection.select_rows import RowSelection, select_rows
+    from itl_hf.selection.row_selection import RowSelection
+    from itl_hf.selection.select_rows import select_rows
     from itl_hf.selection.selector import Selector
+    from itl_hf.selection.shortlist.options import Shortlist
     from itl_hf.training.attach_trainer import attach
     from itl_hf.training.sampler import SelectionSampler
     from itl_hf.training.trainer_mixin import SelectionTrainerMixin

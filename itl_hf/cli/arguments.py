@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.selection.constraints import SelectionConstraints
     from itl_hf.selection.protocol import Acquisition
+    from itl_hf.selection.shortlist.options import ShortlistLike, Size
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EmbedderName = Literal["hidden_states", "gradients", "sentence_encoder"]
@@ -155,6 +156,20 @@ class PickingArguments:
     standardize: str = option("auto", "Preparation of the features: auto, none, scale, dimensions, whiten-64, ...")
     noise_std: str = option("auto", "auto, or a number. Small: variety; large: relevance.", metavar="auto|FLOAT")
     target_noise_std: float | None = option(None, "Noise of the targets' values; equal to noise_std if left out.")
+    shortlist: str | None = option(
+        None,
+        "Pick among the targets' nearest rows only: auto (1.5 times num_examples), a number of rows, or none.",
+        metavar="auto|INTEGER|none",
+    )
+    shortlist_model: str | None = option(
+        None, "A sentence-transformers model that makes the shortlist: the other model embeds only the rows on it."
+    )
+    quality: str | None = option(
+        None, "Column of the pool with the quality of each row's answer, above 0 and at most 1.", "--quality_column"
+    )
+    target_weights: str | None = option(
+        None, "Column of the targets with the number of copies that each counts as.", "--target_weights_column"
+    )
     replace: bool = option(False, "Allow a row to be picked again.")
     exclude: str | None = option(
         None, "Rows whose prompts must never be picked, such as a benchmark: a file, a folder or a Hub dataset."
@@ -188,8 +203,11 @@ class PickingArguments:
         return {"auto": True, "none": False}.get(self.standardize, self.standardize)
 
     def check_picking(self) -> None:
-        """Raises `ValueError` if the noise is no number or one of two options that belong together is missing."""
+        """Raises `ValueError` if the noise or the shortlist is no number or one of two options that belong together is
+        missing.
+        """
         self._noise()
+        self._shortlist_size()
         if self.costs is not None and self.token_budget is None:
             raise ValueError("--costs goes with --token_budget: of what, and how much")
         if (self.groups is None) != (self.group_shares is None):
@@ -200,6 +218,38 @@ class PickingArguments:
             return self.noise_std if self.noise_std == "auto" else float(self.noise_std)
         except ValueError:
             raise ValueError(f"noise_std: {self.noise_std!r} is neither `auto` nor a number") from None
+
+    def shortlist_argument(self, device: str | None = None) -> ShortlistLike:
+        """Builds the shortlist, and loads the model that makes it if one was named.
+
+        Args:
+            device (`str`, *optional*):
+                Where that model runs; the best there is if left out.
+
+        Raises:
+            `ValueError`: If the size is neither `auto`, `none` nor a number of at least 1.
+        """
+        from itl_hf.selection.shortlist.options import Shortlist
+
+        size = self._shortlist_size()
+        if self.shortlist_model is None:
+            return size
+        from itl_hf.embedding.embedders.sentence_encoder import SentenceEncoder
+
+        return Shortlist("auto" if size is None else size, SentenceEncoder(self.shortlist_model, device=device))
+
+    def _shortlist_size(self) -> Size | None:
+        from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST, check_size
+
+        text = self.shortlist
+        if text == "none" and self.shortlist_model is not None:
+            raise ValueError("--shortlist none leaves nothing to do for --shortlist_model: leave out one of the two")
+        if text is None or text == "none":
+            return DEFAULT_SHORTLIST if text is None else None
+        try:
+            return check_size(text if text == "auto" else int(text))
+        except ValueError:
+            raise ValueError(f"--shortlist {text!r} must be auto, a number of rows (at least 1) or none") from None
 
     def constraints(self) -> SelectionConstraints:
         """Builds the constraints and loads the rows to exclude.

@@ -30,14 +30,20 @@ def selection_outcome(estimate: SelectionEstimate, startup: float) -> Outcome:
     """The output of `itl-hf select --dry_run`."""
     memory = peak_memory()
     total = None if memory is None else memory + estimate.features_bytes
+    cheap = estimate.shortlist
+    disk_bytes = estimate.pool.disk_bytes + estimate.targets.disk_bytes + (0 if cheap is None else cheap.disk_bytes)
+    name = "pool   " if cheap is None else "listed "
     lines = [
-        *(line.replace("rows   ", "pool   ", 1) for line in _embedding(estimate.pool)),
+        *([] if cheap is None else (line.replace("rows   ", "pool   ", 1) for line in _embedding(cheap)[:1])),
+        *(line.replace("rows   ", name, 1) for line in _embedding(estimate.pool)),
         *(line.replace("rows   ", "targets", 1) for line in _embedding(estimate.targets)[:1]),
-        f"time     {_time(estimate.seconds)}: embedding the pool {_time(estimate.pool.seconds)}"
+        f"time     {_time(estimate.seconds)}: "
+        + ("" if cheap is None else f"the features of the shortlist {_time(cheap.seconds)}, ")
+        + f"embedding the {'pool' if cheap is None else 'shortlist'} {_time(estimate.pool.seconds)}"
         f"{_error(estimate.pool.seconds_error, estimate.pool.missing_rows)} on one process, the targets "
         f"{_time(estimate.targets.seconds)}, picking {_time(estimate.picking_seconds)}; and {_time(startup)} to load "
         "the model and read the rows",
-        f"disk     {size(estimate.pool.disk_bytes + estimate.targets.disk_bytes)} for features, with --store",
+        f"disk     {size(disk_bytes)} for features, with --store",
         f"memory   {_memory(total)}",
         *_how(estimate.pool),
     ]

@@ -12,6 +12,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
          "--store features --embedder gradients --modules v_proj,down_proj"),
         ("eight processes", "torchrun --nproc_per_node 8 -m itl_hf embed pool.jsonl --store features"),
     ),
+    "index": (
+        ("shortlists of a large pool without reading all of it", "itl-hf index --store features"),
+        ("less memory: 64 bytes a row", "itl-hf index --store features --kind IVF65536,PQ64"),
+    ),
     "select": (
         ("a thousand rows for your prompts", "itl-hf select --pool pool.jsonl --targets prompts.jsonl "
          "--num_examples 1000 --output_dir selected"),
@@ -19,6 +23,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
          "--num_examples 1000 --store features --output_dir selected --report report.html"),
         ("as many rows as 200,000 tokens pay for", "itl-hf select --pool pool.jsonl --targets prompts.jsonl "
          "--num_examples 5000 --token_budget 200000 --output_dir selected"),
+        ("among the 6,000 rows nearest by a small encoder: the model reads no others", "itl-hf select --pool "
+         "pool.jsonl --targets prompts.jsonl --num_examples 1000 --shortlist 6000 --shortlist_model "
+         "sentence-transformers/all-MiniLM-L6-v2 --output_dir selected"),
         ("options from a file, one of them changed", "itl-hf select --config select.yaml --num_examples 500"),
         ("for a script", "itl-hf select --config select.yaml --json --quiet"),
     ),

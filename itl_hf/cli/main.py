@@ -13,6 +13,7 @@ from itl_hf.cli.diagnose import diagnose
 from itl_hf.cli.embed import embed
 from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
+from itl_hf.cli.index import index
 from itl_hf.cli.output import exit_status, with_output
 from itl_hf.cli.push import push
 from itl_hf.cli.report import report
@@ -51,7 +52,7 @@ def normalise(token: str) -> str:
     return token.replace("-", "_")
 
 
-for command in (embed, select, report, explore, diagnose, push):
+for command in (embed, index, select, report, explore, diagnose, push):
     app.command(context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
         with_output(command)
     )

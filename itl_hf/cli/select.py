@@ -57,6 +57,7 @@ def select(
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.load_rows import load_rows
+    from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
     from itl_hf.selection.selector import Selector
 
     if report is not None:
@@ -72,6 +73,7 @@ def select(
         standardize=picking.standardize_argument,
         layout=layout,  # type: ignore[arg-type]  # the selector checks it
         store=store,
+        shortlist=picking.shortlist_argument(model.device),
     )
     if dry_run:
         from itl_hf.cli.estimates import selection_outcome
@@ -80,12 +82,20 @@ def select(
         startup = time.monotonic() - start_time
         estimate = estimate_selection(selector, pool_rows, target_rows, num_examples)
         return selection_outcome(estimate, startup) if distributed.rank() == 0 else None
-    selection = selector.select(pool_rows, target_rows, num_examples, constraints=constraints)
+    selection = selector.select(
+        pool_rows,
+        target_rows,
+        num_examples,
+        constraints=constraints,
+        quality=picking.quality,
+        target_weights=picking.target_weights,
+    )
     if distributed.rank() != 0:  # all processes picked the same rows
         return None
     folder = selection.save(str(output_dir))
     page = None if report is None else selection.report(report)
     lines = [repr(selection), f"saved to {folder}", *([] if page is None else [f"report at {page}"])]
+    lines[1:1] = [sentence for sentence in (shortlist_sentence(selection.record),) if sentence]
     if picking.exclude is not None:  # none at all may mean that the texts are written differently
         lines.insert(1, f"{_num_excluded(selection):,} rows of the pool were excluded because of {picking.exclude}")
     facts = {
@@ -104,6 +114,7 @@ def _facts(selection: Selection) -> dict[str, Any]:
         "picks": len(selection),
         "pool_size": selection.pool_size,
         "targets": len(selection.targets),
+        "shortlist": selection.record.shortlist,
         "excluded": _num_excluded(selection),
         "acquisition": selection.record.acquisition_name,
         "kernel": selection.record.kernel_name,

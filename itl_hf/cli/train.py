@@ -212,7 +212,12 @@ def _pool_settings(data: _Data) -> dict[str, Any]:
 def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig) -> Selection:
     selector = picking.selector(_embedder(picking, training, model))
     selection = selector.select(
-        data.pool(), data.targets(), int(picking.num_examples or 0), constraints=picking.constraints()
+        data.pool(),
+        data.targets(),
+        int(picking.num_examples or 0),
+        constraints=picking.constraints(),
+        quality=picking.quality,
+        target_weights=picking.target_weights,
     )
     # What `extend` needs would keep the embedder's model in memory while another one is trained.
     return dataclasses.replace(selection, extend_fn=None)
@@ -267,6 +272,8 @@ def _in_rounds(
         candidates_per_round=picking.candidates_per_round,
         pool=pool,
         constraints=picking.constraints(),
+        quality=picking.quality,
+        target_weights=picking.target_weights,
         order=picking.order,  # type: ignore[arg-type]  # attach checks it
     )
 

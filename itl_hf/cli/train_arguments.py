@@ -136,6 +136,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
             kernel=self.kernel,
             standardize=self.standardize_argument,
             store=self.store,
+            shortlist=self.shortlist_argument(),
         )
 
     def decisive(self) -> dict[str, Any]:

@@ -61,7 +61,12 @@ class RowReading:
 
 
 def read_dataset(
-    dataset: Dataset, embedder: Embedder | None = None, *, count_tokens: bool = False, keep_texts: bool = False
+    dataset: Dataset,
+    embedder: Embedder | None = None,
+    *,
+    also_check: Embedder | None = None,
+    count_tokens: bool = False,
+    keep_texts: bool = False,
 ) -> RowReading:
     """Reads the text of all rows once; each row is checked on the way.
 
@@ -70,6 +75,8 @@ def read_dataset(
             Rows as `itl_hf.text.row_format` describes them.
         embedder (`Embedder`, *optional*):
             Its `check` is called with every row, and its tokenizer counts tokens.
+        also_check (`Embedder`, *optional*):
+            Another embedder whose `check` is called with every row.
         count_tokens (`bool`, *optional*, defaults to `False`):
             Whether to count each row's tokens.
         keep_texts (`bool`, *optional*, defaults to `False`):
@@ -92,6 +99,8 @@ def read_dataset(
     texts: list[TextPair] = []
     sample: dict[int, TextPair] = {}
     for start, batch in read_batches(rows, embedder, 0, len(rows)):
+        if also_check is not None:
+            also_check.check(batch, start)
         batch_texts = [plain_text(row) for row in batch]
         key_parts.append(keys_of(batch))
         prompt_parts.append(prompt_keys_of(prompt for prompt, _ in batch_texts))

@@ -21,7 +21,8 @@ from itl_hf import distributed
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel, gram_matrix
 from itl_hf.gp.noise import effective_rank, spectrum_rank
-from itl_hf.gp.pool import Pool, spaced_rows
+from itl_hf.gp.pool import Pool
+from itl_hf.gp.quality import Quality, join
 
 #: Rows that the d x d matrix is summed over; and rows whose own matrix is factored where there is no d x d matrix.
 MOST_ROWS = 20_000
@@ -92,6 +93,7 @@ def attainable_variance(
     *,
     include: Sequence[int] = (),
     observed_rows: Tensor | None = None,
+    observed_quality: Quality = 1.0,
     most_rows: int = MOST_ROWS,
     most_landmarks: int = MOST_LANDMARKS,
 ) -> AttainableVariance:
@@ -111,6 +113,8 @@ def attainable_variance(
             variance that the picks left.
         observed_rows (`Tensor`, *optional*):
             (h, d) prepared rows that were trained on before.
+        observed_quality (`Quality`, *optional*, defaults to 1.0):
+            (h,), their quality.
         most_rows (`int`, *optional*, defaults to 20,000):
             Largest number of representatives under the linear kernel.
         most_landmarks (`int`, *optional*, defaults to 4,096):
@@ -128,14 +132,19 @@ def attainable_variance(
     linear = gp.kernel.linear and pool.dimension <= min(LARGEST_DIMENSION, pool.num_rows)
     most = min(pool.num_rows, most_rows if linear else most_landmarks)
     reach, nearest, usual_reach = _reach(pool, gp, max(2, min(NEAREST, most // (2 * len(gp.targets)))))
-    indices = _representatives(pool.num_rows, most, include, nearest)
+    indices = _representatives(pool, most, include, nearest)
     observed_rows = gp.targets.new_zeros(0, pool.dimension) if observed_rows is None else observed_rows.double()
     if linear:
-        irreducible, whole_pool, pool_rank = _linear_parts(_second_moment(pool, indices, observed_rows), gp)
+        moments = [_second_moment(pool, indices, observed_rows)]
+        if pool.quality is not None or isinstance(observed_quality, Tensor):
+            moments.append(_second_moment(pool, indices, observed_rows, observed_quality, by_quality=True))
+        irreducible, whole_pool, pool_rank = _linear_parts(moments, gp)
     else:
-        rows = pool.rows(range(pool.num_rows) if indices is None else indices)
-        irreducible, whole_pool = _kernel_parts(torch.cat([rows, observed_rows]), gp)
-        pool_rank = effective_rank(pool.rows(spaced_rows(pool.num_rows, RANK_ROWS)), gp.kernel)
+        indices_or_all = pool.spaced_rows(pool.num_rows) if indices is None else indices
+        rows, quality = pool.rows(indices_or_all), pool.quality_of(indices_or_all)
+        quality = join([(quality, len(rows)), (observed_quality, len(observed_rows))])
+        irreducible, whole_pool = _kernel_parts(torch.cat([rows, observed_rows]), gp, quality)
+        pool_rank = effective_rank(pool.rows(pool.spaced_rows(RANK_ROWS)), gp.kernel)
     return AttainableVariance(
         # Both bound the same number from above. With tiny noise, the second includes directions that the rank
         # tolerance leaves out of the first, and is then the smaller one.
@@ -145,7 +154,7 @@ def attainable_variance(
         usual_reach=usual_reach,
         nearest=nearest,
         prior=gp.kernel.diagonal(gp.targets),
-        target_rank=effective_rank(gp.targets, gp.kernel),
+        target_rank=effective_rank(gp.targets, gp.kernel, gp.target_weights),
         pool_rank=pool_rank,
         rows=pool.num_rows if indices is None else len(indices),
         exact=indices is None,
@@ -156,20 +165,24 @@ def _reach(pool: Pool, gp: GaussianProcess, count: int) -> tuple[Tensor, Tensor,
     """Returns each target's largest correlation with any row, (m,) float64, the numbers of its nearest rows, (k, m),
     and the usual reach of the pool's own rows.
     """
-    probes = pool.rows(spaced_rows(pool.num_rows, PROBES))
-    best, indices = _nearest(pool, torch.cat([gp.targets, probes]), gp.kernel, count)
+    probes = pool.rows(pool.spaced_rows(PROBES))
+    best, indices = nearest_rows(pool, torch.cat([gp.targets, probes]), gp.kernel, count)
     best, m = best.double().clamp(-1, 1), len(gp.targets)
     # A row's own correlation is its largest: the second is that with the nearest other.
     usual_reach = float(best[1, m:].quantile(USUAL_QUANTILE)) if len(best) > 1 else 0.0
     return best[0, :m], indices[:, :m], usual_reach
 
 
-def _nearest(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:
-    """Returns each target's largest correlations with rows of the pool, descending, and row numbers, (k, m) each."""
+def nearest_rows(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:
+    """Returns each target's largest correlations with rows of the pool, descending, and row numbers, (k, m) each.
+
+    Collective: under `torchrun` all processes must call it.
+    """
     best = targets.new_zeros(0, len(targets), dtype=torch.float32)
     indices = torch.zeros(0, len(targets), dtype=torch.int64, device=targets.device)
     for start, rows in pool.blocks(torch.float32):
-        parts = [_block_nearest(rows, part, kernel, count) for part in targets.split(_TARGETS_AT_ONCE)]
+        usable = pool.is_usable(slice(start, start + len(rows)))
+        parts = [_block_nearest(rows, part, kernel, count, usable) for part in targets.split(_TARGETS_AT_ONCE)]
         values, positions = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))  # (k, m) each
         best, indices = _largest(torch.cat([best, values]), torch.cat([indices, positions + start]), count)
     best, indices = _largest(distributed.gather_rows(best), distributed.gather_rows(indices), count)
@@ -177,11 +190,15 @@ def _nearest(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tuple[T
     return best, distributed.broadcast_from_first(indices)
 
 
-def _block_nearest(rows: Tensor, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:
+def _block_nearest(
+    rows: Tensor, targets: Tensor, kernel: Kernel, count: int, usable: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Returns the largest correlations with rows of one block, and the rows' positions in it, (k, m) each."""
     targets = targets.to(rows.dtype)
     scale = torch.outer(kernel.diagonal(rows).sqrt(), kernel.diagonal(targets).sqrt())  # (B, m)
     correlation = kernel.cross(rows, targets) / scale.clamp_min(torch.finfo(rows.dtype).tiny)
+    if usable is not None:
+        correlation = correlation.masked_fill(~usable[:, None], -torch.inf)
     top = correlation.topk(min(count, len(rows)), dim=0)
     return top.values, top.indices
 
@@ -192,41 +209,59 @@ def _largest(values: Tensor, indices: Tensor, count: int) -> tuple[Tensor, Tenso
     return top.values, indices.gather(0, top.indices)
 
 
-def _representatives(num_rows: int, most: int, include: Sequence[int], nearest: Tensor) -> list[int] | None:
-    """Returns the row numbers of the representatives, in order; `None` for all rows."""
-    if num_rows <= most:
+def _representatives(pool: Pool, most: int, include: Sequence[int], nearest: Tensor) -> list[int] | None:
+    """Returns the row numbers of the representatives, in order; `None` for all usable rows."""
+    if pool.num_rows <= most:
         return None
     priority = dict.fromkeys([*include, *nearest.flatten().tolist()])
     near = list(priority)[: max(len(set(include)), most // 2)]
-    return sorted({*near, *spaced_rows(num_rows, max(most - len(near), 1))})
+    return sorted({*near, *pool.spaced_rows(max(most - len(near), 1))})
 
 
-def _second_moment(pool: Pool, indices: list[int] | None, observed_rows: Tensor) -> Tensor:
-    """Computes Phi'Phi of these rows and of the observed ones, (d, d) float64."""
+def _second_moment(
+    pool: Pool,
+    indices: list[int] | None,
+    observed_rows: Tensor,
+    observed_quality: Quality = 1.0,
+    by_quality: bool = False,
+) -> Tensor:
+    """Computes Phi'Phi of these rows and of the observed ones, (d, d) float64; Phi'Q Phi, with Q the diagonal matrix of
+    their quality, if `by_quality`.
+    """
     moment = observed_rows.new_zeros(pool.dimension, pool.dimension)
     if indices is None:
-        for _, rows in pool.blocks():
-            moment.addmm_(rows.T, rows)
+        for start, rows in pool.blocks():
+            _add_to_moment(moment, rows, pool.quality_of(slice(start, start + len(rows))) if by_quality else 1.0)
         moment = distributed.sum_over_processes(moment)
     else:
         for first in range(0, len(indices), _CHUNK_ROWS):
-            rows = pool.rows(indices[first : first + _CHUNK_ROWS])
-            moment.addmm_(rows.T, rows)
-    return moment.addmm_(observed_rows.T, observed_rows)
+            part = indices[first : first + _CHUNK_ROWS]
+            _add_to_moment(moment, pool.rows(part), pool.quality_of(part) if by_quality else 1.0)
+    return _add_to_moment(moment, observed_rows, observed_quality if by_quality else 1.0)
 
 
-def _linear_parts(moment: Tensor, gp: GaussianProcess) -> tuple[Tensor, Tensor, float]:
-    """Returns irreducible and whole-pool variance, (m,) each, and the effective rank, from Phi'Phi (d, d)."""
-    energy, vectors = torch.linalg.eigh(moment)
+def _add_to_moment(moment: Tensor, rows: Tensor, quality: Quality) -> Tensor:
+    return moment.addmm_(rows.T, rows * quality[:, None] if isinstance(quality, Tensor) else rows)
+
+
+def _linear_parts(moments: list[Tensor], gp: GaussianProcess) -> tuple[Tensor, Tensor, float]:
+    """Returns irreducible and whole-pool variance, (m,) each, and the effective rank, from Phi'Phi (d, d) and, where
+    rows differ in quality, Phi'Q Phi.
+    """
+    energy, vectors = torch.linalg.eigh(moments[0])
     energy = energy.clamp_min(0)
     parts = (gp.targets @ vectors).square()  # (m, d): each target's prior variance by direction
     is_unobserved = energy <= energy[-1] * RANK_TOLERANCE
+    irreducible, rank = parts[:, is_unobserved].sum(1), spectrum_rank(energy)
+    if len(moments) > 1:
+        energy, vectors = torch.linalg.eigh(moments[1])
+        energy, parts = energy.clamp_min(0), (gp.targets @ vectors).square()
     noise_variance = gp.noise_std**2
     whole_pool = parts @ (noise_variance / (noise_variance + energy))
-    return parts[:, is_unobserved].sum(1), whole_pool, spectrum_rank(energy)
+    return irreducible, whole_pool, rank
 
 
-def _kernel_parts(rows: Tensor, gp: GaussianProcess) -> tuple[Tensor, Tensor]:
+def _kernel_parts(rows: Tensor, gp: GaussianProcess, quality: Quality) -> tuple[Tensor, Tensor]:
     """Returns irreducible and whole-pool variance, (m,) each, from the kernel matrix of rows (M, d).
 
     Instead of no noise, a noise far below the leading eigenvalue is used: that is an upper bound too, and a Cholesky
@@ -236,17 +271,17 @@ def _kernel_parts(rows: Tensor, gp: GaussianProcess) -> tuple[Tensor, Tensor]:
     prior = gp.kernel.diagonal(gp.targets)
     least = RANK_TOLERANCE * max(float(gram.abs().sum(1).max()), 1e-300)  # row sums bound the leading eigenvalue
     variances = []
-    for noise_variance in (least, gp.noise_std**2 + 1e-2 * least):
+    for noise_variance in (least, gp.noise_std**2 / quality + 1e-2 * least):
         factor = _factor(gram, noise_variance)
         removed_variance = torch.linalg.solve_triangular(factor, cross, upper=False).square().sum(0)  # (m,)
         variances.append((prior - removed_variance).clamp_min(0))
     return variances[0], variances[1]
 
 
-def _factor(gram: Tensor, noise_variance: float) -> Tensor:
+def _factor(gram: Tensor, noise_variance: Quality) -> Tensor:
     """Returns the Cholesky factor of the matrix plus noise, or plus more noise where it is not positive definite."""
     while True:
         factor, error_code = torch.linalg.cholesky_ex(gram.diagonal_scatter(gram.diagonal() + noise_variance))
-        if not error_code or not math.isfinite(noise_variance):
+        if not error_code or not math.isfinite(float(torch.as_tensor(noise_variance).min())):
             return factor
-        noise_variance *= 100
+        noise_variance = noise_variance * 100

@@ -25,12 +25,16 @@ class GaussianProcess:
             Standard deviation of the noise on picks' answers. Positive.
         target_noise_std (`float`):
             Standard deviation of the noise on the targets' values; 0 if they are known exactly.
+        target_weights (`Tensor`, *optional*):
+            (m,) float64, positive: how many copies of itself each target stands for; 1 when left out. Copies of a value
+            that is known exactly tell nothing more, so without noise on the targets' values ITL does not depend on it.
     """
 
     kernel: Kernel
     targets: Tensor
     noise_std: float
     target_noise_std: float
+    target_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.target_noise_std) and self.target_noise_std >= 0):
@@ -44,6 +48,8 @@ class GaussianProcess:
 
     def posterior_given_targets(self) -> Posterior:
         """Returns the posterior that is given the targets' values, before any other observation."""
+        weights = self.target_weights if self.target_noise_std > 0 else None
+        noises = self.target_noise_std, self.noise_std
         if self.kernel.linear:
-            return LinearPosterior.given_values(self.targets, self.target_noise_std, self.noise_std)
-        return KernelPosterior.given_values(self.kernel, self.targets, self.target_noise_std, self.noise_std)
+            return LinearPosterior.given_values(self.targets, *noises, weights)
+        return KernelPosterior.given_values(self.kernel, self.targets, *noises, weights)

@@ -11,6 +11,7 @@ from torch import Tensor
 from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.posterior import CholeskyBlock, check_noise_std
+from itl_hf.gp.quality import scale_gram, scale_rows
 
 
 class KernelPosterior:
@@ -38,7 +39,9 @@ class KernelPosterior:
         self._given_rows, self._given_weights = torch.zeros(0, 0), torch.zeros(0, 0)
 
     @classmethod
-    def given_values(cls, kernel: Kernel, rows: Tensor, rows_noise_std: float, noise_std: float) -> KernelPosterior:
+    def given_values(
+        cls, kernel: Kernel, rows: Tensor, rows_noise_std: float, noise_std: float, weights: Tensor | None = None
+    ) -> KernelPosterior:
         """Builds the posterior that is given the values of f at `rows`, from the eigenvalues of their kernel matrix.
 
         Args:
@@ -50,12 +53,16 @@ class KernelPosterior:
                 Noise of these observations; 0 conditions on f(rows) exactly.
             noise_std (`float`):
                 Noise of the observations that follow.
+            weights (`Tensor`, *optional*):
+                (m,), how often each row was observed; `itl_hf.gp.quality`.
         """
         posterior = cls(kernel, noise_std, rows.device)
-        values, vectors = torch.linalg.eigh(kernel.cross(rows, rows))  # (m,), (m, m)
+        gram = scale_gram(kernel.cross(rows, rows), weights)  # (m, m)
+        values, vectors = torch.linalg.eigh(gram)  # (m,), (m, m)
         nonzero = values > values.max() * len(rows) * torch.finfo(torch.float64).eps
         posterior._given_rows = rows
-        posterior._given_weights = (vectors[:, nonzero] / (values[nonzero] + rows_noise_std**2).sqrt()).T  # (r, m)
+        weights_of_values = vectors[:, nonzero] / (values[nonzero] + rows_noise_std**2).sqrt()  # (m, r)
+        posterior._given_weights = scale_rows(weights_of_values, weights).T  # (r, m)
         return posterior
 
     def given_projections(self, rows: Tensor) -> Tensor:
@@ -83,12 +90,12 @@ class KernelPosterior:
         """Computes each row's projection on the last observation, (B, d) -> (1, B)."""
         return self.project(rows, earlier, self.cholesky_block(self.num_observations - 1, self.num_observations))
 
-    def observe(self, row: Tensor) -> None:
-        """Adds an observation at `row`, (d,)."""
+    def observe(self, row: Tensor, quality: float = 1.0) -> None:
+        """Adds an observation at `row`, (d,), whose noise variance is `noise_variance / quality`."""
         row = row.double()[None]  # (1, d)
         projections = self.projections(row)  # (r + n, 1)
         variance = (self.kernel.diagonal(row) - projections.square().sum(0)).clamp_min(0)  # (1,)
-        self._factor.append(torch.cat([projections[:, 0], (variance + self.noise_variance).sqrt()])[None])
+        self._factor.append(torch.cat([projections[:, 0], (variance + self.noise_variance / quality).sqrt()])[None])
         self._observed_rows.append(row)
         self.num_observations += 1
 

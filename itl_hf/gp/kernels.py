@@ -8,6 +8,7 @@ Sources: Rasmussen & Williams, "Gaussian Processes for Machine Learning" (2006),
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -115,6 +116,43 @@ class RBF(_UnitVariance):
 
 
 @dataclass(frozen=True)
+class ExponentialCosine(_UnitVariance):
+    """k(x, y) = (exp(cos(x, y) / lengthscale) - 1) / (exp(1 / lengthscale) - 1): `RBF` on the cosine without the
+    constant exp(-1 / lengthscale) that its unrelated rows have in common.
+
+    Orthogonal rows have k = 0, equal rows k = 1. It is positive definite: all coefficients in the power series of the
+    exponential are positive, and products of positive definite kernels are positive definite (Rasmussen & Williams,
+    2006, section 4.2.4).
+
+    Args:
+        lengthscale (`float`, *optional*, defaults to 0.6):
+            How fast the correlation falls. Positive.
+
+    Example:
+        >>> ExponentialCosine(0.6).cross(torch.eye(2), torch.eye(2))
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+
+    lengthscale: float = 0.6
+
+    def __post_init__(self) -> None:
+        _check_lengthscale(self.lengthscale)
+
+    def cross(self, rows: Tensor, others: Tensor) -> Tensor:
+        """Computes the kernel, (B, d), (C, d) -> (B, C)."""
+        return self.of_cosines(torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(others).T)
+
+    def of_cosines(self, cosines: Tensor) -> Tensor:
+        """Computes the kernel from cosines of any shape, in place."""
+        return cosines.div_(self.lengthscale).expm1_().div_(math.expm1(1 / self.lengthscale))
+
+    def describe(self) -> dict[str, Any]:
+        """Returns name and parameters, JSON types."""
+        return {"kernel": "exponential_cosine", "lengthscale": self.lengthscale}
+
+
+@dataclass(frozen=True)
 class Laplace(_UnitVariance):
     """k(x, y) = exp(-|x - y| / lengthscale), Euclidean distance, of unit-norm rows with `on="cosine"`.
 
@@ -216,7 +254,13 @@ class Callable_:
         return {"kernel": "callable", "name": self.name}
 
 
-KERNELS: dict[str, Callable[..., Kernel]] = {"linear": Linear, "cosine": Cosine, "rbf": RBF, "laplace": Laplace}
+KERNELS: dict[str, Callable[..., Kernel]] = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "rbf": RBF,
+    "exponential_cosine": ExponentialCosine,
+    "laplace": Laplace,
+}
 
 
 def resolve_kernel(kernel: str | Kernel | Callable[[Tensor, Tensor], Any]) -> Kernel:
@@ -247,7 +291,7 @@ def _squared_distance(rows: Tensor, others: Tensor) -> Tensor:
     return squares.sub_(2 * rows @ others.T).clamp_min_(0)
 
 
-def _check_lengthscale(lengthscale: float, on: str) -> None:
+def _check_lengthscale(lengthscale: float, on: str = "cosine") -> None:
     if not (0 < lengthscale < float("inf")):
         raise ValueError(f"lengthscale must be positive and finite, got {lengthscale}")
     if on not in ("cosine", "distance"):

@@ -18,6 +18,9 @@ number of clusters.
   (n / rank) / (1 / q - 1). A shorter lengthscale needs less noise, so kernel and noise are not two settings for the
   same thing. The noise is never below 1, where one answer halves the variance at its own row: with less, a few picks
   remove nearly all of a target's variance and the next ones are off the task.
+- *Exponential cosine.* Unrelated rows are orthogonal with covariance 0, so the rival of a cluster's row is, as for the
+  linear kernel, the nearest of many: noise = `EXPONENTIAL_SHARE` n / rank, and never below 1. The share is measured
+  (`recipes/benchmarks`): the exponential makes that row's covariance smaller than half of the cluster's.
 """
 
 from __future__ import annotations
@@ -27,13 +30,18 @@ import math
 import torch
 from torch import Tensor
 
-from itl_hf.gp.kernels import RBF, Cosine, Kernel, Laplace
+from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel, Laplace
+from itl_hf.gp.quality import scale_gram, scale_rows
 
 #: The least noise of kernels that fall with distance, and the noise of kernels about which nothing is known.
 UNIT_NOISE_STD = 1.0
+#: Noise variance of `ExponentialCosine` for each pick per target direction.
+EXPONENTIAL_SHARE = 0.25
 
 
-def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[float, str]:
+def auto_noise_std(
+    kernel: Kernel, targets: Tensor, num_examples: int, weights: Tensor | None = None
+) -> tuple[float, str]:
     """Computes the noise standard deviation for `noise_std="auto"`, and states the rule in words.
 
     Args:
@@ -43,17 +51,22 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
             (m, d) prepared target rows.
         num_examples (`int`):
             Number of picks.
+        weights (`Tensor`, *optional*):
+            (m,) weights of the targets.
 
     Example:
         >>> import torch
         >>> auto_noise_std(RBF(0.6), torch.eye(4, dtype=torch.float64), 4)[0]  # one pick each: the least noise
         1.0
     """
-    if not (kernel.linear or isinstance(kernel, Cosine | RBF | Laplace)):
+    if not (kernel.linear or isinstance(kernel, Cosine | RBF | ExponentialCosine | Laplace)):
         return UNIT_NOISE_STD, "auto: 1, since nothing is known about this kernel"
-    picks_per_direction = math.sqrt(num_examples / effective_rank(targets, kernel))
+    picks_per_direction = math.sqrt(num_examples / effective_rank(targets, kernel, weights))
     if kernel.linear or isinstance(kernel, Cosine):
         return picks_per_direction, "auto: sqrt(num_examples / effective rank of the targets)"
+    if isinstance(kernel, ExponentialCosine):
+        noise_std = max(UNIT_NOISE_STD, math.sqrt(EXPONENTIAL_SHARE) * picks_per_direction)
+        return noise_std, f"auto: sqrt({EXPONENTIAL_SHARE} num_examples / effective rank of the targets), at least 1"
     orthogonal_rows = torch.eye(2, dtype=torch.float64)
     unrelated_covariance = float(kernel.cross(orthogonal_rows, orthogonal_rows)[0, 1])
     contrast = 1 / max(unrelated_covariance, 1e-12) - 1
@@ -64,7 +77,7 @@ def auto_noise_std(kernel: Kernel, targets: Tensor, num_examples: int) -> tuple[
     )
 
 
-def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
+def effective_rank(rows: Tensor, kernel: Kernel | None = None, weights: Tensor | None = None) -> float:
     """Computes the effective number of directions that rows span: exp of the entropy of the normalised spectrum of
     their Gram matrix.
 
@@ -73,6 +86,8 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
             (m, d) prepared rows.
         kernel (`Kernel`, *optional*):
             Covariance function of the Gram matrix; linear when left out.
+        weights (`Tensor`, *optional*):
+            (m,) positive weights W: the Gram matrix is W^1/2 K W^1/2, whose spectrum is that of repeated rows.
 
     Source: Roy & Vetterli, "The effective rank" (2007), on the eigenvalues of the Gram matrix.
 
@@ -83,9 +98,10 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None) -> float:
     """
     rows = rows.double()
     if kernel is None or kernel.linear:
-        energy = torch.linalg.svdvals(rows).square()
+        energy = torch.linalg.svdvals(scale_rows(rows, weights)).square()
     else:
-        energy = torch.linalg.eigvalsh(kernel.cross(rows, rows)).clamp_min(0)
+        gram = scale_gram(kernel.cross(rows, rows), weights)
+        energy = torch.linalg.eigvalsh(gram).clamp_min(0)
     return spectrum_rank(energy)
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Linear
+from itl_hf.gp.quality import scale_rows
 
 
 def check_noise_std(noise_std: float) -> float:
@@ -92,8 +93,8 @@ class Posterior(Protocol):
     def last_projection(self, rows: Tensor, earlier: Tensor) -> Tensor:
         """Computes each row's projection on the last observation, (B, d) float64 -> (1, B); see `project`."""
 
-    def observe(self, row: Tensor) -> None:
-        """Adds an observation at `row`, (d,) float64."""
+    def observe(self, row: Tensor, quality: float = 1.0) -> None:
+        """Adds an observation at `row`, (d,) float64, whose noise variance is `noise_variance / quality`."""
 
     def truncate(self, num_observations: int) -> None:
         """Drops all observations after the first `num_observations`."""
@@ -133,7 +134,9 @@ class LinearPosterior:
         self._num_given = 0
 
     @classmethod
-    def given_values(cls, rows: Tensor, rows_noise_std: float, noise_std: float) -> LinearPosterior:
+    def given_values(
+        cls, rows: Tensor, rows_noise_std: float, noise_std: float, weights: Tensor | None = None
+    ) -> LinearPosterior:
         """Builds the posterior that is given the values of f at `rows`, observed with a noise of their own.
 
         Args:
@@ -143,11 +146,13 @@ class LinearPosterior:
                 Noise of these observations; 0 conditions on f(rows) exactly.
             noise_std (`float`):
                 Noise of the observations that follow.
+            weights (`Tensor`, *optional*):
+                (m,), how often each row was observed; `itl_hf.gp.quality`.
         """
         posterior = cls(rows.shape[1], noise_std, rows.device)
         # A'(AA' + r I)^-1 A from the singular values of A: AA' would square the condition number, and for m > d,
         # repeated rows or r = 0 it is singular.
-        _, scale, basis = torch.linalg.svd(rows.double(), full_matrices=False)  # (k,), (k, d)
+        _, scale, basis = torch.linalg.svd(scale_rows(rows.double(), weights), full_matrices=False)  # (k,), (k, d)
         nonzero = scale > scale.max() * max(rows.shape) * torch.finfo(torch.float64).eps
         share = scale[nonzero] ** 2 / (scale[nonzero] ** 2 + rows_noise_std**2)  # (r,)
         posterior._directions.append(share.sqrt()[:, None] * basis[nonzero])
@@ -181,11 +186,11 @@ class LinearPosterior:
         """Computes each row's projection on the last observation, (B, d) -> (1, B); `earlier` is not used."""
         return (rows @ self.directions[-1])[None]
 
-    def observe(self, row: Tensor) -> None:
-        """Adds an observation at `row`, (d,)."""
+    def observe(self, row: Tensor, quality: float = 1.0) -> None:
+        """Adds an observation at `row`, (d,), whose noise variance is `noise_variance / quality`."""
         row, directions = row.double(), self.directions
         covariance = torch.addmv(row, directions.T, directions @ row, alpha=-1)  # (d,), posterior covariance times row
-        pivot = math.sqrt(self.noise_variance + max(float(row @ covariance), 0.0))
+        pivot = math.sqrt(self.noise_variance / quality + max(float(row @ covariance), 0.0))
         torch.div(covariance, pivot, out=self._directions.next())
         self.num_observations += 1
 

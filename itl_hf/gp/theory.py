@@ -20,6 +20,7 @@ from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel, gram_matrix
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.posterior import check_noise_std
+from itl_hf.gp.quality import Quality, each, join, scale_gram, scale_rows
 
 __all__ = [
     "Convergence",
@@ -30,9 +31,9 @@ __all__ = [
 ]
 
 
-def information_gain(picks: Tensor, gp: GaussianProcess) -> Tensor:
+def information_gain(picks: Tensor, gp: GaussianProcess, quality: Quality = 1.0) -> Tensor:
     """Computes the information that the answers to the first 0..n picks give about f: gamma_n = 1/2 log det(I + K /
-    noise^2).
+    noise^2), with each pick's own noise where picks differ in quality.
 
     By the chain rule it is the sum of 1/2 log(1 + variance / noise^2), variance taken just before each pick.
 
@@ -41,11 +42,13 @@ def information_gain(picks: Tensor, gp: GaussianProcess) -> Tensor:
             (n, d) prepared rows in the order picked.
         gp (`GaussianProcess`):
             Kernel and noise.
+        quality (`Quality`, *optional*, defaults to 1.0):
+            (n,), that of the picks.
 
     Returns:
         `Tensor`: (n + 1,) float64, in nats.
     """
-    return _observe(picks, gp)[0]
+    return _observe(picks, gp, quality)[0]
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def convergence(
     gp: GaussianProcess,
     *,
     observed_rows: Tensor | None = None,
+    observed_quality: Quality = 1.0,
     attainable: AttainableVariance | None = None,
 ) -> Convergence:
     """Computes the targets' variance and the information after every pick, and the floors of the variance.
@@ -102,14 +106,19 @@ def convergence(
             Kernel, targets and noise.
         observed_rows (`Tensor`, *optional*):
             (h, d) prepared rows that were trained on before.
+        observed_quality (`Quality`, *optional*, defaults to 1.0):
+            (h,), their quality.
         attainable (`AttainableVariance`, *optional*):
             From `attainable_variance`; measured here when left out.
     """
     if attainable is None:
-        attainable = attainable_variance(pool, gp, include=picks, observed_rows=observed_rows)
+        attainable = attainable_variance(
+            pool, gp, include=picks, observed_rows=observed_rows, observed_quality=observed_quality
+        )
     before = gp.targets.new_zeros(0, pool.dimension) if observed_rows is None else observed_rows.double()
     rows = torch.cat([before, pool.rows(list(picks))])  # (h + n, d)
-    information, projections = _observe(rows, gp)
+    quality = join([(observed_quality, len(before)), (pool.quality_of(picks), len(picks))])
+    information, projections = _observe(rows, gp, quality)
     removed_variance = torch.cat(
         [torch.zeros_like(attainable.prior)[None], projections.square().cumsum(0)]
     )  # (h + n + 1, m)
@@ -117,8 +126,11 @@ def convergence(
     return Convergence(variance[len(before) :], information[len(before) :], attainable)
 
 
-def posterior_mean(picks: Tensor, values: Tensor, rows: Tensor, kernel: Kernel, noise_std: float) -> Tensor:
-    """Computes the posterior mean of f at `rows` given `values` at the picks: mu_n(x) = k(x, D) (K + noise^2 I)^-1 y.
+def posterior_mean(
+    picks: Tensor, values: Tensor, rows: Tensor, kernel: Kernel, noise_std: float, quality: Tensor | None = None
+) -> Tensor:
+    """Computes the posterior mean of f at `rows` given `values` at the picks: mu_n(x) = k(x, D) (K + noise^2 Q^-1)^-1
+    y, with Q the diagonal matrix of the picks' quality.
 
     Args:
         picks (`Tensor`):
@@ -131,6 +143,8 @@ def posterior_mean(picks: Tensor, values: Tensor, rows: Tensor, kernel: Kernel, 
             Covariance function.
         noise_std (`float`):
             Noise of the values. Positive.
+        quality (`Tensor`, *optional*):
+            (n,), that of the picks; 1 when left out.
 
     Returns:
         `Tensor`: (B,) or (B, c) float64.
@@ -148,11 +162,12 @@ def posterior_mean(picks: Tensor, values: Tensor, rows: Tensor, kernel: Kernel, 
     noise_variance = check_noise_std(noise_std) ** 2
     picks, rows = picks.double(), rows.double()
     # Eigenvalues rather than a Cholesky factor: repeated picks with a tiny noise are singular to rounding.
-    energy, vectors = torch.linalg.eigh(gram_matrix(picks, kernel))  # (n,), (n, n)
+    energy, vectors = torch.linalg.eigh(scale_gram(gram_matrix(picks, kernel), quality))  # (n,), (n, n)
     values = values.double()
     value_columns = values if values.ndim == 2 else values[:, None]  # (n, c)
+    value_columns = scale_rows(value_columns, quality)
     weights = (vectors.T @ value_columns) / (energy.clamp_min(0) + noise_variance)[:, None]  # (n, c)
-    mean = kernel.cross(rows, picks) @ (vectors @ weights)  # (B, c)
+    mean = kernel.cross(rows, picks) @ scale_rows(vectors @ weights, quality)  # (B, c)
     return mean if values.ndim == 2 else mean[:, 0]
 
 
@@ -186,13 +201,13 @@ def confidence_factor(information: Tensor, norm_bound: float, delta: float = 0.0
     return norm_bound + noise_ratio * (2 * (information + math.log(1 / delta))).sqrt()
 
 
-def _observe(rows: Tensor, gp: GaussianProcess) -> tuple[Tensor, Tensor]:
+def _observe(rows: Tensor, gp: GaussianProcess, quality: Quality) -> tuple[Tensor, Tensor]:
     """Returns the information after 0..n of the rows, (n + 1,), and the targets' projections on each row, (n, m)."""
     rows = rows.double()
     posterior = gp.posterior()
-    for row in rows:
-        posterior.observe(row)
+    for row, row_quality in zip(rows, each(quality, len(rows)), strict=True):
+        posterior.observe(row, row_quality)
     earlier = posterior.projections(rows).square().triu(1)  # (n, n): column i holds those on the rows before i
     variance = (gp.kernel.diagonal(rows) - earlier.sum(0)).clamp_min(0)
-    gains = torch.log1p(variance / posterior.noise_variance) / 2
+    gains = torch.log1p(variance / (posterior.noise_variance / quality)) / 2
     return torch.cat([gains.new_zeros(1), gains]).cumsum(0), posterior.projections(gp.targets)

@@ -22,6 +22,7 @@ from itl_hf.hub.restore import VARIANCE_COLUMN
 from itl_hf.report.gains import gain_name, total_information
 from itl_hf.report.sections import method_name
 from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
+from itl_hf.selection.diagnosis.weighting import numbers_text
 from itl_hf.text import plain_text
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ def settings_table(record: SelectionRecord) -> list[tuple[str, str]]:
     rows.append(("rule for the noise", record.noise_rule))
     rows.append(("seed", record.acquisition_options.get("seed", "none: the method is not random")))
     rows.append(("number of rows trained on before", record.already_selected))
+    rows.append(("quality of the rows", numbers_text(record.quality)))
+    rows.append(("weights of the targets", numbers_text(record.target_weights)))
     rows += [(f"constraint: {key}", value) for key, value in record.constraints.items()]
     rows += [("hash of the pool", record.pool_fingerprint), ("hash of the targets", record.targets_fingerprint)]
     rows += [(f"version of {name}", value) for name, value in record.versions.items()]

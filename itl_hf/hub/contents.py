@@ -18,6 +18,7 @@ from datasets import Dataset, Features, List, Value
 
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.paths import feature_directory
+from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.hub.card import Publication, write_card
 from itl_hf.hub.restore import VARIANCE_COLUMN, WITHHELD_COLUMN
 from itl_hf.report.figures import map_figure, variance_figure
@@ -132,10 +133,19 @@ def picked_features(selection: Selection, store: str | os.PathLike[str] | None =
             "include_features"
         )
     record = selection.record
-    directory = feature_directory(store, record.embedder or {}, record.pool_fingerprint or "")
+    if selection.shortlist_rows is not None and record.shortlist is not None:
+        parts = [_stored_features(store, record, rows_hash)[:] for rows_hash, _ in record.shortlist["parts"]]
+        order = np.argsort(selection.shortlist_rows)
+        places = order[np.searchsorted(selection.shortlist_rows[order], selection.indices)]
+        return np.asarray(np.concatenate(parts)[places])
+    return np.asarray(_stored_features(store, record, record.pool_fingerprint or "")[selection.indices])
+
+
+def _stored_features(store: str | os.PathLike[str], record: SelectionRecord, rows_hash: str) -> StoredFeatures:
+    directory = feature_directory(store, record.embedder or {}, rows_hash)
     if not directory.exists():
         raise ValueError(f"{os.fspath(store)} holds no features of this selection's pool under its embedder")
-    return np.asarray(FeatureStore.open(directory).features()[selection.indices])
+    return FeatureStore.open(directory).features()
 
 
 def features_dataset(selection: Selection, features: np.ndarray) -> Dataset:

@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from itl_hf.selection.registry import ACQUISITION_NAMES, acquisition_class
+from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.record import SelectionRecord
@@ -33,16 +34,17 @@ def reproduction_script(selection: Selection, source: Mapping[str, Any], load_ar
             Arguments of `Selection.from_hub` that load the published selection, as Python code.
     """
     record = selection.record
-    embedder_name, embedder = embedder_call(record)
+    embedder_name, embedder = embedder_call(record.embedder or {})
+    shortlist_names, shortlist = shortlist_call(record)
     acquisition_import, acquisition = acquisition_call(record)
     kernel_import, kernel = kernel_call(record)
     arguments = select_arguments(record)
-    class_names = ["Selection", "Selector", *([embedder_name] if embedder_name else [])]
+    class_names = ["Selection", "Selector", *shortlist_names, *([embedder_name] if embedder_name else [])]
     class_names += [name for name in ("SelectionConstraints", "StopWhen") if any(f"{name}(" in a for a in arguments)]
     lines = [
         *versions_lines(record),
         "from datasets import load_dataset",
-        f"from itl_hf import {', '.join(sorted(class_names))}",
+        f"from itl_hf import {', '.join(sorted(set(class_names)))}",
         *(line for line in (kernel_import, acquisition_import) if line),
         "",
         *rows_lines(record, source, selection.pool_size, len(selection.targets)),
@@ -51,6 +53,7 @@ def reproduction_script(selection: Selection, source: Mapping[str, Any], load_ar
         f"embedder = {embedder}",
         "selector = Selector(",
         *(f"    {argument}," for argument in selector_arguments(record, acquisition, kernel)),
+        *([f"    shortlist={shortlist},"] if shortlist else []),
         ")",
         "selection = selector.select(",
         *(f"    {line}" for line in ["pool,", "targets,", f"num_examples={len(selection)},", *arguments]),
@@ -81,9 +84,24 @@ def rows_lines(record: SelectionRecord, source: Mapping[str, Any], pool_size: in
     ]
 
 
-def embedder_call(record: SelectionRecord) -> ImportAndCall:
+def shortlist_call(record: SelectionRecord) -> tuple[list[str], str]:
+    """Returns what to import for the shortlist, and the shortlist; `""` where nothing has to be said.
+
+    The size is the number of rows that the list was made for: that of `"auto"` may be another in other versions.
+    """
+    entry = record.shortlist
+    if entry is None:
+        return [], "" if DEFAULT_SHORTLIST is None else "None"
+    size = entry["setting"] if entry["setting"] != "auto" else entry["first_size"]
+    if "embedder" not in entry:
+        return [], ascii(size)
+    name, embedder = embedder_call(entry["embedder"])
+    call = f"Shortlist({size!a}, {embedder if name else '...'})"
+    return ["Shortlist", *([name] if name else [])], call
+
+
+def embedder_call(facts: Mapping[str, Any]) -> ImportAndCall:
     """Returns the embedder with the settings in its fingerprint."""
-    facts = record.embedder or {}
     kind = facts.get("embedder")
     if kind == "hidden_states":
         layers = {
@@ -104,6 +122,9 @@ def kernel_call(record: SelectionRecord) -> ImportAndCall:
     name, options = record.kernel_name, record.kernel_options
     if name in ("linear", "cosine"):
         return "", ascii(name)
+    if name == "exponential_cosine":
+        call = f"ExponentialCosine({options.get('lengthscale')!a})"
+        return "from itl_hf.gp.kernels import ExponentialCosine", call
     if name in ("rbf", "laplace"):
         kind = {"rbf": "RBF", "laplace": "Laplace"}[name]
         arguments = f"{options.get('lengthscale')!a}, on={options.get('on')!a}"
@@ -140,11 +161,23 @@ def select_arguments(record: SelectionRecord) -> list[str]:
     lines = []
     if record.already_selected:
         lines.append(f"already_selected=...,  # the {record.already_selected} rows that were trained on before")
+    if record.quality is not None:
+        column = record.quality.get("column")
+        lines.append("quality=...,  # a number for each row of the pool" if column is None else f"quality={column!a},")
+    if record.target_weights is not None:
+        lines.append(f"target_weights={_weights(record.target_weights)},")
     if record.constraints:
         # The record has the name of a column of the pool, but not labels or costs that were passed as values.
         entries = [f"    {name}={_constraint(name, value)}," for name, value in record.constraints.items()]
         lines += ["constraints=SelectionConstraints(", *entries, "),"]
     return lines
+
+
+def _weights(entry: Mapping[str, Any]) -> str:
+    """Returns the targets' weights as the name of their column, or as numbers."""
+    if entry.get("column") is not None:
+        return ascii(entry["column"])
+    return ascii([float(value) for value in entry["values"]])
 
 
 def _constraint(name: str, value: Any) -> str:

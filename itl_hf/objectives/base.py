@@ -21,6 +21,7 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.posterior import CholeskyBlock, Posterior
+from itl_hf.gp.quality import Quality, answer_noise
 from itl_hf.objectives.target_basis import TargetBasisBlock
 
 __all__ = ["Objective", "ObservationBlock", "ProjectionTables"]
@@ -196,11 +197,18 @@ class Objective:
             steps.append(self.update(steps[-1], projections[:, step : step + 1], observations.part(step, step + 1)))
         return torch.stack(steps, dim=1)
 
-    def score(self, stats: Tensor, num_observations: int) -> Tensor:
-        """Computes what is maximised, after so many picks, (k, B) -> (B,). Monotone in the gain."""
+    def answer_noise(self, stats: Tensor, quality: Quality) -> Quality:
+        """Returns the noise variance of the answers of rows of this quality, in the statistics' precision."""
+        return answer_noise(self.noise_variance, quality, stats.dtype)
+
+    def score(self, stats: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
+        """Computes what is maximised, after so many picks, (k, B) -> (B,). Monotone in the gain.
+
+        `quality` is that of the rows (`itl_hf.gp.quality`).
+        """
         raise NotImplementedError
 
-    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """Computes an upper bound of the score when each statistic may be off by `slack`, (k, B) each -> (B,); a lower
         bound with -slack.
         """
@@ -220,10 +228,10 @@ class Objective:
         """Converts the score to the objective's gain in its own unit."""
         return score
 
-    def observe(self, row: Tensor) -> None:
-        """Adds a pick, (d,) float64."""
+    def observe(self, row: Tensor, quality: float = 1.0) -> None:
+        """Adds a pick, (d,) float64, of this quality."""
         for posterior in self.posteriors:
-            posterior.observe(row)
+            posterior.observe(row, quality)
         self.num_observations += 1
 
     def truncate(self, num_observations: int) -> None:

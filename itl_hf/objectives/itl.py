@@ -3,8 +3,8 @@
     I(f(A); y_x | D) = 1/2 log[(s + r) / (c + r)]
 
 with s = Var[f(x) | D] given the picks D, c = Var[f(x) | D, f(A)] given the targets' values as well, and r the noise
-variance. One pick z lowers s by p(x)^2, p(x) = Cov[f(x), f(z) | D] / sqrt(r + s(z)), and c by the same under the second
-posterior.
+variance of the row's answer. One pick z lowers s by p(x)^2, p(x) = Cov[f(x), f(z) | D] / sqrt(r_z + s(z)), and c by the
+same under the second posterior.
 
 Source: Huebotter, Sukhija, Treven, As & Krause, "Active Few-Shot Fine-Tuning" / "Transductive Active Learning: Theory
 and Applications" (2024); eq. 43-44 of the appendix for noise on the targets' values.
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.posterior import LinearPosterior
+from itl_hf.gp.quality import Quality
 from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 
 
@@ -65,16 +66,17 @@ class ITL(Objective):
         before = torch.cat([stats[:1], after[0, :-1]])
         return torch.stack([before, after[1]]), after
 
-    def score(self, stats: Tensor, num_observations: int) -> Tensor:
+    def score(self, stats: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """(s - c) / (c + r), of which the gain is 1/2 log1p."""
         variance, conditional = stats
-        return (variance - conditional).clamp_min(0) / (conditional.clamp_min(0) + self.noise_variance)
+        noise = self.answer_noise(stats, quality)
+        return (variance - conditional).clamp_min(0) / (conditional.clamp_min(0) + noise)
 
-    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """The score of the largest s with the smallest c."""
         variance, conditional = stats
         difference = variance - conditional + slack.sum(0)
-        return difference / ((conditional - slack[1]).clamp_min_(0) + self.noise_variance)
+        return difference / ((conditional - slack[1]).clamp_min_(0) + self.answer_noise(stats, quality))
 
     def gain(self, score: Tensor) -> Tensor:
         """Nats. With log1p: at large noise the ratio is 1 + 1e-6, and its logarithm would lose half of the digits."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.growable_tensor import GrowableTensor
+from itl_hf.gp.quality import weighted_mean
 from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 
 
@@ -20,9 +21,9 @@ class Targeted(Objective):
         self.target_projections = GrowableTensor(len(gp.targets), gp.targets)  # (number of picks, m) float64
         self.target_prior = gp.kernel.diagonal(gp.targets)  # (m,)
 
-    def observe(self, row: Tensor) -> None:
+    def observe(self, row: Tensor, quality: float = 1.0) -> None:
         """Adds a pick and the targets' projections on it."""
-        super().observe(row)
+        super().observe(row, quality)
         self.target_projections.append(self.posteriors[0].last_projection(self.gp.targets, self.target_projections[:]))
 
     def truncate(self, num_observations: int) -> None:
@@ -55,6 +56,10 @@ class PerTarget(Targeted):
     def expand_scales(self, scales: Tensor) -> Tensor:
         """A covariance is at most the product of two standard deviations."""
         return torch.cat([scales, (scales * self.target_prior.to(scales.dtype)[:, None]).sqrt()])
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Computes the mean over the targets by their weights, (m, B) -> (B,)."""
+        return weighted_mean(values, self.gp.target_weights)
 
     def target_variance(self, num_observations: int, dtype: torch.dtype) -> Tensor:
         """Var[f(a)] of each target after so many picks, (m, 1)."""

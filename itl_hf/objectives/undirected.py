@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
+from itl_hf.gp.quality import Quality
 from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 
 
@@ -41,13 +42,13 @@ class Undirected(Objective):
         after = stats[:, None] - prefix_mask @ self.decrements(projections, observations)
         return torch.cat([stats[:, None], after[:, :-1]], dim=1), after
 
-    def score(self, stats: Tensor, num_observations: int) -> Tensor:
+    def score(self, stats: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """`s / r`."""
-        return stats[0].clamp_min(0) / self.noise_variance
+        return stats[0].clamp_min(0) / self.answer_noise(stats, quality)
 
-    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """The score of the largest s."""
-        return (stats[0] + slack[0]) / self.noise_variance
+        return (stats[0] + slack[0]) / self.answer_noise(stats, quality)
 
     def gain(self, score: Tensor) -> Tensor:
         """Nats."""

@@ -2,9 +2,10 @@
 
     v / (s + r),  v = sum over a in A of k_D(x, a)^2
 
-with s = Var[f(x) | D], k_D the posterior covariance given the picks D, and r the noise variance. With one target this
-is SIFT. One pick with projections p, g = sum_a p(a)^2 and h(x) = sum_a k_D(x, a) p(a) lowers s by p(x)^2 and v by p(x)
-(2 h(x) - g p(x)). The bracket is kept as the pick's second projection.
+with s = Var[f(x) | D], k_D the posterior covariance given the picks D, and r the noise variance of the row's answer.
+With one target this is SIFT. Targets of weights w_a have sqrt(w_a) f(a) in place of f(a) in all of this: v is then the
+sum of w_a k_D(x, a)^2. One pick with projections p, g = sum_a p(a)^2 and h(x) = sum_a k_D(x, a) p(a) lowers s by p(x)^2
+and v by p(x) (2 h(x) - g p(x)). The bracket is kept as the pick's second projection.
 
 Sources: Seo, Wallat, Graepel & Obermayer, "Gaussian Process Regression: Active Data Selection and Test Point Rejection"
 (2000); Huebotter et al., "Transductive Active Learning: Theory and Applications" (2024); Huebotter, Bongni, Hakimi &
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.posterior import LinearPosterior
+from itl_hf.gp.quality import Quality, scale_rows
 from itl_hf.objectives.base import ObservationBlock, ProjectionTables
 from itl_hf.objectives.targeted import Targeted
 
@@ -30,8 +32,11 @@ class VTL(Targeted):
     def __init__(self, gp: GaussianProcess) -> None:
         super().__init__(gp)
         self.num_projections = 2
+        self.scaled_targets = scale_rows(gp.targets, gp.target_weights)  # (m, d)
+        weights = gp.target_weights
+        self.weighted_prior = self.target_prior if weights is None else self.target_prior * weights  # (m,)
         if not self.uses_projection_cache:
-            self.target_basis = gp.targets
+            self.target_basis = self.scaled_targets
 
     def initial_state(self, rows: Tensor) -> tuple[Tensor, ProjectionTables]:
         """Statistics s and v, (2, B); where there are tables, the rows' kernel with the targets is one of them."""
@@ -39,8 +44,9 @@ class VTL(Targeted):
         return stats, [self.posteriors[0].given_projections(rows), cross] if self.uses_projection_cache else []
 
     def initial_state_with_target_cov(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Statistics s and v, and the rows' kernel with the targets, (2, B), (m, B)."""
+        """Statistics s and v, and the rows' kernel with the targets times sqrt(w), (2, B), (m, B)."""
         cross = self.gp.kernel.cross(rows, self.gp.targets.to(rows.dtype)).T  # (m, B)
+        cross = scale_rows(cross, self.gp.target_weights)
         return torch.stack([self.gp.kernel.diagonal(rows), cross.square().sum(0)]), cross
 
     def observations(self, first: int, last: int) -> ObservationBlock:
@@ -48,12 +54,13 @@ class VTL(Targeted):
         p_i(A).p_j(A) with earlier picks.
         """
         blocks = super().observations(first, last).cholesky_blocks
-        new = self.target_projections[first:last].clone()  # (b, m)
-        gram = new @ self.target_projections[:last].T  # (b, last), of which the diagonal from `first` on is g
+        scaled_projections = scale_rows(self.target_projections[:last].T, self.gp.target_weights).T  # (last, m)
+        new = scaled_projections[first:].clone()  # (b, m)
+        gram = new @ scaled_projections.T  # (b, last), of which the diagonal from `first` on is g
         if isinstance(self.posteriors[0], LinearPosterior):
             weights = gram.tril(first).add_(gram.tril(first - 1))  # g once, earlier picks twice
             directions = self.posteriors[0].directions[:last]
-            terms = [torch.addmm(new @ self.gp.targets, weights, directions, beta=2, alpha=-1)]
+            terms = [torch.addmm(new @ self.scaled_targets, weights, directions, beta=2, alpha=-1)]
         else:
             terms = [new.square().sum(1, keepdim=True), new, gram.tril_(first - 1)]
         return ObservationBlock(first, blocks, terms)
@@ -86,22 +93,23 @@ class VTL(Targeted):
         segment_mask = torch.diff(prefix_mask, dim=0, prepend=torch.zeros_like(prefix_mask[:1]))
         return torch.stack([after[0], before - segment_mask @ decrements[1].clamp_max(0)]), after
 
-    def score(self, stats: Tensor, num_observations: int) -> Tensor:
+    def score(self, stats: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """`v / (s + r)`."""
         variance, explained_variance = stats
-        return explained_variance.clamp_min(0) / (variance.clamp_min(0) + self.noise_variance)
+        return explained_variance.clamp_min(0) / (variance.clamp_min(0) + self.answer_noise(stats, quality))
 
-    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """The score of the largest v with the smallest s."""
         variance, explained_variance = stats
-        return (explained_variance + slack[1]) / ((variance - slack[0]).clamp_min_(0) + self.noise_variance)
+        noise = self.answer_noise(stats, quality)
+        return (explained_variance + slack[1]) / ((variance - slack[0]).clamp_min_(0) + noise)
 
     def error_scales(self, stats: Tensor) -> Tensor:
         """`s`, and for v its first value; a part of its error comes from products of numbers that are not small."""
         variance, explained_variance = stats
-        mean_prior = self.target_prior.mean().to(variance.dtype)
+        mean_prior = self.weighted_prior.mean().to(variance.dtype)
         return torch.stack([variance, explained_variance + variance * mean_prior])
 
     def rounding_error(self, largest_variance: float) -> float:
         """`v` is of the size of the targets' total variance times `largest_variance`."""
-        return 4e-15 * largest_variance * float(self.target_prior.sum()) / self.noise_variance
+        return 4e-15 * largest_variance * float(self.weighted_prior.sum()) / self.noise_variance

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -41,18 +41,30 @@ class Table:
             The cells as text.
         note (`str`, *optional*):
             A sentence below the table.
-        highlight (`int`, *optional*):
-            Number of a row to highlight, from 0.
+        best (`"lowest"` or `"highest"`, *optional*):
+            Which number of each column is marked as the best one; equal numbers are all marked.
 
     Example:
-        >>> table = Table("Loss", ["trained on", "loss"], [["ITL", "1.44"], ["random", "1.92"]], highlight=0)
+        >>> table = Table("Loss", ["trained on", "loss"], [["ITL", "1.44"], ["random", "1.92"]], best="lowest")
+        >>> table.is_best(0, 1), table.is_best(1, 1)
+        (True, False)
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
-    highlight: int | None = None
+    best: Literal["lowest", "highest"] | None = None
+
+    def is_best(self, row: int, column: int) -> bool:
+        """Returns whether a cell holds the best number of its column; columns of words have none."""
+        if self.best is None:
+            return False
+        try:
+            values = [float(cells[column]) for cells in self.rows]
+        except ValueError:
+            return False
+        return values[row] == (min(values) if self.best == "lowest" else max(values))
 
 
 def write_report(

@@ -40,13 +40,19 @@ METHODS = {
     "k_center": "k-center",
     "k_means": "k-means",
     "less": "LESS",
+    "less_round_robin": "LESS, round-robin",
+    "gist": "GIST",
+    "unbalanced_transport": "unbalanced optimal transport",
+    "loss_drop": "normalised loss drop",
     "dsir": "DSIR",
     "bm25": "BM25",
 }
 HEADINGS = {
     "contamination": "Targets in the pool",
     "duplicates": "Copies among the picks",
+    "shift": "Targets unlike the pool",
     "undirected": "The objective ignores the targets",
+    "unusable": "Rows that are never picked",
     "negligible": "More picks than needed",
 }
 MAX_GROUPS = 40
@@ -75,8 +81,9 @@ def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
         "noise": record.noise_std,
         # The text after the colon is shown with the record at the end of the page.
         "rule": record.noise_rule.partition(":")[0],
-        "left": float(variance_left(selection.target_variance)[-1].mean()),
-        "floor": float(floors(selection).mean()),
+        "weighting": diagnosis.weighting,
+        "left": float(np.average(variance_left(selection.target_variance)[-1], weights=record.weights_of_targets)),
+        "floor": float(np.average(floors(selection), weights=record.weights_of_targets)),
         "information": total_information(selection),
         "gain": gain_name(record),
         "num_unreachable": len(diagnosis.out_of_reach),

@@ -8,7 +8,7 @@ on this.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -67,10 +67,20 @@ class AvailabilityTracker:
     def __post_init__(self) -> None:
         self.is_constrained = self.groups is not None or self.costs is not None
         if self.groups is not None:
-            size = int(self.groups.max()) + 1
+            size = int(self.groups.max()) + 1 if self.max_counts is None else len(self.max_counts)
             self.min_counts = torch.zeros(size, dtype=torch.int64) if self.min_counts is None else self.min_counts
             self.max_counts = torch.full((size,), self.num_examples) if self.max_counts is None else self.max_counts
             self.group_counts = torch.zeros(size, dtype=torch.int64)
+
+    def subset(self, indices: Tensor) -> AvailabilityTracker:
+        """Returns a tracker without picks for some of the rows, (M,) row numbers, which are numbered from 0 then."""
+        return replace(
+            self,
+            costs=None if self.costs is None else self.costs[indices],
+            groups=None if self.groups is None else self.groups[indices],
+            total_cost=0.0,
+            num_picks=0,
+        )
 
     def current(self) -> Availability:
         """Returns which rows may be picked next."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itl_hf.gp.kernels import RBF, Cosine, Kernel
+from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel
 
 
 class BatchedKernel:
@@ -21,7 +21,8 @@ class BatchedKernel:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.uses_unit_norm = isinstance(kernel, Cosine) or (isinstance(kernel, RBF) and kernel.on == "cosine")
+        uses_cosine = isinstance(kernel, Cosine | ExponentialCosine)
+        self.uses_unit_norm = uses_cosine or (isinstance(kernel, RBF) and kernel.on == "cosine")
 
     def prepare(self, rows: Tensor) -> Tensor:
         """Returns (B, P, d) rows in the form that calls expect."""
@@ -33,4 +34,6 @@ class BatchedKernel:
             return torch.stack([self.kernel.cross(left, right) for left, right in zip(rows, others, strict=True)])
         # One row against many: it is twice as fast with the many on the left.
         product = torch.bmm(others, rows.mT).mT if rows.shape[1] == 1 else torch.bmm(rows, others.mT)
+        if isinstance(self.kernel, ExponentialCosine):
+            return self.kernel.of_cosines(product)
         return product.sub_(1).div_(self.kernel.lengthscale).exp_() if isinstance(self.kernel, RBF) else product

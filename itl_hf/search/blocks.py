@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itl_hf.gp.quality import Quality, select
 from itl_hf.objectives.base import Objective, ObservationBlock
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.candidates import ProjectionCache, Run
@@ -82,6 +83,8 @@ class PoolBlock:
             (r, B), covariances with the objective's target basis.
         num_applied (`int`, *optional*, defaults to 0):
             Number of picks that the statistics account for.
+        quality (`Quality`, *optional*, defaults to 1.0):
+            (B,), that of the rows.
         projections (`Tensor`, *optional*):
             (q, b, B), those of the last pass, where there is memory for them.
     """
@@ -92,6 +95,7 @@ class PoolBlock:
     cache: ProjectionCache
     target_cov: Tensor | None = None
     num_applied: int = 0
+    quality: Quality = 1.0
     projections: Tensor | None = None
 
     def apply(self, objective: Objective, rows: Tensor, update: PendingUpdate) -> None:
@@ -148,7 +152,8 @@ class PoolBlock:
             positions = verification.is_open[self.span].to(rows.device).nonzero()[:, 0]
         indices = positions + self.span.start
         columns = slack[:, positions], self.stats[:, positions], run_projections[:, :, positions]
-        first_steps, num_steps = _first_steps_reached(verification, indices, *columns, run_observations)
+        quality = select(self.quality, positions)
+        first_steps, num_steps = _first_steps_reached(verification, indices, quality, *columns, run_observations)
         if after is not None and num_steps == run_projections.shape[1]:
             self.stats = after
             self._update_target_cov(run_projections, run_observations)
@@ -189,7 +194,7 @@ class PoolBlock:
         ends = torch.tensor([min(start + SEGMENT_PICKS, num_steps) for start in starts])
         prefix_mask = (torch.arange(num_steps) < ends[:, None]).to(projections)  # (c, b)
         best, after = objective.optimistic_stats(self.stats, projections, observations, prefix_mask)
-        bound = objective.upper_bound(best, slack[:, None], verification.num_before)  # (c, B)
+        bound = objective.upper_bound(best, slack[:, None], verification.num_before, self.quality)  # (c, B)
         thresholds = [score - tie_margin(score, verification.rounding) for score in verification.run.scores]
         lowest = [min(thresholds[start : start + SEGMENT_PICKS]) for start in starts]
         is_open = verification.is_open[self.span].to(bound.device)
@@ -200,6 +205,7 @@ class PoolBlock:
 def _first_steps_reached(
     verification: Verification,
     indices: Tensor,
+    quality: Quality,
     slack: Tensor,
     stats: Tensor,
     projections: Tensor,
@@ -212,6 +218,8 @@ def _first_steps_reached(
             The run.
         indices (`Tensor`):
             (V,) row numbers.
+        quality (`Quality`):
+            (V,), that of the rows.
         slack (`Tensor`):
             (k, V), how far the rows' statistics may be off.
         stats (`Tensor`):
@@ -232,7 +240,7 @@ def _first_steps_reached(
         size = min(STEPS_AT_ONCE if verification.objective.additive else 1, num_steps - step)
         part = observations.part(step, step + size)
         trajectory = verification.objective.trajectory(stats, projections[:, step : step + size], part)
-        may_win, wins = _compare(verification, indices, slack, trajectory, step)  # (size, V) each
+        may_win, wins = _compare(verification, indices, quality, slack, trajectory, step)  # (size, V) each
         if wins is not None:
             beaten_steps = wins.any(1).nonzero()[:, 0]
             if len(beaten_steps):
@@ -246,7 +254,7 @@ def _first_steps_reached(
 
 
 def _compare(
-    verification: Verification, indices: Tensor, slack: Tensor, trajectory: Tensor, step: int
+    verification: Verification, indices: Tensor, quality: Quality, slack: Tensor, trajectory: Tensor, step: int
 ) -> tuple[Tensor, Tensor | None]:
     """Compares rows with the run's picks at the steps from `step` on.
 
@@ -255,6 +263,8 @@ def _compare(
             The run.
         indices (`Tensor`):
             (V,) row numbers.
+        quality (`Quality`):
+            (V,), that of the rows.
         slack (`Tensor`):
             (k, V), how far the rows' statistics may be off.
         trajectory (`Tensor`):
@@ -272,7 +282,7 @@ def _compare(
     score = trajectory.new_tensor(scores)[:, None]  # (s, 1)
     margin = trajectory.new_tensor([tie_margin(each, verification.rounding) for each in scores])[:, None]
     stats, slack = (trajectory[:, :-1], slack[:, None]) if objective.additive else (trajectory[:, 0], slack)
-    bound = objective.upper_bound(stats, slack, num_before).reshape(size, -1)  # (s, V)
+    bound = objective.upper_bound(stats, slack, num_before, quality).reshape(size, -1)  # (s, V)
     # An equal row wins only with a lower number.
     pick_indices = verification.pick_indices[step : step + size].to(trajectory.device)  # (s,)
     may_win = (bound >= score + margin) | ((bound >= score - margin) & (indices < pick_indices[:, None]))
@@ -282,5 +292,5 @@ def _compare(
             may_win[offset] &= is_open.to(trajectory.device)
     if not bool(may_win.any()):
         return may_win, None
-    lower_bound = objective.upper_bound(stats, -slack, num_before).reshape(size, -1)
+    lower_bound = objective.upper_bound(stats, -slack, num_before, quality).reshape(size, -1)
     return may_win, (lower_bound > score + margin) & may_win

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.quality import each
 from itl_hf.objectives.base import Objective
 
 RELATIVE_TIE = 1e-9
@@ -53,17 +54,18 @@ def plain_greedy(pool: Pool, objective: Objective, num_examples: int, *, replace
     """
     rows = torch.cat([block for _, block in pool.blocks()])  # (N, d)
     stats, tables = objective.initial_state(rows)
-    is_free = torch.ones(len(rows), dtype=torch.bool)
+    quality, is_free = pool.quality_of(slice(None)), torch.ones(len(rows), dtype=torch.bool)
+    qualities = each(quality, len(rows))
     rounding = objective.rounding_error(objective.gp.kernel.diagonal(rows).max().item())
     indices: list[int] = []
     gains: list[float] = []
     for _ in range(num_examples):
-        scores = objective.score(stats, objective.num_observations)  # (N,)
+        scores = objective.score(stats, objective.num_observations, quality)  # (N,)
         best, _ = first_best(scores.masked_fill(~is_free, -torch.inf), rounding)
         indices.append(best)
         gains.append(objective.gain(scores[best]).item())
         is_free[best] = replace
-        objective.observe(rows[best])
+        objective.observe(rows[best], qualities[best])
         observations = objective.observations(objective.num_observations - 1, objective.num_observations)
         projections = objective.project(rows, tables, observations)
         stats = objective.update(stats, projections, observations)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.quality import Quality, answer_noise
 from itl_hf.search.batched_kernel import BatchedKernel
 from itl_hf.search.greedy import RELATIVE_TIE
 from itl_hf.search.nearest_rows import PoolRows
@@ -30,7 +31,7 @@ class PerTargetRequest:
         kernel (`Kernel`):
             Covariance function on prepared features.
         noise_variance (`float`):
-            Variance of the noise on the picks' answers. Positive.
+            Variance of the noise on the answers of picks of quality 1. Positive.
         num_examples (`int`):
             Picks for each target.
         replace (`bool`):
@@ -70,7 +71,7 @@ class Trace:
     cross: Tensor
 
 
-def search(rows: Tensor, targets: Tensor, request: PerTargetRequest, error: float) -> Trace:
+def search(rows: Tensor, targets: Tensor, request: PerTargetRequest, error: float, quality: Quality = 1.0) -> Trace:
     """Takes greedy steps by float32 bounds.
 
     Args:
@@ -82,27 +83,23 @@ def search(rows: Tensor, targets: Tensor, request: PerTargetRequest, error: floa
             Kernel, noise and number of picks.
         error (`float`):
             How far float32 may be off, relative to prior variances.
+        quality (`Quality`, *optional*, defaults to 1.0):
+            (B, K), that of the candidates.
     """
     count, breadth = rows.shape[:2]
-    each, noise_variance = torch.arange(count, device=rows.device), request.noise_variance
+    each, noise = torch.arange(count, device=rows.device), answer_noise(request.noise_variance, quality, rows.dtype)
     batched_kernel = BatchedKernel(request.kernel)
     prior = request.kernel.diagonal(rows.flatten(0, 1)).view(count, breadth)
     deviation = (prior * request.kernel.diagonal(targets)[:, None].float()).sqrt()
     rows = batched_kernel.prepare(rows)
     cross = batched_kernel(batched_kernel.prepare(targets[:, None].float()), rows)[:, 0]  # (B, K)
-    scale, reach = prior + noise_variance, deviation * error
+    scale, reach = prior + noise, deviation * error
     answer_variance = scale * (1 - error)  # lower bounds of the variances of the rows' answers, (B, K)
     projections = rows.new_empty(count, request.num_examples, breadth)
     is_closed = torch.zeros(count, breadth, dtype=torch.bool, device=rows.device)
     records: list[tuple[Tensor, ...]] = []
     for step in range(request.num_examples):
-        bounds = (
-            cross.abs()
-            .add_(reach)
-            .square_()
-            .div_(answer_variance.clamp_min(noise_variance))
-            .masked_fill_(is_closed, -1.0)
-        )
+        bounds = cross.abs().add_(reach).square_().div_(answer_variance.clamp_min(noise)).masked_fill_(is_closed, -1.0)
         best, few = bounds.nan_to_num_(nan=torch.inf).topk(FEW + 1)
         rest, best, few = best[:, -1], best[:, :-1], few[:, :-1]
         position = few.masked_fill(best < best[:, :1] * (1 - CLOSE), breadth).amin(1)  # (B,)
@@ -111,7 +108,7 @@ def search(rows: Tensor, targets: Tensor, request: PerTargetRequest, error: floa
         records.append((position, few, best >= 0, rest, variance, cross.gather(1, few)))
         pivot = (
             (answer_variance[each, position] + error * scale[each, position])
-            .clamp_min_(noise_variance)
+            .clamp_min_(noise[each, position] if isinstance(noise, Tensor) else noise)
             .sqrt_()[:, None]
         )
         toward = cross[each, position][:, None] / pivot
@@ -161,14 +158,15 @@ def prove(
             that no other row had a larger error (B,).
     """
     at = (trace.few == trace.positions[:, :, None]).byte().argmax(2, keepdim=True)  # (B, n, 1) the pick among the few
-    exact = _exact_stats(at, rows.exact(indices.gather(1, trace.few.flatten(1))), targets, request)
-    error = (trace.answer_variance - exact.variance - request.noise_variance).abs() / (
-        exact.prior + request.noise_variance
-    )
+    few = indices.gather(1, trace.few.flatten(1))  # (B, n FEW)
+    quality = rows.pool.quality_of(few.view(trace.few.shape))
+    noise = answer_noise(request.noise_variance, quality, targets.dtype)  # (B, n, FEW)
+    exact = _exact_stats(at, rows.exact(few), targets, request, noise)
+    error = (trace.answer_variance - exact.variance - noise).abs() / (exact.prior + noise)
     deviation = (exact.prior * exact.target_prior[:, None, None]).sqrt()
     error = error.maximum((trace.cross - exact.cross).abs() / deviation)
     slack = rounding_error(exact.prior.flatten(1), exact.target_prior, request.noise_variance)[:, None]
-    score, limit = scores(exact.variance, exact.cross, trace.is_free, slack, request.noise_variance)
+    score, limit = scores(exact.variance, exact.cross, trace.is_free, slack, noise)
     first = trace.few.masked_fill(score < limit, indices.shape[1]).amin(2)  # ties go to the lowest row number
     limit = limit[:, :, 0] - limit[:, :, 0].abs() * 1e-6  # lowered by what float32 loses in the comparison itself
     is_proved = ((first == trace.positions) & (trace.rest_bound < limit)).all(1) & ~exact.is_singular
@@ -176,8 +174,10 @@ def prove(
     return score.take_along_dim(at, 2)[:, :, 0], max_error, is_proved
 
 
-def _exact_stats(at: Tensor, rows: Tensor, targets: Tensor, request: PerTargetRequest) -> _Exact:
-    """Computes the statistics of the few of all steps, (B, n FEW, d), where the pick of each step is at (B, n, 1)."""
+def _exact_stats(at: Tensor, rows: Tensor, targets: Tensor, request: PerTargetRequest, noise: Quality) -> _Exact:
+    """Computes the statistics of the few of all steps, (B, n FEW, d), where the pick of each step is at (B, n, 1) and
+    `noise` is the variance of their answers' noise, (B, n, FEW).
+    """
     count, steps, few = len(at), at.shape[1], rows.shape[1] // at.shape[1]
     batched_kernel = BatchedKernel(request.kernel)
     prior = request.kernel.diagonal(rows.flatten(0, 1)).view(count, steps, few)
@@ -186,7 +186,7 @@ def _exact_stats(at: Tensor, rows: Tensor, targets: Tensor, request: PerTargetRe
     of_picks = at[:, :, 0] + few * torch.arange(steps, device=at.device)  # (B, n)
     covariance = batched_kernel(rows.take_along_dim(of_picks[:, :, None], 1), rows)  # (B, n, n FEW)
     answers = covariance.take_along_dim(of_picks[:, None], 2)  # (B, n, n)
-    answers.diagonal(dim1=1, dim2=2).copy_(prior.take_along_dim(at, 2)[:, :, 0] + request.noise_variance)
+    answers.diagonal(dim1=1, dim2=2).copy_((prior + noise).take_along_dim(at, 2)[:, :, 0])
     factor, is_singular = torch.linalg.cholesky_ex(answers)
     towards = torch.linalg.solve_triangular(factor, cross.take_along_dim(at, 2), upper=False)  # (B, n, 1)
     projections = torch.linalg.solve_triangular(factor, covariance, upper=False).view(count, steps, steps, few)
@@ -197,21 +197,28 @@ def _exact_stats(at: Tensor, rows: Tensor, targets: Tensor, request: PerTargetRe
     return _Exact(prior, request.kernel.diagonal(targets), variance, cross, is_singular != 0)
 
 
-def greedy_in_float64(rows: Tensor, targets: Tensor, request: PerTargetRequest) -> tuple[Tensor, Tensor]:
-    """Takes greedy steps in float64; returns positions and gains of the picks, (B, K, d), (B, d) -> (B, n), (B, n)."""
+def greedy_in_float64(
+    rows: Tensor, targets: Tensor, request: PerTargetRequest, quality: Quality = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Takes greedy steps in float64; returns positions and gains of the picks, (B, K, d), (B, d) -> (B, n), (B, n).
+
+    `quality` is that of the candidates, (B, K).
+    """
     kernel, each = request.kernel, torch.arange(len(rows), device=rows.device)
     batched_kernel = BatchedKernel(kernel)
     variance = kernel.diagonal(rows.flatten(0, 1)).view(rows.shape[:2])
     slack = rounding_error(variance, kernel.diagonal(targets), request.noise_variance)
+    noise = answer_noise(request.noise_variance, quality, rows.dtype)
     rows = batched_kernel.prepare(rows)
     cross = batched_kernel(batched_kernel.prepare(targets[:, None]), rows)[:, 0]
     is_free = torch.ones_like(cross, dtype=torch.bool)
     projections = rows.new_empty(len(rows), request.num_examples, rows.shape[1])
     positions, gains = [], []
     for step in range(request.num_examples):
-        score, limit = scores(variance, cross, is_free, slack, request.noise_variance)
+        score, limit = scores(variance, cross, is_free, slack, noise)
         position = (score >= limit).byte().argmax(1, keepdim=True)  # the first, (B, 1)
-        pivot = (variance.gather(1, position).clamp_min_(0) + request.noise_variance).sqrt_()
+        pick_noise = noise.gather(1, position) if isinstance(noise, Tensor) else noise
+        pivot = (variance.gather(1, position).clamp_min_(0) + pick_noise).sqrt_()
         column = batched_kernel(rows[each, position[:, 0]][:, None], rows)  # (B, 1, K)
         earlier = projections[:, :step]
         column = torch.baddbmm(column, earlier[each, :, position[:, 0]][:, None], earlier, alpha=-1)
@@ -224,13 +231,11 @@ def greedy_in_float64(rows: Tensor, targets: Tensor, request: PerTargetRequest) 
     return torch.cat(positions, dim=1), torch.cat(gains, dim=1)
 
 
-def scores(
-    variance: Tensor, cross: Tensor, is_free: Tensor, slack: Tensor, noise_variance: float
-) -> tuple[Tensor, Tensor]:
+def scores(variance: Tensor, cross: Tensor, is_free: Tensor, slack: Tensor, noise: Quality) -> tuple[Tensor, Tensor]:
     """Returns scores (..., M), and the score that still counts as equal to the best, (..., 1), as
     `itl_hf.search.greedy.tie_margin`.
     """
-    score = cross.square().div_(variance.clamp_min(0).add_(noise_variance)).masked_fill_(~is_free, -torch.inf)
+    score = cross.square().div_(variance.clamp_min(0).add_(noise)).masked_fill_(~is_free, -torch.inf)
     best = score.amax(-1, keepdim=True)
     return score, best - (best.abs() * (slack + RELATIVE_TIE)).add_(slack)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.quality import each
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.candidates import Candidates, Run
@@ -100,9 +101,10 @@ class Search:
         rows = self.pool.rows(self.indices)
         if not self.pool.row_by_row:  # the same rows prepared together with others differ in their last bits
             self.objective.truncate(self.objective.num_observations - len(rows))
-            for row in rows:
-                self.objective.observe(row)
-        gains: list[float] = distributed.broadcast_from_first(gains_of(self.objective, rows)).tolist()
+            for row, quality in zip(rows, each(self.pool.quality_of(self.indices), len(rows)), strict=True):
+                self.objective.observe(row, quality)
+        gains_tensor = gains_of(self.objective, rows, self.pool.quality_of(self.indices))
+        gains: list[float] = distributed.broadcast_from_first(gains_tensor).tolist()
         return gains
 
     def _speculate_and_verify(self) -> bool:
@@ -155,6 +157,7 @@ class Search:
         """
         objective, cache = self.objective, candidates.cache
         run, stats, cache_length = Run(), candidates.stats, cache.length
+        quality = self.pool.quality_of(candidates.indices)
         is_closed = torch.zeros(len(candidates.indices), dtype=torch.bool, device=stats.device)
         is_closed[list(closed_positions)] = not self.replace
         for step in range(num_steps):
@@ -163,7 +166,7 @@ class Search:
                 is_open = self.availability.mask(availability, candidates.indices.cpu())
                 if is_open is not None:
                     unavailable = is_closed | ~is_open.to(is_closed.device)
-            scores = objective.score(stats, objective.num_observations).masked_fill_(unavailable, -torch.inf)
+            scores = objective.score(stats, objective.num_observations, quality).masked_fill_(unavailable, -torch.inf)
             position, score = first_best(scores, self.verifier.rounding)
             if score == -math.inf:  # all are closed
                 break
@@ -177,7 +180,7 @@ class Search:
             run.availability.append(availability)
             is_closed[position] = not self.replace
             self.availability.record_pick(index)
-            objective.observe(candidates.rows[position])
+            self._observe(candidates, position)
             observations = objective.observations(objective.num_observations - 1, objective.num_observations)
             projections = objective.project(candidates.rows, cache.tables(), observations)
             cache.append(projections)
@@ -187,6 +190,11 @@ class Search:
         run.stats.append(stats)
         cache.length = cache_length
         return run
+
+    def _observe(self, candidates: Candidates, position: int) -> None:
+        """Adds a candidate to the objective as a pick."""
+        quality = self.pool.quality_of(candidates.indices[position : position + 1])
+        self.objective.observe(candidates.rows[position], each(quality, 1)[0])
 
     def _rerun_with_suspects(
         self,
@@ -225,7 +233,7 @@ class Search:
             return new_run, num_kept
         self._reject(candidates, num_before + num_kept, old_positions[num_kept:])
         for position in new_run.positions[num_kept:num_accepted]:
-            self.objective.observe(candidates.rows[position])
+            self._observe(candidates, position)
         if num_accepted > num_kept:
             self.verifier.apply(num_before + num_kept, num_before + num_accepted)
         return new_run, num_accepted
@@ -237,7 +245,7 @@ class Search:
             self.verifier.rollback_now(num_observations)
             return
         for position in rejected_positions:
-            self.objective.observe(candidates.rows[position])
+            self._observe(candidates, position)
         self.verifier.rollback(num_observations, num_observations + len(rejected_positions))
         self.objective.truncate(num_observations)
 

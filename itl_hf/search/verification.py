@@ -96,7 +96,8 @@ class PoolVerifier:
                 stats, tables = objective.initial_state(rows)
             cache = ProjectionCache(tables, len(objective.posteriors), self.capacity)
             span, scales = slice(start, start + len(rows)), objective.error_scales(stats)
-            self.blocks.append(PoolBlock(span, stats, scales, cache, target_cov))
+            quality = self.pool.quality_of(span)
+            self.blocks.append(PoolBlock(span, stats, scales, cache, target_cov, quality=quality))
             largest_variance = torch.maximum(largest_variance, stats[0].max().double().cpu()[None])
         self.rounding = objective.rounding_error(float(distributed.gather_rows(largest_variance).max()))
         self.error: Tensor | None = None  # (k,), relative to the statistics' scales; measured on the first candidates
@@ -149,7 +150,7 @@ class PoolVerifier:
         indices = [torch.zeros(0, dtype=torch.int64, device=device)]
         for block in self.blocks:
             num_observations = min(self.objective.num_observations, block.num_applied)
-            block_scores = self.objective.score(block.stats, num_observations).double()
+            block_scores = self.objective.score(block.stats, num_observations, block.quality).double()
             # What float32 cannot express (a share of 1, for example) may well be the best: exact statistics decide.
             is_closed = ~open_rows[block.span].to(device)
             block_scores = block_scores.nan_to_num(nan=torch.inf).masked_fill(is_closed, -torch.inf)
@@ -237,11 +238,17 @@ class PoolVerifier:
         is_unpicked = torch.ones(len(candidates.indices), dtype=torch.bool)
         is_unpicked[run.positions] = False
         lowest: dict[int, int] = {}
-        hashes = row_hashes(candidates.rows)[is_unpicked].tolist()
+        hashes = self._hashes(candidates.rows, candidates.indices)[is_unpicked].tolist()
         for row_hash, index in zip(hashes, candidates.indices[is_unpicked].tolist(), strict=True):
             lowest.setdefault(row_hash, index)
-        pairs = zip(row_hashes(self.pool.rows(indices.tolist())).tolist(), indices.tolist(), strict=True)
+        rows = self.pool.rows(indices.tolist())
+        pairs = zip(self._hashes(rows, indices.to(rows.device)).tolist(), indices.tolist(), strict=True)
         return torch.tensor([lowest.get(row_hash, index) >= index for row_hash, index in pairs], dtype=torch.bool)
+
+    def _hashes(self, rows: Tensor, indices: Tensor) -> Tensor:
+        """Returns a number for each row that rows of equal features and quality share, (V, d), (V,) -> (V,)."""
+        quality = self.pool.quality_of(indices)
+        return row_hashes(torch.cat([rows, quality[:, None]], dim=1) if isinstance(quality, Tensor) else rows)
 
     def _initial_error(self, candidates: Candidates) -> Tensor:
         """Returns the error of the statistics before any pick, at least a few roundings, (k,)."""

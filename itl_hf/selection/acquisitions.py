@@ -8,6 +8,7 @@ selection are measured in the same way and can be compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
@@ -40,12 +41,12 @@ class ITL:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "itl"
+    weighs_targets: ClassVar[bool] = True
+    uses_quality: ClassVar[bool] = True
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Maximises the objective of this name greedily and exactly."""
-        objective: Objective = OBJECTIVES[self.name](gp)
-        for row in request.observed_rows:
-            objective.observe(row)
+        objective: Objective = request.condition(OBJECTIVES[self.name](gp))
         return speculative_greedy(
             pool,
             objective,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from itl_hf.embedding.row_reading import RowReading, read_dataset
 from itl_hf.gp.gaussian_process import GaussianProcess
+from itl_hf.gp.quality import weighted_sum
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.selection.feature_arrays import check_row_numbers
@@ -34,8 +35,8 @@ class StopWhen:
         gain (`float`, *optional*):
             Stop when a pick's gain falls below this; the pick is not made.
         variance_left (`float`, *optional*):
-            Stop when the targets' total variance has fallen to this share of what it was, the part that the pool cannot
-            teach left aside: between 0 and 1.
+            Stop when the targets' total variance, weighted by their weights, has fallen to this share of what it was,
+            the part that the pool cannot teach left aside: between 0 and 1.
 
     Raises:
         `ValueError`: If neither is given, or one is out of range.
@@ -72,15 +73,18 @@ class StopWhen:
             num_observed (`int`):
                 Observations that came before the first pick.
         """
-        floor = float(irreducible.sum())
+        weights = gp.target_weights
+        floor = float(weighted_sum(irreducible, weights))
+        prior = weighted_sum(gp.kernel.diagonal(gp.targets), weights)
 
         def num_to_keep(objective: Objective, gains: list[float]) -> int | None:
             ends = []
             if self.gain is not None:
                 ends += [place for place, gain in enumerate(gains) if gain < self.gain][:1]
             if self.variance_left is not None:
-                removed_variance = objective.posteriors[0].projections(gp.targets).square().sum(1)  # (observed + n,)
-                remainder = gp.kernel.diagonal(gp.targets).sum() - removed_variance.cumsum(0) - floor
+                squares = objective.posteriors[0].projections(gp.targets).square()  # (observed + n, m)
+                removed_variance = squares.sum(1) if weights is None else squares @ weights  # (observed + n,)
+                remainder = prior - removed_variance.cumsum(0) - floor
                 start = remainder[num_observed - 1] if num_observed else remainder[0] + removed_variance[0]
                 below = (remainder[num_observed:] <= self.variance_left * start).nonzero()
                 ends += [int(below[0]) + 1] if len(below) else []
@@ -184,6 +188,10 @@ class SelectionConstraints:
             `TypeError`: If `exclude` holds texts, which only `Selector` can compare.
         """
         return sorted({*self.excluded_rows(num_rows), *(() if self.replace else observed_rows)})
+
+    def pool_numbers(self, rows: Sequence[int]) -> Sequence[int]:
+        """Row numbers of the user's pool for rows that are numbered as in the features: the same."""
+        return rows
 
     def availability(self, num_examples: int, num_rows: int) -> AvailabilityTracker:
         """The search's view of budget and group shares; `costs` and `groups` must be numbers and labels by now.

@@ -50,7 +50,7 @@ class KernelSpec:
     rule: str
 
     def gaussian_process(
-        self, acquisition: Acquisition, targets: Tensor, num_examples: int
+        self, acquisition: Acquisition, targets: Tensor, num_examples: int, weights: Tensor | None = None
     ) -> tuple[GaussianProcess, dict[str, Any]]:
         """The Gaussian process with its noise, and how the noise was found, as entries of a `SelectionRecord`.
 
@@ -61,13 +61,15 @@ class KernelSpec:
                 (m, d) prepared target rows.
             num_examples (`int`):
                 Picks to make.
+            weights (`Tensor`, *optional*):
+                (m,) weights of the targets.
         """
         noise_std, rule = acquisition.noise_std, "given"
         if noise_std == "auto":
-            noise_std, rule = auto_noise_std(self.kernel, targets, num_examples)
+            noise_std, rule = auto_noise_std(self.kernel, targets, num_examples, weights)
         target_noise_std = noise_std if acquisition.target_noise_std is None else acquisition.target_noise_std
-        gp = GaussianProcess(self.kernel, targets, float(noise_std), float(target_noise_std))
-        return gp, {"noise_rule": rule, "effective_rank": effective_rank(targets, self.kernel)}
+        gp = GaussianProcess(self.kernel, targets, float(noise_std), float(target_noise_std), weights)
+        return gp, {"noise_rule": rule, "effective_rank": effective_rank(targets, self.kernel, weights)}
 
 
 def resolve_kernel_spec(kernel: Any, standardize: bool | str | Standardization) -> KernelSpec:

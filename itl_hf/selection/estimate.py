@@ -15,7 +15,7 @@ import numpy as np
 from itl_hf.embedding.estimate import Estimate, estimate
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.gp.attainable import attainable_variance
-from itl_hf.gp.pool import CACHE_BYTES
+from itl_hf.gp.pool import CACHE_BYTES, spaced_rows
 from itl_hf.selection.result.layout import principal_layout
 from itl_hf.selection.select_rows import select_rows
 from itl_hf.text import as_dataset, as_targets
@@ -23,7 +23,8 @@ from itl_hf.text import as_dataset, as_targets
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from itl_hf.selection.selector import EmbedJob, Selector
+    from itl_hf.selection.embed_job import EmbedJob
+    from itl_hf.selection.selector import Selector
 
 #: Number of random rows that picking is timed on.
 MOST_ROWS = 4_096
@@ -42,17 +43,21 @@ class SelectionEstimate:
             Picking, and measuring what was picked.
         features_bytes (`int`):
             Memory for features and for the copies of them that picking keeps.
+        shortlist (`Estimate`, *optional*):
+            Embedding the pool by the embedder that makes the shortlist; `pool` is then the rows on the shortlist.
     """
 
     pool: Estimate
     targets: Estimate
     picking_seconds: float
     features_bytes: int
+    shortlist: Estimate | None = None
 
     @property
     def seconds(self) -> float:
         """Seconds of embedding and picking together."""
-        return self.pool.seconds + self.targets.seconds + self.picking_seconds
+        shortlist_seconds = 0.0 if self.shortlist is None else self.shortlist.seconds
+        return self.pool.seconds + self.targets.seconds + self.picking_seconds + shortlist_seconds
 
 
 def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_examples: int) -> SelectionEstimate:
@@ -76,15 +81,23 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
     pool = as_dataset(pool, "pool")
     targets = as_targets(targets, pool)
     pool_job, target_job = selector.embed_jobs(pool, targets)
+    shortlist, of_shortlist = selector.shortlist, None
+    if shortlist is not None and shortlist.embedder is not None:
+        of_shortlist = _embedding(selector, pool_job.by(shortlist.embedder))
+        # Which rows will be on the list is not known yet: evenly spaced ones stand for them.
+        num_listed = min(shortlist.num_rows(num_examples), len(pool))
+        pool_job = pool_job.subset(np.asarray(spaced_rows(len(pool), num_listed)), "shortlist")
     of_pool, of_targets = _embedding(selector, pool_job), _embedding(selector, target_job)
-    dimension = pool_job.embedder.dimension
+    num_rows, dimension = len(pool_job.dataset), pool_job.embedder.dimension
     features = of_pool.features_bytes + of_targets.features_bytes
-    cache_bytes = min(CACHE_BYTES, len(pool) * dimension * 4)
+    features += 0 if of_shortlist is None else of_shortlist.features_bytes
+    cache_bytes = min(CACHE_BYTES, num_rows * dimension * 4)
     return SelectionEstimate(
         of_pool,
         of_targets,
-        picking_seconds=_picking(selector, len(pool), len(targets), dimension, num_examples),
+        picking_seconds=_picking(selector, num_rows, len(targets), dimension, num_examples),
         features_bytes=cache_bytes + (features if selector.store is None else 0),
+        shortlist=of_shortlist,
     )
 
 

@@ -32,7 +32,10 @@ from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, fin
 from itl_hf.selection.protocol import Acquisition, Noise
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
-from itl_hf.selection.select_rows import KernelLike, check_count, make_record, warn_zero_rows
+from itl_hf.selection.row_selection import make_record
+from itl_hf.selection.row_weights import Numbers, describe_quality, resolve_quality
+from itl_hf.selection.select_rows import KernelLike, check_count
+from itl_hf.selection.unusable_rows import blank_targets, describe_unusable, num_picks_left, warn_of_unusable
 
 #: If all rows are candidates and there are more than this, the pool is read block by block for each target instead.
 MOST_WHOLE = 8192
@@ -80,6 +83,7 @@ def select_rows_per_target(
     num_candidates: int | None = 1000,
     standardize: bool | str | Standardization = True,
     replace: bool = False,
+    quality: Numbers | None = None,
     progress: bool = False,
 ) -> PerTargetSelection:
     """Picks, for each target, the rows of `pool` that give most information about that target.
@@ -106,6 +110,9 @@ def select_rows_per_target(
             As in `select_rows`.
         replace (`bool`, *optional*, defaults to `False`):
             Whether a row may be picked again for the same target.
+        quality (`Sequence[float]`, *optional*):
+            (N,) quality of each row's answer in (0, 1], as in `select_rows`. (Weights of targets have no meaning here:
+            each target has its own picks.)
         progress (`bool`, *optional*, defaults to `False`):
             Show a progress bar.
 
@@ -113,9 +120,9 @@ def select_rows_per_target(
         `PerTargetSelection`: `.indices`, `.gains`, `.target_variance`, a row for each target.
 
     Raises:
-        `ValueError`: If an array is empty, not two-dimensional, of another width, or holds NaN (the row is named),
-            there are more picks than candidates, the acquisition has no form for one target, a name is unknown, or a
-            noise is negative.
+        `ValueError`: If an array is empty, not two-dimensional or of another width, a target holds NaN (it is named),
+            there are more picks than candidates, the acquisition has no form for one target, a name is unknown, a noise
+            is negative, or a quality is out of its range.
 
     Example:
         >>> import numpy as np
@@ -135,9 +142,16 @@ def select_rows_per_target(
     check_count(num_examples, pool_rows.shape[0], replace)
     breadth = _check_candidates(num_candidates, num_examples, pool_rows.shape[0], replace)
     spec = resolve_kernel_spec(kernel, standardize)
-    prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization)
-    warn_zero_rows(prepared_pool)
-    prepared_targets = prepared_pool.preparation(finite(target_rows, "targets")).to(prepared_pool.device)  # (m, d)
+    row_quality = resolve_quality(quality, pool_rows.shape[0])
+    prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization, row_quality)
+    unusable = describe_unusable(prepared_pool.unusable)
+    warn_of_unusable(unusable)
+    num_usable = prepared_pool.num_rows - len(prepared_pool.unusable)
+    if unusable:
+        num_examples = num_picks_left(num_examples, num_usable, len(prepared_pool.unusable), replace)
+        breadth = min(breadth, num_usable)
+    raw_targets = finite(target_rows, "targets")  # (m, d)
+    prepared_targets = blank_targets(prepared_pool.preparation(raw_targets), raw_targets).to(prepared_pool.device)
     # One noise for all targets: the rule uses the effective rank of the targets, which is 1 for a single one.
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets[:1], num_examples)
     with tqdm(
@@ -155,6 +169,8 @@ def select_rows_per_target(
         target_rows=len(prepared_targets),
         num_candidates=breadth,
         constraints=SelectionConstraints(replace=replace).to_json(),
+        quality=describe_quality(row_quality),
+        unusable=unusable,
     )
     return PerTargetSelection(
         indices=indices.cpu().numpy(),
@@ -170,11 +186,11 @@ def _pick(
     """Returns row numbers, and by how much each pick lowers its target's variance, both (m, n)."""
     num_examples, breadth, replace = sizes
     kernel, noise_variance = gp.kernel, gp.noise_std**2
-    if breadth == pool.num_rows > MOST_WHOLE:
+    if breadth == pool.num_rows - len(pool.unusable) > MOST_WHOLE:
         indices, gains = [], []
         for anchor in prepared_targets:
             alone = GaussianProcess(kernel, anchor[None], gp.noise_std, gp.target_noise_std)
-            picks = speculative_greedy(pool, VTL(alone), num_examples, replace=replace)
+            picks = speculative_greedy(pool, VTL(alone), num_examples, replace=replace, exclude=pool.unusable.numbers)
             indices.append(picks.indices)
             gains.append(picks.gains)
             bar.update()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.quality import Quality, each, select
 from itl_hf.objectives.base import Objective
 from itl_hf.objectives.itl import ITL
 from itl_hf.search.availability import AvailabilityTracker
@@ -95,6 +96,8 @@ class SelectionRequest:
         num_continued (`int`):
             Picks of the selection that this one continues, for acquisitions that take turns: the rows in
             `already_selected` that may not be picked again.
+        observed_quality (`Quality`):
+            (h,), that of the observed rows.
     """
 
     availability: AvailabilityTracker
@@ -107,6 +110,14 @@ class SelectionRequest:
     raw: Raw | None = None
     progress: bool = False
     num_continued: int = 0
+    observed_quality: Quality = 1.0
+
+    def condition(self, objective: Objective) -> Objective:
+        """Adds the rows that were trained on before to an objective, and returns it."""
+        qualities = each(self.observed_quality, len(self.observed_rows))
+        for row, quality in zip(self.observed_rows, qualities, strict=True):
+            objective.observe(row, quality)
+        return objective
 
     def open_rows(self, num_rows: int) -> Tensor:
         """Returns which rows are not excluded, (N,) bool."""
@@ -120,7 +131,10 @@ class Acquisition(Protocol):
     """A method of selecting rows. Users name it by `name`; the noises are as in `ITL`.
 
     An acquisition that reads more than prepared features has a class attribute `reads` (`Reads`). It may have a method
-    `used() -> dict` that returns further facts for the record, such as the version of a library.
+    `used() -> dict` that returns further facts for the record, such as the version of a library, and a method
+    `check_sizes(num_rows, num_targets)` that raises `ValueError` if its options are for other numbers of rows. It has
+    `weighs_targets = True` if its picks are right for weights of targets (`gp.target_weights`), and
+    `uses_quality = True` if they depend on the quality of rows (`pool.quality`).
     """
 
     @property
@@ -143,6 +157,11 @@ def reads(acquisition: Acquisition) -> Reads:
     """Returns what the acquisition reads."""
     kind: Reads = getattr(acquisition, "reads", "features")
     return kind
+
+
+def check_sizes(acquisition: Acquisition, num_rows: int, num_targets: int) -> None:
+    """Raises `ValueError` if options of the acquisition that hold one value a row are of another length."""
+    getattr(acquisition, "check_sizes", lambda *sizes: None)(num_rows, num_targets)
 
 
 def resolve_texts(
@@ -257,9 +276,8 @@ def measure_picks(indices: list[int], pool: Pool, gp: GaussianProcess, request: 
     Returns them with the information in nats that each gives about the targets, given those before it, up to the pick
     at which `SelectionRequest.stop` ends the selection.
     """
-    objective, rows = ITL(gp), pool.rows(indices)
-    for row in request.observed_rows:
-        objective.observe(row)
+    objective, rows, quality = request.condition(ITL(gp)), pool.rows(indices), pool.quality_of(indices)
+    qualities = each(quality, len(rows))
     stats, tables = objective.initial_state(rows)
     cache = ProjectionCache(tables, len(objective.posteriors), len(request.observed_rows) + len(indices))
     gains: list[float] = []
@@ -270,8 +288,10 @@ def measure_picks(indices: list[int], pool: Pool, gp: GaussianProcess, request: 
             projections = objective.project(rows, cache.tables(), observations)
             stats, num_applied = objective.update(stats, projections, observations), objective.num_observations
             cache.append(projections)
-        gains.append(float(objective.gain(objective.score(stats[:, position : position + 1], num_applied))))
-        objective.observe(row)
+        column = slice(position, position + 1)
+        score = objective.score(stats[:, column], num_applied, select(quality, column))
+        gains.append(float(objective.gain(score)))
+        objective.observe(row, qualities[position])
     num_kept = request.stop(objective, gains) if request.stop is not None and gains else None
     return GreedyPicks(indices[:num_kept], gains[:num_kept])
 

@@ -14,7 +14,8 @@ from typing import Any
 from itl_hf.selection.protocol import Acquisition, reads
 
 _OURS, _BASELINES = "itl_hf.selection.acquisitions", "itl_hf.selection.baselines"
-#: Module and class of every acquisition; `sift` and `rds` are other names of `vtl` and `round_robin`.
+#: Module and class of every acquisition; `sift`, `rds` and `doubly_greedy` are other names of `vtl`, `round_robin` and
+#: `less`.
 _CLASS_PATHS = {
     "itl": (_OURS, "ITL"),
     "vtl": (_OURS, "VTL"),
@@ -33,6 +34,11 @@ _CLASS_PATHS = {
     "k_center": (_BASELINES, "KCenter"),
     "k_means": (_BASELINES, "KMeans"),
     "less": (_BASELINES, "LESS"),
+    "doubly_greedy": (_BASELINES, "LESS"),
+    "less_round_robin": (_BASELINES, "LESSRoundRobin"),
+    "gist": (_BASELINES, "GIST"),
+    "unbalanced_transport": (_BASELINES, "UnbalancedTransport"),
+    "loss_drop": (_BASELINES, "LossDrop"),
     "dsir": (_BASELINES, "DSIR"),
     "bm25": (_BASELINES, "BM25"),
 }

@@ -13,7 +13,9 @@ from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.selection.feature_arrays import Features
 from itl_hf.selection.protocol import reads_text
 from itl_hf.selection.result.record import SelectionRecord
-from itl_hf.selection.select_rows import RowSelection, select_rows
+from itl_hf.selection.row_selection import RowSelection
+from itl_hf.selection.row_weights import RowNumbers
+from itl_hf.selection.select_rows import select_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,8 +29,12 @@ def check_reselectable(record: SelectionRecord) -> None:
     record.acquisition()
     record.kernel()
     record.standardization()
+    if record.shortlist is not None and "embedder" in record.shortlist:
+        raise ValueError("its shortlist was made by another embedder, and only the rows on it have features")
     if record.already_selected:
         raise ValueError("it started from rows that the model was trained on before, and the record only counts them")
+    if record.quality is not None and "column" not in record.quality:
+        raise ValueError("its quality was given as numbers, which the record does not hold; name a column instead")
     if record.selection_constraints().counts_tokens:
         raise ValueError("its token budget counted tokens with the embedder's tokenizer, and the record has no counts")
 
@@ -70,6 +76,9 @@ def reselect(
     constraints = record.selection_constraints()
     excluded_rows = sorted({*constraints.excluded_rows(len(pool)), *map(int, exclude)})
     constraints = dataclasses.replace(constraints, exclude=excluded_rows)
+    numbers = RowNumbers.read(
+        pool, targets, (record.quality or {}).get("column"), (record.target_weights or {}).get("values")
+    )
     texts = None
     if reads_text(acquisition):
         texts = tuple(read_dataset(rows, keep_texts=True).texts or [] for rows in (pool, targets))
@@ -82,6 +91,9 @@ def reselect(
         standardize=record.standardization(),
         constraints=constraints.resolve(pool),
         texts=texts,  # type: ignore[arg-type]
+        shortlist=record.shortlist_setting,
+        quality=numbers.quality,
+        target_weights=numbers.target_weights,
     )
     record_now = dataclasses.replace(
         rows.record,
@@ -93,5 +105,7 @@ def reselect(
         pool_source=record.pool_source,
         versions=record.versions,
         coverage=record.coverage,
+        quality=record.quality,
+        target_weights=record.target_weights,
     )
     return dataclasses.replace(rows, record=record_now)

@@ -11,23 +11,31 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from datasets import Dataset, DatasetDict
 
-from itl_hf.embedding.embed import embed
-from itl_hf.embedding.embedders.base import Embedder, Fingerprint, check_embedder
+from itl_hf.embedding.embedders.base import Embedder, check_embedder
 from itl_hf.embedding.progress import progress_bars_enabled
-from itl_hf.embedding.row_reading import RowReading, read_dataset
-from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
-from itl_hf.selection.feature_arrays import Features, check_row_numbers
-from itl_hf.selection.protocol import Acquisition, Noise, reads_text
+from itl_hf.selection.embed_job import EmbedJob, make_embed_job
+from itl_hf.selection.feature_arrays import check_row_numbers
+from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
 from itl_hf.selection.result.selection import COLUMNS, Selection
 from itl_hf.selection.result.umap_layout import LayoutName, check_layout
-from itl_hf.selection.select_rows import KernelLike, RowSelection, check_count, select_rows
+from itl_hf.selection.row_selection import RowSelection
+from itl_hf.selection.row_weights import Numbers, RowNumbers, check_weighs_targets
+from itl_hf.selection.select_rows import KernelLike, check_count, select_rows
+from itl_hf.selection.shortlist.options import (
+    DEFAULT_SHORTLIST,
+    ShortlistLike,
+    applicable_shortlist,
+    resolve_shortlist,
+)
+from itl_hf.selection.shortlist.two_stage import ListRequest, TwoStages
 from itl_hf.text import Row, as_dataset, as_targets, plain_text, row_format
 
 Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
@@ -60,6 +68,11 @@ class Selector:
         store (`str` or `PathLike`, *optional*):
             Folder that keeps the features. With it, interrupted embedding continues where it was and the same rows are
             never embedded twice; without it, features live in memory for one call.
+        shortlist (`int`, `"auto"`, `Embedder` or `Shortlist`, *optional*):
+            Pick among the targets' nearest rows only, see `select_rows`. With an embedder (or `Shortlist(size,
+            embedder)`) the list is made by its features, and `embedder` embeds only the rows on the list, the targets
+            and `already_selected`: `Selector(HiddenStates(model), shortlist=SentenceEncoder(...))`. What a pool cannot
+            teach is then measured on the list.
 
     Example:
         >>> from itl_hf import HiddenStates
@@ -81,6 +94,7 @@ class Selector:
         targets_embedder: Embedder | None = None,
         layout: LayoutName = "pca",
         store: str | os.PathLike[str] | None = None,
+        shortlist: ShortlistLike = DEFAULT_SHORTLIST,
     ) -> None:
         check_embedder(embedder)
         if targets_embedder is not None:
@@ -93,6 +107,7 @@ class Selector:
         check_layout(layout)
         self.layout: LayoutName = layout
         self.store = None if store is None else Path(store)
+        self.shortlist = resolve_shortlist(shortlist)
 
     def select(
         self,
@@ -104,6 +119,8 @@ class Selector:
         targets_split: str | None = None,
         already_selected: Sequence[int] | np.ndarray | None = None,
         constraints: SelectionConstraints | None = None,
+        quality: str | Numbers | None = None,
+        target_weights: str | Numbers | None = None,
     ) -> Selection:
         """Embeds pool and targets, picks `num_examples` rows of the pool, and returns them with the reasons.
 
@@ -123,6 +140,12 @@ class Selector:
             constraints (`SelectionConstraints`, *optional*):
                 Rows that may not be picked, budgets, shares of groups, when to stop, and whether rows may be picked
                 again. Costs and groups may be names of columns of the pool.
+            quality (`str` or `Sequence[float]`, *optional*):
+                Quality of each row's answer in (0, 1], see `select_rows`: N numbers, or the name of a column of the
+                pool.
+            target_weights (`str` or `Sequence[float]`, *optional*):
+                How many copies of itself each target counts as, see `select_rows`: m numbers, or the name of a column
+                of the targets.
 
         Returns:
             `Selection`: The picked rows, why each was picked, and the record of the selection.
@@ -137,15 +160,37 @@ class Selector:
             () if already_selected is None else already_selected, len(pool_data), "already_selected"
         )
         _check_columns(pool_data, target_data)
+        numbers = RowNumbers.read(pool_data, target_data, quality, target_weights)
+        check_weighs_targets(self.acquisition, numbers.target_weights)
+        check_sizes(self.acquisition, len(pool_data), len(target_data))
         num_blocked = 0 if constraints.replace else len(set(observed_rows))
         check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)
+        shortlist = applicable_shortlist(self.shortlist, self.acquisition, num_examples, constraints.replace)
         pool_job, target_job = self.embed_jobs(pool_data, target_data, constraints.counts_tokens)
         resolved_constraints = constraints.resolve(pool_data, pool_job.reading)
-        num_open = len(pool_data) - len(resolved_constraints.blocked_rows(len(pool_data), observed_rows))
-        check_count(num_examples, num_open, constraints.replace)
-        resolved_constraints.availability(num_examples, len(pool_data))  # raises before the model runs
-        inputs = self._embed_both(pool_job, target_job, constraints.to_json(resolved_constraints))
-        rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
+        blocked_rows = resolved_constraints.blocked_rows(len(pool_data), observed_rows)
+        check_count(num_examples, len(pool_data) - len(blocked_rows), constraints.replace)
+        # Raises before the model runs.
+        availability = resolved_constraints.availability(num_examples, len(pool_data))
+        _check_widths(pool_job, target_job)
+        _warn_if_spans_differ(pool_job, target_job)
+        inputs = self._inputs(pool_job, target_job, constraints.to_json(resolved_constraints))
+        inputs = dataclasses.replace(inputs, numbers=numbers)
+        if shortlist is None or shortlist.embedder is None:
+            inputs = dataclasses.replace(inputs, pool_features=pool_job.embed(self.store))
+            rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
+        else:
+            is_free = torch.ones(len(pool_data), dtype=torch.bool)
+            is_free[blocked_rows] = False
+            weighting = (numbers.target_weights, numbers.quality)
+            request = ListRequest(availability, is_free, observed_rows, constraints.replace, *weighting)
+            stages = TwoStages(shortlist, pool_job, target_job, self.store, request)
+            has_grown = True
+            while has_grown:
+                inputs = inputs.of_shortlist(stages)
+                rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
+                unusable_rows = inputs.pool_numbers(np.asarray(rows.pool.unusable.numbers, dtype=np.int64))
+                has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist(), unusable_rows.tolist())
         extend_fn = None
         if constraints.can_extend:
             extend_fn = functools.partial(self._extend, inputs, rows, observed_rows, resolved_constraints)
@@ -159,6 +204,17 @@ class Selector:
         already_selected: Sequence[int],
         constraints: SelectionConstraints,
     ) -> RowSelection:
+        """Picks rows; those of the result are numbered among the rows that have features."""
+        texts, shortlist, embedded = inputs.texts, self.shortlist, inputs.embedded
+        quality = inputs.numbers.quality
+        if embedded is not None:
+            shortlist = None
+            quality = None if quality is None else quality[embedded.rows]
+            if not constraints.replace:  # fewer where budgets leave fewer
+                num_examples = min(num_examples, embedded.num_open(already_selected))
+            already_selected = embedded.positions(already_selected)
+            constraints = embedded.constraints(constraints, len(inputs.pool))
+            texts = None if texts is None else ([texts[0][row] for row in embedded.rows], texts[1])
         return select_rows(
             inputs.pool_features,
             inputs.target_features,
@@ -168,7 +224,10 @@ class Selector:
             standardize=self.standardize,
             already_selected=already_selected,
             constraints=constraints,
-            texts=inputs.texts,
+            texts=texts,
+            shortlist=shortlist,
+            quality=quality,
+            target_weights=inputs.numbers.target_weights,
             progress=progress_bars_enabled(),
         )
 
@@ -183,7 +242,9 @@ class Selector:
         """The same selection with further picks and the same noise."""
         noise = {"noise_std": rows.record.noise_std, "target_noise_std": rows.record.target_noise_std}
         acquisition = dataclasses.replace(self.acquisition, **noise)  # type: ignore[type-var]
-        observed_rows = [*already_selected, *rows.indices.tolist()]
+        observed_rows = [*already_selected, *inputs.pool_numbers(rows.indices).tolist()]
+        if inputs.embedded is not None and not constraints.replace:
+            inputs.embedded.check_extension(num_examples, observed_rows)
         all_rows = rows.then(self._pick(inputs, num_examples, acquisition, observed_rows, constraints))
         extend_fn = functools.partial(self._extend, inputs, all_rows, already_selected, constraints)
         return assemble(all_rows, inputs, extend_fn)
@@ -208,17 +269,13 @@ class Selector:
         else:
             pool_embedder, target_embedder = self.embedder, self.targets_embedder
         keep_texts = reads_text(self.acquisition)
-        target_job = _embed_job(targets, "targets", target_embedder, keep_texts=keep_texts)
-        return _embed_job(pool, "pool", pool_embedder, count_tokens=count_tokens, keep_texts=keep_texts), target_job
+        cheap = None if self.shortlist is None else self.shortlist.embedder
+        target_job = make_embed_job(targets, "targets", target_embedder, also_check=cheap, keep_texts=keep_texts)
+        options = {"count_tokens": count_tokens, "keep_texts": keep_texts}
+        return make_embed_job(pool, "pool", pool_embedder, also_check=cheap, **options), target_job
 
-    def _embed_both(self, pool_job: EmbedJob, target_job: EmbedJob, constraints: dict[str, Any]) -> SelectionInputs:
-        if target_job.embedder.dimension != pool_job.embedder.dimension:
-            raise ValueError(
-                f"features of the targets have {target_job.embedder.dimension} numbers and those of the pool "
-                f"{pool_job.embedder.dimension}: targets_embedder must be of the same kind"
-            )
-        _warn_if_spans_differ(pool_job, target_job)
-        target_features, pool_features = (self._embed(job) for job in (target_job, pool_job))
+    def _inputs(self, pool_job: EmbedJob, target_job: EmbedJob, constraints: dict[str, Any]) -> SelectionInputs:
+        """Embeds the targets; the pool has no features yet."""
         record_entries = {
             "embedder": pool_job.fingerprint,
             "targets_embedder": target_job.fingerprint,
@@ -232,55 +289,11 @@ class Selector:
             target_job.dataset,
             pool_job.reading,
             target_job.reading,
-            pool_features,
-            target_features,
+            np.zeros((0, pool_job.embedder.dimension), dtype=np.float32),
+            target_job.embed(self.store),
             record_entries,
             self.layout,
         )
-
-    def _embed(self, job: EmbedJob) -> Features:
-        directory = None
-        if self.store is not None:
-            directory = feature_directory(self.store, job.fingerprint, job.reading.keys.hash)
-        return embed(
-            job.dataset,
-            job.embedder,
-            directory,
-            description=f"embedding {job.name}",
-            fingerprint=job.fingerprint,
-            rows_hash=job.reading.keys,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class EmbedJob:
-    """Rows to embed, read and checked.
-
-    Args:
-        dataset (`Dataset`):
-            The rows.
-        name (`str`):
-            `"pool"` or `"targets"`, for messages.
-        embedder (`Embedder`):
-            What embeds them.
-        fingerprint (`dict`):
-            The embedder's fingerprint.
-        reading (`RowReading`):
-            What the one pass over the rows' text found.
-    """
-
-    dataset: Dataset
-    name: str
-    embedder: Embedder
-    fingerprint: Fingerprint
-    reading: RowReading
-
-
-def _embed_job(dataset: Dataset, name: str, embedder: Embedder, **options: bool) -> EmbedJob:
-    try:
-        return EmbedJob(dataset, name, embedder, embedder.fingerprint(), read_dataset(dataset, embedder, **options))
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
 
 
 def _check_columns(pool: Dataset, targets: Dataset) -> None:
@@ -291,6 +304,14 @@ def _check_columns(pool: Dataset, targets: Dataset) -> None:
     if occupied_columns:
         raise ValueError(
             f"pool already has the columns {occupied_columns}, which a selection adds; rename or remove them first"
+        )
+
+
+def _check_widths(pool: EmbedJob, targets: EmbedJob) -> None:
+    if targets.embedder.dimension != pool.embedder.dimension:
+        raise ValueError(
+            f"features of the targets have {targets.embedder.dimension} numbers and those of the pool "
+            f"{pool.embedder.dimension}: targets_embedder must be of the same kind"
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from itl_hf.text.content import Parts, format_of, read
 from itl_hf.text.rows import Row
+from itl_hf.text.template_date import date_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -118,7 +119,11 @@ class RowTokenizer:
         messages = parts.prompt + (cast(list[dict[str, Any]], parts.completion) if whole else [])
         try:
             text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=not whole, **parts.template_kwargs
+                messages,
+                tokenize=False,
+                add_generation_prompt=not whole,
+                **date_arguments(self.tokenizer, parts.template_kwargs.get("tools")),
+                **parts.template_kwargs,
             )
         except Exception as error:  # templates raise errors of any type: jinja2's, TypeError, KeyError
             raise ValueError(

@@ -1,4 +1,5 @@
-"""Training on the picks: a sampler for any PyTorch loop, and `attach` and a mixin for a `transformers.Trainer`.
+"""Training on the picks: a sampler for any PyTorch loop, and `attach` and a mixin for a `transformers.Trainer`; and the
+short trainings that come before a selection: `warm_up`, `response_losses`.
 
 Names are imported when first used, because `SelectionSampler` needs PyTorch only while `attach` imports transformers.
 """
@@ -13,12 +14,26 @@ _MODULES = {
     "SelectionTrainerMixin": "itl_hf.training.trainer_mixin",
     "attach": "itl_hf.training.attach_trainer",
     "picks_of": "itl_hf.training.attach_trainer",
+    "WarmUpCheckpoint": "itl_hf.training.short_training",
+    "WarmUpOptions": "itl_hf.training.short_training",
+    "response_losses": "itl_hf.training.short_training",
+    "warm_up": "itl_hf.training.short_training",
 }
-__all__ = ["SelectionSampler", "SelectionTrainerMixin", "attach", "picks_of"]
+__all__ = [
+    "SelectionSampler",
+    "SelectionTrainerMixin",
+    "WarmUpCheckpoint",
+    "WarmUpOptions",
+    "attach",
+    "picks_of",
+    "response_losses",
+    "warm_up",
+]
 
 if TYPE_CHECKING:
     from itl_hf.training.attach_trainer import attach, picks_of
     from itl_hf.training.sampler import SelectionSampler
+    from itl_hf.training.short_training import WarmUpCheckpoint, WarmUpOptions, response_losses, warm_up
     from itl_hf.training.trainer_mixin import SelectionTrainerMixin
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.feature_arrays import check_row_numbers
+from itl_hf.selection.row_weights import Numbers, RowNumbers, check_weighs_targets
 from itl_hf.selection.selector import Rows, Selector
 from itl_hf.text import TEXT_COLUMNS, as_dataset, row_format
 from itl_hf.training.attachment import Attachment, attachment_of
@@ -65,6 +66,8 @@ def attach(
     candidates_per_round: int | None = None,
     already_selected: Sequence[int] | None = None,
     constraints: SelectionConstraints | None = None,
+    quality: str | Numbers | None = None,
+    target_weights: str | Numbers | None = None,
 ) -> AnyTrainer:
     """Makes a Trainer train on exactly the picked rows of its training dataset.
 
@@ -120,6 +123,10 @@ def attach(
             Active rounds: rows that may not be picked, shares of groups in each round, and whether a row may be picked
             again in a later round. A round always has `examples_per_round` picks, so budgets and `stop_when` are
             refused.
+        quality (`str` or `Sequence[float]`, *optional*):
+            Active rounds: quality of the rows of the pool, as in `Selector.select`.
+        target_weights (`str` or `Sequence[float]`, *optional*):
+            Active rounds: weights of the targets, as in `Selector.select`.
 
     Returns:
         `transformers.Trainer`: The same trainer.
@@ -155,6 +162,8 @@ def attach(
         "candidates_per_round": candidates_per_round,
         "already_selected": already_selected,
         "constraints": constraints,
+        "quality": quality,
+        "target_weights": target_weights,
     }
     attachment: Attachment
     if isinstance(selection, Selector):
@@ -227,6 +236,8 @@ def _active_rounds(
     candidates_per_round: int | None,
     already_selected: Sequence[int] | None,
     constraints: SelectionConstraints | None,
+    quality: str | Numbers | None,
+    target_weights: str | Numbers | None,
 ) -> Attachment:
     if targets is None or examples_per_round is None:
         raise TypeError("A selector needs targets= and examples_per_round= to select before each epoch.")
@@ -234,9 +245,12 @@ def _active_rounds(
     constraints = SelectionConstraints() if constraints is None else constraints
     reading = read_dataset(rows) if constraints.excludes_texts else None
     resolved_constraints = constraints.resolve(rows, reading)
+    target_rows = _as_dataset(targets, "targets")
+    numbers = RowNumbers.read(rows, target_rows, quality, target_weights)
+    check_weighs_targets(selector.acquisition, numbers.target_weights)
     options = RoundOptions(
         pool=_text_columns(rows, "pool"),
-        targets=_text_columns(_as_dataset(targets, "targets"), "targets"),
+        targets=_text_columns(target_rows, "targets"),
         positions=positions,
         examples_per_round=examples_per_round,
         candidates_per_round=candidates_per_round,
@@ -245,6 +259,7 @@ def _active_rounds(
         ),
         constraints=resolved_constraints,
         constraints_json=constraints.to_json(resolved_constraints),
+        numbers=numbers,
     )
     check_round_options(trainer, options)
     sampler = RoundSampler(examples_per_round, sampling.order, sampling.seed, sampling.multiple_of)

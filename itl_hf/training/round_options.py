@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.selection.constraints import SelectionConstraints
-from itl_hf.training.sampler import whole_number
+from itl_hf.selection.row_weights import RowNumbers
+from itl_hf.training.sampler import rows_digest, whole_number
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from torch import Tensor
     from transformers import Trainer
 
 
@@ -37,6 +39,8 @@ class RoundOptions:
             What the picks must keep to, with row numbers and labels of the whole pool.
         constraints_json (`dict`):
             The constraints as checkpoints store them.
+        numbers (`RowNumbers`):
+            Quality of the pool's rows and weights of the targets.
     """
 
     pool: Dataset
@@ -47,6 +51,17 @@ class RoundOptions:
     already_selected: tuple[int, ...] = ()
     constraints: SelectionConstraints = dataclasses.field(default_factory=SelectionConstraints)
     constraints_json: dict[str, Any] = dataclasses.field(default_factory=dict)
+    numbers: RowNumbers = dataclasses.field(default_factory=RowNumbers)
+
+    def round_quality(self, rows: np.ndarray) -> Tensor | None:
+        """Returns the quality of these rows of the pool, shape `(R,)`."""
+        return None if self.numbers.quality is None else self.numbers.quality[rows]
+
+    def numbers_digests(self) -> dict[str, str]:
+        """Returns short hashes of the quality and the weights that were given, by name."""
+        numbers = {"quality": self.numbers.quality, "target_weights": self.numbers.target_weights}
+        # The bits of the numbers, which `rows_digest` takes for whole numbers.
+        return {name: rows_digest(one.numpy().view(np.int64)) for name, one in numbers.items() if one is not None}
 
     def available_rows(self, trained_rows: list[int]) -> np.ndarray:
         """Returns the rows of the pool that may be picked next, ascending."""

@@ -91,6 +91,8 @@ class ActiveRounds(Attachment):
     def __init__(self, trainer: Trainer, sampler: RoundSampler, selector: Selector, options: RoundOptions) -> None:
         # Reads all rows now, so that a row that cannot be embedded is an error before training and not in a late round.
         pool_hash = rows_fingerprint(options.pool, selector.embedder)
+        if selector.shortlist is not None and selector.shortlist.embedder is not None:
+            rows_fingerprint(options.pool, selector.shortlist.embedder)
         settings = {
             "kind": "rounds",
             "order": sampler.order,
@@ -100,9 +102,11 @@ class ActiveRounds(Attachment):
             "candidates_per_round": options.candidates_per_round,
             "constraints": _shorten_exclusion(options.constraints_json),
             "already_selected": rows_digest(np.asarray(options.already_selected)),
+            **({} if selector.shortlist is None else {"shortlist": selector.shortlist.to_json()}),
             "acquisition": {"name": selector.acquisition.name, **describe_acquisition(selector.acquisition)},
             "pool": pool_hash,
             "targets": rows_fingerprint(options.targets, selector.embedder),
+            **options.numbers_digests(),
         }
         super().__init__(trainer, sampler, settings)
         self.selector, self.options = selector, options
@@ -164,6 +168,8 @@ class ActiveRounds(Attachment):
                 self.options.examples_per_round,
                 constraints=self.options.round_constraints(rows),
                 already_selected=np.searchsorted(rows, trained_rows).tolist(),
+                quality=self.options.round_quality(rows),
+                target_weights=self.options.numbers.target_weights,
             )
         nearest = nearest_targets_of(selection)
         result = np.stack([rows[selection.indices], np.zeros(len(selection)) if nearest is None else nearest])  # (2, n)

@@ -24,7 +24,7 @@ import torch
 from itl_hf import RowSelection, select_rows
 from itl_hf.gp.attainable import attainable_variance
 from itl_hf.gp.kernels import RBF
-from itl_hf.selection.select_rows import target_variance
+from itl_hf.selection.row_selection import target_variance
 from recipes.tables import write_csv
 
 RESULTS = Path(__file__).parent / "results"

@@ -124,10 +124,11 @@ def loss_table(results: Results) -> Table:
         for step in ("untuned", *METHODS)
     ]
     note = (
-        "Mean negative log-likelihood per response token (nats) on held-out rows; lower is better. Same model, number "
-        "of rows, schedule and seed for each; the mean gives each of the four tasks the same weight."
+        "Mean negative log-likelihood per response token (nats) on held-out rows; lower is better, and the lowest of "
+        "each column is shaded. Same model, number of rows, schedule and seed for each; the mean gives each of the "
+        "four tasks the same weight."
     )
-    return Table("Held-out loss after training on the picks", columns, rows, note, highlight=1)
+    return Table("Held-out loss after training on the picks", columns, rows, note, best="lowest")
 
 
 def picks_table(results: Results) -> Table:

@@ -33,6 +33,7 @@ from itl_hf.cli.output import SHARED
 from itl_hf.cli.train_arguments import SelectionArguments
 from itl_hf.report.page import write_report
 from itl_hf.selection.diagnosis.diagnosis import Diagnosis
+from itl_hf.selection.shortlist.index_file import build_index
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = typer.main.get_command(app).commands
@@ -40,14 +41,19 @@ EMBEDDERS = (HiddenStates, Gradients, SentenceEncoder)
 PYTHON = {
     "embed": (*EMBEDDERS, Selector, embed),
     "select": (*EMBEDDERS, Selector, Selector.select, SelectionConstraints, ITL),
+    "index": (Selector, build_index),
     "report": (write_report,),
     "diagnose": (Diagnosis.table,),
     "push": (Selection.push_to_hub,),
 }
-#: What Python does with another object or not at all: `load_dataset`, `StopWhen`, `Selection.save`.
+#: What Python does with another object or not at all: `load_dataset`, `StopWhen`, `Shortlist`, `Selection.save`.
 ELSEWHERE = {
     "embed": {"data", "dataset_name", "dataset_train_split", "dataset_config", "dry_run"},
-    "select": {"pool_config", "targets_config", "stop_gain", "stop_variance_left", "output_dir", "report", "dry_run"},
+    "index": {"min_rows"},
+    "select": {
+        *("pool_config", "targets_config", "shortlist_model", "stop_gain", "stop_variance_left", "output_dir"),
+        *("report", "dry_run"),
+    },
     "report": set(),
     "diagnose": {"selection"},
     "push": {"selection", "preview"},

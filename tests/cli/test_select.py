@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -11,6 +12,7 @@ import pytest
 from itl_hf import HiddenStates, Selection, Selector
 from itl_hf.cli.load_rows import load_rows
 from itl_hf.cli.main import main, plain_warning
+from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
 def test_the_config_file_sets_options_and_flags_override_them(files, run):
@@ -50,6 +52,32 @@ def test_options_go_by_the_names_of_trl_too(files, run, tmp_path):
     record = Selection.load(tmp_path / "out").record
     assert record.acquisition_name == "vtl"
     assert record.embedder["revision"] == "main"
+
+
+def test_a_shortlist_by_number_by_rule_and_by_another_model(files, run, tmp_path):
+    def record(*options):
+        result = run("select", "--config", files / "run.yaml", "--output_dir", tmp_path / "out", *options)
+        assert result.exit_code == 0, result.output
+        record = Selection.load(tmp_path / "out").record
+        assert ("exact among these candidates" in result.output) == (record.shortlist is not None)
+        return record
+
+    assert record("--shortlist", "none").shortlist is None
+    assert record("--shortlist", "8").shortlist["size"] == 8
+    assert record("--shortlist", "auto").shortlist["size"] == 5
+    pytest.importorskip("sentence_transformers")
+    tiny_model("bert", head=False).save_pretrained(tmp_path / "bert")
+    tiny_tokenizer(bos_and_eos=True, chat_template=False).save_pretrained(tmp_path / "bert")
+    entry = record("--shortlist", "8", "--shortlist_model", tmp_path / "bert").shortlist
+    assert (entry["size"], entry["embedder"]["embedder"]) == (8, "sentence_encoder")
+    assert record("--shortlist_model", tmp_path / "bert").shortlist["size"] == 24  # the least, and all rows of the pool
+    words = run(
+        *("select", "--config", files / "run.yaml", "--shortlist", 8, "--shortlist_model", tmp_path / "bert"),
+        *("--store", tmp_path / "new", "--dry_run"),
+    ).output
+    assert "pool     24 (24 distinct), 24 to embed" in words
+    assert "listed   8 (8 distinct), 8 to embed" in words
+    assert "the features of the shortlist" in words
 
 
 def test_a_token_budget_ends_the_selection(files, run, tmp_path):
@@ -105,6 +133,9 @@ def test_it_stops_when_little_is_left_to_learn(files, run, tmp_path):
         (("--costs", "cost"), "--costs goes with --token_budget"),
         (("--max_group_share", 0.5), "--groups and --group_shares go together"),
         (("--noise_std", "loud"), "'loud' is neither `auto` nor a number"),
+        (("--shortlist", "some"), "--shortlist 'some' must be auto, a number of rows (at least 1) or none"),
+        (("--shortlist", "0"), "--shortlist '0' must be auto, a number of rows (at least 1) or none"),
+        (("--shortlist", "none", "--shortlist_model", "x"), "leave out one of the two"),
         (("--num_examples", "many"), "Invalid value for '--num_examples'"),
         (("--embedder", "tfidf"), "tfidf"),
         (("--span", "all"), "all"),
@@ -137,6 +168,8 @@ def typed(monkeypatch, capsys):
         (("--num_examples", "99"), "num_examples=99 is more than the 24 rows of the pool"),
         (("--token_budget", "9", "--costs_column", "price"), "costs: the pool has no column 'price'"),
         (("--pool", "absent.jsonl"), "absent.jsonl: no such file"),
+        (("--shortlist", "2"), "shortlist=2 is smaller than num_examples=3"),
+        (("--acquisition", "random", "--shortlist", "9"), "shortlist: acquisition 'random' does not compare rows"),
         (("--stop_gain", "-1"), "StopWhen(gain=...) must be positive, got -1.0"),
         (("--labels", "predicted"), "--labels is not an option of --embedder hidden_states; leave it out"),
         (("--layer", "9"), "layer 9 is out of range"),
@@ -163,3 +196,27 @@ def test_a_process_of_its_own_ends_the_same_way():
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 2
     assert result.stderr == "itl-hf: nowhere.jsonl: no such file\n"
+
+
+def test_quality_and_weights_are_columns(files, run, tmp_path):
+    rows = [json.loads(line) for line in (files / "pool.jsonl").read_text(encoding="utf-8").splitlines()]
+    quality = [1e-9 if number % 2 else 0.7 for number in range(len(rows))]
+    lines = [json.dumps({**row, "score": score}) for row, score in zip(rows, quality, strict=True)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    targets = [json.dumps({"prompt": row["prompt"], "share": 1.5 + number}) for number, row in enumerate(rows[:2])]
+    (tmp_path / "targets.jsonl").write_text("\n".join(targets), encoding="utf-8")
+    (tmp_path / "more.yaml").write_text(
+        (files / "run.yaml").read_text(encoding="utf-8").replace(f"{files}/pool", f"{tmp_path}/pool")
+        + "quality: score\n",
+        encoding="utf-8",
+    )
+    command = ("select", "--config", tmp_path / "more.yaml", "--targets", tmp_path / "targets.jsonl")
+    result = run(*command, "--target_weights", "share", "--num_examples", 8, "--output_dir", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    selection = Selection.load(tmp_path / "out")
+    assert all(row % 2 == 0 for row in selection.indices.tolist())
+    assert selection.record.quality["column"] == "score"
+    assert selection.record.target_weights["values"] == [1.5, 2.5]
+    result = run(*command, "--target_weights", "cost", "--output_dir", tmp_path / "none")
+    assert result.exit_code != 0
+    assert "no column 'cost' in the targets" in str(result.output) + str(result.exception)

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 
-from itl_hf import ITL, HiddenStates, Selection, SelectionConstraints, Selector
+from itl_hf import ITL, HiddenStates, Selection, SelectionConstraints, Selector, Shortlist
 from itl_hf.hub.card import Publication, write_card
 from itl_hf.hub.contents import public_selection
 from itl_hf.hub.escape import code_span, escape
@@ -203,11 +203,15 @@ def model(tmp_path_factory):
         ({"layer": 0.5}, {"acquisition": "random", "seed": 7, "standardize": False}, {}),
         ({}, {"kernel": "laplace", "standardize": "whiten-8-unit", "acquisition": ITL(target_noise_std=0.1)}, {}),
         ({}, {"acquisition": "cosine", "kernel": "cosine"}, {"already_selected": [3, 4]}),
+        ({"layer": 1}, {"shortlist": "auto"}, {}),
+        ({"layer": 2}, {"shortlist": "another embedder"}, {}),
     ],
 )
 def test_the_script_of_the_card_selects_the_same_rows(model, monkeypatch, embedder, options, picking):
     pool = [{"prompt": f"{text} {n}", "completion": "yes"} for n in range(5) for text in SENTENCES]
     targets = [{"prompt": text} for text in SENTENCES[:2]]
+    if options.get("shortlist") == "another embedder":
+        options = {**options, "shortlist": Shortlist(12, HiddenStates(model, layer=1))}
     selection = Selector(HiddenStates(model, **embedder), **options).select(pool, targets, 8, **picking)
     text = card_of(selection, source={}).text
     script = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "assert" in block)

@@ -19,12 +19,23 @@ from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser  # noqa: E402
 
 from itl_hf import SelectionArguments  # noqa: E402
 from itl_hf.cli.train_arguments import parse  # noqa: E402
-from recipes.test_time.__main__ import Settings  # noqa: E402
+from recipes.learnability.__main__ import Settings as LearnabilitySettings  # noqa: E402
+from recipes.less.__main__ import Settings as LESSSettings  # noqa: E402
+from recipes.test_time.__main__ import Settings as TestTimeSettings  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = sorted((REPOSITORY / "recipes").glob("*/config.yaml"))
 ACCELERATE = sorted((REPOSITORY / "recipes" / "accelerate_configs").glob("*.yaml"))
-MODULES = ("recipes.instruction_tuning.sft", "recipes.active_rounds.sft", "recipes.test_time.__main__")
+#: Recipes with settings of their own, by the module that is run.
+SETTINGS = {
+    "recipes.test_time": TestTimeSettings,
+    "recipes.less": LESSSettings,
+    "recipes.learnability": LearnabilitySettings,
+}
+SCRIPTS = ("recipes.instruction_tuning.sft", "recipes.active_rounds.sft")
+MODULES = (*SCRIPTS, *(f"{module}.__main__" for module in SETTINGS))
+#: Folders whose READMEs hold commands.
+FOLDERS = ("instruction_tuning", "active_rounds", "accelerate_configs", "test_time", "less", "learnability")
 
 
 def commands(module):
@@ -40,7 +51,7 @@ def readme_commands():
     """Returns the path of a README and a command in it, for all commands."""
     pairs = []
     for path in sorted((REPOSITORY / "recipes").glob("*/README.md")):
-        if path.parent.name not in ("instruction_tuning", "active_rounds", "test_time", "accelerate_configs"):
+        if path.parent.name not in FOLDERS:
             continue
         for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(), re.S | re.M):
             if language:
@@ -65,8 +76,8 @@ def parse_command(words, monkeypatch):
         words = ["python", "-m", "itl_hf", *words[1:]]
     assert words[:2] == ["python", "-m"]
     module, arguments = words[2], words[3:]
-    if module == "recipes.test_time":
-        TrlParser(Settings).parse_args_and_config(arguments)
+    if module in SETTINGS:
+        TrlParser(SETTINGS[module]).parse_args_and_config(arguments)
     elif module == "recipes.offline_files":
         assert all(name.startswith("outputs/offline/") for name in arguments)
     else:
@@ -75,7 +86,7 @@ def parse_command(words, monkeypatch):
             assert arguments.pop(0) == "train"
             options, _, training, *_ = parse(arguments)
         else:
-            assert module in MODULES
+            assert module in SCRIPTS
             options, _, training, _ = script_parser().parse_args_and_config(arguments)
         options.check(training.packing)
 

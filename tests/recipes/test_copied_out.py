@@ -17,8 +17,10 @@ pytest.importorskip("trl")
 REPOSITORY = Path(__file__).parents[2]
 #: Each folder with the modules that its commands run.
 RECIPES = {"instruction_tuning": ["sft"], "active_rounds": ["sft"], "test_time": ["__main__"]}
+RECIPES |= {"less": ["__main__"], "learnability": ["__main__"]}
 #: Sub-packages with documented names of their own, beside the names of `itl_hf`.
 PUBLIC_PACKAGES = {"itl_hf", "itl_hf.embedding", "itl_hf.report", "itl_hf.text", "itl_hf.training"}
+PUBLIC_PACKAGES |= {"itl_hf.selection.baselines"}
 #: Imports the copied module while the repository's recipes cannot be imported.
 IMPORT_COPY = """
 import importlib, sys

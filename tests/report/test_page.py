@@ -169,11 +169,13 @@ def test_right_to_left_and_other_scripts_are_left_alone(tmp_path: Path) -> None:
     assert words in Page(report_html(selection(pick_texts=[words]), tmp_path)).text
 
 
-def test_tables_have_their_note_and_the_highlighted_row(tmp_path: Path) -> None:
-    table = Table("Loss", ["trained_on", "loss"], [["random", "1.9"], ["ITL", "1.4"]], "Lower is better.", highlight=1)
+def test_tables_have_their_note_and_mark_the_best_number_of_each_column(tmp_path: Path) -> None:
+    rows = [["random", "1.9", "0.3"], ["ITL", "1.4", "0.7"]]
+    table = Table("Loss", ["trained_on", "loss", "other_loss"], rows, "Lower is better.", best="lowest")
     html = report_html(selection(), tmp_path, tables=[table])
     assert "trained_<wbr>on" in html
-    assert re.search(r'<tr class="best"><td>ITL</td><td>1\.4</td></tr>', html)
+    assert re.search(r'<tr><td>random</td><td>1\.9</td><td class="best">0\.3</td></tr>', html)
+    assert re.search(r'<tr><td>ITL</td><td class="best">1\.4</td><td>0\.7</td></tr>', html)
     assert "Lower is better." in html
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,11 @@ from tests.search.kernels import KERNELS
 from tests.worlds import world
 
 SIZES = (1, 2, 3, 5)
+#: For 400 rows and 6 targets.
+NUMBERS = {
+    "quality": 10 ** np.random.default_rng(5).uniform(-2, 0, 400),
+    "target_weights": 10 ** np.random.default_rng(6).uniform(-1, 1, 6),
+}
 CASES = {
     "itl": {},
     "linear": {"kernel": "linear", "standardize": "scale", "noise_std": 0.3},
@@ -38,6 +44,17 @@ CASES = {
     "random": {"acquisition": "random", "seed": 3},
     "known": {"already_selected": [5, 280, 31]},
     "replace": {"constraints": SelectionConstraints(replace=True)},
+    **{
+        f"{name}, quality and weights": {"acquisition": name, **options, **NUMBERS}
+        for name, options in {
+            "itl": {"already_selected": [5, 280, 31]},
+            "vtl": {"kernel": "linear", "noise_std": 0.3},
+            "mean_marginal_itl": {"kernel": "linear"},
+            "ctl": {"kernel": RBF(0.3)},
+            "information_density": {"constraints": SelectionConstraints(replace=True)},
+            "round_robin": {},
+        }.items()
+    },
 }
 DRAWN = list(itertools.islice(zip(itertools.cycle(OBJECTIVES), itertools.cycle(KERNELS), strict=True), 14))
 
@@ -50,6 +67,13 @@ def large(folder):
     results = {name: select_rows(pool, targets, 16, **options) for name, options in CASES.items()}
     # Four targets: the fifth process has none.
     results["per target"] = select_rows_per_target(pool, targets[:4], 6, num_candidates=60)
+    quality = NUMBERS["quality"]
+    results["per target, quality"] = select_rows_per_target(pool, targets[:4], 6, num_candidates=60, quality=quality)
+    with_bad_rows = np.array(pool)
+    with_bad_rows[[3, 120]], with_bad_rows[399, 5] = 0.0, np.nan
+    with warnings.catch_warnings(action="ignore"):
+        results["unusable rows"] = select_rows(with_bad_rows, targets, 30)
+        results["per target, unusable rows"] = select_rows_per_target(with_bad_rows, targets[:4], 6, num_candidates=60)
     return {
         name: {"indices": result.indices.tolist(), "gains": result.gains.tolist()} for name, result in results.items()
     }
@@ -89,15 +113,34 @@ def attainable_bounds():
             one = attainable.attainable_variance(pool, gp, include=[5], most_rows=most, most_landmarks=most)
             parts = [one.irreducible, one.whole_pool, one.reach, torch.tensor([one.rows, one.usual_reach])]
             results[f"{name}, {most}"] = torch.cat([part.flatten() for part in parts]).tolist()
+            pool = Pool(features, Standardization("scale", unit=True), torch.linspace(0.1, 1, 40))
+            one = attainable.attainable_variance(pool, gp, include=[5], most_rows=most, most_landmarks=most)
+            results[f"{name}, {most}, quality"] = torch.cat([one.irreducible, one.whole_pool]).tolist()
     return results
 
 
+class DamagedRows:
+    """An array on disk whose last row cannot be read."""
+
+    ndim = 2
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.shape, self.dtype = rows, rows.shape, rows.dtype
+
+    def __array__(self, dtype=None):
+        return self[:]
+
+    def __getitem__(self, index):
+        rows = self.rows[index]
+        if (np.atleast_2d(rows)[-1] == self.rows[-1]).all():
+            raise ValueError("row 399 cannot be read")
+        return rows
+
+
 def fail(folder):
-    """One process meets a bad row in its part of the pool; all must end."""
+    """One process meets a row in its part of the pool that cannot be read; all must end."""
     pool_module.BLOCK_ROWS = 64
-    pool = np.load(folder / "pool.npy").copy()
-    pool[-1, 0] = np.nan
-    select_rows(pool, np.load(folder / "targets.npy"), 10)
+    select_rows(DamagedRows(np.load(folder / "pool.npy")), np.load(folder / "targets.npy"), 10)
 
 
 def main(folder: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from itl_hf.selection.registry import resolve_acquisition
+
 NAMES = (
     "random",
     "length_matched_random",
@@ -16,9 +18,14 @@ NAMES = (
     "k_center",
     "k_means",
     "less",
+    "less_round_robin",
+    "gist",
+    "unbalanced_transport",
+    "loss_drop",
     "dsir",
     "bm25",
 )
+RAW = ("badge", "less", "less_round_robin", "gist", "unbalanced_transport")
 TEXTUAL = ("length_matched_random", "dsir", "bm25")
 WORDS = ("river", "stone", "cloud", "window", "garden", "seven", "plus", "apple", "banana", "cherry")
 
@@ -32,6 +39,14 @@ def problem(seed, rows, dimension=8, num_targets=4):
     for _ in range(rows // 10):
         pool[rng.integers(0, rows)] = pool[rng.integers(0, rows)]
     return torch.tensor(pool), torch.tensor(targets)
+
+
+def acquisition_of(name, pool, **options):
+    """The baseline of this name; losses of equal rows are equal."""
+    if name == "loss_drop":
+        before = 1 + pool.square().mean(1)
+        options |= {"before": before.tolist(), "after": (before * (0.5 + 0.5 * pool[:, 0].sigmoid())).tolist()}
+    return resolve_acquisition(name, **options)
 
 
 def texts_of(pool, targets, seed=0):

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from itl_hf import SelectionConstraints, select_rows
 from itl_hf.gp import pool as pool_module
 from itl_hf.selection.baselines import farthest
-from tests.selection.baseline_cases import NAMES, TEXTUAL, problem, texts_of
+from tests.selection.baseline_cases import NAMES, TEXTUAL, acquisition_of, problem, texts_of
 from tests.worlds import world
 
 #: 200 rows are four blocks: three processes share them unevenly.
@@ -29,7 +29,7 @@ def picks():
     for name in NAMES:
         for key, options in ((name, {}), (f"{name} limited", limited)):
             given = words if name in TEXTUAL else {}
-            result = select_rows(pool, targets, 30, acquisition=name, **given, **options)
+            result = select_rows(pool, targets, 30, acquisition=acquisition_of(name, pool), **given, **options)
             found[key] = {"indices": result.indices.tolist(), "gains": result.gains.tolist()}
     return found
 

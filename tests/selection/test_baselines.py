@@ -9,11 +9,22 @@ import pytest
 import torch
 
 from itl_hf import SelectionConstraints, SelectionRecord, StopWhen, select_rows
-from itl_hf.selection.baselines import BADGE, BM25, DSIR, LESS, InformationDensity, KMeans, LengthMatchedRandom
+from itl_hf.selection.baselines import (
+    BADGE,
+    BM25,
+    DSIR,
+    GIST,
+    LESS,
+    InformationDensity,
+    KMeans,
+    LengthMatchedRandom,
+    LossDrop,
+    UnbalancedTransport,
+)
 from itl_hf.selection.registry import ACQUISITION_NAMES, describe_acquisition, resolve_acquisition
 from tests.oracle import gaussian_process as oracle
 from tests.selection import sharded_baselines
-from tests.selection.baseline_cases import NAMES, TEXTUAL, problem, texts_of
+from tests.selection.baseline_cases import NAMES, RAW, TEXTUAL, acquisition_of, problem, texts_of
 from tests.worlds import script
 
 DRAWING = ("random", "length_matched_random", "badge", "k_means", "dsir")
@@ -21,16 +32,18 @@ DRAWING = ("random", "length_matched_random", "badge", "k_means", "dsir")
 each = pytest.mark.parametrize("name", NAMES)
 
 
-def pick(name, count, rows=60, seed=0, acquisition=None, **options):
+def pick(name, count, rows=60, seed=0, noises=None, **options):
     pool, targets = problem(seed, rows)
     words = texts_of(pool, targets) if name in TEXTUAL else {}
-    return select_rows(pool, targets, count, acquisition=acquisition or name, kernel="linear", **words, **options)
+    acquisition = acquisition_of(name, pool, **(noises or {}))
+    return select_rows(pool, targets, count, acquisition=acquisition, kernel="linear", **words, **options)
 
 
 def test_every_baseline_is_in_the_battery():
     ours = {"itl", "vtl", "sift", "ctl", "mean_marginal_itl", "undirected"}
-    assert set(NAMES) == set(ACQUISITION_NAMES) - ours - {"rds"}
+    assert set(NAMES) == set(ACQUISITION_NAMES) - ours - {"rds", "doubly_greedy"}
     assert resolve_acquisition("rds") == resolve_acquisition("round_robin")
+    assert resolve_acquisition("doubly_greedy") == resolve_acquisition("less")
 
 
 @each
@@ -41,7 +54,7 @@ def test_no_row_comes_twice_and_all_rows_can_be_picked(name):
 
 @each
 def test_gains_are_the_information_about_the_targets(name):
-    picked = pick(name, 8, acquisition=resolve_acquisition(name, noise_std=0.7, target_noise_std=0.5))
+    picked = pick(name, 8, noises={"noise_std": 0.7, "target_noise_std": 0.5})
     pool, targets = oracle.standardize(*(rows.numpy() for rows in problem(0, 60)))
     features = np.concatenate([pool, targets])
     kernel, anchors, picks = features @ features.T, list(range(60, len(features))), picked.indices.tolist()
@@ -78,10 +91,11 @@ def test_what_was_trained_on_before_is_not_picked(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("k_means", "length_matched_random")])
 def test_a_selection_continued_is_one_longer_selection(name):
     whole, first = pick(name, 20), pick(name, 9)
-    rest = pick(name, 11, already_selected=first.indices, noise_std=whole.record.noise_std)
+    rest = pick(name, 11, already_selected=first.indices, noises={"noise_std": whole.record.noise_std})
     if name == "information_density":  # its uncertainty depends on the noise, and that on the number of picks
-        whole, first = pick(name, 20, noise_std=1.0), pick(name, 9, noise_std=1.0)
-        rest = pick(name, 11, already_selected=first.indices, noise_std=1.0)
+        noises = {"noise_std": 1.0}
+        whole, first = pick(name, 20, noises=noises), pick(name, 9, noises=noises)
+        rest = pick(name, 11, already_selected=first.indices, noises=noises)
     assert [*first.indices, *rest.indices] == whole.indices.tolist()
 
 
@@ -118,7 +132,7 @@ def test_more_picks_than_different_rows(name):
     pool, targets = problem(1, 6)
     pool = pool.repeat(5, 1)
     words = texts_of(pool, targets) if name in TEXTUAL else {}
-    picks = select_rows(pool, targets, 30, acquisition=name, **words).indices
+    picks = select_rows(pool, targets, 30, acquisition=acquisition_of(name, pool), **words).indices
     assert sorted(picks) == list(range(30))
 
 
@@ -144,7 +158,7 @@ def test_blocks_do_not_change_the_picks(name, monkeypatch):
 def test_the_record_says_what_was_used(name):
     record = SelectionRecord.from_json(json.loads(json.dumps(pick(name, 3).record.to_json())))
     assert record.acquisition_name == name
-    expected = {"badge": "raw features", "less": "raw features", "dsir": "texts", "bm25": "texts"}
+    expected = dict.fromkeys(RAW, "raw features") | {"dsir": "texts", "bm25": "texts"}
     expected["length_matched_random"] = "lengths"
     assert record.acquisition_options["reads"] == expected.get(name, "features")
     assert ("bm25s" in record.acquisition_options) == (name == "bm25")
@@ -182,6 +196,16 @@ WRONG = {
     "lengths of others": (lambda: plain(LengthMatchedRandom(lengths=[1.0])), "lengths must hold one number for each"),
     "a row that is not there": (lambda: plain(LengthMatchedRandom(like=[7], lengths=[1.0] * 5)), "like: row 7"),
     "subtasks": (lambda: plain(LESS(subtasks=["a"])), "subtasks must hold a label for each of 4"),
+    "share of the variance": (lambda: GIST(explained_variance=0.0), "explained_variance must be above 0"),
+    "rank": (lambda: GIST(rank=0), "rank must be a whole number of at least 1"),
+    "no subspace": (lambda: select_rows([[1.0], [2.0]], [[0.0]], 1, acquisition="gist"), "targets are zeros"),
+    "reg": (lambda: UnbalancedTransport(reg=0.0), "reg must be positive"),
+    "penalty": (lambda: UnbalancedTransport(pool_penalty=float("inf")), "pool_penalty must be positive and finite"),
+    "no losses": (lambda: resolve_acquisition("loss_drop"), "LossDrop.before=..., after=..."),
+    "a negative loss": (lambda: LossDrop(before=[1.0, -1.0], after=[1.0, 1.0]), "before of row 1 is -1.0"),
+    "a loss that is none": (lambda: LossDrop(before=[1.0], after=[float("nan")]), "after of row 0 is nan"),
+    "unequal losses": (lambda: LossDrop(before=[1.0], after=[1.0, 1.0]), "before has 1 losses and after 2"),
+    "losses of others": (lambda: plain(LossDrop(before=[1.0], after=[1.0])), "a loss for each of 5 rows"),
     "widths": (lambda: plain(LESS(learning_rates=[1.0] * 5)), "are not 5 checkpoints"),
 }
 

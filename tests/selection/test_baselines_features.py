@@ -9,7 +9,7 @@ import torch
 from itl_hf import SelectionConstraints, select_rows
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
-from itl_hf.selection.baselines import BADGE, LESS, InformationDensity, KMeans, LengthMatchedRandom
+from itl_hf.selection.baselines import BADGE, InformationDensity, KMeans, LengthMatchedRandom
 from itl_hf.selection.baselines.diverse import race
 from tests.oracle import gaussian_process as oracle
 from tests.selection.baseline_cases import problem
@@ -150,27 +150,6 @@ def test_k_means_finds_clusters_that_are_there():
     labels = rng.integers(0, 5, 200)
     rows = centres[labels] + rng.normal(size=(200, 6))
     assert sorted(labels[picks((rows, rows[:3]), 5, "k_means")]) == list(range(5))
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_less_is_the_largest_cosine_of_gradients_as_given(seed):
-    given, _ = prepared(seed, num_targets=6)
-    pool, targets = (part.numpy() + 0.3 for part in given)  # away from the origin, which centring would undo
-    rows = torch.tensor(pool), torch.tensor(targets)
-    cosines = unit(pool) @ unit(targets).T
-    assert picks(rows, 15, "less") == by_score(cosines.max(1), 15)
-    assert picks(rows, 15, "less") == picks(rows, 15, "max_similarity", standardize=False)
-    assert picks(rows, 15, "less") != picks(rows, 15, "max_similarity")
-    by_task = np.stack([cosines[:, [0, 2, 3]].mean(1), cosines[:, [1, 5]].mean(1), cosines[:, 4]])
-    assert picks(rows, 15, LESS(subtasks=["a", "b", "a", "a", "c", "b"])) == by_score(by_task.max(0), 15)
-
-
-def test_less_adds_up_checkpoints_by_their_learning_rates():
-    given, _ = prepared(1)
-    pool, targets = (part.numpy() for part in given)
-    halves = [unit(pool[:, part]) @ unit(targets[:, part]).T for part in (slice(0, 4), slice(4, 8))]
-    expected = by_score((2e-5 * halves[0] + 1e-5 * halves[1]).max(1) * 1e5, 15)
-    assert picks(given, 15, LESS(learning_rates=[2e-5, 1e-5])) == expected
 
 
 def test_length_matched_rows_are_as_long_as_those_of_the_reference():

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerCallback
 
 from itl_hf import Embedder, HiddenStates, SelectionConstraints, Selector, StopWhen
 from itl_hf.training import attach, picks_of
+from itl_hf.training.attachment import attachment_of
 from itl_hf.training.resume import STATE_NAME
 from tests.training import tiny
 
@@ -269,6 +270,22 @@ def test_groups_may_be_a_column_and_candidates_drawn(tmp_path):
     trainer.train()
     for rows in by_round(trainer):
         assert np.bincount([row % 3 for row in rows], minlength=3).max() <= PER_ROUND // 2
+
+
+def test_rows_of_tiny_quality_are_picked_in_no_round(tmp_path):
+    """The first ten rows; also where only some rows are embedded in a round."""
+    quality = [1e-9] * 10 + [0.8] * 30
+    dataset = tiny.pool(text=True).add_column("score", quality)
+    weights = {"target_weights": [2.0, 1.0, 0.5]}
+    for number, options in enumerate(
+        ({"quality": quality, "candidates_per_round": 25}, {"quality": "score", "pool": dataset})
+    ):
+        trainer = active(tmp_path / str(number), dataset=tiny.pool(text=True), options={**options, **weights})
+        trainer.train()
+        assert min(row for rows in by_round(trainer) for row in rows) >= 10
+        assert {"quality", "target_weights"} <= set(attachment_of(trainer).settings)
+    with pytest.raises(ValueError, match="quality: row 0 has 0"):
+        active(tmp_path / "zero", dataset=tiny.pool(text=True), options={"quality": [0.0] * 40})
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,13 @@ def read_verified(path: Path, *, verify: bool = True) -> pa.Buffer:
     return payload
 
 
+def written_checksum(path: Path) -> bytes:
+    """Returns the checksum at the end of a file that `write_atomic` wrote, without reading the file."""
+    with path.open("rb") as file:
+        file.seek(-min(_TRAILER, path.stat().st_size), os.SEEK_END)
+        return file.read()
+
+
 def is_intact(path: Path) -> bool:
     """Returns whether the file exists and its checksum is right."""
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from itl_hf.embedding.store.atomic_files import DamagedError, is_intact
+from itl_hf.embedding.store.atomic_files import DamagedError, is_intact, written_checksum
 from itl_hf.embedding.store.manifest import Manifest
 from itl_hf.embedding.store.shards import FEATURES, Shard, read_shard
 from itl_hf.embedding.store.statistics import Statistics, centred_products
@@ -116,6 +117,21 @@ class ShardReader:
     def path(self, shard: int) -> Path:
         """Returns the file of a shard."""
         return self.directory / f"shard-{shard:05d}.arrow"
+
+    def checksum(self) -> str:
+        """Returns a checksum of all features, from those at the ends of the files.
+
+        Raises:
+            `ValueError`: If a shard is absent.
+        """
+        digest = hashlib.sha256(self._manifest.identity_hash.encode())
+        paths = [self.path(shard) for shard in range(self.num_shards)]
+        for path in [*paths, *([self.directory / INDEX_NAME] if self._manifest.has_index else [])]:
+            try:
+                digest.update(written_checksum(path))
+            except FileNotFoundError:
+                raise ValueError(f"{path} is absent: embed again into {self.directory}.") from None
+        return digest.hexdigest()
 
     def shard_numbers(self) -> set[int]:
         """Returns the numbers of the shards whose files exist, damaged or not."""

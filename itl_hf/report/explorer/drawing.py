@@ -130,19 +130,20 @@ def curve(selection: Selection, target: int | None) -> dict[str, Any]:
     """Remaining variance of the targets after each pick, as a share of the variance before any pick.
 
     Returns:
-        `dict`: `mean` (n + 1 numbers, over all targets), `target` (the same for the chosen target, or `None`), `floor`
-        (the share that no row of the pool can remove), `most` (whether the floor is an upper bound) and `number` (of
-        the chosen target).
+        `dict`: `mean` (n + 1 numbers, over all targets by their weights), `target` (the same for the chosen target, or
+        `None`), `floor` (the share that no row of the pool can remove), `most` (whether the floor is an upper bound)
+        and `number` (of the chosen target).
     """
     left = variance_left(selection.target_variance)
     prior = selection.target_variance[0]
     attainable = selection.record.attainable or {}
-    prior_sum = float(prior.sum()) or 1.0
-    floor = float(selection.irreducible.sum()) / prior_sum
+    weights = selection.record.weights_of_targets
+    prior_mean = float(np.average(prior, weights=weights)) or 1.0
+    floor = float(np.average(selection.irreducible, weights=weights)) / prior_mean
     if target is not None:
         floor = float(selection.irreducible[target] / prior[target]) if prior[target] > 0 else 0.0
     return {
-        "mean": _round_shares(selection.target_variance.sum(1) / prior_sum),
+        "mean": _round_shares(np.average(selection.target_variance, axis=1, weights=weights) / prior_mean),
         "target": None if target is None else _round_shares(left[:, target]),
         "floor": round(floor, 4),
         "most": not attainable.get("exact", True),

@@ -110,7 +110,8 @@ def gather(
     target_features: Features | None = None
     obstacle = NO_FEATURES if store is None else NO_POOL if pool is None else ""
     if store is not None:
-        pool_features = _open_features(selection, store, "pool", "embedder")
+        if selection.shortlist_rows is None:  # otherwise most rows of the pool have no features
+            pool_features = _open_features(selection, store, "pool", "embedder")
         target_features = _open_features(selection, store, "targets", "targets_embedder")
     if not obstacle:
         try:

@@ -12,7 +12,7 @@ from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.feature_arrays import as_rows, finite
-from itl_hf.selection.select_rows import correlation
+from itl_hf.selection.row_selection import correlation
 
 if TYPE_CHECKING:
     from itl_hf.report.explorer.explorer_data import ExplorerData

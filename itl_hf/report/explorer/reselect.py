@@ -16,7 +16,7 @@ import numpy as np
 from itl_hf.selection.reselect import reselect
 from itl_hf.selection.result.assemble import picked_rows
 from itl_hf.selection.result.selection import Selection
-from itl_hf.selection.select_rows import RowSelection
+from itl_hf.selection.row_selection import RowSelection
 
 if TYPE_CHECKING:
     from itl_hf.report.explorer.explorer_data import ExplorerData

@@ -8,21 +8,28 @@ the methods for diverse rows (`KCenter`, `BADGE`, `KMeans`) in a few more. Every
 
 from itl_hf.selection.baselines.chance import LengthMatchedRandom, Random
 from itl_hf.selection.baselines.diverse import BADGE, KCenter, KMeans
-from itl_hf.selection.baselines.influence import LESS
+from itl_hf.selection.baselines.influence import LESS, LESSRoundRobin
+from itl_hf.selection.baselines.loss_drop import LossDrop
 from itl_hf.selection.baselines.nearest import Cosine, InformationDensity, MaxSimilarity, RoundRobin
+from itl_hf.selection.baselines.subspace import GIST
 from itl_hf.selection.baselines.texts import BM25, DSIR
+from itl_hf.selection.baselines.transport import UnbalancedTransport
 
 __all__ = [
     "BADGE",
     "BM25",
     "DSIR",
+    "GIST",
     "LESS",
     "Cosine",
     "InformationDensity",
     "KCenter",
     "KMeans",
+    "LESSRoundRobin",
     "LengthMatchedRandom",
+    "LossDrop",
     "MaxSimilarity",
     "Random",
     "RoundRobin",
+    "UnbalancedTransport",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
 from itl_hf.search.greedy import GreedyPicks
+from itl_hf.selection.baselines.ranking import turn_order
 from itl_hf.selection.protocol import (
     Acquisition,
     Noise,
@@ -53,6 +55,7 @@ class Random:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "random"
+    weighs_targets: ClassVar[bool] = True  # it does not use the targets: there is nothing to weigh
 
     def __post_init__(self) -> None:
         check_whole("seed", self.seed, 0)
@@ -156,10 +159,34 @@ class LengthMatchedRandom:
         """Texts or costs, unless the lengths were passed."""
         return "features" if self.lengths is not None and self.like != "targets" else "lengths"
 
+    @property
+    def weighs_targets(self) -> bool:
+        """Whether weights of targets are used, which depends on the references: targets take turns by their weights."""
+        return bool(getattr(self._reference_acquisition(), "weighs_targets", True))
+
+    @property
+    def uses_quality(self) -> bool:
+        """Whether the references depend on the quality of rows."""
+        return bool(getattr(self._reference_acquisition(), "uses_quality", False))
+
+    def _reference_acquisition(self) -> Acquisition | None:
+        if self.like == "targets" or isinstance(self.like, tuple):
+            return None
+        return resolve_acquisition(self.like)
+
+    def check_sizes(self, num_rows: int, num_targets: int) -> None:
+        """Raises `ValueError` unless there is a length for each row, if lengths were passed."""
+        if self.lengths is not None and len(self.lengths) != num_rows:
+            raise ValueError(f"lengths must hold one number for each of {num_rows} rows, got {len(self.lengths)}")
+
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Picks a random row of the stratum of each reference."""
         lengths, of_targets = self._lengths(pool.num_rows, request)
-        references = of_targets if self.like == "targets" else lengths[self._references(pool, gp, request)]
+        if self.like == "targets":
+            turn = turn_order(len(of_targets), gp.target_weights)
+            references = of_targets[list(itertools.islice(turn, request.availability.num_examples))]
+        else:
+            references = lengths[self._references(pool, gp, request)]
         edges = torch.from_numpy(np.quantile(lengths.numpy(), np.linspace(0, 1, self.strata + 1)[1:-1]))
         strata, target_strata = torch.bucketize(lengths, edges), torch.bucketize(references, edges).tolist()
         random_order = torch.randperm(pool.num_rows, generator=torch.Generator().manual_seed(self.seed))
@@ -177,7 +204,8 @@ class LengthMatchedRandom:
                 if not 0 <= row < pool.num_rows:
                     raise ValueError(f"like: row {row} is not among the {pool.num_rows} rows of the pool")
             return list(self.like)
-        reference_acquisition = resolve_acquisition(self.like)
+        reference_acquisition = self._reference_acquisition()
+        assert reference_acquisition is not None
         # A copy, because the availability counts picks, and those of the reference must not count for this method.
         own_request = dataclasses.replace(
             request, availability=copy.deepcopy(request.availability), on_picks=None, stop=None
@@ -193,8 +221,6 @@ class LengthMatchedRandom:
             return _words(pool), _words(targets)
         no_lengths = torch.zeros(0, dtype=torch.float64)
         if self.lengths is not None:
-            if len(self.lengths) != num_rows:
-                raise ValueError(f"lengths must hold one number for each of {num_rows} rows, got {len(self.lengths)}")
             return torch.tensor(self.lengths, dtype=torch.float64), no_lengths
         if request.availability.costs is not None:
             return request.availability.costs, no_lengths

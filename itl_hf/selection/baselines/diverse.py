@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -55,6 +55,7 @@ class KCenter:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "k_center"
+    weighs_targets: ClassVar[bool] = True  # it does not use the targets: there is nothing to weigh
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Picks rows by farthest-first traversal."""
@@ -101,6 +102,7 @@ class BADGE:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "badge"
+    weighs_targets: ClassVar[bool] = True  # it does not use the targets: there is nothing to weigh
 
     def __post_init__(self) -> None:
         check_choice("features", self.features, FeatureUse)
@@ -171,6 +173,7 @@ class KMeans:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "k_means"
+    weighs_targets: ClassVar[bool] = True  # it does not use the targets: there is nothing to weigh
 
     def __post_init__(self) -> None:
         check_whole("max_iterations", self.max_iterations, 0)

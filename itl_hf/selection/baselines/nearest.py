@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.quality import Quality, weighted_mean
 from itl_hf.objectives.base import ObservationBlock, ProjectionTables
 from itl_hf.objectives.undirected import Undirected
 from itl_hf.search.greedy import GreedyPicks
@@ -22,7 +24,8 @@ from itl_hf.selection.protocol import Noise, SelectionRequest, measure_picks, pi
 
 @dataclass(frozen=True)
 class Cosine:
-    """Nearest-neighbour retrieval: the rows with the highest mean cosine to the targets, 1/m sum_a cos(x, a).
+    """Nearest-neighbour retrieval: the rows with the highest mean cosine to the targets, 1/m sum_a cos(x, a), weighted
+    by their weights.
 
     The score depends neither on the picks before nor on single targets, so in a mixture of tasks most picks go to the
     commonest one.
@@ -44,10 +47,13 @@ class Cosine:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "cosine"
+    weighs_targets: ClassVar[bool] = True
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Picks the rows with the best scores; ties go to the lowest row number."""
-        towards = unit(gp.targets).mean(0)  # (d,); its product with a unit row is the mean cosine
+        towards = weighted_mean(
+            unit(gp.targets), gp.target_weights
+        )  # (d,); its product with a unit row is the mean cosine
         scores = pool_scores(pool, lambda rows: unit(rows) @ towards)  # (N,)
         return picks_in_order(rank_rows(without_rounding(scores), request.exclude), pool, gp, request)
 
@@ -57,7 +63,8 @@ class MaxSimilarity:
     """The rows with the highest cosine similarity to any target, max_a cos(x, a).
 
     Most picks go to the targets that have the nearest rows, and similar rows are picked repeatedly; a target may get no
-    row. `LESS` is the same formula on gradients that are neither centred nor scaled.
+    row. `LESS` is the same formula on gradients that are neither centred nor scaled. Copies of a target do not change
+    its score, so weights of targets are refused.
 
     Args:
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
@@ -89,8 +96,9 @@ class RoundRobin:
 
     Source: Ivison et al., "Large-Scale Data Selection for Instruction Tuning" (2025), section 3: with weighted-mean
     hidden states as features it was the best selection that they tested. Here the features are those of the embedder,
-    prepared as for ITL. The turns follow the order of the targets; a continued selection continues with the target
-    whose turn is next.
+    prepared as for ITL. The turns follow the order of the targets, or are shared in proportion to their weights
+    (`itl_hf.selection.baselines.ranking.turn_order`); a continued selection continues with the target whose turn is
+    next.
 
     Args:
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
@@ -108,11 +116,12 @@ class RoundRobin:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "round_robin"
+    weighs_targets: ClassVar[bool] = True
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Takes turns over exact lists of the nearest rows."""
         nearest = NearestRows(pool, _cosines, unit(gp.targets), request.exclude)
-        picks = turns(nearest, len(gp.targets), pool.num_rows, request, first=request.num_continued)
+        picks = turns(nearest, len(gp.targets), pool.num_rows, request, request.num_continued, gp.target_weights)
         return measure_picks(repeat_picks(picks, request), pool, gp, request)
 
 
@@ -127,7 +136,7 @@ class Density(Undirected):
 
     def __init__(self, gp: GaussianProcess, beta: float) -> None:
         super().__init__(gp)
-        self.towards, self.beta = unit(gp.targets).mean(0), beta
+        self.towards, self.beta = weighted_mean(unit(gp.targets), gp.target_weights), beta
 
     def initial_stats(self, rows: Tensor, tables: ProjectionTables) -> Tensor:
         """Returns variance and weight, (2, B)."""
@@ -139,13 +148,13 @@ class Density(Undirected):
         decrements = projections.square()
         return torch.cat([decrements, torch.zeros_like(decrements)])
 
-    def score(self, stats: Tensor, num_observations: int) -> Tensor:
+    def score(self, stats: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """log(1 + s / r) times the weight."""
-        return torch.log1p(stats[0].clamp_min(0) / self.noise_variance) * stats[1]
+        return torch.log1p(stats[0].clamp_min(0) / self.answer_noise(stats, quality)) * stats[1]
 
-    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int) -> Tensor:
+    def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """The score of the largest variance and weight."""
-        return self.score((stats + slack).clamp_min(0), num_observations)
+        return self.score((stats + slack).clamp_min(0), num_observations, quality)
 
     def error_scales(self, stats: Tensor) -> Tensor:
         """The variance's error is relative to the prior one, the weight's, a power of a cosine, to 1."""
@@ -164,7 +173,8 @@ class InformationDensity:
     section 3.5, where the density is similarity to the unlabelled pool; similarity to the targets as in Huebotter et
     al., "Active Few-Shot Fine-Tuning" (2024). H is the entropy of the Gaussian process's answer at x above that of the
     noise, 1/2 log(1 + var(x) / noise), given the picks so far: the paper's model is a classifier that is fitted again
-    after each batch. A negative mean similarity counts as 0. Exact greedy, in the same few passes as ITL.
+    after each batch. A negative mean similarity counts as 0. The mean is
+    weighted by the targets' weights. Exact greedy, in the same few passes as ITL.
 
     Args:
         beta (`float`, *optional*, defaults to 1.0):
@@ -185,6 +195,8 @@ class InformationDensity:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "information_density"
+    weighs_targets: ClassVar[bool] = True
+    uses_quality: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         number = isinstance(self.beta, int | float) and not isinstance(self.beta, bool)
@@ -193,9 +205,7 @@ class InformationDensity:
 
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Maximises the score greedily and exactly."""
-        objective = Density(gp, self.beta)
-        for row in request.observed_rows:
-            objective.observe(row)
+        objective = request.condition(Density(gp, self.beta))
         greedy_picks = speculative_greedy(
             pool,
             objective,

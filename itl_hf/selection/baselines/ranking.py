@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import heapq
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -62,12 +64,19 @@ class NearestRows:
             (m, d).
         exclude (`Sequence[int]`):
             Rows to leave out.
+        row_factors (`Tensor`, *optional*):
+            (N,) factors of the rows' similarities.
     """
 
     def __init__(
-        self, pool: Pool, similarity: Callable[[Tensor, Tensor], Tensor], anchors: Tensor, exclude: Sequence[int]
+        self,
+        pool: Pool,
+        similarity: Callable[[Tensor, Tensor], Tensor],
+        anchors: Tensor,
+        exclude: Sequence[int],
+        row_factors: Tensor | None = None,
     ) -> None:
-        self.pool, self.similarity, self.anchors = pool, similarity, anchors
+        self.pool, self.similarity, self.anchors, self.row_factors = pool, similarity, anchors, row_factors
         self.excluded_mask = torch.zeros(pool.num_rows, dtype=torch.bool)
         self.excluded_mask[list(exclude)] = True
         self.excluded_mask = self.excluded_mask.to(pool.device)
@@ -85,6 +94,8 @@ class NearestRows:
             row_numbers = torch.arange(start, start + len(rows), device=device)
             for place, part in enumerate(parts):
                 similarities = self.similarity(rows, part)  # (c, B)
+                if self.row_factors is not None:
+                    similarities = similarities * self.row_factors[row_numbers]
                 similarities = similarities.masked_fill(self.excluded_mask[row_numbers], -torch.inf)
                 both = (
                     torch.cat([scores[place], similarities], 1),
@@ -102,7 +113,42 @@ def _best(scores: Tensor, numbers: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return scores.gather(1, order), numbers.gather(1, order)
 
 
-def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, first: int = 0) -> list[int]:
+def turn_order(count: int, weights: Tensor | None, finished_anchors: Collection[int] = ()) -> Iterator[int]:
+    """Yields whose turn is next among `count` anchors, in proportion to their weights, spread as evenly as can be.
+
+    The next turn is that of the anchor with the smallest (turns so far + 1/2) / weight; ties go to the first anchor. So
+    equal weights give turns in order, and with integer weights of sum W every W turns hold as many turns of each anchor
+    as its weight says: the turns are those of a list in which each anchor occurs that often. Anchors in
+    `finished_anchors`, which may grow meanwhile, get no further turn; the turns of the others stay in the same order.
+
+    Source: Waldspurger & Weihl, "Stride Scheduling" (1995); the quotients are those of Webster's method of
+    apportionment.
+
+    Example:
+        >>> list(itertools.islice(turn_order(2, torch.tensor([2.0, 1.0])), 6))
+        [0, 1, 0, 0, 1, 0]
+    """
+    shares = [1.0] * count if weights is None else weights.tolist()
+    counts, heap = [0] * count, [(0.5 / share, anchor) for anchor, share in enumerate(shares)]
+    heapq.heapify(heap)
+    while heap:
+        _, anchor = heap[0]
+        if anchor in finished_anchors:
+            heapq.heappop(heap)
+            continue
+        counts[anchor] += 1
+        heapq.heapreplace(heap, ((counts[anchor] + 0.5) / shares[anchor], anchor))
+        yield anchor
+
+
+def turns(
+    lists: Lists,
+    anchors: int,
+    num_rows: int,
+    request: SelectionRequest,
+    first: int = 0,
+    weights: Tensor | None = None,
+) -> list[int]:
     """Picks, for each anchor in turn, its best row that is not picked yet and is available.
 
     An anchor without such a row is skipped; when no anchor has one, the remaining rows follow by row number.
@@ -117,18 +163,21 @@ def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, 
         request (`SelectionRequest`):
             Number of rows, constraints and observed rows.
         first (`int`):
-            The anchor whose turn is first, modulo m.
+            Number of turns that are over.
+        weights (`Tensor`, *optional*):
+            (m,), how the turns are shared, as in `turn_order`; equally when left out.
     """
     availability, taken_rows = request.availability, set(request.exclude)
     depth = 8 + 2 * -(-availability.num_examples // anchors)
-    rows, places, picks, num_passed, turn = lists(depth), [0] * anchors, list[int](), 0, first
-    while len(picks) < availability.num_examples and num_passed < anchors:
-        anchor, turn, num_passed = turn % anchors, turn + 1, num_passed + 1
+    rows, places, picks, finished_anchors = lists(depth), [0] * anchors, list[int](), set[int]()
+    order = itertools.islice(turn_order(anchors, weights, finished_anchors), first, None)
+    while len(picks) < availability.num_examples and (anchor := next(order, None)) is not None:
         while True:
             if places[anchor] == depth:  # a list is either as long as the depth, or holds all rows
                 depth *= 2
                 rows = lists(depth)
             if places[anchor] == len(rows[anchor]):
+                finished_anchors.add(anchor)
                 break
             row = rows[anchor][places[anchor]]
             places[anchor] += 1
@@ -136,7 +185,6 @@ def turns(lists: Lists, anchors: int, num_rows: int, request: SelectionRequest, 
                 availability.record_pick(row)
                 taken_rows.add(row)
                 picks.append(row)
-                num_passed = 0
                 break
     free = request.open_rows(num_rows)
     free[picks] = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -54,7 +55,8 @@ class DSIR:
     and n-grams of words are hashed into buckets (sha256, as in the authors' package `data-selection`); p and q are the
     buckets' frequencies in targets and pool, a row's log weight is the sum over its n-grams of log(p + 1e-8) - log(q +
     1e-8), and rows are drawn without replacement by the largest log weight + Gumbel noise. Weights are products over
-    a row's n-grams, so long rows have extreme weights, as in the paper. Each process counts its part of the pool.
+    a row's n-grams, so long rows have extreme weights, as in the paper. A target of weight w counts w times. Each
+    process counts its part of the pool.
 
     Args:
         ngrams (`int`, *optional*, defaults to 2):
@@ -91,6 +93,7 @@ class DSIR:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "dsir"
+    weighs_targets: ClassVar[bool] = True
     reads: ClassVar[Reads] = "texts"
 
     def __post_init__(self) -> None:
@@ -101,7 +104,7 @@ class DSIR:
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Picks the rows with the largest log weight + noise; rows that are too short come last, in the same order."""
         texts, targets = _texts(self.name, request).both(self.span)
-        keys, words = self.log_weights(pool, texts, targets, request.progress)
+        keys, words = self.log_weights(pool, texts, targets, request.progress, gp.target_weights)
         if not self.top_k:
             keys = keys + gumbel(self.seed, pool.num_rows)
         order = rank_rows(keys, request.exclude)
@@ -109,7 +112,12 @@ class DSIR:
         return picks_in_order(torch.cat([order[~short], order[short]]), pool, gp, request)
 
     def log_weights(
-        self, pool: Pool, texts: list[str], targets: list[str], progress: bool = False
+        self,
+        pool: Pool,
+        texts: list[str],
+        targets: list[str],
+        progress: bool = False,
+        target_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Returns the log importance weight and the number of words of every row, (N,), (N,)."""
         bucket_cache: dict[str, int] = {}
@@ -117,7 +125,8 @@ class DSIR:
         bar = tqdm(mine, desc=f"counting n-grams ({self.name})", unit="row", disable=not progress)
         row_buckets = [self._buckets(texts[row], bucket_cache) for row in bar]
         pool_counts = distributed.sum_over_processes(self._counts(buckets for buckets, _ in row_buckets)).double()
-        target_counts = self._counts(self._buckets(text, bucket_cache)[0] for text in targets).double()
+        target_buckets = (self._buckets(text, bucket_cache)[0] for text in targets)
+        target_counts = self._counts(target_buckets, target_weights).double()
         difference = (_log_frequencies(target_counts) - _log_frequencies(pool_counts)).numpy()  # (num_buckets,)
         weights = torch.tensor([float(difference[buckets].sum()) for buckets, _ in row_buckets], dtype=torch.float64)
         words = torch.tensor([count for _, count in row_buckets], dtype=torch.int64)
@@ -134,10 +143,12 @@ class DSIR:
                 bucket_cache[gram] = int(hashlib.sha256(gram.encode("utf-8")).hexdigest(), 16) % self.num_buckets
         return np.array([bucket_cache[gram] for gram in grams], dtype=np.int32), len(words)
 
-    def _counts(self, rows: Iterator[np.ndarray]) -> Tensor:
-        counts = torch.zeros(self.num_buckets, dtype=torch.int64)
-        for buckets in rows:
-            counts += torch.from_numpy(np.bincount(buckets, minlength=self.num_buckets))
+    def _counts(self, rows: Iterator[np.ndarray], weights: Tensor | None = None) -> Tensor:
+        """Returns how often each bucket occurs in all rows, (num_buckets,); a row of weight w counts w times."""
+        counts = torch.zeros(self.num_buckets, dtype=torch.int64 if weights is None else torch.float64)
+        weights_of_rows = itertools.repeat(1) if weights is None else weights.tolist()
+        for buckets, weight in zip(rows, weights_of_rows, strict=False):
+            counts += weight * torch.from_numpy(np.bincount(buckets, minlength=self.num_buckets))
         return counts
 
 
@@ -157,8 +168,8 @@ class BM25:
     Source: Robertson & Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), in the form of Lucene
     and of the library `bm25s`: sum over words w of the target of idf(w) tf / (tf + k1 (1 - b + b |x| / mean |x|)), tf
     how often w is in x, idf(w) = log(1 + (N - n_w + 1/2) / (n_w + 1/2)). A target that shares no word with any
-    remaining row is skipped; when all are skipped, the remaining rows follow by row number. Every process builds the
-    index of all rows.
+    remaining row is skipped; when all are skipped, the remaining rows follow by row number. Weights of targets share
+    the turns as in `RoundRobin`. Every process builds the index of all rows.
 
     Args:
         k1 (`float`, *optional*, defaults to 1.5):
@@ -191,6 +202,7 @@ class BM25:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "bm25"
+    weighs_targets: ClassVar[bool] = True
     reads: ClassVar[Reads] = "texts"
 
     def __post_init__(self) -> None:
@@ -210,7 +222,7 @@ class BM25:
         """Takes turns over lists of matching rows."""
         texts, targets = _texts(self.name, request).both(self.span)
         matches = self.matches(texts, targets, request)
-        picks = turns(matches, len(targets), pool.num_rows, request, first=request.num_continued)
+        picks = turns(matches, len(targets), pool.num_rows, request, request.num_continued, gp.target_weights)
         return measure_picks(repeat_picks(picks, request), pool, gp, request)
 
     def matches(self, texts: list[str], targets: list[str], request: SelectionRequest) -> Lists:
@@ -243,7 +255,7 @@ def _texts(name: str, request: SelectionRequest) -> Texts:
 
 def _log_frequencies(counts: Tensor) -> Tensor:
     """Returns smoothed log frequencies."""
-    return torch.log(counts / counts.sum().clamp_min(1) + SMOOTHING)
+    return torch.log(counts / counts.sum().clamp_min(torch.finfo(counts.dtype).tiny) + SMOOTHING)
 
 
 def _starts(words: list[str], size: int) -> range:

@@ -12,17 +12,15 @@ from typing import Literal
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
 from itl_hf.selection.diagnosis.notices import Notice, notices
+from itl_hf.selection.diagnosis.reach import FAR, far_threshold
+from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
+from itl_hf.selection.diagnosis.weighting import weighting_text
 from itl_hf.text import plain_text
 
 #: A target with at least this share of irreducible variance cannot be taught: even with noise-free answers to all rows
 #: of the pool, more than half of its variance would be left, and the best prediction would correlate with the truth by
 #: less than sqrt(1 - 0.5) = 0.71.
 UNTEACHABLE = 0.5
-#: A target is far from the pool if its nearest row is less near than the pool's own rows usually are to each other
-#: (`AttainableVariance.usual_reach`). If there are more rows than dimensions, the features span the whole space and
-#: little variance is irreducible; how near unrelated rows are differs between kernels. A row with correlation r removes
-#: at most r^2 of a target's variance: less than a tenth counts as far in any pool, more than half in none.
-FAR, NEAR = 0.1**0.5, 0.5**0.5
 #: The picks teach a target if at most this share of its variance is left.
 TAUGHT = 0.5
 #: More picks would help if the whole pool could remove at least this further share of the variance.
@@ -62,6 +60,8 @@ class TargetDiagnosis:
             Largest prior correlation with any row of the pool, -1 to 1.
         far_below (`float`, *optional*):
             A target of this pool with a smaller `reach` counts as far.
+        weight (`float`, *optional*, defaults to 1):
+            Its weight in totals.
     """
 
     target: int
@@ -72,6 +72,7 @@ class TargetDiagnosis:
     whole_pool: float
     reach: float
     far_below: float = FAR
+    weight: float = 1.0
 
     @property
     def removed_share(self) -> float:
@@ -111,7 +112,12 @@ class Diagnosis:
             Rows that the irreducible and whole-pool shares are measured on. If these are not all rows, both are upper
             bounds and `"unteachable"` is not certain.
         notices (`tuple[Notice, ...]`):
-            What else to know before training: targets among the picks, copies, picks that add almost no information.
+            What else to know before training: targets among the picks, copies, targets that differ from the pool as a
+            whole, picks that add almost no information.
+        shortlist (`str`):
+            A sentence that says which rows were picked from; empty if it was the whole pool.
+        weighting (`str`, *optional*):
+            Which quality of rows and weights of targets were used, in a line; empty if none were.
     """
 
     targets: tuple[TargetDiagnosis, ...]
@@ -119,6 +125,8 @@ class Diagnosis:
     pool_size: int
     rows_looked_at: int
     notices: tuple[Notice, ...] = ()
+    shortlist: str = ""
+    weighting: str = ""
 
     @property
     def exact(self) -> bool:
@@ -155,12 +163,14 @@ class Diagnosis:
         return [target for target in self.targets if target.verdict == verdict]
 
     def summary(self) -> str:
-        """Summarizes the diagnosis in two or three sentences."""
+        """Summarizes the diagnosis in a few sentences, a line each."""
         most = "" if self.exact else "at most "
         sentences = [
             f"{self.picks} of {self.pool_size} rows leave {self.left:.0%} of the variance of {_count(self.targets)}; "
             f"picking every row would leave {most}{self.whole_pool:.0%}."
         ]
+        if self.weighting:
+            sentences.append(self.weighting)
         if self.unteachable:
             sentences.append(f"This pool cannot teach {_count(self.unteachable)}: {_numbers(self.unteachable)}.")
         if self.far:
@@ -169,7 +179,7 @@ class Diagnosis:
             sentences.append(
                 f"Irreducible and whole-pool shares are upper bounds, from {self.rows_looked_at} rows of the pool."
             )
-        return "\n".join(sentences)
+        return "\n".join([*sentences, *([self.shortlist] if self.shortlist else [])])
 
     def table(self, rows: int | None = 30) -> str:
         """Formats a table as plain text, with the worst targets first.
@@ -201,15 +211,16 @@ class Diagnosis:
         return self.text()
 
     def _share(self, shares: Sequence[float]) -> float:
-        total = sum(target.variance for target in self.targets)
-        weighted_sum = sum(share * target.variance for share, target in zip(shares, self.targets, strict=True))
+        variances = [target.weight * target.variance for target in self.targets]
+        total = sum(variances)
+        weighted_sum = sum(share * variance for share, variance in zip(shares, variances, strict=True))
         return weighted_sum / total if total > 0 else 0.0
 
 
 def diagnose(selection: Diagnosable) -> Diagnosis:
     """Diagnoses a selection; users call `Selection.diagnose`."""
-    attainable = selection.record.attainable or {}
-    far_below = min(max(attainable.get("usual_reach", FAR), FAR), NEAR)
+    far_below = far_threshold(selection)
+    weights = selection.record.weights_of_targets
     targets = []
     for number, row in enumerate(selection.targets):
         variance = float(selection.target_variance[0, number])
@@ -224,10 +235,18 @@ def diagnose(selection: Diagnosable) -> Diagnosis:
                 whole_pool=float(selection.whole_pool[number]) * scale,
                 reach=float(selection.reach[number]),
                 far_below=far_below,
+                weight=1.0 if weights is None else weights[number],
             )
         )
-    rows = attainable.get("rows", selection.pool_size)
-    return Diagnosis(tuple(targets), len(selection.indices), selection.pool_size, rows, tuple(notices(selection)))
+    return Diagnosis(
+        targets=tuple(targets),
+        picks=len(selection.indices),
+        pool_size=selection.pool_size,
+        rows_looked_at=(selection.record.attainable or {}).get("rows", selection.pool_size),
+        notices=tuple(notices(selection)),
+        shortlist=shortlist_sentence(selection.record),
+        weighting=weighting_text(selection.record),
+    )
 
 
 def shorten(text: str, length: int = TEXT_LENGTH) -> str:

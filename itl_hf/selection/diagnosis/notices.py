@@ -9,9 +9,11 @@ from typing import Literal
 import numpy as np
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
+from itl_hf.selection.diagnosis.shift_notice import shift_text
 from itl_hf.selection.screening.screening import Screening
+from itl_hf.selection.unusable_rows import unusable_sentences
 
-Kind = Literal["contamination", "duplicates", "undirected", "negligible"]
+Kind = Literal["contamination", "duplicates", "shift", "undirected", "negligible", "unusable"]
 #: The last picks were not needed if all of them together gave less than this share of the total information.
 NEGLIGIBLE = 0.01
 
@@ -22,9 +24,9 @@ class Notice:
 
     Args:
         kind (`str`):
-            `"contamination"`, `"duplicates"`, `"undirected"` or `"negligible"`.
+            `"contamination"`, `"duplicates"`, `"shift"`, `"undirected"`, `"unusable"` or `"negligible"`.
         text (`str`):
-            One or two sentences, without text from the data.
+            A few sentences, without text from the data.
         ranks (`tuple[int, ...]`):
             The picks concerned, from 0.
         targets (`tuple[int, ...]`):
@@ -45,7 +47,7 @@ def notices(selection: Diagnosable) -> list[Notice]:
     """
     screening = Screening.from_record(selection.record.screening)
     copies = [] if screening is None else [*_contamination(screening), *_duplicates(screening)]
-    return [*copies, *_undirected(selection), *_negligible(selection)]
+    return [*copies, *_shift(selection), *_undirected(selection), *_unusable(selection), *_negligible(selection)]
 
 
 def _contamination(screening: Screening) -> list[Notice]:
@@ -78,6 +80,11 @@ def _duplicates(screening: Screening) -> list[Notice]:
     return [Notice("duplicates", text, tuple(ranks))]
 
 
+def _shift(selection: Diagnosable) -> list[Notice]:
+    text = shift_text(selection)
+    return [] if text is None else [Notice("shift", text)]
+
+
 def _undirected(selection: Diagnosable) -> list[Notice]:
     if selection.record.acquisition_name == "undirected":
         text = "The objective does not depend on the targets: it picks the rows with the largest posterior variance."
@@ -89,6 +96,11 @@ def _undirected(selection: Diagnosable) -> list[Notice]:
         )
         return [Notice("undirected", text)]
     return []
+
+
+def _unusable(selection: Diagnosable) -> list[Notice]:
+    sentences = unusable_sentences(selection.record.unusable)
+    return [Notice("unusable", f"Never picked: {' '.join(sentences)}")] if sentences else []
 
 
 def _negligible(selection: Diagnosable) -> list[Notice]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,12 +15,17 @@ from datasets import Dataset
 from itl_hf.embedding.row_keys import text_columns
 from itl_hf.embedding.row_reading import RowReading, TextPair
 from itl_hf.gp.attainable import attainable_variance
+from itl_hf.gp.shift import Shift, measure_shift
+from itl_hf.selection.diagnosis.shift_notice import ShiftRecord
+from itl_hf.selection.diagnosis.text_contrast import TextContrast
 from itl_hf.selection.feature_arrays import Features, as_rows
 from itl_hf.selection.result.coverage import pool_groups
 from itl_hf.selection.result.selection import Selection
 from itl_hf.selection.result.umap_layout import LayoutName, layout_of
+from itl_hf.selection.row_selection import RowSelection
+from itl_hf.selection.row_weights import RowNumbers
 from itl_hf.selection.screening.screening import screen, warn_of_copies
-from itl_hf.selection.select_rows import RowSelection
+from itl_hf.selection.shortlist.two_stage import EmbeddedRows, TwoStages
 from itl_hf.text import plain_text
 from itl_hf.version import __version__
 
@@ -39,13 +44,19 @@ class SelectionInputs:
         target_reading (`RowReading`):
             The same for the targets.
         pool_features (`Features`):
-            (N, d) feature rows.
+            (N, d) feature rows; (L, d) where only the rows of a shortlist have features.
         target_features (`Features`):
             (m, d) feature rows.
         record_entries (`dict`):
             Fields of `SelectionRecord` that say what was selected from.
         layout (`"pca"` or `"umap"`):
             Kind of the map.
+        embedded (`EmbeddedRows`, *optional*):
+            The rows of the pool that have features; all of them when left out.
+        shortlist_rows (`np.ndarray`, *optional*):
+            (L,) the same row numbers in the order in which they were embedded.
+        numbers (`RowNumbers`):
+            Quality of the pool's rows and weights of the targets.
     """
 
     pool: Dataset
@@ -56,6 +67,25 @@ class SelectionInputs:
     target_features: Features
     record_entries: dict[str, Any]
     layout: LayoutName = "pca"
+    embedded: EmbeddedRows | None = None
+    shortlist_rows: np.ndarray | None = None
+    numbers: RowNumbers = field(default_factory=RowNumbers)
+
+    def of_shortlist(self, stages: TwoStages) -> SelectionInputs:
+        """The same inputs with the features of the rows that are embedded by now."""
+        embedded = stages.embedded_rows()
+        entries = {**self.record_entries, "pool_rows": len(self.pool), "shortlist": stages.record()}
+        return dataclasses.replace(
+            self,
+            pool_features=embedded.features,
+            record_entries=entries,
+            embedded=embedded,
+            shortlist_rows=stages.rows_in_order(),
+        )
+
+    def pool_numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Row numbers of the pool for places among the rows that have features."""
+        return rows if self.embedded is None else self.embedded.rows[rows]
 
     @property
     def texts(self) -> tuple[list[TextPair], list[TextPair]] | None:
@@ -76,16 +106,20 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         extend_fn (`Callable`, *optional*):
             Continues the selection by a number of picks; `None` where it cannot be continued.
     """
-    picks = rows.indices.tolist()
-    attainable = attainable_variance(rows.pool, rows.gp, include=picks)
-    layout = layout_of(inputs.layout, rows.pool, rows.gp.targets, picks)
+    places, picks = rows.indices.tolist(), inputs.pool_numbers(rows.indices)
+    attainable = attainable_variance(rows.pool, rows.gp, include=places)
+    shift = measure_shift(rows.pool, rows.gp, attainable.nearest)
+    layout = layout_of(inputs.layout, rows.pool, rows.gp.targets, places)
+    layout = dataclasses.replace(layout, pool_rows=inputs.pool_numbers(layout.pool_rows))
     rows.pool.release()
+    nearest = inputs.pool_numbers(attainable.nearest.cpu().numpy())
     prompts = [plain_text(row)[0] for row in text_columns(inputs.targets)]
-    screening = screen(inputs.pool, picks, attainable.nearest.cpu().numpy(), inputs.pool_reading, prompts)
+    screening = screen(inputs.pool, picks.tolist(), nearest, inputs.pool_reading, prompts)
     warn_of_copies(screening)
     record = dataclasses.replace(
         rows.record,
         **inputs.record_entries,
+        **inputs.numbers.record_entries(quality=rows.record.quality, target_weights=rows.record.target_weights),
         attainable={
             "rows": attainable.rows,
             "exact": attainable.exact,
@@ -93,12 +127,13 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
             "usual_reach": attainable.usual_reach,
         },
         screening=screening.to_record(),
+        shift=None if shift is None else _shift_record(shift, inputs).to_json(),
         coverage=pool_groups(inputs.pool, inputs.record_entries.get("constraints", {}).get("groups")),
     )
     return Selection(
-        dataset=picked_rows(inputs.pool, rows),
+        dataset=picked_rows(inputs.pool, dataclasses.replace(rows, indices=picks)),
         targets=inputs.targets,
-        indices=rows.indices,
+        indices=picks,
         gains=rows.gains,
         target_variance=rows.target_variance,
         irreducible=attainable.irreducible.numpy(),
@@ -109,7 +144,14 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         layout=layout,
         features=np.asarray(as_rows(inputs.pool_features, "pool")[rows.indices]),
         extend_fn=extend_fn,
+        shortlist_rows=inputs.shortlist_rows,
     )
+
+
+def _shift_record(shift: Shift, inputs: SelectionInputs) -> ShiftRecord:
+    sample_texts = [prompt or completion for prompt, completion in inputs.pool_reading.sample.values()]
+    target_texts = [prompt or completion for prompt, completion in inputs.target_reading.sample.values()]
+    return ShiftRecord(shift, TextContrast.from_texts(target_texts, sample_texts))
 
 
 def package_versions() -> dict[str, str]:

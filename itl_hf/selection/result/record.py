@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from itl_hf.gp.kernels import KERNELS, Kernel
 from itl_hf.gp.standardization import Standardization
@@ -55,6 +55,19 @@ class SelectionRecord:
             Candidates of each target, in `select_rows_per_target`.
         constraints (`dict`, *optional*):
             What `SelectionConstraints.to_json` wrote.
+        shortlist (`dict`, *optional*):
+            The list of rows that was picked from, where it was not the whole pool: `setting` (a size or `"auto"`, then
+            with `factor`), `first_size` and, after it grew for the constraints, `size`; the number of
+            `near_duplicates` on it and the cosine above which rows count as such; with an embedder of its own, its
+            fingerprint and the `parts` in which the rows were embedded (`itl_hf.selection.shortlist.two_stage`).
+        quality (`dict`, *optional*):
+            Quality of the pool's rows: `smallest`, `mean`, `largest`, and `column` where a column of the pool was
+            named; nothing if it was 1 for all.
+        target_weights (`dict`, *optional*):
+            The same of the targets' weights, and the weights themselves as `values`.
+        unusable (`dict`, *optional*):
+            Rows of the pool that were never picked because their features are all zeros (`zero`) or NaN or infinite
+            (`not_finite`): for each kind their `count` and the first thousand `rows`.
         embedder (`dict`, *optional*):
             Fingerprint of the pool's embedder.
         targets_embedder (`dict`, *optional*):
@@ -71,6 +84,8 @@ class SelectionRecord:
             What the attainable variance was measured on.
         screening (`dict`, *optional*):
             What `Screening.to_record` wrote.
+        shift (`dict`, *optional*):
+            What `ShiftRecord.to_json` wrote: how much of the targets' difference from the pool is common to all.
         coverage (`dict`, *optional*):
             Rows of the pool by group.
         arguments (`dict`, *optional*):
@@ -102,6 +117,10 @@ class SelectionRecord:
     approximation: JsonDict | None = None
     num_candidates: int | None = None
     constraints: JsonDict = field(default_factory=dict)
+    shortlist: JsonDict | None = None
+    quality: JsonDict | None = None
+    target_weights: JsonDict | None = None
+    unusable: JsonDict | None = None
     embedder: JsonDict | None = None
     targets_embedder: JsonDict | None = None
     pool_fingerprint: str | None = None
@@ -110,6 +129,7 @@ class SelectionRecord:
     versions: JsonDict = field(default_factory=dict)
     attainable: JsonDict | None = None
     screening: JsonDict | None = None
+    shift: JsonDict | None = None
     coverage: JsonDict | None = None
     arguments: JsonDict | None = None
 
@@ -117,6 +137,16 @@ class SelectionRecord:
     def kernel_name(self) -> str:
         """Name of the kernel, such as `"rbf"`."""
         return str(self.kernel_options["kernel"])
+
+    @property
+    def shortlist_setting(self) -> int | Literal["auto"] | None:
+        """The size of the shortlist as it was given, as the argument `shortlist`."""
+        return None if self.shortlist is None else self.shortlist["setting"]
+
+    @property
+    def weights_of_targets(self) -> list[float] | None:
+        """The weight of each of the m targets; `None` if it is 1 for all."""
+        return None if self.target_weights is None else [float(weight) for weight in self.target_weights["values"]]
 
     def to_json(self) -> JsonDict:
         """All fields that hold something, by name."""

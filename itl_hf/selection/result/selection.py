@@ -83,6 +83,8 @@ class Selection:
             Continues the selection; available while pool and features are in memory, not saved.
         features (`np.ndarray`, *optional*):
             (n, d) feature rows of the picks as embedded, while they are in memory; not saved.
+        shortlist_rows (`np.ndarray`, *optional*):
+            (L,) int64, row numbers of the pool's rows that were embedded, where another embedder made the shortlist.
 
     Example:
         >>> from itl_hf import HiddenStates, Selector
@@ -106,13 +108,15 @@ class Selection:
     layout: Layout
     extend_fn: Callable[[int], Selection] | None = field(default=None, repr=False, compare=False)
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
+    shortlist_rows: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __repr__(self) -> str:
         name, noise = self.record.acquisition_name, self.record.noise_std
-        left = self.target_variance[-1].sum() / max(self.target_variance[0].sum(), 1e-300)
+        total = np.average(self.target_variance, axis=1, weights=self.record.weights_of_targets)  # (n + 1,)
+        left = total[-1] / max(total[0], 1e-300)
         return (
             f"Selection({len(self)} of {self.pool_size} rows by {name} for {len(self.targets)} targets, "
             f"noise_std={noise:.3g}, target variance left {left:.0%})"
@@ -130,6 +134,8 @@ class Selection:
         """
         facts = {"pool_size": self.pool_size, "record": self.record.to_json(), "layout": self.layout.method}
         arrays = {name: getattr(self, name) for name in files.ARRAYS}
+        if self.shortlist_rows is not None:
+            arrays["shortlist_rows"] = self.shortlist_rows
         arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
         return files.write(Path(directory), self.dataset, self.targets, arrays, facts)
 
@@ -149,6 +155,7 @@ class Selection:
             layout=Layout(**places, method=facts.get("layout", "pca")),
             pool_size=facts["pool_size"],
             record=SelectionRecord.from_json(facts["record"]),
+            shortlist_rows=arrays.get("shortlist_rows"),
             **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
         )
 

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from recipes.benchmarks.fine_tuning.cells import Bench, jobs
 from recipes.benchmarks.fine_tuning.config import Config
 from recipes.benchmarks.fine_tuning.features import embedder, features
+from recipes.benchmarks.fine_tuning.labelled import GRADIENT_KINDS, HIDDEN_STATES, LabelledBench
 from recipes.benchmarks.fine_tuning.plots import draw
 from recipes.benchmarks.fine_tuning.results import Results
 from recipes.benchmarks.fine_tuning.tables import page
@@ -66,14 +67,18 @@ def run(config: Config, results: Results, options: argparse.Namespace) -> None:
     if not missing_jobs:
         return
     rows = config.rows()
+    names = [*dict.fromkeys([HIDDEN_STATES, *config.features])] if config.shortlist else config.features
     features_by_name = {
         name: features(rows, embedder(name, config.model()), options.work / "features" / name, config.variants)
-        for name in config.features
+        for name in names
+        if name not in GRADIENT_KINDS
     }
-    if options.embed:
-        return
-    tuner = None if options.no_training else Tuner(config.model(), config.training)
+    tuner = None if options.no_training or options.embed else Tuner(config.model(), config.training)
     bench = Bench(config, rows, features_by_name, tuner)
+    if config.shortlist:
+        bench = LabelledBench(config, rows, features_by_name, tuner, work=options.work / "features")
+    if options.embed:
+        return bench.embed(missing_jobs)
     for job in tqdm(missing_jobs, desc="jobs", unit="job"):
         results.save(job, *bench.run(job))
 

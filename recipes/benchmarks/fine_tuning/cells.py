@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 
 from itl_hf import select_rows
+from itl_hf.selection.protocol import Acquisition
 from itl_hf.selection.registry import resolve_acquisition
-from recipes.benchmarks.fine_tuning.config import UNTUNED, Config, Method
+from recipes.benchmarks.fine_tuning.config import TARGETS_ALONE, UNTUNED, Config, Method
+from recipes.benchmarks.fine_tuning.picking import DRAWS, FEATURELESS, reads_texts, resolve_options
 from recipes.benchmarks.fine_tuning.rows import HELD_OUT, BenchmarkRows
+from recipes.benchmarks.fine_tuning.scores import RowLabels, fair_shares, yardsticks
 from recipes.benchmarks.fine_tuning.tuner import Tuner
 from recipes.benchmarks.fine_tuning.variants import SHARED_POOLS, Variant, variant
 
 #: Acquisitions that do not use targets: one training is enough for all sets that share a pool.
 UNTARGETED = frozenset({"random", "k_center", "k_means", "badge", "undirected"})
-#: Acquisitions that use no features: their picks are the same for all kinds of features and are measured once.
-FEATURELESS = frozenset({"random", "length_matched_random", "dsir", "bm25"})
-DRAWS = frozenset({"random", "length_matched_random", "k_means", "badge", "dsir"})
 WITHOUT_FEATURES = "-"
+#: Options of a method that the benchmark uses itself.
+NOT_FOR_SELECT_ROWS = frozenset({"acquisition", "noise_std", "target_noise_std", "features", "whole_pool", "subtasks"})
 
 Record = dict[str, Any]
 
@@ -59,6 +61,24 @@ class Job:
 
     method: Method
     cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a method picks from.
+
+    Args:
+        numbers (`np.ndarray`):
+            (N,) row numbers of `BenchmarkRows.everything`.
+        features (`np.ndarray`):
+            (N, d) their features.
+        target_features (`np.ndarray`):
+            (m, d) features of the targets.
+    """
+
+    numbers: np.ndarray
+    features: np.ndarray
+    target_features: np.ndarray
 
 
 def jobs(config: Config) -> Iterator[Job]:
@@ -111,7 +131,7 @@ class Bench:
     ) -> None:
         self.config, self.rows, self.features, self.tuner = config, rows, features, tuner
         self._held_out = rows.held_out.to_list()
-        self._tasks = np.array(rows.everything["task"])
+        self._labels = RowLabels(np.array(rows.everything["task"]), rows.originals)
 
     def run(self, job: Job) -> tuple[list[Record], list[Record]]:
         """Returns records of the cells, and of each task in each cell."""
@@ -152,35 +172,42 @@ class Bench:
             cells.append(self._summary(cell, pool, picks, by_task) | {"select_seconds": round(seconds, 2)})
         return cells, tasks
 
+    def embed(self, jobs: Sequence[Job]) -> None:
+        """Computes the features that these jobs need; here they were computed for all rows."""
+
     def pick(self, method: Method, cell: Cell, pool: Variant) -> np.ndarray:
         """Returns the method's picks, (n,) rows of `everything`; none for the untuned model."""
-        if method.name == UNTUNED:
+        if method.name in (UNTUNED, TARGETS_ALONE):
             return np.zeros(0, dtype=np.int64)
+        candidates = self.candidates(method, cell, pool)
         prompts = self.rows.bank.select(self.rows.target_rows(pool.shares, cell.seed))
-        reads_texts = method.options["acquisition"] in FEATURELESS - {"random"}
+        needs_texts = reads_texts(method.options["acquisition"])
         # Texts are read only for the methods that need them: reading takes as long as a selection.
-        pool_rows = self.rows.everything.select(pool.numbers if reads_texts else [])
+        pool_rows = self.rows.everything.select(candidates.numbers if needs_texts else [])
         texts = [(row["prompt"], row["completion"]) for row in pool_rows]
         target_texts = [(row["prompt"], "") for row in prompts]
-        options = dict(method.options)
-        name = options.pop("acquisition")
-        acquisition = resolve_acquisition(
-            name,
-            noise_std=options.pop("noise_std", None),
-            target_noise_std=options.pop("target_noise_std", None),
-            seed=cell.seed if name in DRAWS else None,
-        )
-        rows, bank = self._arrays(cell.features)
+        options = {name: value for name, value in method.options.items() if name not in NOT_FOR_SELECT_ROWS}
         selection = select_rows(
-            rows[pool.numbers],
-            bank[self.rows.target_rows(pool.shares, cell.seed)],
+            candidates.features,
+            candidates.target_features,
             cell.picks,
-            acquisition=acquisition,
-            texts=(texts, target_texts) if reads_texts else None,
-            **options,
+            acquisition=self.acquisition(method, cell, pool, candidates),
+            texts=(texts, target_texts) if needs_texts else None,
+            **resolve_options(options, cell.picks),
         )
-        picks: np.ndarray = pool.numbers[selection.indices]
+        picks: np.ndarray = candidates.numbers[selection.indices]
         return picks
+
+    def acquisition(self, method: Method, cell: Cell, pool: Variant, candidates: Candidates) -> Acquisition:
+        """Returns the method's acquisition with its noises and its seed, if it draws."""
+        options = {key: method.options[key] for key in ("noise_std", "target_noise_std") if key in method.options}
+        name = method.options["acquisition"]
+        return resolve_acquisition(name, **options, seed=cell.seed if name in DRAWS else None)
+
+    def candidates(self, method: Method, cell: Cell, pool: Variant) -> Candidates:
+        """Returns the rows of the pool with their features and those of the targets."""
+        rows, bank = self._arrays(cell.features)
+        return Candidates(pool.numbers, rows[pool.numbers], bank[self.rows.target_rows(pool.shares, cell.seed)])
 
     def _arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         # Acquisitions that use no features get the first kind, which does not change their picks.
@@ -192,10 +219,13 @@ class Bench:
         if self.tuner is None:
             return {}
         tasks = list(dict.fromkeys(task for pool in pools.values() for task in pool.shares))
-        if not len(picks):
-            return self._measure(self.tuner, tasks)
         pool = pools[first]
-        with self.tuner.training_on([pool.row(self.rows, number) for number in picks], first.seed):
+        rows = [pool.row(self.rows, number) for number in picks]
+        if first.method == TARGETS_ALONE:
+            rows = self.rows.bank.select(self.rows.target_rows(pool.shares, first.seed)).to_list()
+        if not rows:
+            return self._measure(self.tuner, tasks)
+        with self.tuner.training_on(rows, first.seed):
             return self._measure(self.tuner, tasks)
 
     def _measure(self, tuner: Tuner, tasks: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -210,43 +240,30 @@ class Bench:
     ) -> list[Record]:
         records = []
         for task, targets in pool.shares.items():
-            task_picks = picks[self._tasks[picks] == task]
+            task_picks = self._labels.of_task(picks, task)
             loss, exact = losses.get(task, (None, None))
             records.append(
                 vars(cell)
                 | {"task": task, "task_targets": targets, "task_picks": len(task_picks)}
-                | {"task_originals": len(set(self.rows.originals[task_picks].tolist())), "loss": loss, "exact": exact}
+                | {"task_originals": self._labels.num_originals(task_picks), "loss": loss, "exact": exact}
             )
         return records
 
     def _summary(self, cell: Cell, pool: Variant, picks: np.ndarray, by_task: Sequence[Record]) -> Record:
-        """Returns means over tasks, and scores of the picks by the tasks of their rows.
+        """Returns means over tasks, and scores of the picks by the tasks of their rows, as in `yardsticks`.
 
-        `loss` and `exact` weight all tasks equally, `weighted_loss` by their number of targets. `relevant`: share of
-        picks of the targets' tasks. `covered`: number of target tasks with at least half of their fair share.
-        `originals`: number of different originals. `score`: share of a fair set without repetition that the picks
-        contain, the sum over tasks of min(originals, fair) / sum of fair. `spoilt`: number of picks that are garbage or
-        have a wrong answer.
+        `loss` and `exact` weight all tasks equally, `weighted_loss` by their number of targets. `spoilt`: number of
+        picks that are garbage or have a wrong answer.
         """
-        total = sum(pool.shares.values())
-        available = {task: len(set(self.rows.originals[self._of_task(pool, task)].tolist())) for task in pool.shares}
-        fair = {task: min(cell.picks * share / total, available[task]) for task, share in pool.shares.items()}
-        useful_originals = {record["task"]: min(record["task_originals"], fair[record["task"]]) for record in by_task}
-        spoilt = [number in pool.answers or self._tasks[number] == "garbage" for number in picks.tolist()]
-        half = [record["task"] for record in by_task if record["task_originals"] >= fair[record["task"]] / 2 > 0]
+        fair = fair_shares(self._labels, pool.numbers, pool.shares, cell.picks)
+        spoilt = [number in pool.answers or self._labels.tasks[number] == "garbage" for number in picks.tolist()]
         return (
             vars(cell)
             | {"loss": _mean(by_task, "loss"), "weighted_loss": _mean(by_task, "loss", pool.shares)}
             | {"exact": _mean(by_task, "exact")}
-            | {"relevant": sum(record["task_picks"] for record in by_task) / max(1, len(picks))}
-            | {"covered": len(half), "originals": len(set(self.rows.originals[picks].tolist()))}
-            | {"score": sum(useful_originals.values()) / sum(fair.values()) if sum(fair.values()) else None}
+            | yardsticks(self._labels, picks, fair)
             | {"spoilt": sum(spoilt)}
         )
-
-    def _of_task(self, pool: Variant, task: str) -> np.ndarray:
-        numbers: np.ndarray = pool.numbers[self._tasks[pool.numbers] == task]
-        return numbers
 
 
 def _mean(records: Sequence[Record], column: str, shares: Mapping[str, int] | None = None) -> float | None:

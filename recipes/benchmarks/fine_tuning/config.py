@@ -21,6 +21,8 @@ from recipes.offline import smollm2
 
 NAMED_SETS: Mapping[str, Mapping[str, Sequence[str]]] = {"development": DEVELOPMENT_SETS, "test": TEST_SETS}
 UNTUNED = "untuned"
+#: The name of the method that picks nothing and trains on the labelled targets.
+TARGETS_ALONE = "targets-alone"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Method:
         options = {"name": entry} if isinstance(entry, str) else dict(entry)
         name = str(options.pop("name"))
         options.setdefault("acquisition", name)
-        if name != UNTUNED and options["acquisition"] not in ACQUISITION_NAMES:
+        if name not in (UNTUNED, TARGETS_ALONE) and options["acquisition"] not in ACQUISITION_NAMES:
             raise ValueError(
                 f"method {name!r}: unknown acquisition {options['acquisition']!r}; "
                 f"known: {', '.join(ACQUISITION_NAMES)}"
@@ -79,6 +81,9 @@ class Config:
             Options of the LoRA training.
         sizes (`Sizes`):
             Sizes of the pool.
+        shortlist (`int`):
+            If positive, targets have completions and methods pick among the union of so many rows that are nearest to
+            each target by hidden states (`recipes.benchmarks.fine_tuning.labelled`).
         results (`str`):
             Path of the result files, without suffix.
     """
@@ -94,6 +99,7 @@ class Config:
     dataset: dict[str, str] | None = None
     training: Training = field(default_factory=Training)
     sizes: Sizes = field(default_factory=Sizes)
+    shortlist: int = 0
     results: str = "recipes/benchmarks/results/fine_tuning"
 
     def __post_init__(self) -> None:
@@ -164,4 +170,5 @@ class Config:
     def key(self) -> str:
         """Returns a hash of everything that a cell's numbers depend on, apart from the cell itself."""
         settings = [asdict(self.training), asdict(self.sizes), self.held_out, self.model_name_or_path, self.dataset]
+        settings += [self.shortlist] if self.shortlist else []
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 def embedder(name: str, model: str) -> Embedder:
     """Returns the embedder of this name.
 
-    Names are `"hidden-states"`, `"hidden-states-last"` and `"gradients"` of the model that is trained, `"minilm"` for
-    the packaged sentence encoder, or the name of any sentence-transformers model.
+    Names are `"hidden-states"`, `"hidden-states-last"`, `"gradients"` (on predicted labels) and `"gradients-labelled"`
+    (on the completions of both sides) of the model that is trained, `"minilm"` for the packaged sentence encoder, or
+    the name of any sentence-transformers model.
     """
     if name.startswith("hidden-states"):
         return HiddenStates(model, pooling="last" if name.endswith("-last") else "mean")
+    if name == "gradients-labelled":
+        return Gradients(model, labels="completion")
     if name == "gradients":
         # Targets have no completions, so both sides use the model's predictions as labels, as in `Selector`.
         return Gradients(model, labels="predicted")

@@ -74,7 +74,7 @@ def variant(rows: BenchmarkRows, name: str, targets: str) -> Variant:
     tasks = rows.sets[targets]
     counts = COUNTS.get(name, EQUAL)
     shares = {task: counts[place % len(counts)] for place, task in enumerate(tasks)}
-    answers = _wrong(rows) if name == "noise" else {}
+    answers = wrong_answers(rows) if name == "noise" else {}
     return Variant(name, _numbers(rows, name, tasks), shares, answers)
 
 
@@ -93,7 +93,7 @@ def _numbers(rows: BenchmarkRows, name: str, tasks: Sequence[str]) -> np.ndarray
     return pool
 
 
-def _wrong(rows: BenchmarkRows) -> dict[int, str]:
+def wrong_answers(rows: BenchmarkRows) -> dict[int, str]:
     """Returns wrong answers for a fifth of the pool's rows, taken from other rows of their task."""
     rng = random.Random(rows.seed + 3)
     tasks, completions = rows.pool["task"], rows.pool["completion"]

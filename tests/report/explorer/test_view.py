@@ -15,7 +15,8 @@ from itl_hf.report.explorer import drawing, gather
 from itl_hf.report.explorer.nearest_picks import nearest_picks
 from itl_hf.report.explorer.session import Filters, Session, apply_action, reselect
 from itl_hf.report.explorer.view import NO_TEXT, summary, target_names, view
-from itl_hf.selection.select_rows import correlation, select_rows
+from itl_hf.selection.row_selection import correlation
+from itl_hf.selection.select_rows import select_rows
 from tests.report.explorer.example import make_example
 from tests.report.test_page import HOSTILE, Page
 

@@ -251,7 +251,9 @@ def test_without_completions_of_the_targets_labels_are_predicted(caplog):
     pool, bare = embedder(), [{"prompt": "What?"}, {"prompt": "Why?", "completion": ""}]
     assert pool.for_targets(bare).labels == "predicted"
     assert "gradients of pool and targets are taken on the labels that the model predicts" in caplog.text
-    assert pool.for_targets([*bare, ROWS[0]]) is pool
+    assert pool.for_targets([ROWS[0], ROWS[0]]) is pool
+    with pytest.raises(ValueError, match=r"targets: row 0 has no completion and row \d has one"):
+        pool.for_targets([*bare, ROWS[0]])
     assert embedder(labels="whole").for_targets(bare).labels == "whole"
 
 

@@ -1,0 +1,75 @@
+"""Picks rows with a method of a configuration: its acquisition with its noises, and other options of `select_rows`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from itl_hf import select_rows
+from itl_hf.selection.registry import resolve_acquisition
+
+#: Acquisitions that use no features: their picks are the same for all kinds of features and are measured once.
+FEATURELESS = frozenset({"random", "length_matched_random", "dsir", "bm25"})
+DRAWS = frozenset({"random", "length_matched_random", "k_means", "badge", "dsir"})
+_TIMES_BUDGET = re.compile(r"(\d+(?:\.\d+)?)n")
+
+Text = tuple[str, str]
+
+
+def reads_texts(acquisition: str) -> bool:
+    """Returns whether the acquisition of this name reads words or lengths instead of features."""
+    return acquisition in FEATURELESS - {"random"}
+
+
+def picked_rows(
+    options: Mapping[str, Any],
+    rows: np.ndarray,
+    targets: np.ndarray,
+    num_picks: int,
+    *,
+    seed: int,
+    texts: tuple[Sequence[Text], Sequence[Text]],
+) -> np.ndarray:
+    """Returns the row numbers that a method picks, in its order, (n,).
+
+    Args:
+        options (`Mapping`):
+            `acquisition`, its `noise_std` and `target_noise_std`, and further arguments of `itl_hf.select_rows`. A text
+            such as `"1.5n"` stands for that many times the number of picks.
+        rows (`np.ndarray`):
+            (N, d) features of the pool.
+        targets (`np.ndarray`):
+            (m, d) features of the targets.
+        num_picks (`int`):
+            Number of picks.
+        seed (`int`):
+            Seed of acquisitions that draw.
+        texts (`tuple[Sequence, Sequence]`):
+            Prompt and completion of the pool's rows and of the targets, for acquisitions that read them.
+    """
+    options = resolve_options(options, num_picks)
+    name = options.pop("acquisition")
+    acquisition = resolve_acquisition(
+        name,
+        noise_std=options.pop("noise_std", None),
+        target_noise_std=options.pop("target_noise_std", None),
+        seed=seed if name in DRAWS else None,
+    )
+    selection = select_rows(
+        rows, targets, num_picks, acquisition=acquisition, texts=texts if reads_texts(name) else None, **options
+    )
+    return np.asarray(selection.indices)
+
+
+def resolve_options(options: Mapping[str, Any], num_picks: int) -> dict[str, Any]:
+    """Returns the options with numbers in place of texts such as `"1.5n"`."""
+    return {key: _resolve(value, num_picks) for key, value in options.items()}
+
+
+def _resolve(value: Any, num_picks: int) -> Any:
+    """Returns the number that a text such as `"1.5n"` stands for, and any other value as it is."""
+    match = _TIMES_BUDGET.fullmatch(value) if isinstance(value, str) else None
+    return round(float(match.group(1)) * num_picks) if match else value
