@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 LOSSES = HERE.parent / "results/pools_losses.csv"
 #: Pools with tasks that say which picks are relevant. The cheap ones are first.
 POOLS = (
-    *("generated", "languages", "functions", "small-talk"),
+    *("generated", "words", "languages", "functions", "small-talk"),
     *("bigbench", "bigbench-few", "bigbench-copies", "bigbench-noise"),
 )
 

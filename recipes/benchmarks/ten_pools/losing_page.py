@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Mapping, Sequence
 
 from recipes.benchmarks.ten_pools.losing_changes import CHANGES, ITL, ROUND_ROBIN
@@ -9,10 +11,12 @@ from recipes.benchmarks.ten_pools.losing_findings import YARDSTICKS, Diagnosis, 
 from recipes.benchmarks.ten_pools.losing_place import COLUMNS, GROUPS
 from recipes.benchmarks.ten_pools.losing_results import Row
 from recipes.benchmarks.ten_pools.losing_sentences import difference, sentences
-from recipes.benchmarks.ten_pools.tables import BySet, Comparison
+from recipes.benchmarks.ten_pools.tables import Comparison
 
 #: Rows of the tables of starving tasks and of other tasks.
 MOST_TASKS = 6
+#: Options of the two methods in the file of losses.
+LOSS_METHODS = ({"acquisition": "itl", "shortlist": None}, {"acquisition": "round_robin"})
 
 HEAD = """# Why ITL loses where it loses
 
@@ -63,15 +67,15 @@ def page(tables: Mapping[str, Sequence[Row]], losses: Sequence[Mapping[str, str]
 
 def loss_difference(losses: Sequence[Mapping[str, str]], pool: str, shares: str, picks: int = 96) -> Comparison | None:
     """Returns held-out loss of ITL over the whole pool minus round-robin's, `None` if it was not measured."""
-    values: dict[str, dict[int, list[float]]] = {}
+    methods: tuple[dict[int, list[float]], ...] = ({}, {})  # losses of ITL and of round-robin by set
     for row in losses:
         place = (row["pool"], row["shares"], row["half"], int(float(row["picks"])))
-        if place == (pool, shares, "development", picks) and row["loss"]:
-            values.setdefault(row["method"], {}).setdefault(int(float(row["set"])), []).append(float(row["loss"]))
-    means: dict[str, BySet] = {
-        method: {number: sum(each) / len(each) for number, each in sets.items()} for method, sets in values.items()
-    }
-    itl, rival = means.get("itl-whole-pool", {}), means.get("round_robin", {})
+        # By options, since the benchmark's name for ITL over the whole pool depends on what the default is.
+        options = json.loads(row["options"])
+        if place == (pool, shares, "development", picks) and options in LOSS_METHODS and row["loss"]:
+            by_set = methods[LOSS_METHODS.index(options)]
+            by_set.setdefault(int(float(row["set"])), []).append(float(row["loss"]))
+    itl, rival = ({number: statistics.fmean(each) for number, each in by_set.items()} for by_set in methods)
     common = itl.keys() & rival.keys()
     return Comparison.of({number: itl[number] for number in common}, rival, lower_is_better=True) if common else None
 

@@ -200,8 +200,12 @@ def test_sentences_and_page_state_the_numbers_and_escape_text():
 def test_losses_are_compared_on_common_sets():
     place = {"pool": "generated", "shares": "handful", "half": "development", "picks": "96"}
     losses = [
-        {**place, "method": method, "set": str(number), "loss": loss}
-        for method, values in {"itl-whole-pool": ["1.0", "2.0", ""], "round_robin": ["1.5", "2.1", "9"]}.items()
+        {**place, "options": options, "set": str(number), "loss": loss}
+        for options, values in {
+            '{"acquisition": "itl", "shortlist": null}': ["1.0", "2.0", ""],
+            '{"acquisition": "itl", "shortlist": "1.5n"}': ["3.0", "3.0", "3.0"],
+            '{"acquisition": "round_robin"}': ["1.5", "2.1", "9"],
+        }.items()
         for number, loss in enumerate(values)
     ]
     comparison = loss_difference(losses, "generated", "handful")
