@@ -99,7 +99,7 @@ def records(predictors: Sequence[Predictor], entries: Sequence[Entry], cells: st
     for predictor in predictors:
         is_known = ~np.isnan(predictor.of_cells(entries))
         known = int(is_known.sum())
-        if {entries[place].cell.targets for place in np.flatnonzero(is_known)} != sets:
+        if {entries[place].cell.targets for place in np.flatnonzero(is_known).tolist()} != sets:
             continue  # features of a few rows so far: a mean over other sets cannot be compared
         for comparison, (only_good, by_task) in COMPARISONS.items():
             result = compare(predictor, entries, only_good, by_task)
