@@ -115,7 +115,7 @@ def test_scores_of_given_picks(bench_rows, config_path, monkeypatch):
     bench = Bench(config, bench_rows, {})
     tasks = np.array(bench_rows.pool["task"])
     mine = [*np.flatnonzero(tasks == SETS["one"][0])[:3], np.flatnonzero(tasks == "shout")[0]]
-    monkeypatch.setattr(Bench, "_pick", lambda self, method, cell, pool: np.array(mine))
+    monkeypatch.setattr(Bench, "pick", lambda self, method, cell, pool: np.array(mine))
     (cell,), by_task = bench.run(job)
     # Fair shares are 2 and 2: three of one task supply two of four.
     assert (cell["relevant"], cell["covered"], cell["originals"], cell["score"]) == (0.75, 1, 4, 0.5)
