@@ -17,6 +17,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp import standardization as preparation
+from itl_hf.gp.longest_row import LongestRow
 from itl_hf.gp.nystroem import FeatureMap
 from itl_hf.gp.quality import Quality
 from itl_hf.gp.standardization import Moments, Preparation, Standardization
@@ -54,6 +55,8 @@ class Pool:
             Length of a prepared row.
         is_cached (`bool`):
             Whether prepared float32 blocks stay in memory from pass to pass.
+        longest_row (`LongestRow`):
+            The row farthest from the mean, if rows are standardized.
         row_by_row (`bool`):
             Whether a prepared row is the same to the last bit whatever rows it is prepared with.
     """
@@ -68,6 +71,7 @@ class Pool:
         self.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
         self._cache: dict[int, Tensor] = {}
         self.zero_rows: list[int] = []
+        self.longest_row = LongestRow()
         self.preparation = self._fit(standardize)
         self.row_by_row = self.preparation.weights.ndim < 2
         self.feature_map: FeatureMap | None = None
@@ -89,6 +93,7 @@ class Pool:
             for start in self.starts:
                 block = self._read_checked(start)
                 if standardize is not None:
+                    self.longest_row = self.longest_row.with_block(start, block)
                     moments.append(Moments.from_rows(block, full))
                 if full:  # d x d numbers for every block would be too many to hold
                     moments = [functools.reduce(Moments.merge, moments)]
@@ -98,6 +103,7 @@ class Pool:
         distributed.raise_on_all(error)
         if standardize is None:
             return Preparation.none(self.raw_dimension)
+        self.longest_row = self.longest_row.over_processes(self.device)
         return preparation.fit(moments, standardize, self.raw_dimension)
 
     def prepare(self, rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -33,7 +33,7 @@ from itl_hf.selection.protocol import Acquisition, Noise
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.row_weights import Numbers, describe_numbers, resolve_quality
-from itl_hf.selection.select_rows import KernelLike, check_count, make_record, warn_zero_rows
+from itl_hf.selection.select_rows import KernelLike, check_count, make_record, warn_unusual_rows
 
 #: If all rows are candidates and there are more than this, the pool is read block by block for each target instead.
 MOST_WHOLE = 8192
@@ -142,7 +142,7 @@ def select_rows_per_target(
     spec = resolve_kernel_spec(kernel, standardize)
     row_quality = resolve_quality(quality, pool_rows.shape[0])
     prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization, row_quality)
-    warn_zero_rows(prepared_pool)
+    warn_unusual_rows(prepared_pool)
     prepared_targets = prepared_pool.preparation(finite(target_rows, "targets")).to(prepared_pool.device)  # (m, d)
     # One noise for all targets: the rule uses the effective rank of the targets, which is 1 for a single one.
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets[:1], num_examples)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from itl_hf.gp.quality import Quality
+from itl_hf.selection.feature_arrays import refuse_masked
 from itl_hf.selection.protocol import Acquisition
 
 #: One number for each row.
@@ -82,6 +83,7 @@ def _read(values: Any, count: int, name: str, one: str, all_of_them: str) -> Ten
         raise ValueError(
             f"{name}={values!r}: here are no columns; give one number for each of the {count} {all_of_them}"
         )
+    refuse_masked(values, name)
     array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=object)
     if array.shape != (count,):
         raise ValueError(

@@ -195,7 +195,7 @@ def select_rows(
     spec = resolve_kernel_spec(kernel, standardize)
     applicable = applicable_shortlist(shortlist, acquisition, num_examples, constraints.replace, has_texts=False)
     prepared_pool = Pool(pool_rows, spec.standardization, row_quality)
-    warn_zero_rows(prepared_pool)
+    warn_unusual_rows(prepared_pool)
     raw_targets = finite(target_rows, "targets")  # (m, d)
     prepared_targets = prepared_pool.preparation(raw_targets).to(prepared_pool.device)  # (m, d)
     weights = None if weights is None else weights.to(prepared_pool.device)
@@ -316,12 +316,21 @@ def check_count(num_examples: int, open_rows: int, replace: bool) -> None:
         )
 
 
-def warn_zero_rows(pool: Pool) -> None:
-    """Points out feature rows that are all zeros."""
+def warn_unusual_rows(pool: Pool) -> None:
+    """Points out feature rows that are all zeros, and one that decides how all others are prepared."""
     if pool.zero_rows:
         warnings.warn(
             f"{len(pool.zero_rows)} feature rows of the pool are all zeros (the first is row {pool.zero_rows[0]}); "
             "an embedding that failed often looks like this. They are kept as they are.",
+            stacklevel=3,
+        )
+    longest = pool.longest_row
+    if longest.is_outlier:
+        warnings.warn(
+            f"row {longest.row} of the pool is {longest.ratio:.0f} times as far from the mean as the others and "
+            f"{longest.share:.0%} of the variance by which features are standardized, which changes the picks among "
+            "all other rows. An embedding that failed may look like this: look at the row, embed it again, or leave it "
+            "out of the pool.",
             stacklevel=3,
         )
 
