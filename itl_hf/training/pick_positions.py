@@ -196,12 +196,11 @@ def _is_same_text(pool_value: Any, trainer_value: Any) -> bool:
     return bool(pool_value == trainer_value)
 
 
-def _without_absent_keys(messages: list[Any]) -> list[Any]:
-    # The Arrow table of all messages has None for absent keys, and which keys are absent depends on the table.
-    return [
-        {key: content for key, content in value.items() if content is not None} if isinstance(value, dict) else value
-        for value in messages
-    ]
+def _without_absent_keys(value: Any) -> Any:
+    """Returns the value without keys at `None`, at any depth: Arrow gives the keys of every row to all rows."""
+    if isinstance(value, dict):
+        return {key: _without_absent_keys(part) for key, part in value.items() if part is not None}
+    return [_without_absent_keys(part) for part in value] if isinstance(value, list) else value
 
 
 def _shorten(value: Any) -> str:

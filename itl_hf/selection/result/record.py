@@ -83,6 +83,9 @@ class SelectionRecord:
             What `Screening.to_record` wrote.
         coverage (`dict`, *optional*):
             Rows of the pool by group.
+        skipped (`dict`, *optional*):
+            Rows of `pool` and `targets` that cannot be read and were left out (`on_bad_rows="skip"`): the number of
+            them, and the first ten of each kind.
         arguments (`dict`, *optional*):
             Arguments of `itl-hf train` that decide the picks.
 
@@ -124,6 +127,7 @@ class SelectionRecord:
     attainable: JsonDict | None = None
     screening: JsonDict | None = None
     coverage: JsonDict | None = None
+    skipped: JsonDict | None = None
     arguments: JsonDict | None = None
 
     @property
