@@ -123,7 +123,7 @@ def test_a_layer_without_a_dimension_for_rows_is_named_in_the_error():
 
     model = tiny_model()
     model.model.layers[0].mlp = Odd(model.model.layers[0].mlp)
-    with pytest.raises(TypeError, match="works on a tensor of shape .* not one vector for each token"):
+    with pytest.raises(TypeError, match=r"works on a tensor of shape .* not one vector for each token"):
         Gradients(model, tokenizer=tokenizer()).embed(ROWS)
 
 
