@@ -63,8 +63,8 @@ class TextRows:
         """Returns the rows with these ascending numbers as dictionaries."""
         is_range = int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers)
         columns = self._dataset[int(numbers[0]) : int(numbers[-1]) + 1] if is_range else self._dataset[numbers]
-        rows: list[Row] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        return [self._without_filled_keys(row) for row in rows] if self._structs else rows
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return [self._without_filled_keys(row) for row in rows] if self._structs else list[Row](rows)
 
     def select(self, numbers: np.ndarray) -> TextRows:
         """Returns the text of some rows, (M,) row numbers, in their order."""
