@@ -246,7 +246,7 @@ def _without_head(model: nn.Module) -> PreTrainedModel:
     model = without_peft(model, "hidden states leave out")
     if getattr(model.config, "is_encoder_decoder", False):
         return cast("PreTrainedModel", model.get_encoder())
-    return body_of(cast("PreTrainedModel", model))
+    return body_of(model)
 
 
 def _output_width(model: nn.Module, width: int) -> int:
