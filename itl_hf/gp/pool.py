@@ -99,7 +99,7 @@ class Pool:
             error = unreadable
         # Before anything is gathered: the others would wait there for a process that failed.
         distributed.raise_on_all(error)
-        unusable = unusable.gathered()
+        unusable = unusable.of_all_processes()
         if len(unusable) == self.num_rows:
             raise ValueError(f"no row of `pool` can be picked: {unusable.summary()}. Embed the pool again.")
         if standardize is None:

@@ -128,11 +128,11 @@ def plain_token_ids(model: PreTrainedModel, count: int) -> list[int]:
         count (`int`):
             Number of ids; they repeat if the vocabulary is small.
     """
-    named = set(_named_ids(model.config.to_dict()))
+    config_ids = set(_named_ids(model.config.to_dict()))
     size = embedding_table(model).num_embeddings
     # From the middle on: special tokens are at the beginning or at the end.
     order = itertools.chain(range(size // 2, size), range(size // 2))
-    ids = list(itertools.islice((number for number in order if number not in named), count))
+    ids = list(itertools.islice((number for number in order if number not in config_ids), count))
     return list(itertools.islice(itertools.cycle(ids or [0]), count))
 
 

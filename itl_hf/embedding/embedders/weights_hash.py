@@ -74,7 +74,9 @@ class WeightsHash:
             `ValueError`: If weights are on the meta device and nothing says where their values are.
         """
         tensors = [(name, tensor) for name, tensor in _tensors(self._model) if is_relevant(name)]
-        offloaded = {name: _digest(offloaded_tensor(self._model, name)) for name, tensor in tensors if tensor.is_meta}
+        meta_digests = {
+            name: _digest(offloaded_tensor(self._model, name)) for name, tensor in tensors if tensor.is_meta
+        }
         hashes_of_4bit = [digest for name, digest in self._quantization_hashes.items() if is_relevant(name)]
         config = self._model.config.to_dict()  # type: ignore[operator, union-attr]
         state = f"{_class_name(self._model)} {stable_json(config)}{_module_states(self._model)}{hashes_of_4bit}"
@@ -82,10 +84,10 @@ class WeightsHash:
         for name, tensor in tensors:
             version = -1 if tensor.is_inference() else tensor._version
             key.update(f"{name} {id(tensor)} {version} {tensor.data_ptr()}".encode())
-            key.update(offloaded.get(name) or _sample(tensor))
+            key.update(meta_digests.get(name) or _sample(tensor))
         if (digest := key.digest()) not in self._cache:
             self._cache = {
-                digest: _hash_tensors(state, tensors, offloaded)
+                digest: _hash_tensors(state, tensors, meta_digests)
             }  # only the last: weights in training do not come back
         return self._cache[digest]
 
@@ -157,10 +159,10 @@ def _sum(tensor: Tensor) -> bytes:
     step = _CHUNK_WORDS * 8 // values.element_size()
     for start in range(0, num_whole, step):
         chunk = values[start : min(start + step, num_whole)]
-        aligned = (chunk.storage_offset() * chunk.element_size()) % 8 == 0
-        words = (chunk if aligned else chunk.clone()).view(torch.int64)
-        mixed = words ^ (words >> 29)  # words that differ in their highest bits only then differ in lower ones, too
-        total = total * _ODD_NUMBER + int((mixed * _place_weights(words.device)[: len(words)]).sum())
+        is_aligned = (chunk.storage_offset() * chunk.element_size()) % 8 == 0
+        words = (chunk if is_aligned else chunk.clone()).view(torch.int64)
+        mixture = words ^ (words >> 29)  # words that differ in their highest bits only then differ in lower ones, too
+        total = total * _ODD_NUMBER + int((mixture * _place_weights(words.device)[: len(words)]).sum())
     return str(total % 2**64).encode()
 
 

@@ -188,6 +188,10 @@ def baseline(embedder):
 
 @pytest.mark.parametrize(("embedder", "kind", "name"), CASES)
 def test_a_changed_input_changes_the_fingerprint(embedder, kind, name):
+    if (embedder, name) == ("gradients", "attention in both directions"):
+        with pytest.raises(TypeError, match="a token sees those after it"):
+            make(embedder, model=MODELS[name]())
+        return
     if kind == "options":
         changed = make(embedder, **EMBEDDERS[embedder][1][name])
     else:

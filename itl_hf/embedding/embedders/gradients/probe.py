@@ -66,12 +66,12 @@ def usable_layers(model: PreTrainedModel, head: Head, layers: Sequence[Layer], a
     except (RuntimeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
         raise TypeError(f"gradients need a model that runs on token ids alone; {name} failed: {error}") from error
     usable = tuple(layer for layer in layers if layer.name not in reasons)
+    if reasons and (usable or are_named):
+        _report(name, reasons, are_named)
     if not usable:
         raise TypeError(
             f"gradients need linear layers that a gradient reaches; {name}: {next(iter(reasons.values()))}."
         )
-    if reasons:
-        _report(name, reasons, are_named)
     return usable
 
 
@@ -108,7 +108,7 @@ def _reasons_against(model: PreTrainedModel, head: Head, layers: Sequence[Layer]
     samples = _one_of_each_kind(layers)
     weights = [cast("Tensor", layer.module.weight) for layer in samples]
     with _differentiable(model, weights):
-        with _recorded(layers) as calls:
+        with _call_recorder(layers) as calls:
             hidden, labels = _forward(model, rows, device)
         gradient = head.gradient(hidden, labels)[0]
         outputs = [output for pairs in calls.values() for _, output in pairs if isinstance(output, torch.Tensor)]
@@ -180,17 +180,17 @@ def _agree(layer: Layer, own: Tensor | None, number: int, exact: Tensor | None, 
 
 
 def _gradients(hidden: Tensor, gradient: Tensor, inputs: Sequence[Tensor]) -> dict[int, Tensor | None]:
-    tracked = [one for one in inputs if one.requires_grad]
-    if not tracked:
+    graph_inputs = [one for one in inputs if one.requires_grad]
+    if not graph_inputs:
         return {}
-    results = torch.autograd.grad([hidden], tracked, [gradient], allow_unused=True)
-    return {id(one): result for one, result in zip(tracked, results, strict=True)} | {
+    results = torch.autograd.grad([hidden], graph_inputs, [gradient], allow_unused=True)
+    return {id(one): result for one, result in zip(graph_inputs, results, strict=True)} | {
         id(one): None for one in inputs if not one.requires_grad
     }
 
 
 @contextlib.contextmanager
-def _recorded(layers: Sequence[Layer]) -> Iterator[_Calls]:
+def _call_recorder(layers: Sequence[Layer]) -> Iterator[_Calls]:
     """Collects input and output of every call of the layers."""
     calls: _Calls = {layer.name: [] for layer in layers}
 
