@@ -113,8 +113,8 @@ def blank_targets(prepared_targets: Tensor, raw_targets: Tensor) -> Tensor:
     numbers = is_zero.nonzero()[:, 0].tolist()
     more = "" if len(numbers) <= NAMED_ROWS else " ..."
     warnings.warn(
-        f"{len(numbers)} target(s) {REASONS['zero']}: target(s) {', '.join(map(str, numbers[:NAMED_ROWS]))}{more}. They "
-        "are treated as average rows, about which there is nothing to learn: give them completions, or use gradients "
+        f"{len(numbers)} target(s) {REASONS['zero']}: target(s) {', '.join(map(str, numbers[:NAMED_ROWS]))}{more}. "
+        "They are treated as average rows, about which there is nothing to learn: give them completions, or use gradients "
         "with labels='predicted'.",
         stacklevel=3,
     )

@@ -1,7 +1,8 @@
 """Says in words that the targets differ from the pool as a whole: another language, template, system prompt or length.
 
-A diagnosis only: it never changes the picks. The thresholds were chosen on half of the tasks, templates and languages
-of `recipes/benchmarks/shift.py`, which reports the rates of detection and of false alarms on the other half.
+A diagnosis only: it never changes the picks. The thresholds come from trials on half of the tasks, templates and
+languages of `recipes/benchmarks/shift.py`, which measures detection and false alarms on the other half; its results are
+not committed yet.
 """
 
 from __future__ import annotations
