@@ -114,8 +114,8 @@ def blank_targets(prepared_targets: Tensor, raw_targets: Tensor) -> Tensor:
     more = "" if len(numbers) <= NAMED_ROWS else " ..."
     warnings.warn(
         f"{len(numbers)} target(s) {REASONS['zero']}: target(s) {', '.join(map(str, numbers[:NAMED_ROWS]))}{more}. "
-        "They are treated as average rows, about which there is nothing to learn: give them completions, or use gradients "
-        "with labels='predicted'.",
+        "They are treated as average rows, about which there is nothing to learn: give them completions, or use "
+        "gradients with labels='predicted'.",
         stacklevel=3,
     )
     return torch.where(is_zero[:, None].to(prepared_targets.device), 0.0, prepared_targets)
