@@ -245,11 +245,12 @@ def _active_rounds(
     constraints = SelectionConstraints() if constraints is None else constraints
     reading = read_dataset(rows) if constraints.excludes_texts else None
     resolved_constraints = constraints.resolve(rows, reading)
-    target_rows = as_targets(_one_split(targets, "targets"), rows)
+    pool_rows = _text_columns(rows, "pool")
+    target_rows = _read_targets(targets, rows)
     numbers = RowNumbers.read(rows, target_rows, quality, target_weights)
     check_weighs_targets(selector.acquisition, numbers.target_weights)
     options = RoundOptions(
-        pool=_text_columns(rows, "pool"),
+        pool=pool_rows,
         targets=_text_columns(target_rows, "targets"),
         positions=positions,
         examples_per_round=examples_per_round,
@@ -290,6 +291,13 @@ def _text_columns(rows: datasets.Dataset, name: str) -> datasets.Dataset:
         raise ValueError(f"{name}: {error}") from error
     # The result of the selection has columns of its own, which a pool that is itself a selection already has.
     return rows.select_columns([name for name in rows.column_names if name in TEXT_COLUMNS])
+
+
+def _read_targets(targets: Rows, pool: datasets.Dataset) -> datasets.Dataset:
+    try:
+        return as_targets(_one_split(targets, "targets"), pool)
+    except ValueError as error:
+        raise ValueError(f"targets: {error}".replace("targets: targets", "targets", 1)) from error
 
 
 def _one_split(rows: Rows, name: str) -> Any:

@@ -124,7 +124,7 @@ def test_a_layer_without_a_dimension_for_positions_is_left_out_or_named_in_the_e
     model = tiny_model()
     model.model.layers[0].mlp = Odd(model.model.layers[0].mlp)
     with pytest.raises(
-        ValueError, match=r"modules: .* such as model.layers.0.mlp.extra\): it works on a tensor of shape"
+        ValueError, match=r"modules: .*such as model.layers.0.mlp.extra\): it works on a tensor of shape"
     ):
         Gradients(model, tokenizer=tokenizer(), modules=["extra"])
     others = Gradients(model, tokenizer=tokenizer())
