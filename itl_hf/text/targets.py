@@ -56,9 +56,14 @@ def as_targets(
 
 def _holds_conversations(dataset: Dataset) -> bool:
     """Returns whether the first row that is not empty is a conversation."""
-    for row in TextRows(dataset):
-        if any(row.get(column) for column in ("messages", "prompt", "text")):
-            return is_conversation(row)
+    rows, start = TextRows(dataset), 0
+    while start < len(rows):
+        # One row at first, then twice as many each time: nearly always the first row decides.
+        stop = min(2 * start + 1, len(rows))
+        for row in rows.read(range(start, stop)):
+            if any(row.get(column) for column in ("messages", "prompt", "text")):
+                return is_conversation(row)
+        start = stop
     return False
 
 
