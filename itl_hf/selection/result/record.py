@@ -83,6 +83,10 @@ class SelectionRecord:
             What `Screening.to_record` wrote.
         coverage (`dict`, *optional*):
             Rows of the pool by group.
+        formats (`dict`, *optional*):
+            How `pool` and `targets` were read, such as `Alpaca (instruction, output, input)`.
+        columns (`dict`, *optional*):
+            The arguments `columns` and `prompt_template` of `Selector`.
         skipped (`dict`, *optional*):
             Rows of `pool` and `targets` that cannot be read and were left out (`on_bad_rows="skip"`): the number of
             them, and the first ten of each kind.
@@ -127,6 +131,8 @@ class SelectionRecord:
     attainable: JsonDict | None = None
     screening: JsonDict | None = None
     coverage: JsonDict | None = None
+    formats: JsonDict | None = None
+    columns: JsonDict | None = None
     skipped: JsonDict | None = None
     arguments: JsonDict | None = None
 
