@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -80,7 +81,7 @@ def make_embed_job(
     embedder: Embedder,
     also_check: Embedder | None = None,
     columns: ColumnMapping | None = None,
-    **options: bool,
+    **options: Any,
 ) -> EmbedJob:
     """Reads and checks the rows of a dataset.
 
@@ -95,7 +96,7 @@ def make_embed_job(
             Another embedder that must be able to embed the rows.
         columns (`ColumnMapping`, *optional*):
             Which column holds which part of a row.
-        **options (`bool`):
+        **options:
             Options of `read_dataset`, such as `skip_bad_rows`.
 
     Raises:

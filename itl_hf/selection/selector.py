@@ -302,13 +302,13 @@ class Selector:
             pool_embedder = target_embedder = self.embedder.for_targets(targets)
         else:
             pool_embedder, target_embedder = self.embedder, self.targets_embedder
-        skip = {"skip_bad_rows": self.on_bad_rows == "skip"}
+        skip: dict[str, Any] = {"skip_bad_rows": self.on_bad_rows == "skip"}
         keep_texts = reads_text(self.acquisition)
         cheap = None if self.shortlist is None else self.shortlist.embedder
         target_job = make_embed_job(
             targets, "targets", target_embedder, also_check=cheap, keep_texts=keep_texts, **skip
         )
-        options = {"count_tokens": count_tokens, "keep_texts": keep_texts, **skip}
+        options: dict[str, Any] = {"count_tokens": count_tokens, "keep_texts": keep_texts, **skip}
         pool_job = make_embed_job(pool, "pool", pool_embedder, also_check=cheap, columns=self.columns, **options)
         return pool_job, target_job
 

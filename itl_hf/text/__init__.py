@@ -4,7 +4,7 @@ Only this package handles column names, chat templates and truncation, so that s
 same way. Formats and calls of templates follow TRL's `SFTTrainer` (`prompt` + `completion`, `messages`, `text`), with
 one addition: with `span="prompt"` the completion is not read at all. A prompt then gives the same tokens whether or not
 its row has a completion, which makes targets without completions comparable with a pool that has them. Not covered:
-images, preference pairs.
+images, the rejected side of preference pairs. Rows of other public formats are first turned into these columns.
 """
 
 from itl_hf.text.column_mapping import ColumnMapping

@@ -73,7 +73,8 @@ class ColumnMapping:
         for word in words:
             if "=" not in word:
                 raise ValueError(f"columns: {word!r} must be part=column, such as prompt=question")
-        return cls(dict(tuple(word.split("=", 1)) for word in words), prompt_template)
+        pairs = [word.partition("=")[::2] for word in words]
+        return cls(dict(pairs), prompt_template)
 
     def format(self, column_names: Iterable[str], is_targets: bool = False) -> Format:
         """Returns how rows with these columns are read.

@@ -78,7 +78,7 @@ class TextRows:
         if self._structs:
             rows = [self._without_filled_keys(row) for row in rows]
         convert = self.format.convert
-        return rows if convert is None else [_converted(row, convert) for row in rows]
+        return list(rows) if convert is None else [_converted(row, convert) for row in rows]
 
     def select(self, numbers: np.ndarray) -> TextRows:
         """Returns the text of some rows, (M,) row numbers, in their order."""

@@ -190,7 +190,7 @@ def _is_same_text(pool_value: Any, trainer_value: Any) -> bool:
     if isinstance(pool_value, str) and isinstance(trainer_value, str):
         return trainer_value.startswith(pool_value)  # SFTTrainer appends the end-of-sequence token
     if isinstance(pool_value, list) and isinstance(trainer_value, list):
-        return _without_absent_keys(pool_value) == _without_absent_keys(trainer_value)
+        return bool(_without_absent_keys(pool_value) == _without_absent_keys(trainer_value))
     if pool_value is None or trainer_value is None or type(pool_value) is not type(trainer_value):
         return True  # not comparable
     return bool(pool_value == trainer_value)

@@ -12,6 +12,7 @@ from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.protocol import Acquisition
 from itl_hf.selection.registry import ACQUISITION_NAMES, acquisition_class
+from itl_hf.text import ColumnMapping
 
 JsonDict = dict[str, Any]
 
@@ -206,6 +207,10 @@ class SelectionRecord:
         if "(" in self.standardization_name:
             raise ValueError("its features are a weighted sum, and the record rounds the weights")
         return self.standardization_name != "none" and Standardization.parse(self.standardization_name)
+
+    def column_mapping(self) -> ColumnMapping | None:
+        """The columns of the pool that users named; `None` if its format was recognised."""
+        return None if self.columns is None else ColumnMapping.of(**self.columns)
 
     def selection_constraints(self) -> SelectionConstraints:
         """The constraints, with names of columns where columns were named.
