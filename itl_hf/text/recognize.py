@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from datasets import Json, LargeList, List, Value
+
 from itl_hf.text.column_mapping import ColumnMapping
 from itl_hf.text.formats import Format, recognized, required_columns
 from itl_hf.text.rows import TEXT_COLUMNS
@@ -79,16 +81,37 @@ def format_of_columns(dataset: Dataset, columns: ColumnMapping | None = None, na
         return columns.format(names, is_targets)
     found_format = canonical_format(names, first_row) or recognized(names, first_row)
     if found_format is None:
-        raise ValueError(unknown_columns_message(names, name))
+        text_names = [column for column in names if _may_hold_text(dataset.features[column])]
+        raise ValueError(unknown_columns_message(names, name, text_names))
     return found_format
 
 
-def unknown_columns_message(column_names: Sequence[str], name: str = "pool") -> str:
-    """Returns the error about columns that no format has: whose they are, and the two likeliest ways to name them."""
+def _may_hold_text(feature: Any) -> bool:
+    """Returns whether a column holds texts or structures of them, no numbers or images."""
+    if isinstance(feature, dict | list):
+        return any(map(_may_hold_text, feature.values() if isinstance(feature, dict) else feature))
+    if isinstance(feature, List | LargeList):
+        return _may_hold_text(feature.feature)
+    return isinstance(feature, Json) or (isinstance(feature, Value) and feature.dtype in ("string", "large_string"))
+
+
+def unknown_columns_message(column_names: Sequence[str], name: str, text_names: Sequence[str]) -> str:
+    """Returns the error about columns that no format has: whose they are, and the two likeliest ways to name them.
+
+    Args:
+        column_names (`Sequence[str]`):
+            All columns.
+        name (`str`):
+            `"pool"` or `"targets"`.
+        text_names (`Sequence[str]`):
+            Columns that may hold text.
+    """
     names = [str(column) for column in column_names]
     listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
     option = "targets_columns" if name == "targets" else "columns"
-    commands = [f"  --{option} {' '.join(f'{part}={column}' for part, column in one.items())}" for one in likely(names)]
+    commands = [
+        f"  --{option} {' '.join(f'{part}={column}' for part, column in one.items())}" for one in likely(text_names)
+    ]
     near = _nearest_format(names)
     return "\n".join(
         [

@@ -181,3 +181,9 @@ def test_unknown_columns_are_answered_with_commands():
     assert "  --targets_columns text=body\n" in str(error.value)
     assert likely(["question", "best_answer"])[0] == {"prompt": "question", "completion": "best_answer"}
     assert likely(["dialog"])[0] == {"messages": "dialog"}
+
+
+def test_columns_of_numbers_are_not_suggested():
+    with pytest.raises(ValueError, match="columns of the pool: input_ids, labels") as error:
+        TextRows(as_dataset([{"input_ids": [1, 2], "labels": [1, 2]}]))
+    assert "=input_ids" not in str(error.value)
