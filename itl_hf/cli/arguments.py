@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from itl_hf.cli.column_arguments import ColumnArguments
+from itl_hf.cli.option import option
+
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.selection.constraints import SelectionConstraints
@@ -33,23 +36,6 @@ _EMBEDDER_PATHS = {
     "gradients": ("itl_hf.embedding.embedders.gradients", "Gradients"),
     "sentence_encoder": ("itl_hf.embedding.embedders.sentence_encoder", "SentenceEncoder"),
 }
-
-
-def option(default: Any, help_text: str, *aliases: str, metavar: str | None = None) -> Any:
-    """A field of a dataclass of options.
-
-    Args:
-        default (`Any`):
-            The option's default.
-        help_text (`str`):
-            What `--help` says.
-        *aliases (`str`):
-            Further spellings, such as `"--model"`.
-        metavar (`str`, *optional*):
-            What `--help` shows for the value.
-    """
-    metadata: dict[str, Any] = {"help": help_text, "aliases": list(aliases)}
-    return dataclasses.field(default=default, metadata=metadata | ({} if metavar is None else {"metavar": metavar}))
 
 
 @dataclass
@@ -146,7 +132,7 @@ class ModelArguments:
 
 
 @dataclass
-class PickingArguments:
+class PickingArguments(ColumnArguments):
     """How rows are picked, and what the picks must keep to."""
 
     acquisition: str = option(

@@ -14,7 +14,7 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Sets the values of the file as the command's defaults. This is an eager callback of the option `--config`.
 
     Keys are the options' names without dashes in front, in any of their spellings. A list is the same as values
-    separated by commas on the command line.
+    separated by commas on the command line, and a mapping (`columns: {prompt: question}`) the same as words `a=b`.
 
     Raises:
         `typer.BadParameter`: If there is no such file, it holds no mapping, a key is unknown or occurs twice, or a
@@ -59,6 +59,8 @@ def _text(value: object, where: str) -> object:
         return value
     if isinstance(value, int | float):
         return str(value)
+    if isinstance(value, dict) and all(isinstance(item, str) for pair in value.items() for item in pair):
+        return " ".join(f"{key}={item}" for key, item in value.items())
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
         return ",".join(map(str, value))
     raise typer.BadParameter(f"{where} must be a number, a text or a list of them, got {value!r:.60}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 import itl_hf
+from itl_hf.cli.column_arguments import join_words
 from itl_hf.cli.diagnose import diagnose
 from itl_hf.cli.embed import embed
 from itl_hf.cli.examples import epilog
@@ -52,8 +54,16 @@ def normalise(token: str) -> str:
     return token.replace("-", "_")
 
 
+class Command(typer.core.TyperCommand):
+    """A command whose `--columns` takes several words."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the words of the command line."""
+        return super().parse_args(ctx, join_words(args))
+
+
 for command in (embed, index, select, report, explore, diagnose, push):
-    app.command(context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
+    app.command(cls=Command, context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
         with_output(command)
     )
 app.command(context_settings=CONTEXT, epilog=epilog("train"))(train)

@@ -66,6 +66,7 @@ def select(
     acquisition = picking.acquisition_object(seed)
     constraints = picking.constraints()
     pool_rows, target_rows = load_rows(pool, pool_split, pool_config), load_rows(targets, targets_split, targets_config)
+    formats = picking.formats(pool_rows, target_rows)  # before a model is loaded
     selector = Selector(
         embedding.build_embedder(model.model_name_or_path, **model.settings()),
         acquisition,
@@ -75,6 +76,7 @@ def select(
         store=store,
         shortlist=picking.shortlist_argument(model.device),
         on_bad_rows=picking.on_bad_rows,
+        **picking.column_arguments(),
     )
     if dry_run:
         from itl_hf.cli.estimates import selection_outcome
@@ -95,10 +97,10 @@ def select(
         return None
     folder = selection.save(str(output_dir))
     page = None if report is None else selection.report(report)
-    lines = [repr(selection), f"saved to {folder}", *([] if page is None else [f"report at {page}"])]
-    lines[1:1] = [sentence for sentence in (shortlist_sentence(selection.record),) if sentence]
+    lines = [formats, repr(selection), f"saved to {folder}", *([] if page is None else [f"report at {page}"])]
+    lines[2:2] = [sentence for sentence in (shortlist_sentence(selection.record),) if sentence]
     if picking.exclude is not None:  # none at all may mean that the texts are written differently
-        lines.insert(1, f"{_num_excluded(selection):,} rows of the pool were excluded because of {picking.exclude}")
+        lines.insert(2, f"{_num_excluded(selection):,} rows of the pool were excluded because of {picking.exclude}")
     facts = {
         **_facts(selection),
         "output_dir": str(folder),

@@ -103,13 +103,19 @@ def run(
     Raises:
         `ValueError`: If arguments are missing or contradict each other; raised before any work is done.
     """
+    from itl_hf.text import training_rows
+
     data = _Data(picking, script, mixture)
     _check(picking, training, model, data)
     held_out = None if training.eval_strategy == "no" else data.held_out()
+    if held_out is not None:
+        mapping = picking.mapping
+        fits = mapping is not None and mapping.fits(held_out.column_names)
+        held_out = training_rows(held_out, mapping if fits else None, "rows to evaluate on")
     if picking.examples_per_round is None:
         selection = _selection(picking, data, training, model)
         # The trainer tokenizes the picks only, not the whole pool.
-        trainer = _trainer(selection.dataset, held_out, training, model)
+        trainer = _trainer(_training_rows(selection), held_out, training, model)
         _attach_picks(trainer, selection, picking.order)
     else:
         trainer = _in_rounds(picking, data, held_out, training, model)
@@ -210,10 +216,15 @@ def _pool_settings(data: _Data) -> dict[str, Any]:
 
 
 def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig) -> Selection:
+    from itl_hf.text import check_trainable
+
+    pool, targets = data.pool(), data.targets()
+    print(picking.formats(pool, targets), file=sys.stderr)
+    check_trainable(pool, picking.mapping)
     selector = picking.selector(_embedder(picking, training, model))
     selection = selector.select(
-        data.pool(),
-        data.targets(),
+        pool,
+        targets,
         int(picking.num_examples or 0),
         constraints=picking.constraints(),
         quality=picking.quality,
@@ -221,6 +232,13 @@ def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model
     )
     # What `extend` needs would keep the embedder's model in memory while another one is trained.
     return dataclasses.replace(selection, extend_fn=None)
+
+
+def _training_rows(selection: Selection) -> Dataset:
+    """Returns the picks as the trainer reads them, with their row numbers."""
+    from itl_hf.text import training_rows
+
+    return training_rows(selection.dataset, name="picks").add_column("pool_index", selection.indices.tolist())
 
 
 def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConfig) -> Embedder:
@@ -256,18 +274,25 @@ def _in_rounds(
     picking: SelectionArguments, data: _Data, held_out: Dataset | None, training: SFTConfig, model: ModelConfig
 ) -> SFTTrainer:
     """Builds a trainer that selects before each epoch with the features of the current model."""
+    from itl_hf.text import ColumnMapping, TextRows, as_targets, training_rows
+    from itl_hf.text.trained_rows import beside_other_columns
     from itl_hf.training.attach_trainer import attach
     from itl_hf.training.pick_positions import ID_COLUMN
 
-    pool, targets = data.pool(), data.targets()
+    mapping, targets = picking.mapping, data.targets()
+    own_pool = data.pool()
+    print(picking.formats(own_pool, targets), file=sys.stderr)
+    # In the columns that trainers read, with those of groups and costs.
+    source_columns = TextRows(own_pool, mapping).format.columns
+    pool = beside_other_columns(training_rows(own_pool, mapping), own_pool, source_columns)
     # The trainer may drop rows while it prepares them; the numbers say which are left.
     numbered_pool = pool if ID_COLUMN in pool.column_names else pool.add_column(ID_COLUMN, list(range(len(pool))))
     trainer = _trainer(numbered_pool, held_out, training, model)
     embedder = picking.build_embedder(trainer.model, tokenizer=trainer.processing_class)
     return attach(
         trainer,
-        picking.selector(embedder),
-        targets=targets,
+        picking.selector(embedder).of_read_rows(),
+        targets=as_targets(targets, pool, columns=ColumnMapping.of(picking.targets_columns) or mapping),
         examples_per_round=picking.examples_per_round,
         candidates_per_round=picking.candidates_per_round,
         pool=pool,

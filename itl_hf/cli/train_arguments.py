@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from itl_hf.cli.arguments import EmbedderArguments, PickingArguments, option
+from itl_hf.cli.arguments import EmbedderArguments, PickingArguments
+from itl_hf.cli.column_arguments import join_words
+from itl_hf.cli.option import option
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
@@ -63,6 +65,10 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
         # YAML keeps numbers as numbers; `layer: 0.75` and `--layer 0.75` must mean the same.
         for one in fields(self):
             value = getattr(self, one.name)
+            if one.name in ("columns", "targets_columns") and isinstance(value, dict | list):
+                words = [f"{part}={column}" for part, column in value.items()] if isinstance(value, dict) else value
+                value = " ".join(map(str, words))
+                setattr(self, one.name, value)
             if value is None and one.default is None:
                 continue
             if isinstance(one.default, bool) and isinstance(value, bool):  # the parser resolves the types of fields
@@ -138,6 +144,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
             store=self.store,
             shortlist=self.shortlist_argument(),
             on_bad_rows=self.on_bad_rows,
+            **self.column_arguments(),
         )
 
     def decisive(self) -> dict[str, Any]:
@@ -171,7 +178,7 @@ def parse(arguments: list[str]) -> tuple[Any, ...]:
         allow_abbrev=False,
     )
     option_names = {name for action in parser._actions for name in (action.dest, *action.option_strings)}
-    arguments = _checked_config(arguments, option_names)
+    arguments = _checked_config(join_words(arguments), option_names)
     # Checked before TRL's classes are built: their errors about other values would be misleading.
     for flag in (word.split("=")[0] for word in arguments if word.startswith("--") and word != "--config"):
         if flag not in option_names:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from itl_hf.embedding.row_keys import RowKeys, distinct_rows, keys_of
 from itl_hf.embedding.work import ShardTask
 from itl_hf.text import TEXT_COLUMNS, Row, row_format
+from itl_hf.text.recognize import canonical
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -96,6 +97,7 @@ class StreamReader:
 
 
 def _select_text(row: Row, number: int) -> Row:
+    row = canonical(row)
     try:
         row_format(list(row))
     except ValueError as error:

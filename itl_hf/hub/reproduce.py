@@ -153,6 +153,9 @@ def selector_arguments(record: SelectionRecord, acquisition: str, kernel: str) -
     # With parts of different weight the embedder determines it by default, and no argument is needed.
     if "(" not in standardize:
         arguments.append(f"standardize={'False' if standardize == 'none' else ascii(standardize)}")
+    arguments += [f"{name}={value!a}" for name, value in (record.columns or {}).items() if value]
+    if record.skipped is not None:
+        arguments.append("on_bad_rows='skip'")
     return arguments
 
 

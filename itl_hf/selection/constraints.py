@@ -22,7 +22,7 @@ from itl_hf.gp.quality import weighted_sum
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.selection.feature_arrays import check_row_numbers, refuse_masked
-from itl_hf.text import Row, as_dataset
+from itl_hf.text import ColumnMapping, Row, TextRows, as_dataset
 
 Shares = Mapping[Any, tuple[float, float]] | float
 
@@ -149,7 +149,9 @@ class SelectionConstraints:
         """Whether a selection under these constraints can be continued with further picks."""
         return all(value is None for value in (self.token_budget, self.group_shares, self.stop_when))
 
-    def resolve(self, pool: Dataset, reading: RowReading | None = None) -> SelectionConstraints:
+    def resolve(
+        self, pool: Dataset, reading: RowReading | None = None, columns: ColumnMapping | None = None
+    ) -> SelectionConstraints:
         """The same constraints with numbers and labels in place of column names and texts.
 
         Args:
@@ -157,6 +159,8 @@ class SelectionConstraints:
                 Where columns are looked up.
             reading (`RowReading`, *optional*):
                 What the one pass over the pool's text found; needed to count tokens and to compare texts.
+            columns (`ColumnMapping`, *optional*):
+                Which column of the texts to exclude holds which part of a row, if they have these columns.
 
         Raises:
             `ValueError`: If the pool has no such column.
@@ -165,7 +169,7 @@ class SelectionConstraints:
         if reading is not None and self.counts_tokens:
             costs = reading.num_tokens
         if reading is not None and self.excludes_texts:
-            exclude = reading.rows_with_prompts(_prompt_keys(exclude))
+            exclude = reading.rows_with_prompts(_prompt_keys(exclude, columns))
         return dataclasses.replace(self, costs=costs, groups=_column(pool, self.groups, "groups"), exclude=exclude)
 
     def excluded_rows(self, num_rows: int) -> list[int]:
@@ -260,11 +264,11 @@ class SelectionConstraints:
         return cls(**options)
 
 
-def _prompt_keys(texts: Any) -> np.ndarray:
+def _prompt_keys(texts: Any, columns: ColumnMapping | None) -> np.ndarray:
     """Keys of the prompts of the rows to exclude."""
     rows = as_dataset(texts, "exclude")
     try:
-        return read_dataset(rows).prompt_keys
+        return read_dataset(TextRows(rows, columns, "exclude")).prompt_keys
     except ValueError as error:
         raise ValueError(f"exclude: {error}") from error
 

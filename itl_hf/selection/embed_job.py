@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.base import Embedder, Fingerprint
-from itl_hf.embedding.row_keys import text_columns
 from itl_hf.embedding.row_reading import RowReading, read_dataset
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.selection.feature_arrays import Features
-from itl_hf.text import TextRows
+from itl_hf.text import ColumnMapping, TextRows
 from itl_hf.text.alike import collect_alike_rows
 
 
@@ -76,7 +76,12 @@ class EmbedJob:
 
 
 def make_embed_job(
-    dataset: Dataset, name: str, embedder: Embedder, also_check: Embedder | None = None, **options: bool
+    dataset: Dataset,
+    name: str,
+    embedder: Embedder,
+    also_check: Embedder | None = None,
+    columns: ColumnMapping | None = None,
+    **options: Any,
 ) -> EmbedJob:
     """Reads and checks the rows of a dataset.
 
@@ -89,14 +94,16 @@ def make_embed_job(
             What embeds them.
         also_check (`Embedder`, *optional*):
             Another embedder that must be able to embed the rows.
-        **options (`bool`):
+        columns (`ColumnMapping`, *optional*):
+            Which column holds which part of a row.
+        **options:
             Options of `read_dataset`, such as `skip_bad_rows`.
 
     Raises:
         `ValueError`: If a row cannot be read or embedded.
     """
     try:
-        rows = text_columns(dataset)
+        rows = TextRows(dataset, columns, name)
         with collect_alike_rows() as alike:
             reading = read_dataset(rows, embedder, also_check=also_check, **options)
         job = EmbedJob(dataset, rows, name, embedder, embedder.fingerprint(), reading)

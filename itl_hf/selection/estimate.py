@@ -18,7 +18,6 @@ from itl_hf.gp.attainable import attainable_variance
 from itl_hf.gp.pool import CACHE_BYTES, spaced_rows
 from itl_hf.selection.result.layout import principal_layout
 from itl_hf.selection.select_rows import select_rows
-from itl_hf.text import as_dataset, as_targets
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -78,8 +77,7 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
     Raises:
         `ValueError`: If a row cannot be read.
     """
-    pool = as_dataset(pool, "pool")
-    targets = as_targets(targets, pool)
+    pool, targets = selector.read(pool, targets)
     pool_job, target_job = selector.embed_jobs(pool, targets)
     shortlist, of_shortlist = selector.shortlist, None
     if shortlist is not None and shortlist.embedder is not None:

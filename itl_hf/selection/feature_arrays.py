@@ -139,10 +139,9 @@ def check_row_numbers(numbers: Any, num_rows: int, name: str) -> list[int]:
 def refuse_masked(values: Any, name: str) -> None:
     """Raises `ValueError` if a NumPy masked array hides values: every other function would read the hidden ones."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        mask = np.ma.getmaskarray(values)
-        place = int(np.argwhere(mask)[0, 0])
+        places = np.argwhere(np.ma.getmaskarray(values))
         raise ValueError(
-            f"{name} is a masked array that hides {int(mask.sum())} values (the first at {place}): "
+            f"{name} is a masked array that hides {len(places)} values (the first at {int(places[0, 0])}): "
             "leave those rows out, or give values for them"
         )
 

@@ -16,6 +16,7 @@ from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.row_selection import RowSelection
 from itl_hf.selection.row_weights import RowNumbers
 from itl_hf.selection.select_rows import select_rows
+from itl_hf.text import TextRows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,6 +32,8 @@ def check_reselectable(record: SelectionRecord) -> None:
     record.standardization()
     if record.shortlist is not None and "embedder" in record.shortlist:
         raise ValueError("its shortlist was made by another embedder, and only the rows on it have features")
+    if record.skipped is not None and "pool" in record.skipped:
+        raise ValueError("rows of its pool could not be read and were left out; select again from a pool without them")
     if record.already_selected:
         raise ValueError("it started from rows that the model was trained on before, and the record only counts them")
     if record.quality is not None and "column" not in record.quality:
@@ -81,7 +84,8 @@ def reselect(
     )
     texts = None
     if reads_text(acquisition):
-        texts = tuple(read_dataset(rows, keep_texts=True).texts or [] for rows in (pool, targets))
+        text_rows = TextRows(pool, record.column_mapping()), TextRows(targets)
+        texts = tuple(read_dataset(rows, keep_texts=True).texts or [] for rows in text_rows)
     rows = select_rows(
         pool_features,
         target_features,
@@ -104,6 +108,8 @@ def reselect(
         targets_fingerprint=record.targets_fingerprint,
         pool_source=record.pool_source,
         versions=record.versions,
+        formats=record.formats,
+        columns=record.columns,
         coverage=record.coverage,
         quality=record.quality,
         target_weights=record.target_weights,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,14 +38,15 @@ from itl_hf.selection.shortlist.options import (
 )
 from itl_hf.selection.shortlist.two_stage import ListRequest, TwoStages
 from itl_hf.selection.skipped_rows import SkippedRows
-from itl_hf.text import Row, as_dataset, as_targets, plain_text, row_format
+from itl_hf.text import ColumnMapping, Row, TextRows, as_dataset, as_targets
 from itl_hf.text.bad_rows import OnBadRows, check_on_bad_rows
 
+Columns: TypeAlias = Mapping[str, str] | Sequence[str] | str | None
 Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
 
 
 class Selector:
-    """Picks the rows of a pool that teach a model most about the targets.
+    r"""Picks the rows of a pool that teach a model most about the targets.
 
     Args:
         embedder (`Embedder`):
@@ -78,6 +80,14 @@ class Selector:
         on_bad_rows (`"error"` or `"skip"`, *optional*, defaults to `"error"`):
             What to do about rows that cannot be read, such as empty ones: raise an error that lists all of them by
             kind, or leave them out. Rows that were left out are in the record (`record.skipped`).
+        columns (`dict[str, str]`, *optional*):
+            Which column of the pool holds which part of a row, where its format is not recognised: `{"prompt":
+            "question", "completion": "best_answer"}`; parts are `messages`, `prompt`, `completion`, `system`, `text`
+            and `tools`. Targets that have these columns are read in the same way.
+        prompt_template (`str`, *optional*):
+            A prompt of several columns, such as `"{instruction}\n{input}"`.
+        targets_columns (`dict[str, str]`, *optional*):
+            The same as `columns` for targets with other columns.
 
     Example:
         >>> from itl_hf import HiddenStates
@@ -101,6 +111,9 @@ class Selector:
         store: str | os.PathLike[str] | None = None,
         shortlist: ShortlistLike = DEFAULT_SHORTLIST,
         on_bad_rows: OnBadRows = "error",
+        columns: Columns = None,
+        prompt_template: str | None = None,
+        targets_columns: Columns = None,
     ) -> None:
         check_embedder(embedder)
         if targets_embedder is not None:
@@ -115,6 +128,8 @@ class Selector:
         self.store = None if store is None else Path(store)
         self.shortlist = resolve_shortlist(shortlist)
         self.on_bad_rows = check_on_bad_rows(on_bad_rows)
+        self.columns = ColumnMapping.of(columns, prompt_template)
+        self.targets_columns = ColumnMapping.of(targets_columns) or self.columns
 
     def select(
         self,
@@ -160,13 +175,12 @@ class Selector:
         Raises:
             `ValueError`: If rows, columns or numbers are wrong; all of it is checked before the model runs.
         """
-        pool_data = as_dataset(pool, "pool", pool_split)
-        target_data = as_targets(targets, pool_data, targets_split)
+        pool_data, target_data = self.read(pool, targets, pool_split, targets_split)
         constraints = SelectionConstraints() if constraints is None else constraints
         observed_rows = check_row_numbers(
             () if already_selected is None else already_selected, len(pool_data), "already_selected"
         )
-        _check_columns(pool_data, target_data)
+        _check_columns(pool_data)
         numbers = RowNumbers.read(pool_data, target_data, quality, target_weights)
         check_weighs_targets(self.acquisition, numbers.target_weights)
         check_sizes(self.acquisition, len(pool_data), len(target_data))
@@ -174,7 +188,7 @@ class Selector:
         check_count(num_examples, len(pool_data) - num_blocked, constraints.replace)
         shortlist = applicable_shortlist(self.shortlist, self.acquisition, num_examples, constraints.replace)
         pool_job, target_job = self.embed_jobs(pool_data, target_data, constraints.counts_tokens)
-        resolved_constraints = constraints.resolve(pool_data, pool_job.reading)
+        resolved_constraints = constraints.resolve(pool_data, pool_job.reading, self.columns)
         blocked_rows = resolved_constraints.blocked_rows(len(pool_data), observed_rows)
         check_count(num_examples, len(pool_data) - len(blocked_rows), constraints.replace)
         # Raises before the model runs.
@@ -262,6 +276,34 @@ class Selector:
         extend_fn = functools.partial(self._extend, inputs, all_rows, already_selected, constraints)
         return assemble(all_rows, inputs, extend_fn)
 
+    def read(
+        self, pool: Rows, targets: Rows, pool_split: str | None = None, targets_split: str | None = None
+    ) -> tuple[Dataset, Dataset]:
+        """Returns pool and targets as datasets; the targets in the columns that are read.
+
+        Args:
+            pool (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`):
+                Rows to pick from.
+            targets (same types):
+                The task's prompts.
+            pool_split (`str`, *optional*):
+                Split of a `DatasetDict`.
+            targets_split (`str`, *optional*):
+                Split of a `DatasetDict`.
+
+        Raises:
+            `ValueError`: If there are no rows, or no format fits their columns.
+        """
+        pool_data = as_dataset(pool, "pool", pool_split)
+        rows = TextRows(pool_data, self.columns)
+        return pool_data, as_targets(targets, rows, targets_split, self.targets_columns)
+
+    def of_read_rows(self) -> Selector:
+        """Returns this selector for rows in the columns that are read: without names of columns."""
+        selector = copy.copy(self)
+        selector.columns = selector.targets_columns = None
+        return selector
+
     def embed_jobs(self, pool: Dataset, targets: Dataset, count_tokens: bool = False) -> tuple[EmbedJob, EmbedJob]:
         """Reads, checks and hashes the pool's and the targets' rows; no model runs.
 
@@ -281,14 +323,15 @@ class Selector:
             pool_embedder = target_embedder = self.embedder.for_targets(targets)
         else:
             pool_embedder, target_embedder = self.embedder, self.targets_embedder
-        skip = {"skip_bad_rows": self.on_bad_rows == "skip"}
+        skip: dict[str, Any] = {"skip_bad_rows": self.on_bad_rows == "skip"}
         keep_texts = reads_text(self.acquisition)
         cheap = None if self.shortlist is None else self.shortlist.embedder
         target_job = make_embed_job(
             targets, "targets", target_embedder, also_check=cheap, keep_texts=keep_texts, **skip
         )
-        options = {"count_tokens": count_tokens, "keep_texts": keep_texts, **skip}
-        return make_embed_job(pool, "pool", pool_embedder, also_check=cheap, **options), target_job
+        options: dict[str, Any] = {"count_tokens": count_tokens, "keep_texts": keep_texts, **skip}
+        pool_job = make_embed_job(pool, "pool", pool_embedder, also_check=cheap, columns=self.columns, **options)
+        return pool_job, target_job
 
     def _inputs(self, pool_job: EmbedJob, target_job: EmbedJob, constraints: dict[str, Any]) -> SelectionInputs:
         """Embeds the targets; the pool has no features yet."""
@@ -299,6 +342,8 @@ class Selector:
             "targets_fingerprint": target_job.reading.keys.hash,
             "versions": package_versions(),
             "constraints": constraints,
+            "formats": {name: str(job.rows.format) for name, job in (("pool", pool_job), ("targets", target_job))},
+            "columns": None if self.columns is None else self.columns.to_json(),
         }
         return SelectionInputs(
             pool_job.dataset,
@@ -309,13 +354,12 @@ class Selector:
             target_job.embed(self.store),
             record_entries,
             self.layout,
+            columns=self.columns,
         )
 
 
-def _check_columns(pool: Dataset, targets: Dataset) -> None:
-    """Both must be readable, and the columns that the result adds must be free."""
-    row_format(pool.column_names)
-    row_format(targets.column_names)
+def _check_columns(pool: Dataset) -> None:
+    """The columns that the result adds must be free."""
     occupied_columns = sorted(set(COLUMNS) & set(pool.column_names))
     if occupied_columns:
         raise ValueError(
@@ -334,9 +378,14 @@ def _check_widths(pool: EmbedJob, targets: EmbedJob) -> None:
 def _warn_if_spans_differ(pool: EmbedJob, targets: EmbedJob) -> None:
     """Points out that whole conversations are compared with prompts alone, which finds the rows without an answer."""
     spans = pool.fingerprint.get("span"), targets.fingerprint.get("span")
-    if spans == ("whole", "whole") and plain_text(pool.dataset[0])[1] and not plain_text(targets.dataset[0])[1]:
+    if spans == ("whole", "whole") and _has_completion(pool) and not _has_completion(targets):
         warnings.warn(
             "the pool's rows are embedded with their completions and the targets have none: whether a text has an "
             "answer is then most of what is compared. Use span='prompt', or give the targets completions.",
             stacklevel=4,
         )
+
+
+def _has_completion(job: EmbedJob) -> bool:
+    """Returns whether the first row has an answer; a row that was skipped has none."""
+    return any(job.reading.sample.get(0, ("", ""))[1:])

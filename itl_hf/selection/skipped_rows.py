@@ -37,13 +37,13 @@ class SkippedRows:
         Raises:
             `ValueError`: If the shortlist is made by another embedder, which reads the whole pool.
         """
-        skipped = cls(pool_job.reading.bad_rows, target_job.reading.bad_rows)
-        if len(skipped.pool) and shortlist is not None and shortlist.embedder is not None:
+        rows = cls(pool_job.reading.bad_rows, target_job.reading.bad_rows)
+        if len(rows.pool) and shortlist is not None and shortlist.embedder is not None:
             raise ValueError(
-                f"pool: {skipped.pool.message(len(pool_job.dataset))}\non_bad_rows='skip' does not go with a shortlist "
+                f"pool: {rows.pool.message(len(pool_job.dataset))}\non_bad_rows='skip' does not go with a shortlist "
                 "by another embedder. Leave the rows out of the pool: pool.select(...)"
             )
-        return skipped
+        return rows
 
     def num_open(self, num_rows: int, blocked_rows: Sequence[int]) -> int:
         """Number of rows that can be picked, given those that may not."""

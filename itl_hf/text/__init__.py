@@ -4,18 +4,21 @@ Only this package handles column names, chat templates and truncation, so that s
 same way. Formats and calls of templates follow TRL's `SFTTrainer` (`prompt` + `completion`, `messages`, `text`), with
 one addition: with `span="prompt"` the completion is not read at all. A prompt then gives the same tokens whether or not
 its row has a completion, which makes targets without completions comparable with a pool that has them. Not covered:
-images, preference pairs.
+images, the rejected side of preference pairs. Rows of other public formats are first turned into these columns.
 """
 
+from itl_hf.text.column_mapping import ColumnMapping
 from itl_hf.text.content import plain_text
 from itl_hf.text.rows import TEXT_COLUMNS, Row, RowFormat, as_dataset, row_format
 from itl_hf.text.targets import as_targets
 from itl_hf.text.text_rows import TextRows
 from itl_hf.text.tokens import SPANS, RowTokenizer, Span, Tokens, checked_span, training_features
+from itl_hf.text.trained_rows import check_trainable, training_rows
 
 __all__ = [
     "SPANS",
     "TEXT_COLUMNS",
+    "ColumnMapping",
     "Row",
     "RowFormat",
     "RowTokenizer",
@@ -24,8 +27,10 @@ __all__ = [
     "Tokens",
     "as_dataset",
     "as_targets",
+    "check_trainable",
     "checked_span",
     "plain_text",
     "row_format",
     "training_features",
+    "training_rows",
 ]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 OnBadRows = Literal["error", "skip"]
 ON_BAD_ROWS = ("error", "skip")
-#: Row numbers that are listed for each kind, and kinds that are listed.
+#: Row numbers that are first_rows for each kind, and kinds that are first_rows.
 LISTED_ROWS, LISTED_KINDS = 10, 10
 
 
@@ -56,10 +56,10 @@ class BadRows:
             error = next(iter(self._errors.values()))
             return error if error.startswith("row ") else f"row {self.rows[0]}: {error}"
         lines = [f"{len(self):,} of {num_rows:,} rows cannot be read:"]
-        for kind, rows in self._sorted()[:LISTED_KINDS]:
-            listed = ", ".join(map(str, rows[:LISTED_ROWS])) + (", ..." if len(rows) > LISTED_ROWS else "")
+        for kind, rows in self._by_frequency()[:LISTED_KINDS]:
+            first_rows = ", ".join(map(str, rows[:LISTED_ROWS])) + (", ..." if len(rows) > LISTED_ROWS else "")
             error = re.sub(r"^row \d+:? ?", "", self._errors[kind])
-            lines.append(f"- {len(rows):,} {'rows' if len(rows) > 1 else 'row'} ({listed}): {error}")
+            lines.append(f"- {len(rows):,} {'rows' if len(rows) > 1 else 'row'} ({first_rows}): {error}")
         num_more = len(self._errors) - LISTED_KINDS
         return "\n".join([*lines, *([f"- and {num_more} other kinds of errors"] if num_more > 0 else [])])
 
@@ -67,11 +67,11 @@ class BadRows:
         """Returns what the record says of rows that were left out: their number, and the first ten of each kind."""
         kinds = [
             {"error": re.sub(r"^row \d+:? ?", "", self._errors[kind]), "count": len(rows), "rows": rows[:LISTED_ROWS]}
-            for kind, rows in self._sorted()[:LISTED_KINDS]
+            for kind, rows in self._by_frequency()[:LISTED_KINDS]
         ]
         return {"count": len(self), "kinds": kinds}
 
-    def _sorted(self) -> list[tuple[str, list[int]]]:
+    def _by_frequency(self) -> list[tuple[str, list[int]]]:
         return sorted(self._rows.items(), key=lambda item: (-len(item[1]), item[1][0]))
 
 

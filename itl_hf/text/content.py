@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from itl_hf.text.column_types import is_unicode
+from itl_hf.text.parse import parsed_json
+from itl_hf.text.recognize import canonical
 from itl_hf.text.roles import UnknownRoleError, known_role
 from itl_hf.text.rows import Row, RowFormat, row_format
 
@@ -53,6 +55,7 @@ def plain_text(row: Row) -> tuple[str, str]:
 
 def format_of(row: Row) -> RowFormat:
     """Returns the format of a single row: in a table of mixed rows, columns that a row does not use hold `None`."""
+    row = canonical(row)
     nonempty = [column for column, value in row.items() if value is not None]
     has_text = any(column in nonempty for column in ("messages", "prompt", "text"))
     return row_format(nonempty if has_text else list(row))
@@ -65,7 +68,9 @@ def is_conversation(row: Row) -> bool:
         >>> is_conversation({"prompt": [{"role": "user", "content": "Hi"}]}), is_conversation({"prompt": "Hi"})
         (True, False)
     """
-    return not isinstance(row.get(format_of(row).removesuffix("-completion")), str)
+    row = canonical(row)
+    value = row.get(format_of(row).removesuffix("-completion"))
+    return not isinstance(parsed_json(value) if row.get("messages") is value else value, str)
 
 
 def read(row: Row, number: int | None, with_completion: bool, template_roles: frozenset[str] | None = None) -> Parts:
@@ -86,6 +91,7 @@ def read(row: Row, number: int | None, with_completion: bool, template_roles: fr
         `ValueError`: If the row has no text, content that is not text, or a role that is not known.
     """
     where = "" if number is None else f"row {number}: "
+    row = canonical(row)
     kind = format_of(row)
     column = kind.removesuffix("-completion")
     prompt = _content(row, column, where, template_roles)
@@ -104,7 +110,10 @@ def read(row: Row, number: int | None, with_completion: bool, template_roles: fr
             f"{type(prompt).__name__} and {type(completion).__name__}."
         )
     # `or None` as in TRL: some templates print tool boilerplate for an empty list.
-    template_kwargs = {"tools": row.get("tools") or None, **(row.get("chat_template_kwargs") or {})}
+    template_kwargs = {
+        "tools": parsed_json(row.get("tools")) or None,
+        **(parsed_json(row.get("chat_template_kwargs")) or {}),
+    }
     return Parts(column, prompt, completion, template_kwargs)
 
 
@@ -123,7 +132,7 @@ def _content(
     row: Row, column: str, where: str, template_roles: frozenset[str] | None
 ) -> str | list[dict[str, Any]] | None:
     """Returns a column's text or messages after validation; `None` if it is empty."""
-    value = row.get(column)
+    value = parsed_json(row.get(column)) if column == "messages" else row.get(column)
     if value is None or (isinstance(value, str | list) and not value):
         return None
     if isinstance(value, str):

@@ -107,12 +107,12 @@ def _rows_of_file(name: str) -> Iterator[dict[str, Any]]:
 
 def _values(file: Any) -> Iterator[tuple[str, Any]]:
     """Yields the values of a file with one value a line, or one list, each with its place for error messages."""
-    skipped = 0
+    num_empty = 0
     first = ""
     for first in file:
         if first.strip():
             break
-        skipped += 1
+        num_empty += 1
     if first.lstrip().startswith("[") or not _is_json(first):
         rest = file.read()
         if not (first + rest).strip():
@@ -121,7 +121,7 @@ def _values(file: Any) -> Iterator[tuple[str, Any]]:
         for number, one in enumerate(value if isinstance(value, list) else [value]):
             yield f"row {number}", one
         return
-    for number, line in enumerate(chain([first], file), skipped + 1):
+    for number, line in enumerate(chain([first], file), num_empty + 1):
         if line.strip():
             try:
                 value = json.loads(line)

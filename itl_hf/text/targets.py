@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from itl_hf.text.content import is_conversation, plain_text
 from itl_hf.text.rows import TEXT_COLUMNS, Row, as_dataset
@@ -13,9 +13,14 @@ from itl_hf.text.text_rows import TextRows
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
+    from itl_hf.text.column_mapping import ColumnMapping
+
 
 def as_targets(
-    targets: Dataset | DatasetDict | Sequence[Row] | Sequence[str], pool: Dataset, split: str | None = None
+    targets: Dataset | DatasetDict | Sequence[Row] | Sequence[str],
+    pool: Dataset | TextRows,
+    split: str | None = None,
+    columns: ColumnMapping | None = None,
 ) -> Dataset:
     """Converts targets to a dataset; plain text becomes user messages if the pool holds conversations.
 
@@ -26,10 +31,12 @@ def as_targets(
     Args:
         targets (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`):
             The task's prompts.
-        pool (`Dataset`):
+        pool (`Dataset` or `TextRows`):
             The rows that the targets are compared with.
         split (`str`, *optional*):
             Split of a `DatasetDict`.
+        columns (`ColumnMapping`, *optional*):
+            Which column of the targets holds which part of a row, if the targets have these columns.
 
     Raises:
         `TypeError`: If `targets` is of another kind, or a stream.
@@ -41,10 +48,15 @@ def as_targets(
         {'messages': [{'role': 'user', 'content': 'What is 2 + 2?'}]}
     """
     dataset = as_dataset(targets, "targets", split)
-    pool_is_chat = _holds_conversations(pool)
-    if pool_is_chat and not all(map(is_conversation, TextRows(dataset))):
-        return as_dataset([_as_conversation(row) for row in dataset], "targets")
-    if not pool_is_chat and _holds_conversations(dataset):
+    rows = TextRows(dataset, columns, "targets")
+    pool_is_chat = _holds_conversations(pool if isinstance(pool, TextRows) else TextRows(pool))
+    needs_messages = pool_is_chat and not all(map(is_conversation, rows))
+    if needs_messages or rows.format.convert is not None:
+        dataset = as_dataset(
+            [_as_read(row, own, pool_is_chat) for row, own in zip(rows, dataset, strict=True)], "targets"
+        )
+        rows = TextRows(dataset, None, "targets")
+    if not pool_is_chat and _holds_conversations(rows):
         warnings.warn(
             "the pool holds plain text and the targets conversations: only conversations go through the chat "
             "template, and features differ for that alone, whatever the texts say. Give both as `messages`, or both as "
@@ -54,9 +66,9 @@ def as_targets(
     return dataset
 
 
-def _holds_conversations(dataset: Dataset) -> bool:
+def _holds_conversations(rows: TextRows) -> bool:
     """Returns whether the first row that is not empty is a conversation."""
-    rows, start = TextRows(dataset), 0
+    start = 0
     while start < len(rows):
         # One row at first, then twice as many each time: nearly always the first row decides.
         stop = min(2 * start + 1, len(rows))
@@ -67,15 +79,18 @@ def _holds_conversations(dataset: Dataset) -> bool:
     return False
 
 
-def _as_conversation(row: Row) -> Row:
-    """Returns the row with a column `messages` in place of plain text; other columns stay."""
-    if is_conversation(row):
-        return row
+def _as_read(row: Row, own: Row, as_messages: bool) -> Row:
+    """Returns the row as it is read, plain text as messages if asked for, with its other columns."""
+    others = {name: value for name, value in own.items() if name not in TEXT_COLUMNS}
+    return (_as_conversation(row) if as_messages and not is_conversation(row) else dict(row)) | others
+
+
+def _as_conversation(row: Row) -> dict[str, Any]:
     try:
         prompt, completion = plain_text(row)
     except ValueError:  # raised again, with the row's number, when all targets are checked
-        return row
+        return dict(row)
     messages = [{"role": "user", "content": prompt}]
     if completion:
         messages.append({"role": "assistant", "content": completion})
-    return {"messages": messages, **{name: value for name, value in row.items() if name not in TEXT_COLUMNS}}
+    return {"messages": messages}

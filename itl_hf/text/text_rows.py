@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import LargeList, List, Value
 
 from itl_hf.text.json_feature import as_stored
-from itl_hf.text.rows import TEXT_COLUMNS, Row, row_format
+from itl_hf.text.recognize import format_of_columns
+from itl_hf.text.rows import TEXT_COLUMNS, Row, as_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from itl_hf.text.column_mapping import ColumnMapping
 
 _BATCH_ROWS = 1024
 
@@ -27,10 +30,18 @@ class TextRows:
 
     Args:
         dataset (`Dataset`):
-            Rows of one of the formats of `row_format`.
+            Rows of a format that is recognised, or with the columns that were named.
+        columns (`ColumnMapping`, *optional*):
+            Which column holds which part of a row.
+        name (`str`, *optional*, defaults to `"pool"`):
+            `"pool"` or `"targets"`, for messages. Targets may lack the column of the completion.
+
+    Attributes:
+        format (`Format`):
+            How rows are read.
 
     Raises:
-        `ValueError`: If no column holds text.
+        `ValueError`: If no format fits the columns; the message says how to name them.
 
     Example:
         >>> import datasets
@@ -39,10 +50,10 @@ class TextRows:
         ([{'x': 1, 'y': None}], [{'x': 1}])
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        row_format(dataset.column_names)
-        names = [name for name in dataset.column_names if name in TEXT_COLUMNS]
-        self._dataset = as_stored(dataset).select_columns(names)
+    def __init__(self, dataset: Dataset, columns: ColumnMapping | None = None, name: str = "pool") -> None:
+        stored_rows = as_stored(dataset)
+        self.format = format_of_columns(stored_rows, columns, name)
+        self._dataset = stored_rows.select_columns(list(self.format.columns))
         self._structs = {name: type_ for name, type_ in self._dataset.features.items() if _has_struct(type_)}
         #: Rows, among those read so far, with a key left out of a tool or a tool call.
         self.num_with_filled_keys = 0
@@ -50,7 +61,7 @@ class TextRows:
     @property
     def column_names(self) -> list[str]:
         """Names of the columns of the rows as they are read."""
-        return list(self._dataset.column_names)
+        return list(self.format.columns if self.format.convert is None else TEXT_COLUMNS)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -64,7 +75,10 @@ class TextRows:
         is_range = int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers)
         columns = self._dataset[int(numbers[0]) : int(numbers[-1]) + 1] if is_range else self._dataset[numbers]
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        return [self._without_filled_keys(row) for row in rows] if self._structs else list[Row](rows)
+        if self._structs:
+            rows = [self._without_filled_keys(row) for row in rows]
+        convert = self.format.convert
+        return list(rows) if convert is None else [_convert_row(row, convert) for row in rows]
 
     def select(self, numbers: np.ndarray) -> TextRows:
         """Returns the text of some rows, (M,) row numbers, in their order."""
@@ -78,6 +92,10 @@ class TextRows:
         self.num_with_filled_keys += num_filled[0] > 0
         return row | parts
 
+    def to_dataset(self) -> Dataset:
+        """Returns the rows as a dataset with the columns that are read."""
+        return self._dataset if self.format.convert is None else as_dataset(list(self), "rows")
+
     def filled_keys_message(self) -> str | None:
         """Returns what to tell users if keys were left out of tools or tool calls."""
         if not self.num_with_filled_keys:
@@ -88,6 +106,15 @@ class TextRows:
             "nulls. Give the rows as a list of dicts or as a JSON Lines file, which keep them as they are, or store "
             "the column as datasets.Json()."
         )
+
+
+def _convert_row(row: Row, convert: Callable[[Row], dict[str, Any]]) -> Row:
+    """Returns the row in the columns that are read; one that cannot be values is empty, which a check refuses."""
+    try:
+        values = convert(row)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        values = {"prompt": None}
+    return {name: value for name, value in values.items() if value is not None} or {"prompt": None}
 
 
 def _has_struct(feature: Any) -> bool:
@@ -101,10 +128,10 @@ def _drop_filled(value: Any, feature: Any, num_filled: list[int], depth: int = 0
     if value is None:
         return None
     if isinstance(feature, dict) and isinstance(value, dict):
-        kept = {key: part for key, part in value.items() if part is not None or feature[key] == Value("null")}
+        own_keys = {key: part for key, part in value.items() if part is not None or feature[key] == Value("null")}
         # At the first level a message lacks `name` or `tool_calls`, which no template takes for a null.
-        num_filled[0] += depth > 0 and len(kept) < len(value)
-        return {key: _drop_filled(part, feature[key], num_filled, depth + 1) for key, part in kept.items()}
+        num_filled[0] += depth > 0 and len(own_keys) < len(value)
+        return {key: _drop_filled(part, feature[key], num_filled, depth + 1) for key, part in own_keys.items()}
     if isinstance(feature, List | LargeList) and isinstance(value, list):
         return [_drop_filled(part, feature.feature, num_filled, depth) for part in value]
     return value

@@ -25,7 +25,9 @@ from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.feature_arrays import check_row_numbers
 from itl_hf.selection.row_weights import Numbers, RowNumbers, check_weighs_targets
 from itl_hf.selection.selector import Rows, Selector
-from itl_hf.text import TEXT_COLUMNS, as_dataset, as_targets, row_format
+from itl_hf.text import TextRows, as_dataset, as_targets
+from itl_hf.text.formats import recognize_format
+from itl_hf.text.recognize import canonical_format
 from itl_hf.training.attachment import Attachment, attachment_of
 from itl_hf.training.pick_positions import check_text, pick_positions, pool_positions
 from itl_hf.training.round_options import RoundOptions, check_round_options
@@ -242,16 +244,18 @@ def _active_rounds(
     if targets is None or examples_per_round is None:
         raise TypeError("A selector needs targets= and examples_per_round= to select before each epoch.")
     rows, positions = _pool_and_positions(trainer, pool)
+    pool_text = TextRows(rows, selector.columns)
     constraints = SelectionConstraints() if constraints is None else constraints
-    reading = read_dataset(rows) if constraints.excludes_texts else None
-    resolved_constraints = constraints.resolve(rows, reading)
-    pool_rows = _text_columns(rows, "pool")
-    target_rows = _read_targets(targets, rows)
+    reading = read_dataset(pool_text) if constraints.excludes_texts else None
+    resolved_constraints = constraints.resolve(rows, reading, selector.columns)
+    target_rows = as_targets(_one_split(targets, "targets"), pool_text, columns=selector.targets_columns)
+    target_text = TextRows(target_rows, name="targets")
     numbers = RowNumbers.read(rows, target_rows, quality, target_weights)
     check_weighs_targets(selector.acquisition, numbers.target_weights)
     options = RoundOptions(
-        pool=pool_rows,
-        targets=_text_columns(target_rows, "targets"),
+        # The result of the selection has columns of its own, which a pool that is itself a selection already has.
+        pool=pool_text.to_dataset(),
+        targets=target_text.to_dataset(),
         positions=positions,
         examples_per_round=examples_per_round,
         candidates_per_round=candidates_per_round,
@@ -264,7 +268,7 @@ def _active_rounds(
     )
     check_round_options(trainer, options)
     sampler = RoundSampler(examples_per_round, sampling.order, sampling.seed, sampling.multiple_of)
-    return ActiveRounds(trainer, sampler, selector, options)
+    return ActiveRounds(trainer, sampler, selector.of_read_rows(), options)
 
 
 def _pool_and_positions(trainer: Trainer, pool: Rows | None) -> tuple[datasets.Dataset, np.ndarray]:
@@ -275,29 +279,12 @@ def _pool_and_positions(trainer: Trainer, pool: Rows | None) -> tuple[datasets.D
         check_text(trainer, positions, rows)
         return rows, positions
     dataset: Any = trainer.train_dataset
-    try:
-        row_format(getattr(dataset, "column_names", None) or ())
-    except ValueError as error:
+    names = getattr(dataset, "column_names", None) or ()
+    if canonical_format(names, {}) is None and recognize_format(names, {}) is None:
         raise ValueError(
             "The trainer's train_dataset has no text to embed any more: pass pool=, the rows that it was made from."
-        ) from error
+        )
     return as_dataset(dataset, "train_dataset"), np.arange(len(dataset))
-
-
-def _text_columns(rows: datasets.Dataset, name: str) -> datasets.Dataset:
-    try:
-        row_format(rows.column_names)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    # The result of the selection has columns of its own, which a pool that is itself a selection already has.
-    return rows.select_columns([name for name in rows.column_names if name in TEXT_COLUMNS])
-
-
-def _read_targets(targets: Rows, pool: datasets.Dataset) -> datasets.Dataset:
-    try:
-        return as_targets(_one_split(targets, "targets"), pool)
-    except ValueError as error:
-        raise ValueError(f"targets: {error}".replace("targets: targets", "targets", 1)) from error
 
 
 def _one_split(rows: Rows, name: str) -> Any:

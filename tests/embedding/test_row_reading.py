@@ -52,6 +52,11 @@ def test_a_selection_reads_the_pools_text_once(tmp_path, acquisition):
     embedder = HiddenStates(tiny_model("llama"), tokenizer=tiny_tokenizer())
     selector = Selector(embedder, acquisition, store=tmp_path)
     constraints = SelectionConstraints(token_budget=400, groups="source", group_shares=0.5, exclude=pool.select([0]))
-    assert text_reads(lambda: selector.select(pool, targets, 5, constraints=constraints), len(pool)) == 2
+    assert text_reads(lambda: selector.select(pool, targets, 5, constraints=constraints), len(pool)) == pytest.approx(
+        2, abs=0.02
+    )
+    # Rows more than once: those that say which format the pool has.
     # With the features in the store the rows are not embedded, and read once.
-    assert text_reads(lambda: selector.select(pool, targets, 5, constraints=constraints), len(pool)) == 1
+    assert text_reads(lambda: selector.select(pool, targets, 5, constraints=constraints), len(pool)) == pytest.approx(
+        1, abs=0.02
+    )

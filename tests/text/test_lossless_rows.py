@@ -60,7 +60,7 @@ def same(first, second):
     return type(first) is type(second) and first == second
 
 
-@settings(max_examples=25, **OPTIONS)
+@settings(max_examples=50, **OPTIONS)
 @given(st.lists(ROWS, min_size=1, max_size=5))
 def test_list_json_parquet_and_dataset_are_the_same_rows(rows):
     tokenize = RowTokenizer(TOKENIZER)
@@ -81,7 +81,7 @@ def test_list_json_parquet_and_dataset_are_the_same_rows(rows):
         assert all(one == keys[0] for one in keys)
 
 
-@settings(max_examples=3, **OPTIONS)
+@settings(max_examples=6, **OPTIONS)
 @given(st.lists(ROWS, min_size=4, max_size=6))
 def test_picks_and_picked_rows_are_the_same_in_all_forms(rows):
     rows = [

@@ -442,8 +442,12 @@ def test_a_model_made_when_training_begins_is_checked_then(tmp_path):
     ("options", "error", "words"),
     [
         ({"targets": None}, TypeError, "needs targets= and examples_per_round="),
-        ({"targets": [{"question": "row3"}]}, ValueError, "targets: no column with text"),
-        ({"pool": tiny.pool()}, ValueError, "pool: no column with text"),
+        (
+            {"targets": [{"question": "row3"}]},
+            ValueError,
+            "no format is known for the columns of the targets: question",
+        ),
+        ({"pool": tiny.pool()}, ValueError, "no format is known for the columns of the pool: input_ids, labels"),
         ({"examples_per_round": 0}, ValueError, "examples_per_round must be a whole number"),
         ({"candidates_per_round": 5}, ValueError, "less than examples_per_round=6"),
         ({"already_selected": [40]}, ValueError, "row 40 is not among the 40 rows"),

@@ -12,6 +12,7 @@ from itl_hf.embedding.row_keys import row_keys
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.selection.reselect import check_reselectable
+from itl_hf.text import TextRows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -125,7 +126,7 @@ def gather(
 
 def _check_pool(selection: Selection, pool: Dataset) -> np.ndarray | None:
     """Checks that the pool is the one of the selection, and numbers the texts of its rows (`None` if all differ)."""
-    keys = row_keys(pool)
+    keys = row_keys(TextRows(pool, selection.record.column_mapping()))
     recorded_hash = selection.record.pool_fingerprint or keys.hash
     if len(pool) != selection.pool_size or keys.hash != recorded_hash:
         raise ValueError(

@@ -26,8 +26,9 @@ from itl_hf.selection.row_selection import RowSelection
 from itl_hf.selection.row_weights import RowNumbers
 from itl_hf.selection.screening.screening import screen, warn_of_copies
 from itl_hf.selection.shortlist.two_stage import EmbeddedRows, TwoStages
-from itl_hf.text import plain_text
+from itl_hf.text import ColumnMapping, TextRows, plain_text
 from itl_hf.text.json_feature import as_stored
+from itl_hf.text.trained_rows import with_read_columns
 from itl_hf.version import __version__
 
 
@@ -54,6 +55,8 @@ class SelectionInputs:
             Kind of the map.
         embedded (`EmbeddedRows`, *optional*):
             The rows of the pool that have features; all of them when left out.
+        columns (`ColumnMapping`, *optional*):
+            Which column of the pool holds which part of a row.
         shortlist_rows (`np.ndarray`, *optional*):
             (L,) the same row numbers in the order in which they were embedded.
         numbers (`RowNumbers`):
@@ -70,6 +73,7 @@ class SelectionInputs:
     layout: LayoutName = "pca"
     embedded: EmbeddedRows | None = None
     shortlist_rows: np.ndarray | None = None
+    columns: ColumnMapping | None = None
     numbers: RowNumbers = field(default_factory=RowNumbers)
 
     def of_shortlist(self, stages: TwoStages) -> SelectionInputs:
@@ -115,7 +119,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
     rows.pool.release()
     nearest = inputs.pool_numbers(attainable.nearest.cpu().numpy())
     prompts = [plain_text(row)[0] for row in text_columns(inputs.targets)]
-    screening = screen(inputs.pool, picks.tolist(), nearest, inputs.pool_reading, prompts)
+    screening = screen(TextRows(inputs.pool, inputs.columns), picks.tolist(), nearest, inputs.pool_reading, prompts)
     warn_of_copies(screening)
     record = dataclasses.replace(
         rows.record,
@@ -132,7 +136,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         coverage=pool_groups(inputs.pool, inputs.record_entries.get("constraints", {}).get("groups")),
     )
     return Selection(
-        dataset=picked_rows(inputs.pool, dataclasses.replace(rows, indices=picks)),
+        dataset=picked_rows(inputs.pool, dataclasses.replace(rows, indices=picks), inputs.columns),
         targets=inputs.targets,
         indices=picks,
         gains=rows.gains,
@@ -166,8 +170,11 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def picked_rows(pool: Dataset, rows: RowSelection) -> Dataset:
-    """Returns the picked rows in their order, with the columns that say why each was picked."""
+def picked_rows(pool: Dataset, rows: RowSelection, mapping: ColumnMapping | None = None) -> Dataset:
+    """Returns the picked rows in their order, with the columns that say why each was picked.
+
+    Where users named columns, those that were read are there as well.
+    """
     nearest = rows.similarity.argmax(1)
     columns = {
         "pool_index": rows.indices,
@@ -178,6 +185,7 @@ def picked_rows(pool: Dataset, rows: RowSelection) -> Dataset:
     }
     table = pool.select(rows.indices).with_format("arrow")[:]  # few rows: in memory, without files or progress bars
     table = as_stored(Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata)))
+    table = with_read_columns(table, mapping)
     for name, values in columns.items():
         table = table.add_column(name, values.tolist())
     return table

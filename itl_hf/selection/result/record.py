@@ -12,6 +12,7 @@ from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.protocol import Acquisition
 from itl_hf.selection.registry import ACQUISITION_NAMES, acquisition_class
+from itl_hf.text import ColumnMapping
 
 JsonDict = dict[str, Any]
 
@@ -88,6 +89,10 @@ class SelectionRecord:
             What `ShiftRecord.to_json` wrote: how much of the targets' difference from the pool is common to all.
         coverage (`dict`, *optional*):
             Rows of the pool by group.
+        formats (`dict`, *optional*):
+            How `pool` and `targets` were read, such as `Alpaca (instruction, output, input)`.
+        columns (`dict`, *optional*):
+            The arguments `columns` and `prompt_template` of `Selector`.
         skipped (`dict`, *optional*):
             Rows of `pool` and `targets` that cannot be read and were left out (`on_bad_rows="skip"`): the number of
             them, and the first ten of each kind.
@@ -134,6 +139,8 @@ class SelectionRecord:
     screening: JsonDict | None = None
     shift: JsonDict | None = None
     coverage: JsonDict | None = None
+    formats: JsonDict | None = None
+    columns: JsonDict | None = None
     skipped: JsonDict | None = None
     arguments: JsonDict | None = None
 
@@ -212,6 +219,10 @@ class SelectionRecord:
         if "(" in self.standardization_name:
             raise ValueError("its features are a weighted sum, and the record rounds the weights")
         return self.standardization_name != "none" and Standardization.parse(self.standardization_name)
+
+    def column_mapping(self) -> ColumnMapping | None:
+        """The columns of the pool that users named; `None` if its format was recognised."""
+        return None if self.columns is None else ColumnMapping.of(**self.columns)
 
     def selection_constraints(self) -> SelectionConstraints:
         """The constraints, with names of columns where columns were named.

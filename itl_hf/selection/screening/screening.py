@@ -20,7 +20,7 @@ import numpy as np
 from itl_hf.embedding.row_keys import text_columns
 from itl_hf.embedding.row_reading import RowReading, prompt_keys_of
 from itl_hf.selection.screening.overlap import Corpus
-from itl_hf.text import plain_text
+from itl_hf.text import TextRows, plain_text
 from itl_hf.text.normalization import normalize_text
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Screening:
 
 
 def screen(
-    pool: Dataset,
+    pool: Dataset | TextRows,
     picks: Sequence[int],
     nearest: np.ndarray,
     pool_reading: RowReading,
@@ -144,7 +144,7 @@ def screen(
     """Searches the pool for copies of targets, and the picks for copies of each other.
 
     Args:
-        pool (`Dataset`):
+        pool (`Dataset` or `TextRows`):
             The rows.
         picks (`Sequence[int]`):
             Picked row numbers in their order.

@@ -160,7 +160,7 @@ class TwoStages:
     ) -> None:
         self.shortlist, self.pool_job, self.store, self.request = shortlist, pool_job, store, request
         embedder: Embedder = shortlist.embedder  # type: ignore[assignment]  # the caller has checked it
-        cheap = embedder.for_targets(target_job.dataset)
+        cheap = embedder.for_targets(list(target_job.rows))
         cheap_pool_job = pool_job.by(cheap)
         self.cheap_fingerprint: Fingerprint = cheap_pool_job.fingerprint
         self.listed_rows = self._make_list(cheap_pool_job, target_job.by(cheap))
