@@ -131,7 +131,7 @@ def attainable_variance(
     """
     linear = gp.kernel.linear and pool.dimension <= min(LARGEST_DIMENSION, pool.num_rows)
     most = min(pool.num_rows, most_rows if linear else most_landmarks)
-    reach, nearest, usual_reach = _reach(pool, gp, max(2, min(NEAREST, most // (2 * len(gp.targets)))))
+    reach, nearest, usual_reach = target_reach(pool, gp, max(2, min(NEAREST, most // (2 * len(gp.targets)))))
     indices = _representatives(pool, most, include, nearest)
     observed_rows = gp.targets.new_zeros(0, pool.dimension) if observed_rows is None else observed_rows.double()
     if linear:
@@ -161,9 +161,11 @@ def attainable_variance(
     )
 
 
-def _reach(pool: Pool, gp: GaussianProcess, count: int) -> tuple[Tensor, Tensor, float]:
+def target_reach(pool: Pool, gp: GaussianProcess, count: int) -> tuple[Tensor, Tensor, float]:
     """Returns each target's largest correlation with any row, (m,) float64, the numbers of its nearest rows, (k, m),
     and the usual reach of the pool's own rows.
+
+    Collective: under `torchrun` all processes must call it.
     """
     probes = pool.rows(pool.spaced_rows(PROBES))
     best, indices = nearest_rows(pool, torch.cat([gp.targets, probes]), gp.kernel, count)

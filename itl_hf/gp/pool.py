@@ -17,6 +17,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp import standardization as preparation
+from itl_hf.gp.longest_row import LongestRow
 from itl_hf.gp.nystroem import FeatureMap
 from itl_hf.gp.quality import Quality
 from itl_hf.gp.standardization import Moments, Preparation, Standardization
@@ -55,6 +56,8 @@ class Pool:
             Length of a prepared row.
         is_cached (`bool`):
             Whether prepared float32 blocks stay in memory from pass to pass.
+        longest_row (`LongestRow`):
+            The row farthest from the mean, if rows are standardized.
         row_by_row (`bool`):
             Whether a prepared row is the same to the last bit whatever rows it is prepared with.
         unusable (`UnusableRows`):
@@ -71,6 +74,7 @@ class Pool:
         starts = range(0, self.num_rows, self.block_rows)
         self.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
         self._cache: dict[int, Tensor] = {}
+        self.longest_row = LongestRow()
         self.preparation, self.unusable = self._fit(standardize)
         self._is_unusable = self.unusable.mask(self.num_rows)
         self.row_by_row = self.preparation.weights.ndim < 2
@@ -95,11 +99,12 @@ class Pool:
             error = unreadable
         # Before anything is gathered: the others would wait there for a process that failed.
         distributed.raise_on_all(error)
-        unusable = unusable.gathered()
+        unusable = unusable.of_all_processes()
         if len(unusable) == self.num_rows:
             raise ValueError(f"no row of `pool` can be picked: {unusable.summary()}. Embed the pool again.")
         if standardize is None:
             return Preparation.none(self.raw_dimension), unusable
+        self.longest_row = self.longest_row.over_processes(self.device)
         try:
             return preparation.fit(moments, standardize, self.raw_dimension), unusable
         except ValueError as equal_rows:
@@ -120,7 +125,10 @@ class Pool:
             bad_rows += [start + row for row in unusable.not_finite]
             if standardize is not None:
                 mask = unusable.mask(len(block))
-                moments.append(Moments.from_rows(block if mask is None else block[~mask.to(block.device)], full))
+                usable = torch.arange(len(block)) if mask is None else (~mask).nonzero()[:, 0]
+                usable_rows = block if mask is None else block[usable.to(block.device)]
+                self.longest_row = self.longest_row.with_block(start + usable, usable_rows)
+                moments.append(Moments.from_rows(usable_rows, full))
             if full:  # d x d numbers for every block would be too many to hold
                 moments = [functools.reduce(Moments.merge, moments)]
         return moments, UnusableRows(tuple(zero_rows), tuple(bad_rows))

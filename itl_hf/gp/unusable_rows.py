@@ -59,7 +59,7 @@ class UnusableRows:
         mask[self.numbers] = True
         return mask
 
-    def gathered(self) -> UnusableRows:
+    def of_all_processes(self) -> UnusableRows:
         """Returns the rows that all processes found. Collective: all processes must call it."""
         numbers = [torch.tensor(rows, dtype=torch.int64) for rows in (self.zero, self.not_finite)]
         return UnusableRows(*(tuple(distributed.gather_rows(rows).tolist()) for rows in numbers))

@@ -34,7 +34,7 @@ from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.row_selection import make_record
 from itl_hf.selection.row_weights import Numbers, describe_quality, resolve_quality
-from itl_hf.selection.select_rows import KernelLike, check_count
+from itl_hf.selection.select_rows import KernelLike, check_count, warn_of_long_row
 from itl_hf.selection.unusable_rows import blank_targets, describe_unusable, num_picks_left, warn_of_unusable
 
 #: If all rows are candidates and there are more than this, the pool is read block by block for each target instead.
@@ -146,6 +146,7 @@ def select_rows_per_target(
     prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization, row_quality)
     unusable = describe_unusable(prepared_pool.unusable)
     warn_of_unusable(unusable)
+    warn_of_long_row(prepared_pool)
     num_usable = prepared_pool.num_rows - len(prepared_pool.unusable)
     if unusable:
         num_examples = num_picks_left(num_examples, num_usable, len(prepared_pool.unusable), replace)

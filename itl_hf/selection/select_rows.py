@@ -150,6 +150,7 @@ def select_rows(
     prepared_pool = Pool(pool_rows, spec.standardization, row_quality)
     unusable = describe_unusable(prepared_pool.unusable, constraints.pool_numbers)
     warn_of_unusable(unusable)
+    warn_of_long_row(prepared_pool)
     if unusable:
         blocked_indices = sorted({*blocked_indices, *prepared_pool.unusable.numbers})
         num_open = num_rows - len(blocked_indices)
@@ -251,4 +252,17 @@ def check_count(num_examples: int, open_rows: int, replace: bool) -> None:
     if num_examples > open_rows and not (replace and open_rows):
         raise ValueError(
             f"num_examples={num_examples} is more than the {open_rows} rows of the pool that can be picked"
+        )
+
+
+def warn_of_long_row(pool: Pool) -> None:
+    """Points out a feature row that decides how all others are prepared."""
+    longest = pool.longest_row
+    if longest.is_outlier:
+        warnings.warn(
+            f"row {longest.row} of the pool is {longest.ratio:.0f} times as far from the mean as the others and "
+            f"{longest.share:.0%} of the variance by which features are standardized, which changes the picks among "
+            "all other rows. An embedding that failed may look like this: look at the row, embed it again, or leave it "
+            "out of the pool.",
+            stacklevel=3,
         )

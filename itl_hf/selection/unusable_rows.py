@@ -59,10 +59,10 @@ def unusable_sentences(description: dict[str, Any] | None) -> list[str]:
     """
     sentences = []
     for kind, entry in (description or {}).items():
-        shown = ", ".join(map(str, entry["rows"][:NAMED_ROWS]))
+        first_numbers = ", ".join(map(str, entry["rows"][:NAMED_ROWS]))
         rest = entry["count"] - min(len(entry["rows"]), NAMED_ROWS)
         more = f" and {rest} more" if rest > 0 else ""
-        sentences.append(f"{entry['count']} row(s) {REASONS[kind]}: row(s) {shown}{more}.")
+        sentences.append(f"{entry['count']} row(s) {REASONS[kind]}: row(s) {first_numbers}{more}.")
     return sentences
 
 
@@ -106,22 +106,16 @@ def blank_targets(prepared_targets: Tensor, raw_targets: Tensor) -> Tensor:
     """Returns prepared targets, (m, d), in which those whose raw features are all zeros are zeros; warns about them.
 
     Such a target says nothing of the task; centred, it would ask for the opposite of the pool's mean.
-
-    Raises:
-        `ValueError`: If the features of all targets are zeros.
     """
     is_zero = ~raw_targets.any(1)
     if not bool(is_zero.any()):
         return prepared_targets
     numbers = is_zero.nonzero()[:, 0].tolist()
-    if len(numbers) == len(raw_targets):
-        raise ValueError(
-            f"the features of all {len(numbers)} targets are zeros: they say nothing of the task (gradients of rows "
-            "without a completion are zero; give the targets completions or use labels='predicted')"
-        )
+    more = "" if len(numbers) <= NAMED_ROWS else " ..."
     warnings.warn(
-        f"{len(numbers)} target(s) {REASONS['zero']}: target(s) {', '.join(map(str, numbers[:NAMED_ROWS]))}"
-        f"{'' if len(numbers) <= NAMED_ROWS else ' ...'}. They are treated as average rows.",
+        f"{len(numbers)} target(s) {REASONS['zero']}: target(s) {', '.join(map(str, numbers[:NAMED_ROWS]))}{more}. "
+        "They are treated as average rows, about which there is nothing to learn: give them completions, or use "
+        "gradients with labels='predicted'.",
         stacklevel=3,
     )
     return torch.where(is_zero[:, None].to(prepared_targets.device), 0.0, prepared_targets)

@@ -25,10 +25,10 @@ import torch
 from tqdm.auto import tqdm
 
 from itl_hf import select_rows
-from itl_hf.gp.attainable import attainable_variance
+from itl_hf.gp.attainable import target_reach
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
-from itl_hf.gp.shift import Shift, measure_shift
+from itl_hf.gp.shift import NEAREST, Shift, measure_shift
 from itl_hf.selection.defaults import AUTO_KERNEL, AUTO_STANDARDIZATION
 from itl_hf.selection.diagnosis.reach import FAR, NEAR
 from itl_hf.selection.diagnosis.shift_notice import FEW_GROUPS, SHIFTED, SHIFTED_IF_FEW, is_shifted
@@ -98,12 +98,11 @@ def _measure(case: Case) -> Figures:
     pool = Pool(torch.from_numpy(case.pool.features), AUTO_STANDARDIZATION)
     targets = pool.prepare(torch.from_numpy(case.targets.features))
     gp = GaussianProcess(AUTO_KERNEL, targets, 1.0, 1.0)
-    attainable = attainable_variance(pool, gp, most_landmarks=256)  # the irreducible parts are not used
-    shift = measure_shift(pool, gp, attainable.nearest)
+    reach_of_each, nearest, usual_reach = target_reach(pool, gp, NEAREST)
+    shift = measure_shift(pool, gp, nearest)
     if shift is None:
         raise ValueError(f"{case.kind}: {len(targets)} targets are too few")
-    far_below = min(max(attainable.usual_reach, FAR), NEAR)
-    reach = float(attainable.reach.median())
+    reach = float(reach_of_each.median())
     return {
         "kind": case.kind,
         "group": case.group,
@@ -113,8 +112,9 @@ def _measure(case: Case) -> Figures:
         "standard_error": round(shift.standard_error, 4),
         "pool_share": round(shift.pool_share, 4),
         "groups": round(shift.groups, 2),
-        "out_of_reach": reach < far_below,
-        "shifted": is_shifted(shift, reach, far_below),
+        "reach": round(reach, 4),
+        "out_of_reach": reach < min(max(usual_reach, FAR), NEAR),
+        "shifted": is_shifted(shift, reach),
     }
 
 
@@ -125,16 +125,18 @@ def _lower_bound(cell: Figures) -> float:
 
 def _smallest_threshold(cells: Sequence[Figures], few: bool) -> float | None:
     """Returns the smallest threshold with few enough false alarms among the cells of few, or of several, groups."""
-    concerned = [cell for cell in cells if (cell["groups"] < FEW_GROUPS) == few and not (few and cell["out_of_reach"])]
     for threshold in GRID:
-        shares = [
-            np.mean([_lower_bound(cell) >= threshold for cell in concerned if cell["group"] == group] or [False])
-            <= most
-            for group, most in FALSE_ALARMS.items()
-        ]
-        if all(shares):
+        shares = {group: _share_named(cells, group, few, threshold) for group in FALSE_ALARMS}
+        if all(shares[group] <= most for group, most in FALSE_ALARMS.items()):
             return threshold
     return None
+
+
+def _share_named(cells: Sequence[Figures], group: str, few: bool, threshold: float) -> float:
+    """Returns the share above the threshold among cells of a group with few, or with several, groups of targets."""
+    of_group = [cell for cell in cells if cell["group"] == group and (cell["groups"] < FEW_GROUPS) == few]
+    named = [_lower_bound(cell) >= threshold and (not few or cell["reach"] >= NEAR) for cell in of_group]
+    return float(np.mean(named)) if named else 0.0
 
 
 def _only(cells: Sequence[Figures], half: str, **entry: str) -> list[Figures]:

@@ -15,7 +15,7 @@ import numpy as np
 from recipes.benchmarks.shift_texts import HALVES, TARGETS_PER_TASK, TEMPLATES, Rows
 
 #: Target sets drawn of each kind, and rows of each task where the pool has few.
-DRAWS, FEW = 12, 3
+DRAWS, FEW = 10, 3
 #: Targets of a language, and how many prompts of it there must be.
 LANGUAGE_TARGETS, FEWEST_PROMPTS = 24, 60
 #: Names of topics that have another name in some language.
@@ -92,9 +92,11 @@ class TaskCases:
             yield case("one task, pool with near-duplicates", pool=copies, targets=self.of(seven[:1]))
             unequal = [self.of([task], count) for task, count in zip(seven, (12, 2, 2), strict=False)]
             yield case("three tasks, 12/2/2 targets", pool=self.pool, targets=join(unequal))
-            yield case("rows of the pool", **self.take_out(np.arange(len(self.pool)), LANGUAGE_TARGETS))
+            rest, targets = self.take_out(np.arange(len(self.pool)), LANGUAGE_TARGETS)
+            yield case("rows of the pool", pool=rest, targets=targets)
         for topic in self.topics:
-            yield case("one topic of conversation", **self.take_out(np.flatnonzero(self.pool.labels == topic), 8))
+            rest, targets = self.take_out(np.flatnonzero(self.pool.labels == topic), 8)
+            yield case("one topic of conversation", pool=rest, targets=targets)
 
     def absent(self) -> Iterator[Case]:
         """Yields targets from tasks that the pool lacks, in the style of the pool."""
@@ -137,11 +139,11 @@ class TaskCases:
         """Returns the pool with edited copies of some of its rows."""
         return join([self.pool, self.parts["copies"]])
 
-    def take_out(self, rows: np.ndarray, count: int) -> dict[str, Rows]:
-        """Returns some of these rows as targets, and the pool without them."""
+    def take_out(self, rows: np.ndarray, count: int) -> tuple[Rows, Rows]:
+        """Returns the pool without some of these rows, and these as targets."""
         targets = self.rng.choice(rows, min(count, len(rows) - 1), replace=False)
         rest = np.setdiff1d(np.arange(len(self.pool)), targets)
-        return {"pool": self.pool[rest], "targets": self.pool[targets]}
+        return self.pool[rest], self.pool[targets]
 
 
 def language_cases(rows: Rows, half: str) -> Iterator[Case]:
@@ -151,7 +153,7 @@ def language_cases(rows: Rows, half: str) -> Iterator[Case]:
     for language in names[counts >= FEWEST_PROMPTS][HALVES.index(half) :: 2]:
         own = np.flatnonzero(rows.languages == language)
         others = rows[rows.languages != language]
-        for _ in range(3):
+        for _ in range(2):
             targets = rng.choice(own, LANGUAGE_TARGETS, replace=False)
             pool = rows[np.setdiff1d(np.arange(len(rows)), targets)]
             size = "60 to 199" if len(own) < 200 else "200 or more"

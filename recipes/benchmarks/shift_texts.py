@@ -25,8 +25,8 @@ DIRECTORY = Path("outputs/benchmarks/shift")
 ROWS_PER_TASK, ROWS_PER_TOPIC, TARGETS_PER_TASK = 20, 40, 12
 #: Every fifth task has all of its targets in every template, the others four.
 SINGLE_STRIDE, TARGETS_IN_TEMPLATE = 5, 4
-#: Every tenth row of the pool has five edited copies, where a pool with near-duplicates is asked for.
-COPY_STRIDE, COPIES = 10, 5
+#: Every 30th row of the pool has five edited copies, where a pool with near-duplicates is asked for.
+COPY_STRIDE, COPIES = 30, 5
 LONGEST_PROMPT = 320
 
 _SCHOOL = (

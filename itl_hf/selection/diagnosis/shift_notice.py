@@ -1,7 +1,8 @@
 """Says in words that the targets differ from the pool as a whole: another language, template, system prompt or length.
 
-A diagnosis only: it never changes the picks. The thresholds were chosen on half of the tasks, templates and languages
-of `recipes/benchmarks/shift.py`, which reports the rates of detection and of false alarms on the other half.
+A diagnosis only: it never changes the picks. The thresholds come from trials on half of the tasks, templates and
+languages of `recipes/benchmarks/shift.py`, which measures detection and false alarms on the other half; its results are
+not committed yet.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import numpy as np
 
 from itl_hf.gp.shift import Shift
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
-from itl_hf.selection.diagnosis.reach import far_threshold
+from itl_hf.selection.diagnosis.reach import NEAR
 from itl_hf.selection.diagnosis.text_contrast import TextContrast
 
 #: Targets are shifted if `Shift.lower_bound` is at least this: with confidence, that share of their squared offsets
 #: from their nearest rows is common to all, beyond what rows of the pool have.
 SHIFTED = 0.08
 #: Targets of fewer groups than this may share an offset because the pool lacks their kind. For them, more has to be
-#: common, and they must not be out of reach, which `Diagnosis` says of them instead.
+#: common, and half of them must have a row so near (`NEAR`) that the pool has their kind.
 FEW_GROUPS, SHIFTED_IF_FEW = 3.0, 0.2
 
 
@@ -54,7 +55,7 @@ class ShiftRecord:
         return cls(Shift(**numbers), TextContrast.from_json(entries["texts"]))
 
 
-def is_shifted(shift: Shift, median_reach: float, far_below: float) -> bool:
+def is_shifted(shift: Shift, median_reach: float) -> bool:
     """Whether targets differ from the pool as a whole.
 
     Args:
@@ -62,12 +63,10 @@ def is_shifted(shift: Shift, median_reach: float, far_below: float) -> bool:
             How much of the targets' offsets from their nearest rows is common.
         median_reach (`float`):
             Median over targets of the correlation with the nearest row.
-        far_below (`float`):
-            Correlation below which a target counts as far from the pool.
     """
     if shift.groups >= FEW_GROUPS:
         return shift.lower_bound >= SHIFTED
-    return shift.lower_bound >= SHIFTED_IF_FEW and median_reach >= far_below
+    return shift.lower_bound >= SHIFTED_IF_FEW and median_reach >= NEAR
 
 
 def shift_text(selection: Diagnosable) -> str | None:
@@ -76,7 +75,7 @@ def shift_text(selection: Diagnosable) -> str | None:
     The sentences hold no text from the data.
     """
     record = ShiftRecord.from_json(selection.record.shift)
-    if record is None or not is_shifted(record.shift, float(np.median(selection.reach)), far_threshold(selection)):
+    if record is None or not is_shifted(record.shift, float(np.median(selection.reach))):
         return None
     shift = record.shift
     text = (

@@ -88,6 +88,9 @@ class SelectionRecord:
             What `ShiftRecord.to_json` wrote: how much of the targets' difference from the pool is common to all.
         coverage (`dict`, *optional*):
             Rows of the pool by group.
+        skipped (`dict`, *optional*):
+            Rows of `pool` and `targets` that cannot be read and were left out (`on_bad_rows="skip"`): the number of
+            them, and the first ten of each kind.
         arguments (`dict`, *optional*):
             Arguments of `itl-hf train` that decide the picks.
 
@@ -131,6 +134,7 @@ class SelectionRecord:
     screening: JsonDict | None = None
     shift: JsonDict | None = None
     coverage: JsonDict | None = None
+    skipped: JsonDict | None = None
     arguments: JsonDict | None = None
 
     @property

@@ -123,11 +123,11 @@ def shift(lower_bound, groups):
         (SHIFTED - 0.01, FEW_GROUPS, 0.9, False),
         (SHIFTED_IF_FEW - 0.01, FEW_GROUPS - 0.1, 0.9, False),
         (SHIFTED_IF_FEW + 0.01, FEW_GROUPS - 0.1, 0.9, True),
-        (SHIFTED_IF_FEW + 0.5, FEW_GROUPS - 0.1, 0.4, False),  # out of reach: the diagnosis says that instead
+        (SHIFTED_IF_FEW + 0.5, FEW_GROUPS - 0.1, 0.7, False),  # no row is near: the pool may lack their kind
     ],
 )
 def test_thresholds(lower_bound, groups, reach, expected):
-    assert is_shifted(shift(lower_bound, groups), reach, far_below=0.5) is expected
+    assert is_shifted(shift(lower_bound, groups), reach) is expected
 
 
 def test_the_pools_own_share_counts_against_it():

@@ -165,6 +165,6 @@ def unit_length(rows: Tensor) -> tuple[Tensor, Tensor]:
     largest = rows.abs().amax(1)  # (B,)
     vanishes = largest < info.tiny / info.eps
     scale = largest.masked_fill(vanishes, 1.0)
-    scaled = rows.masked_fill(vanishes[:, None], 0.0) / scale[:, None]
-    norms = scaled.norm(dim=1)
-    return scaled / norms.masked_fill(vanishes, 1.0)[:, None], scale * norms
+    ratios = rows.masked_fill(vanishes[:, None], 0.0) / scale[:, None]
+    norms = ratios.norm(dim=1)
+    return ratios / norms.masked_fill(vanishes, 1.0)[:, None], scale * norms
