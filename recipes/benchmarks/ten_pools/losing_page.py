@@ -39,7 +39,8 @@ cells was measured, the first table has it, and the loss decides.
 - *Near targets*: number of targets that have a row among their 12 nearest. With a handful of targets these are the
   rows that round-robin picks, so that it has at least one by construction.
 - The noise changes scale the variance of picks and targets that the rule gives for ITL. A change of the kernel has the
-  noise of that kernel's rule.
+  noise of that kernel's rule. A shortlist of as many rows as picks is round-robin itself, so a short one comes close to
+  it by construction.
 - A change *mends* if it is better than ITL by more than one standard error in the yardsticks in which ITL is behind,
   and in none behind round-robin; it *helps* if it is better than ITL and still behind, and *hurts* if it is worse than
   ITL by more than one standard error.
