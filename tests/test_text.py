@@ -1,4 +1,6 @@
 import datasets
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +49,7 @@ def test_dataset_dict_needs_a_split():
         ("imdb", TypeError, "load_dataset first"),
         ({"text": ["a"]}, TypeError, "got dict"),
         (["a", 3], TypeError, "row 1 is a int"),
-        ([{"text": "a"}, {"text": "b"}, {"text": 7}], ValueError, "pool: row 2 does not fit"),
+        ([{"a": b"1"}, {"a": 7}], ValueError, "pool: the rows do not fit into one table: column 'a', row 1"),
         (datasets.Dataset.from_dict({"text": ["a"]}).to_iterable_dataset(), TypeError, "streaming"),
     ],
 )
@@ -190,7 +192,7 @@ def test_parts_of_text_are_joined():
         ({"text": CONVERSATION}, "row 7: column 'text' holds a conversation"),
         ({"prompt": 5}, "row 7: column 'prompt' must be a string or a list of messages, got int"),
         ({"prompt": CONVERSATION[:1], "completion": "x"}, "row 7: columns 'prompt' and 'completion' must both be"),
-        ({"messages": [{"from": "human", "value": "Hi"}]}, "message 0 must be a dict with 'role'"),
+        ({"messages": [{"speaker": "human", "value": "Hi"}]}, "message 0 must be a dict with 'role'"),
         ({"messages": [3]}, "message 0 must be a dict with 'role'"),
         ({"messages": [{"role": "user", "content": 3}]}, "content must be a string"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "only text is read"),
@@ -278,8 +280,45 @@ def test_strings_become_user_messages_where_the_pool_holds_conversations():
     assert as_targets(["What?"], as_dataset(["Hi"]))[0] == {"text": "What?"}
 
 
-def test_conversations_together_with_plain_text_cause_a_warning():
-    with pytest.warns(UserWarning, match="the pool holds conversations and the targets plain text"):
-        as_targets([{"prompt": "What?"}], CHAT)
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ("What?",),
+        np.array(["What?"]),
+        pd.Series(["What?"]),
+        datasets.Dataset.from_dict({"prompt": ["What?"]})["prompt"],
+        datasets.Dataset.from_dict({"text": ["What?"]}),
+        [{"prompt": "What?"}],
+    ],
+)
+def test_plain_text_is_a_user_message_in_every_form(targets):
+    assert list(as_targets(targets, CHAT)) == [{"messages": [{"role": "user", "content": "What?"}]}]
+
+
+def test_completions_and_other_columns_of_plain_targets_stay():
+    (row,) = as_targets([{"prompt": "2 + 2?", "completion": "4", "id": 7}], CHAT)
+    assert row["messages"][1] == {"role": "assistant", "content": "4"}
+    assert row["id"] == 7
+
+
+def test_conversations_as_targets_of_plain_text_cause_a_warning():
     with pytest.warns(UserWarning, match="the pool holds plain text and the targets conversations"):
         as_targets(CHAT, as_dataset(["Hi"]))
+
+
+# --- formats of datasets
+
+
+@pytest.mark.parametrize("format_type", ["torch", "numpy", "pandas", "arrow"])
+def test_a_format_changes_nothing(format_type):
+    rows = [{"messages": CONVERSATION, "source": i, "score": 0.5} for i in range(3)]
+    dataset = as_dataset(rows)
+    assert list(as_dataset(dataset.with_format(format_type))) == rows
+    assert list(as_dataset(dataset.with_format(format_type, columns=["source"]))) == rows
+    assert as_dataset(dataset.with_format(format_type))["source"][:] == [0, 1, 2]
+
+
+def test_a_transform_is_refused():
+    dataset = datasets.Dataset.from_dict({"text": ["a"]})
+    with pytest.raises(ValueError, match=r"targets: the dataset has a transform.*dataset\.map"):
+        as_dataset(dataset.with_transform(lambda batch: batch), "targets")

@@ -174,6 +174,9 @@ class PickingArguments:
     exclude: str | None = option(
         None, "Rows whose prompts must never be picked, such as a benchmark: a file, a folder or a Hub dataset."
     )
+    on_bad_rows: Literal["error", "skip"] = option(
+        "error", "Rows that cannot be read, such as empty ones: error, or skip them."
+    )
     token_budget: float | None = option(None, "What all picks may cost together: tokens by the model's tokenizer.")
     costs: str | None = option(None, "With --token_budget: column of the pool with each row's cost.", "--costs_column")
     groups: str | None = option(None, "Column of the pool with each row's group, as its source.", "--groups_column")

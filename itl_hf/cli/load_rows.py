@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
+from itl_hf.text.json_files import read_json_files
+
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
 
 
@@ -15,7 +19,8 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
 
     Args:
         name (`str`):
-            A file (.jsonl, .json, .csv, .tsv, .parquet, .txt with one text a line), a folder that `datasets` reads or
+            A file (.jsonl, .json, .csv, .tsv, .parquet, .txt with one text a line; also compressed, as .jsonl.gz or
+            .jsonl.zst), several (`rows/*.jsonl`), an address (`hf://datasets/...`), a folder that `datasets` reads or
             wrote, or a Hub dataset.
         split (`str`, *optional*, defaults to `"train"`):
             Split of a folder or Hub dataset.
@@ -26,23 +31,56 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
         `ValueError`: If the kind of file is unknown, the file cannot be read, or there is no such split.
         `FileNotFoundError`: If the name looks like a file and there is none.
     """
+    files = _files(name)
+    if files:
+        return _load_files(name, files)
     path = Path(name)
-    if path.is_file():
-        if path.suffix not in READERS:
-            raise ValueError(f"{name}: files of this kind are not read; known: {', '.join(READERS)}")
-        options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-        try:
-            return load_dataset(READERS[path.suffix], data_files=str(path), split="train", **options)
-        except DatasetGenerationError as error:
-            raise ValueError(f"{name} cannot be read as {path.suffix[1:]}: {error.__cause__ or error}") from error
-    if path.suffix in READERS:
-        raise FileNotFoundError(f"{name}: no such file")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return _load_saved(name, split)
     try:
         return load_dataset(name, config, split=split)
     except DatasetGenerationError as error:
         raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
+
+
+def _files(name: str) -> list[str]:
+    """Returns the files that a name stands for; none if it is a folder or a dataset on the Hub.
+
+    Raises:
+        `FileNotFoundError`: If the name looks like files and there are none.
+    """
+    if Path(name).is_file():
+        return [name]
+    if "://" in name or any(character in name for character in "*?["):
+        file_system, pattern = fsspec.core.url_to_fs(name)
+        prefix = name.split("://")[0] + "://" if "://" in name else ""
+        paths = sorted(file_system.glob(pattern)) if any(character in name for character in "*?[") else [pattern]
+        if not paths:
+            raise FileNotFoundError(f"{name}: no such files")
+        return [f"{prefix}{path}" if prefix else path for path in paths] if len(paths) > 1 or prefix == "" else [name]
+    if _kind(name) in READERS:
+        raise FileNotFoundError(f"{name}: no such file")
+    return []
+
+
+def _kind(name: str) -> str:
+    """Returns the suffix of a file without that of its compression, such as `.jsonl` of `rows.jsonl.gz`."""
+    path = Path(name)
+    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+
+
+def _load_files(name: str, files: list[str]) -> Dataset:
+    kinds = sorted({_kind(file) for file in files})
+    if len(kinds) > 1 or kinds[0] not in READERS:
+        raise ValueError(f"{name}: files of this kind ({', '.join(kinds)}) are not read; known: {', '.join(READERS)}")
+    reader = READERS[kinds[0]]
+    if reader == "json":
+        return read_json_files(files)
+    options = {"sep": "\t"} if kinds[0] == ".tsv" else {}
+    try:
+        return load_dataset(reader, data_files=files, split="train", **options)
+    except (DatasetGenerationError, StopIteration) as error:
+        raise ValueError(f"{name} cannot be read as {kinds[0][1:]}: {error.__cause__ or error or 'no rows'}") from error
 
 
 def _load_saved(name: str, split: str) -> Dataset:

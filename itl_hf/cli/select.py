@@ -74,6 +74,7 @@ def select(
         layout=layout,  # type: ignore[arg-type]  # the selector checks it
         store=store,
         shortlist=picking.shortlist_argument(model.device),
+        on_bad_rows=picking.on_bad_rows,
     )
     if dry_run:
         from itl_hf.cli.estimates import selection_outcome

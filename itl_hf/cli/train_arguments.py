@@ -137,6 +137,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
             standardize=self.standardize_argument,
             store=self.store,
             shortlist=self.shortlist_argument(),
+            on_bad_rows=self.on_bad_rows,
         )
 
     def decisive(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.embedding.progress import Progress
-from itl_hf.embedding.row_keys import RowKeys, distinct_rows, read_keys, read_rows
+from itl_hf.embedding.row_keys import RowKeys, distinct_rows, read_keys
 from itl_hf.embedding.store.atomic_files import lock_for_writing
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.stored_features import StoredFeatures
@@ -25,10 +25,11 @@ from itl_hf.embedding.stream import StreamReader
 from itl_hf.embedding.work import EmbeddedShard, ShardTask, embed_shards
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import IterableDataset
 
     from itl_hf.distributed import Processes
     from itl_hf.embedding.embedders.base import Embedder, Fingerprint
+    from itl_hf.text import TextRows
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class EmbedSettings:
 
 
 def embed_into_store(
-    rows: Dataset, directory: Path, settings: EmbedSettings, rows_hash: str | RowKeys | None, processes: Processes
+    rows: TextRows, directory: Path, settings: EmbedSettings, rows_hash: str | RowKeys | None, processes: Processes
 ) -> StoredFeatures:
     """Embeds the rows that are not in the store in `directory`. Collective: all processes must call it."""
     keys = rows_hash if isinstance(rows_hash, RowKeys) else None
@@ -84,7 +85,7 @@ def embed_into_store(
 
 
 def _embed_missing(
-    missing: list[int], rows: Dataset, store: FeatureStore, settings: EmbedSettings, processes: Processes
+    missing: list[int], rows: TextRows, store: FeatureStore, settings: EmbedSettings, processes: Processes
 ) -> None:
     ranges = [store.row_range(shard) for shard in missing]
     files = [(store.path(shard), end - first) for shard, (first, end) in zip(missing, ranges, strict=True)]
@@ -94,7 +95,7 @@ def _embed_missing(
     def tasks() -> Iterator[ShardTask]:
         for i in range(processes.rank, len(missing), processes.size):
             row_numbers = store.row_numbers(*ranges[i])
-            yield ShardTask(missing[i], row_numbers, read_rows(rows, row_numbers))
+            yield ShardTask(missing[i], row_numbers, rows.read(row_numbers))
 
     def save(task: ShardTask, shard: EmbeddedShard) -> None:
         store.write(task.shard, shard.features, shard.columns)
@@ -141,7 +142,7 @@ def embed_stream_into_store(
 
 
 def embed_in_memory(
-    rows: Dataset, settings: EmbedSettings, rows_hash: str | RowKeys | None, processes: Processes
+    rows: TextRows, settings: EmbedSettings, rows_hash: str | RowKeys | None, processes: Processes
 ) -> np.ndarray:
     """Embeds all rows and returns all features on every process. Collective: all processes must call it."""
     expected_hash = rows_hash.hash if isinstance(rows_hash, RowKeys) else rows_hash
@@ -157,7 +158,7 @@ def embed_in_memory(
     def tasks() -> Iterator[ShardTask]:
         for shard in range(processes.rank, len(starts), processes.size):
             shard_rows = row_numbers[starts[shard] : starts[shard] + settings.shard_rows]
-            yield ShardTask(shard, shard_rows, read_rows(rows, shard_rows))
+            yield ShardTask(shard, shard_rows, rows.read(shard_rows))
 
     def save(task: ShardTask, shard: EmbeddedShard) -> None:
         shards[task.shard] = shard.features
@@ -203,7 +204,7 @@ def _open_store(
     return stores[0]
 
 
-def _read_all_keys(rows: Dataset, embedder: Embedder, expected_hash: str | None, processes: Processes) -> RowKeys:
+def _read_all_keys(rows: TextRows, embedder: Embedder, expected_hash: str | None, processes: Processes) -> RowKeys:
     """Returns the keys of all rows; each process reads a part of them, and checks it if there is no `expected_hash`."""
     first, end = (len(rows) * number // processes.size for number in (processes.rank, processes.rank + 1))
     checker = embedder if expected_hash is None else None

@@ -14,6 +14,7 @@ from itl_hf.embedding.embedders.base import check_embedder
 from itl_hf.embedding.row_keys import RowKeys, row_keys, rows_fingerprint, text_columns
 from itl_hf.embedding.store.manifest import DTYPES
 from itl_hf.embedding.store.stored_features import StoredFeatures
+from itl_hf.text import TextRows
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -25,7 +26,7 @@ __all__ = ["embed", "row_keys", "rows_fingerprint"]
 
 @overload
 def embed(
-    dataset: Dataset,
+    dataset: Dataset | TextRows,
     embedder: Embedder,
     directory: None = None,
     *,
@@ -37,7 +38,7 @@ def embed(
 ) -> np.ndarray: ...
 @overload
 def embed(
-    dataset: Dataset | IterableDataset,
+    dataset: Dataset | TextRows | IterableDataset,
     embedder: Embedder,
     directory: str | Path,
     *,
@@ -49,7 +50,7 @@ def embed(
 ) -> StoredFeatures: ...
 @overload
 def embed(
-    dataset: Dataset,
+    dataset: Dataset | TextRows,
     embedder: Embedder,
     directory: str | Path | None,
     *,
@@ -60,7 +61,7 @@ def embed(
     rows_hash: str | RowKeys | None = ...,
 ) -> np.ndarray | StoredFeatures: ...
 def embed(
-    dataset: Dataset | IterableDataset,
+    dataset: Dataset | TextRows | IterableDataset,
     embedder: Embedder,
     directory: str | Path | None = None,
     *,
@@ -81,7 +82,7 @@ def embed(
     ends with all features in its memory.
 
     Args:
-        dataset (`Dataset` or `IterableDataset`):
+        dataset (`Dataset`, `TextRows` or `IterableDataset`):
             Rows as `itl_hf.text.row_format` describes them; columns without text are ignored. A stream needs a
             directory, and must give the same rows in the same order each time.
         embedder (`Embedder`):
@@ -129,7 +130,7 @@ def embed(
     is_stream = isinstance(dataset, datasets.IterableDataset)
     if is_stream and (directory is None or rows_hash is not None):
         raise TypeError("a streaming dataset needs a directory to embed into, and no rows_hash.")
-    if not is_stream and not isinstance(dataset, datasets.Dataset):
+    if not is_stream and not isinstance(dataset, datasets.Dataset | TextRows):
         raise TypeError(
             f"dataset must be a datasets.Dataset or IterableDataset, got {type(dataset).__name__}. "
             "itl_hf.text.as_dataset makes one of lists and splits."

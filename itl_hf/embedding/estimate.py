@@ -25,7 +25,7 @@ import torch
 
 from itl_hf.embedding.embedders.base import Embedded
 from itl_hf.embedding.embedders.batching import token_batches
-from itl_hf.embedding.row_keys import RowKeys, distinct_rows, read_rows, row_keys, text_columns
+from itl_hf.embedding.row_keys import RowKeys, distinct_rows, row_keys, text_columns
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.manifest import MANIFEST_NAME
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from itl_hf.embedding.embedders.base import Embedder, Fingerprint
-    from itl_hf.text import Row
+    from itl_hf.text import Row, TextRows
 
 SHARD_ROWS = 512
 #: Number of rows whose tokens are counted.
@@ -94,7 +94,7 @@ class _Timing:
 
 
 def estimate(
-    dataset: Dataset,
+    dataset: Dataset | TextRows,
     embedder: Embedder,
     directory: Path | None = None,
     *,
@@ -104,7 +104,7 @@ def estimate(
     """Estimates what `embed(dataset, embedder, directory)` takes.
 
     Args:
-        dataset (`Dataset`):
+        dataset (`Dataset` or `TextRows`):
             Rows as `itl_hf.text.row_format` describes them.
         embedder (`Embedder`):
             Embeds a few hundred rows for the estimate.
@@ -131,8 +131,8 @@ def estimate(
         stored_bytes = sum(path.stat().st_size for path in directory.iterdir()) if directory is not None else 0
         return Estimate(len(rows), len(distinct), 0, 0, 0.0, 0.0, 0.0, stored_bytes, 0, 0)
     shuffled_rows = np.random.default_rng(0).permutation(missing)
-    sample_lengths = _row_lengths(read_rows(rows, np.sort(shuffled_rows[:SAMPLE_ROWS])), embedder)
-    timing = _time_batches(read_rows(rows, np.sort(shuffled_rows[:SHARD_ROWS])), embedder)
+    sample_lengths = _row_lengths(rows.read(np.sort(shuffled_rows[:SAMPLE_ROWS])), embedder)
+    timing = _time_batches(rows.read(np.sort(shuffled_rows[:SHARD_ROWS])), embedder)
     units, units_error = _total_units(sample_lengths, len(missing))
     with warnings.catch_warnings():  # the rows that were cut here must not be reported by a later run
         warnings.simplefilter("ignore")

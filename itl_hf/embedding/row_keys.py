@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from itl_hf.text import TEXT_COLUMNS, Row, row_format
+from itl_hf.text import Row, TextRows
+from itl_hf.text.bad_rows import BadRows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -76,11 +77,11 @@ def distinct_rows(index: np.ndarray | None, num_rows: int) -> np.ndarray:
     return np.arange(num_rows) if index is None else np.unique(index, return_index=True)[1]
 
 
-def row_keys(dataset: Dataset, embedder: Embedder | None = None) -> RowKeys:
+def row_keys(dataset: Dataset | TextRows, embedder: Embedder | None = None) -> RowKeys:
     """Reads all rows of a dataset and returns their keys. With `embed(..., rows_hash=keys)` they are not read again.
 
     Args:
-        dataset (`Dataset`):
+        dataset (`Dataset` or `TextRows`):
             Rows as `itl_hf.text.row_format` describes them.
         embedder (`Embedder`, *optional*):
             Its `check` is called with every row.
@@ -92,11 +93,11 @@ def row_keys(dataset: Dataset, embedder: Embedder | None = None) -> RowKeys:
     return RowKeys(rows.column_names, read_keys(rows, embedder, 0, len(rows)))
 
 
-def rows_fingerprint(dataset: Dataset, embedder: Embedder | None = None) -> str:
+def rows_fingerprint(dataset: Dataset | TextRows, embedder: Embedder | None = None) -> str:
     """Returns a hash of the rows' text. Other columns and the storage of the dataset do not affect it.
 
     Args:
-        dataset (`Dataset`):
+        dataset (`Dataset` or `TextRows`):
             Rows as `itl_hf.text.row_format` describes them.
         embedder (`Embedder`, *optional*):
             Its `check` is called with every row.
@@ -104,47 +105,73 @@ def rows_fingerprint(dataset: Dataset, embedder: Embedder | None = None) -> str:
     return row_keys(dataset, embedder).hash
 
 
-def text_columns(dataset: Dataset) -> Dataset:
-    """Returns the dataset with its text columns only.
+def text_columns(dataset: Dataset | TextRows) -> TextRows:
+    """Returns the text of the dataset's rows.
 
     Raises:
         `ValueError`: If no column holds text.
     """
-    row_format(dataset.column_names)
-    return dataset.select_columns([name for name in dataset.column_names if name in TEXT_COLUMNS]).with_format(None)
+    return dataset if isinstance(dataset, TextRows) else TextRows(dataset)
 
 
-def read_keys(rows: Dataset, embedder: Embedder | None, first: int, end: int) -> np.ndarray:
+def read_keys(rows: TextRows, embedder: Embedder | None, first: int, end: int) -> np.ndarray:
     """Checks the rows from `first` to before `end` and returns their keys, (end - first, 2) uint64."""
     parts = [keys_of(batch) for _, batch in read_batches(rows, embedder, first, end)]
     return np.concatenate([np.empty((0, 2), dtype=np.uint64), *parts])
 
 
-def read_batches(rows: Dataset, embedder: Embedder | None, first: int, end: int) -> Iterator[tuple[int, list[Row]]]:
+def read_batches(
+    rows: TextRows, embedder: Embedder | None, first: int, end: int, bad_rows: BadRows | None = None
+) -> Iterator[tuple[int, list[Row]]]:
     """Yields the rows from `first` to before `end` in batches, each with the number of its first row.
 
-    The embedder, if there is one, checks each batch before it is yielded.
+    Args:
+        rows (`TextRows`):
+            The rows.
+        embedder (`Embedder`, *optional*):
+            Its `check` is called with each batch before it is yielded.
+        first (`int`):
+            Number of the first row.
+        end (`int`):
+            Number after the last row.
+        bad_rows (`BadRows`, *optional*):
+            Collects the rows that cannot be read. Without it, an error names all of them after the last batch.
+
+    Raises:
+        `ValueError`: If rows cannot be read, and `bad_rows` was left out.
     """
+    collected = BadRows() if bad_rows is None else bad_rows
     # The bar shows only where reading takes longer than two seconds.
     with tqdm(total=end - first, desc="checking rows", unit="row", delay=2, leave=False) as bar:
         for start in range(first, end, CHECK_ROWS):
-            batch = read_rows(rows, range(start, min(start + CHECK_ROWS, end)))
+            batch = rows.read(range(start, min(start + CHECK_ROWS, end)))
             if embedder is not None:
-                embedder.check(batch, start)
+                check_batch(embedder, batch, start, collected)
             yield start, batch
             bar.update(len(batch))
+    if bad_rows is None and len(collected):
+        raise ValueError(collected.message(len(rows)))
 
 
-def read_rows(dataset: Dataset, numbers: range | np.ndarray) -> list[Row]:
-    """Returns the rows with these ascending numbers as dictionaries."""
-    is_range = int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers)
-    columns = dataset[int(numbers[0]) : int(numbers[-1]) + 1] if is_range else dataset[numbers]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+def check_batch(embedder: Embedder, batch: Sequence[Row], start: int, bad_rows: BadRows) -> None:
+    """Adds the rows of a batch that the embedder cannot embed to `bad_rows`; the batch begins at row `start`."""
+    try:
+        embedder.check(batch, start)
+    except ValueError:
+        for number, row in enumerate(batch, start):
+            try:
+                embedder.check([row], number)
+            except ValueError as error:
+                bad_rows.add(number, error)
 
 
 def keys_of(rows: Iterable[Row]) -> np.ndarray:
-    """Returns a key of 128 bits for each row, (B, 2) uint64. Names of columns count: they are hashed with the text."""
-    digests = [hashlib.blake2b(_ENCODER.encode(row).encode(), digest_size=16).digest() for row in rows]
+    """Returns a key of 128 bits for each row, (B, 2) uint64. Names of columns count: they are hashed with the text.
+
+    The order of columns does not count; that of keys within a column does, because chat templates print them in it.
+    """
+    texts = (_ENCODER.encode(dict(sorted(row.items()))) for row in rows)
+    digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).astype(np.uint64)
 
 
@@ -153,4 +180,4 @@ def _encode_other_type(value: Any) -> Any:
     return {"type": type(value).__name__, "value": repr(value)}
 
 
-_ENCODER = json.JSONEncoder(sort_keys=True, default=_encode_other_type)
+_ENCODER = json.JSONEncoder(default=_encode_other_type)

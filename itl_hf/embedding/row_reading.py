@@ -8,15 +8,16 @@ Rows that are not in the feature store are read a second time when they are embe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itl_hf.embedding.row_keys import RowKeys, keys_of, read_batches, text_columns
+from itl_hf.embedding.row_keys import RowKeys, check_batch, keys_of, read_batches, text_columns
 from itl_hf.gp.pool import spaced_rows
-from itl_hf.text import RowTokenizer, plain_text
+from itl_hf.text import Row, RowTokenizer, TextRows, plain_text
+from itl_hf.text.bad_rows import BadRows
 from itl_hf.text.normalization import normalize_text
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class RowReading:
             (N,) int64, tokens of each row, prompt and completion together, if they were asked for.
         texts (`list[tuple[str, str]]`, *optional*):
             Prompt and completion of every row, if they were asked for.
+        bad_rows (`BadRows`):
+            Rows that cannot be read, if they were to be skipped; their prompts are empty and they have no tokens.
     """
 
     keys: RowKeys
@@ -51,6 +54,7 @@ class RowReading:
     sample: Mapping[int, TextPair]
     num_tokens: np.ndarray | None = None
     texts: list[TextPair] | None = None
+    bad_rows: BadRows = field(default_factory=BadRows)
 
     def rows_with_prompts(self, prompt_keys: np.ndarray) -> np.ndarray:
         """Row numbers of the rows whose prompt has one of these keys, (M, 2) uint64 -> (K,) int64, ascending."""
@@ -59,19 +63,30 @@ class RowReading:
         matches = [row for row in candidates.tolist() if tuple(self.prompt_keys[row].tolist()) in wanted_keys]
         return np.asarray(matches, dtype=np.int64)
 
+    def subset(self, rows: np.ndarray) -> RowReading:
+        """Returns the reading of some of the rows, (M,) row numbers, which are numbered anew."""
+        return RowReading(
+            keys=RowKeys(self.keys.columns, self.keys.keys[rows]),
+            prompt_keys=self.prompt_keys[rows],
+            sample={place: self.sample[row] for place, row in enumerate(rows.tolist()) if row in self.sample},
+            num_tokens=None if self.num_tokens is None else self.num_tokens[rows],
+            texts=None if self.texts is None else [self.texts[row] for row in rows],
+        )
+
 
 def read_dataset(
-    dataset: Dataset,
+    dataset: Dataset | TextRows,
     embedder: Embedder | None = None,
     *,
     also_check: Embedder | None = None,
     count_tokens: bool = False,
     keep_texts: bool = False,
+    skip_bad_rows: bool = False,
 ) -> RowReading:
     """Reads the text of all rows once; each row is checked on the way.
 
     Args:
-        dataset (`Dataset`):
+        dataset (`Dataset` or `TextRows`):
             Rows as `itl_hf.text.row_format` describes them.
         embedder (`Embedder`, *optional*):
             Its `check` is called with every row, and its tokenizer counts tokens.
@@ -81,10 +96,12 @@ def read_dataset(
             Whether to count each row's tokens.
         keep_texts (`bool`, *optional*, defaults to `False`):
             Whether to keep the text of every row.
+        skip_bad_rows (`bool`, *optional*, defaults to `False`):
+            Whether rows that cannot be read are only noted in the result.
 
     Raises:
-        `ValueError`: If no column holds text, a row cannot be read, or tokens are to be counted and the embedder has no
-            tokenizer of a language model.
+        `ValueError`: If no column holds text, rows cannot be read (the message lists all of them by kind), or tokens
+            are to be counted and the embedder has no tokenizer of a language model.
 
     Example:
         >>> import datasets
@@ -98,24 +115,56 @@ def read_dataset(
     key_parts, prompt_parts, token_counts = [], [], []
     texts: list[TextPair] = []
     sample: dict[int, TextPair] = {}
-    for start, batch in read_batches(rows, embedder, 0, len(rows)):
+    bad_rows = BadRows()
+    for start, batch in read_batches(rows, embedder, 0, len(rows), bad_rows):
         if also_check is not None:
-            also_check.check(batch, start)
-        batch_texts = [plain_text(row) for row in batch]
+            check_batch(also_check, batch, start, bad_rows)
+        batch_texts = _texts(batch, start, bad_rows)
         key_parts.append(keys_of(batch))
         prompt_parts.append(prompt_keys_of(prompt for prompt, _ in batch_texts))
-        sample |= {start + i: pair for i, pair in enumerate(batch_texts) if start + i in sample_rows}
+        sample |= {start + i: pair for i, pair in enumerate(batch_texts) if start + i in sample_rows and any(pair)}
         if keep_texts:
             texts += batch_texts
         if tokenize is not None:
-            token_counts += [len(row.input_ids) for row in tokenize(batch, start)]
+            token_counts += _token_counts(batch, start, tokenize, bad_rows)
+    if len(bad_rows) and not skip_bad_rows:
+        raise ValueError(bad_rows.message(len(rows)))
     return RowReading(
         keys=RowKeys(rows.column_names, np.concatenate(key_parts)),
         prompt_keys=np.concatenate(prompt_parts),
         sample=sample,
         num_tokens=np.asarray(token_counts, dtype=np.int64) if count_tokens else None,
         texts=texts if keep_texts else None,
+        bad_rows=bad_rows,
     )
+
+
+def _texts(batch: Sequence[Row], start: int, bad_rows: BadRows) -> list[TextPair]:
+    """Prompt and completion of each row; empty for rows that cannot be read."""
+    texts = []
+    for number, row in enumerate(batch, start):
+        try:
+            texts.append(plain_text(row))
+        except ValueError as error:
+            bad_rows.add(number, error)
+            texts.append(("", ""))
+    return texts
+
+
+def _token_counts(batch: Sequence[Row], start: int, tokenize: RowTokenizer, bad_rows: BadRows) -> list[int]:
+    """Number of tokens of each row; 0 for rows that cannot be read."""
+    try:
+        return [len(row.input_ids) for row in tokenize(batch, start)]
+    except ValueError:
+        return [_num_tokens(row, number, tokenize, bad_rows) for number, row in enumerate(batch, start)]
+
+
+def _num_tokens(row: Row, number: int, tokenize: RowTokenizer, bad_rows: BadRows) -> int:
+    try:
+        return len(tokenize([row], number)[0].input_ids)
+    except ValueError as error:
+        bad_rows.add(number, error)
+        return 0
 
 
 def prompt_keys_of(prompts: Iterable[str]) -> np.ndarray:

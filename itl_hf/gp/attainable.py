@@ -21,7 +21,7 @@ from itl_hf import distributed
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel, gram_matrix
 from itl_hf.gp.noise import effective_rank, spectrum_rank
-from itl_hf.gp.pool import Pool, spaced_rows
+from itl_hf.gp.pool import Pool
 from itl_hf.gp.quality import Quality, join
 
 #: Rows that the d x d matrix is summed over; and rows whose own matrix is factored where there is no d x d matrix.
@@ -132,7 +132,7 @@ def attainable_variance(
     linear = gp.kernel.linear and pool.dimension <= min(LARGEST_DIMENSION, pool.num_rows)
     most = min(pool.num_rows, most_rows if linear else most_landmarks)
     reach, nearest, usual_reach = target_reach(pool, gp, max(2, min(NEAREST, most // (2 * len(gp.targets)))))
-    indices = _representatives(pool.num_rows, most, include, nearest)
+    indices = _representatives(pool, most, include, nearest)
     observed_rows = gp.targets.new_zeros(0, pool.dimension) if observed_rows is None else observed_rows.double()
     if linear:
         moments = [_second_moment(pool, indices, observed_rows)]
@@ -140,11 +140,11 @@ def attainable_variance(
             moments.append(_second_moment(pool, indices, observed_rows, observed_quality, by_quality=True))
         irreducible, whole_pool, pool_rank = _linear_parts(moments, gp)
     else:
-        indices_or_all = range(pool.num_rows) if indices is None else indices
+        indices_or_all = pool.spaced_rows(pool.num_rows) if indices is None else indices
         rows, quality = pool.rows(indices_or_all), pool.quality_of(indices_or_all)
         quality = join([(quality, len(rows)), (observed_quality, len(observed_rows))])
         irreducible, whole_pool = _kernel_parts(torch.cat([rows, observed_rows]), gp, quality)
-        pool_rank = effective_rank(pool.rows(spaced_rows(pool.num_rows, RANK_ROWS)), gp.kernel)
+        pool_rank = effective_rank(pool.rows(pool.spaced_rows(RANK_ROWS)), gp.kernel)
     return AttainableVariance(
         # Both bound the same number from above. With tiny noise, the second includes directions that the rank
         # tolerance leaves out of the first, and is then the smaller one.
@@ -167,7 +167,7 @@ def target_reach(pool: Pool, gp: GaussianProcess, count: int) -> tuple[Tensor, T
 
     Collective: under `torchrun` all processes must call it.
     """
-    probes = pool.rows(spaced_rows(pool.num_rows, PROBES))
+    probes = pool.rows(pool.spaced_rows(PROBES))
     best, indices = nearest_rows(pool, torch.cat([gp.targets, probes]), gp.kernel, count)
     best, m = best.double().clamp(-1, 1), len(gp.targets)
     # A row's own correlation is its largest: the second is that with the nearest other.
@@ -183,7 +183,8 @@ def nearest_rows(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tup
     best = targets.new_zeros(0, len(targets), dtype=torch.float32)
     indices = torch.zeros(0, len(targets), dtype=torch.int64, device=targets.device)
     for start, rows in pool.blocks(torch.float32):
-        parts = [_block_nearest(rows, part, kernel, count) for part in targets.split(_TARGETS_AT_ONCE)]
+        usable = pool.is_usable(slice(start, start + len(rows)))
+        parts = [_block_nearest(rows, part, kernel, count, usable) for part in targets.split(_TARGETS_AT_ONCE)]
         values, positions = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))  # (k, m) each
         best, indices = _largest(torch.cat([best, values]), torch.cat([indices, positions + start]), count)
     best, indices = _largest(distributed.gather_rows(best), distributed.gather_rows(indices), count)
@@ -191,11 +192,15 @@ def nearest_rows(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tup
     return best, distributed.broadcast_from_first(indices)
 
 
-def _block_nearest(rows: Tensor, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:
+def _block_nearest(
+    rows: Tensor, targets: Tensor, kernel: Kernel, count: int, usable: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Returns the largest correlations with rows of one block, and the rows' positions in it, (k, m) each."""
     targets = targets.to(rows.dtype)
     scale = torch.outer(kernel.diagonal(rows).sqrt(), kernel.diagonal(targets).sqrt())  # (B, m)
     correlation = kernel.cross(rows, targets) / scale.clamp_min(torch.finfo(rows.dtype).tiny)
+    if usable is not None:
+        correlation = correlation.masked_fill(~usable[:, None], -torch.inf)
     top = correlation.topk(min(count, len(rows)), dim=0)
     return top.values, top.indices
 
@@ -206,13 +211,13 @@ def _largest(values: Tensor, indices: Tensor, count: int) -> tuple[Tensor, Tenso
     return top.values, indices.gather(0, top.indices)
 
 
-def _representatives(num_rows: int, most: int, include: Sequence[int], nearest: Tensor) -> list[int] | None:
-    """Returns the row numbers of the representatives, in order; `None` for all rows."""
-    if num_rows <= most:
+def _representatives(pool: Pool, most: int, include: Sequence[int], nearest: Tensor) -> list[int] | None:
+    """Returns the row numbers of the representatives, in order; `None` for all usable rows."""
+    if pool.num_rows <= most:
         return None
     priority = dict.fromkeys([*include, *nearest.flatten().tolist()])
     near = list(priority)[: max(len(set(include)), most // 2)]
-    return sorted({*near, *spaced_rows(num_rows, max(most - len(near), 1))})
+    return sorted({*near, *pool.spaced_rows(max(most - len(near), 1))})
 
 
 def _second_moment(

@@ -61,8 +61,8 @@ class KernelPosterior:
         values, vectors = torch.linalg.eigh(gram)  # (m,), (m, m)
         nonzero = values > values.max() * len(rows) * torch.finfo(torch.float64).eps
         posterior._given_rows = rows
-        scaled = vectors[:, nonzero] / (values[nonzero] + rows_noise_std**2).sqrt()  # (m, r)
-        posterior._given_weights = scale_rows(scaled, weights).T  # (r, m)
+        weights_of_values = vectors[:, nonzero] / (values[nonzero] + rows_noise_std**2).sqrt()  # (m, r)
+        posterior._given_weights = scale_rows(weights_of_values, weights).T  # (r, m)
         return posterior
 
     def given_projections(self, rows: Tensor) -> Tensor:

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp import standardization as preparation
+from itl_hf.gp.longest_row import LongestRow
 from itl_hf.gp.nystroem import FeatureMap
 from itl_hf.gp.quality import Quality
 from itl_hf.gp.standardization import Moments, Preparation, Standardization
+from itl_hf.gp.unusable_rows import UnusableRows, find_unusable
 
 BLOCK_ROWS = 8192
 #: Larger on a GPU, where starting a small operation takes longer than the operation.
@@ -43,7 +45,7 @@ class Pool:
             out.
 
     Raises:
-        `ValueError`: If a row holds NaN or infinity (the row is named), or all rows are equal.
+        `ValueError`: If all rows are equal, or none is left without the unusable ones.
 
     Attributes:
         starts (`list[int]`):
@@ -54,8 +56,13 @@ class Pool:
             Length of a prepared row.
         is_cached (`bool`):
             Whether prepared float32 blocks stay in memory from pass to pass.
+        longest_row (`LongestRow`):
+            The row farthest from the mean, if rows are standardized.
         row_by_row (`bool`):
             Whether a prepared row is the same to the last bit whatever rows it is prepared with.
+        unusable (`UnusableRows`):
+            Rows whose features are all zero or not finite. The preparation is fitted without them, and they are
+            prepared to zeros.
     """
 
     def __init__(self, source: Any, standardize: Standardization | None = None, quality: Tensor | None = None) -> None:
@@ -67,8 +74,9 @@ class Pool:
         starts = range(0, self.num_rows, self.block_rows)
         self.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
         self._cache: dict[int, Tensor] = {}
-        self.zero_rows: list[int] = []
-        self.preparation = self._fit(standardize)
+        self.longest_row = LongestRow()
+        self.preparation, self.unusable = self._fit(standardize)
+        self._is_unusable = self.unusable.mask(self.num_rows)
         self.row_by_row = self.preparation.weights.ndim < 2
         self.feature_map: FeatureMap | None = None
         self._set_dimension(self.preparation.dimension)
@@ -81,24 +89,49 @@ class Pool:
         num_rows = sum(min(self.block_rows, self.num_rows - start) for start in self.starts)
         self.is_cached = num_rows * dimension * 4 <= max_bytes
 
-    def _fit(self, standardize: Standardization | None) -> Preparation:
-        full = standardize is not None and standardize.mode == "whiten"
+    def _fit(self, standardize: Standardization | None) -> tuple[Preparation, UnusableRows]:
         error: ValueError | None = None
         moments: list[Moments] = []
+        unusable = UnusableRows()
         try:
-            for start in self.starts:
-                block = self._read_checked(start)
-                if standardize is not None:
-                    moments.append(Moments.from_rows(block, full))
-                if full:  # d x d numbers for every block would be too many to hold
-                    moments = [functools.reduce(Moments.merge, moments)]
-        except ValueError as bad_row:
-            error = bad_row
-        # Before the moments are gathered: the others would wait there for a process that failed.
+            moments, unusable = self._read_all(standardize)
+        except ValueError as unreadable:
+            error = unreadable
+        # Before anything is gathered: the others would wait there for a process that failed.
         distributed.raise_on_all(error)
+        unusable = unusable.of_all_processes()
+        if len(unusable) == self.num_rows:
+            raise ValueError(f"no row of `pool` can be picked: {unusable.summary()}. Embed the pool again.")
         if standardize is None:
-            return Preparation.none(self.raw_dimension)
-        return preparation.fit(moments, standardize, self.raw_dimension)
+            return Preparation.none(self.raw_dimension), unusable
+        self.longest_row = self.longest_row.over_processes(self.device)
+        try:
+            return preparation.fit(moments, standardize, self.raw_dimension), unusable
+        except ValueError as equal_rows:
+            if not len(unusable):
+                raise
+            raise ValueError(f"{equal_rows} ({unusable.summary()})") from None
+
+    def _read_all(self, standardize: Standardization | None) -> tuple[list[Moments], UnusableRows]:
+        """Returns the moments of this process's usable rows, block by block, and its unusable rows."""
+        full = standardize is not None and standardize.mode == "whiten"
+        moments: list[Moments] = []
+        zero_rows: list[int] = []
+        bad_rows: list[int] = []
+        for start in self.starts:
+            block = self._read(slice(start, start + self.block_rows))
+            unusable = find_unusable(block)
+            zero_rows += [start + row for row in unusable.zero]
+            bad_rows += [start + row for row in unusable.not_finite]
+            if standardize is not None:
+                mask = unusable.mask(len(block))
+                usable = torch.arange(len(block)) if mask is None else (~mask).nonzero()[:, 0]
+                usable_rows = block if mask is None else block[usable.to(block.device)]
+                self.longest_row = self.longest_row.with_block(start + usable, usable_rows)
+                moments.append(Moments.from_rows(usable_rows, full))
+            if full:  # d x d numbers for every block would be too many to hold
+                moments = [functools.reduce(Moments.merge, moments)]
+        return moments, UnusableRows(tuple(zero_rows), tuple(bad_rows))
 
     def prepare(self, rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """Prepares raw rows, (B, d) -> (B, dimension)."""
@@ -124,7 +157,8 @@ class Pool:
         part.feature_map, part.row_by_row, part._cache = None, self.preparation.weights.ndim < 2, {}
         if indices is not None:
             part.source = self._read(list(indices))
-            part.num_rows, part.zero_rows = len(part.source), []
+            part.num_rows, part.unusable = len(part.source), UnusableRows()
+            part._is_unusable = None if self._is_unusable is None else self._is_unusable[list(indices)]
             part.quality = None if self.quality is None else self.quality[list(indices)]
             starts = range(0, part.num_rows, part.block_rows)
             part.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
@@ -139,7 +173,7 @@ class Pool:
         """Returns the prepared rows of the block that begins at row `start`, (B, dimension)."""
         if dtype == torch.float32 and start in self._cache:
             return self._cache[start]
-        rows = self.prepare(self._read(slice(start, start + self.block_rows)), dtype)
+        rows = self.own_rows(slice(start, start + self.block_rows), dtype)
         if dtype == torch.float32 and self.is_cached:
             self._cache[start] = rows
         return rows
@@ -148,6 +182,10 @@ class Pool:
         """Yields (first row number, prepared rows) of this process's blocks, in row order."""
         for start in self.starts:
             yield start, self.block(start, dtype)
+
+    def own_rows(self, index: slice | list[int] | Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Returns the prepared rows of these numbers, (B, dimension), from this process's view of the source."""
+        return self._blank(self.prepare(self._read(index), dtype), index)
 
     def has_row(self, index: int) -> bool:
         """Whether this process reads the block of that row."""
@@ -159,13 +197,25 @@ class Pool:
         Collective: all processes must ask for the same rows.
         """
         if distributed.world_size() == 1 and len(indices):
-            return self.prepare(self._read(list(indices)))
+            return self.own_rows(list(indices))
         positions = [position for position, index in enumerate(indices) if self.has_row(index)]
         raw = torch.zeros(len(indices), self.raw_dimension, dtype=torch.float64, device=self.device)
         if positions:
             raw[positions] = self._read([indices[position] for position in positions]).double()
         # Every process prepares all of them, together with the same rows as a single process would.
-        return self.prepare(distributed.sum_over_processes(raw))
+        return self._blank(self.prepare(distributed.sum_over_processes(raw)), list(indices))
+
+    def spaced_rows(self, count: int) -> list[int]:
+        """Returns at most `count` row numbers, evenly spaced over the usable rows."""
+        if self._is_unusable is None:
+            return spaced_rows(self.num_rows, count)
+        usable = (~self._is_unusable).nonzero()[:, 0]
+        return [int(usable[place]) for place in spaced_rows(len(usable), count)]
+
+    def is_usable(self, index: slice) -> Tensor | None:
+        """Returns which of these rows are usable, (B,) bool on the device; `None` for all."""
+        part = None if self._is_unusable is None else ~self._is_unusable[index]
+        return None if part is None or bool(part.all()) else part.to(self.device)
 
     def quality_of(self, indices: slice | Tensor | Sequence[int]) -> Quality:
         """Returns the quality of the rows of these numbers, (B,) float64, or 1.0 for all of them."""
@@ -173,24 +223,17 @@ class Pool:
             return 1.0
         return self.quality[indices if isinstance(indices, slice | Tensor) else list(indices)]
 
-    def _read(self, index: slice | list[int]) -> Tensor:
-        rows = self.source[index]
+    def _read(self, index: slice | list[int] | Tensor) -> Tensor:
+        is_tensor = isinstance(index, Tensor) and not isinstance(self.source, Tensor)
+        rows = self.source[index.numpy() if is_tensor else index]  # type: ignore[union-attr]
         return rows if isinstance(rows, Tensor) else torch.tensor(rows)  # a copy: memory maps are read-only
 
-    def _read_checked(self, start: int) -> Tensor:
-        """Reads a block; raises `ValueError` for NaN and infinity, and notes rows that are all zeros."""
-        block = self._read(slice(start, start + self.block_rows))
-        # The norms show both in one pass; only rows whose norm is not finite or zero are checked number by number.
-        norms = torch.linalg.vector_norm(block, dim=1, dtype=torch.promote_types(block.dtype, torch.float32))  # (B,)
-        suspicious = (~torch.isfinite(norms)).nonzero()[:, 0]
-        bad = suspicious[~torch.isfinite(block[suspicious]).all(1)]
-        if len(bad):
-            raise ValueError(
-                f"row {start + int(bad[0])} of `pool` holds NaN or infinity; embed it again or drop it before selecting"
-            )
-        small = (norms == 0).nonzero()[:, 0]
-        self.zero_rows += [start + int(row) for row in small[(block[small] == 0).all(1)]]
-        return block
+    def _blank(self, rows: Tensor, index: slice | list[int] | Tensor) -> Tensor:
+        """Replaces the unusable ones of these prepared rows by zeros, in a copy."""
+        if self._is_unusable is None:
+            return rows
+        mask = self._is_unusable[index.cpu() if isinstance(index, Tensor) else index]
+        return rows.masked_fill(mask[:, None].to(rows.device), 0.0) if bool(mask.any()) else rows
 
 
 def share(count: int, rank: int, size: int) -> slice:

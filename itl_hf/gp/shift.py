@@ -89,9 +89,9 @@ def measure_shift(pool: Pool, gp: GaussianProcess, nearest: Tensor) -> Shift | N
     if len(gp.targets) < FEWEST_TARGETS or count < 1:
         return None
     mean = pool.rows(spaced_rows(pool.num_rows, MEAN_ROWS)).mean(0)  # (d,)
-    chosen = spaced_rows(len(gp.targets), MOST_TARGETS)
-    near = nearest[:count, chosen]  # (K, m)
-    targets = gp.targets[chosen]
+    target_indices = spaced_rows(len(gp.targets), MOST_TARGETS)
+    near = nearest[:count, target_indices]  # (K, m)
+    targets = gp.targets[target_indices]
     distinct = near.unique()
     rows = distinct[torch.tensor(spaced_rows(len(distinct), MOST_ROWS), device=distinct.device)]  # (r,)
     references = pool.rows(rows.tolist())  # (r, d)

@@ -134,14 +134,14 @@ def picked_features(selection: Selection, store: str | os.PathLike[str] | None =
         )
     record = selection.record
     if selection.shortlist_rows is not None and record.shortlist is not None:
-        parts = [_stored(store, record, rows_hash)[:] for rows_hash, _ in record.shortlist["parts"]]
+        parts = [_stored_features(store, record, rows_hash)[:] for rows_hash, _ in record.shortlist["parts"]]
         order = np.argsort(selection.shortlist_rows)
         places = order[np.searchsorted(selection.shortlist_rows[order], selection.indices)]
         return np.asarray(np.concatenate(parts)[places])
-    return np.asarray(_stored(store, record, record.pool_fingerprint or "")[selection.indices])
+    return np.asarray(_stored_features(store, record, record.pool_fingerprint or "")[selection.indices])
 
 
-def _stored(store: str | os.PathLike[str], record: SelectionRecord, rows_hash: str) -> StoredFeatures:
+def _stored_features(store: str | os.PathLike[str], record: SelectionRecord, rows_hash: str) -> StoredFeatures:
     directory = feature_directory(store, record.embedder or {}, rows_hash)
     if not directory.exists():
         raise ValueError(f"{os.fspath(store)} holds no features of this selection's pool under its embedder")

@@ -54,9 +54,9 @@ class VTL(Targeted):
         p_i(A).p_j(A) with earlier picks.
         """
         blocks = super().observations(first, last).cholesky_blocks
-        scaled = scale_rows(self.target_projections[:last].T, self.gp.target_weights).T  # (last, m)
-        new = scaled[first:].clone()  # (b, m)
-        gram = new @ scaled.T  # (b, last), of which the diagonal from `first` on is g
+        scaled_projections = scale_rows(self.target_projections[:last].T, self.gp.target_weights).T  # (last, m)
+        new = scaled_projections[first:].clone()  # (b, m)
+        gram = new @ scaled_projections.T  # (b, last), of which the diagonal from `first` on is g
         if isinstance(self.posteriors[0], LinearPosterior):
             weights = gram.tril(first).add_(gram.tril(first - 1))  # g once, earlier picks twice
             directions = self.posteriors[0].directions[:last]

@@ -52,6 +52,7 @@ HEADINGS = {
     "duplicates": "Copies among the picks",
     "shift": "Targets unlike the pool",
     "undirected": "The objective ignores the targets",
+    "unusable": "Rows that are never picked",
     "negligible": "More picks than needed",
 }
 MAX_GROUPS = 40

@@ -38,8 +38,8 @@ class PoolRows:
         if pool.num_rows * pool.dimension * 4 <= pools.CACHE_BYTES:
             self._matrix = torch.empty(pool.num_rows, pool.dimension, device=pool.device)
             for start in range(0, pool.num_rows, pool.block_rows):
-                end = start + pool.block_rows
-                self._matrix[start:end] = pool.prepare(pool.source[start:end], torch.float32)
+                part = slice(start, start + pool.block_rows)
+                self._matrix[part] = pool.own_rows(part, torch.float32)
 
     def block(self, start: int) -> Tensor:
         """Returns the rows of the pool's block at `start`, (B, d) float32."""
@@ -60,11 +60,7 @@ class PoolRows:
 
     def exact(self, indices: Tensor) -> Tensor:
         """Returns float64 rows, (B, K) row numbers -> (B, K, d)."""
-        flat, source = indices.flatten(), self.pool.source
-        if isinstance(source, Tensor):
-            rows = self.pool.prepare(source.index_select(0, flat))
-        else:
-            rows = self.pool.prepare(source[flat.numpy()])
+        rows = self.pool.own_rows(indices.flatten())
         return rows.view(*indices.shape, self.pool.dimension)
 
 
@@ -74,28 +70,34 @@ def nearest(rows: PoolRows, targets: Tensor, kernel: Kernel, noise_variance: flo
 
     These are the rows with the largest |k(x, a)| / sqrt(k(x, x) + r), in float32, with r the noise variance over the
     row's quality; for rows of equal norm and quality, with the largest absolute inner product or correlation. Ties go
-    to the lowest row number.
+    to the lowest row number. Unusable rows of the pool are left out; `count` must not exceed the number of the others.
     """
     best = torch.zeros(len(targets), 0, dtype=torch.int64, device=targets.device)
     for start in rows.pool.starts:
         block = rows.block(start)  # (B, d)
-        quality = rows.pool.quality_of(slice(start, start + len(block)))
+        whole_block = slice(start, start + len(block))
+        numbers = torch.arange(start, whole_block.stop, device=block.device)
+        quality, usable = rows.pool.quality_of(whole_block), rows.pool.is_usable(whole_block)
+        if usable is not None:
+            block, numbers = block[usable], numbers[usable]
+            quality = quality[usable] if isinstance(quality, Tensor) else quality
         scale = (kernel.diagonal(block) + answer_noise(noise_variance, quality, block.dtype)).rsqrt()  # (B,)
         parts = []
         for part, best_keys in zip(targets.float().split(TARGETS_AT_ONCE), best.split(TARGETS_AT_ONCE), strict=True):
-            parts.append(_merge(best_keys, kernel.cross(part, block).abs_().mul_(scale), start, count))
+            parts.append(_merge(best_keys, kernel.cross(part, block).abs_().mul_(scale), numbers, count))
         best = torch.cat(parts)
     best = distributed.gather_rows(best.T).T
     return (_LAST - (best.topk(count).values & _LAST)).sort(1).values
 
 
-def _merge(best_keys: Tensor, similarity: Tensor, start: int, count: int) -> Tensor:
-    """Returns the `count` largest keys among (m, c) earlier ones and those of a block's similarities (m, B).
+def _merge(best_keys: Tensor, similarity: Tensor, numbers: Tensor, count: int) -> Tensor:
+    """Returns the `count` largest keys among (m, c) earlier ones and those of a block's similarities (m, B), whose row
+    numbers are (B,).
 
     A key is one integer that orders by similarity, then by row: the bits of a non-negative float, read as an integer,
     have the order of the floats.
     """
-    row = torch.arange(_LAST - start, _LAST - start - similarity.shape[1], -1, device=similarity.device)
+    row = _LAST - numbers
     if best_keys.shape[1] < count:
         keys = torch.cat([best_keys, _keys(similarity, row)], dim=1)
         return keys.topk(min(count, keys.shape[1]), sorted=False).values

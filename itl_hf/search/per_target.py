@@ -117,13 +117,13 @@ class _TargetGroup:
     def run(self) -> int:
         """Makes all picks; returns how many targets were searched in float64."""
         remaining = torch.arange(len(self.indices), device=self.indices.device)
-        undecided = remaining[:0]  # targets with candidates whose scores are equal in float32
+        tied_targets = remaining[:0]  # targets with candidates whose scores are equal in float32
         if self.indices.shape[1] > FLOAT64_CANDIDATES:
             for error in ASSUMED_ERRORS:
                 if len(remaining):
                     remaining, ties = self._search(remaining, error)
-                    undecided = torch.cat([undecided, ties])
-            remaining = torch.cat([remaining, undecided])
+                    tied_targets = torch.cat([tied_targets, ties])
+            remaining = torch.cat([remaining, tied_targets])
         for which in remaining.split(FLOAT64_TARGETS) if len(remaining) else ():
             rows, quality = self.rows.exact(self.indices[which]), self.rows.pool.quality_of(self.indices[which])
             self.positions[which], self.gains[which] = greedy_in_float64(

@@ -7,7 +7,7 @@ columns and texts into numbers, and `availability` turns those into the object t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.quality import weighted_sum
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
-from itl_hf.selection.feature_arrays import check_row_numbers
+from itl_hf.selection.feature_arrays import check_row_numbers, refuse_masked
 from itl_hf.text import Row, as_dataset
 
 Shares = Mapping[Any, tuple[float, float]] | float
@@ -111,7 +111,8 @@ class SelectionConstraints:
             What all picks may cost together. A row that no longer fits is skipped; among those that fit the objective
             decides. (Gain per token would fill the budget with the shortest rows.)
         groups (`str` or `Sequence`, *optional*):
-            Each row's group, such as its source: the name of a column of the pool, or N labels.
+            Each row's group, such as its source: the name of a column of the pool, or N labels. Rows without a label
+            (`None` or NaN) are one group, whose label is `None`.
         group_shares (`float` or `Mapping`, *optional*):
             The largest share of `num_examples` for any group, or for some labels a pair (smallest, largest).
         stop_when (`StopWhen`, *optional*):
@@ -188,6 +189,10 @@ class SelectionConstraints:
             `TypeError`: If `exclude` holds texts, which only `Selector` can compare.
         """
         return sorted({*self.excluded_rows(num_rows), *(() if self.replace else observed_rows)})
+
+    def pool_numbers(self, rows: Sequence[int]) -> Sequence[int]:
+        """Row numbers of the user's pool for rows that are numbered as in the features: the same."""
+        return rows
 
     def availability(self, num_examples: int, num_rows: int) -> AvailabilityTracker:
         """The search's view of budget and group shares; `costs` and `groups` must be numbers and labels by now.
@@ -275,6 +280,7 @@ def _column(pool: Dataset, values: Any, name: str) -> Any:
 
 def _check_costs(costs: Any, num_rows: int) -> Tensor:
     """(N,) float64 costs, finite and not negative."""
+    refuse_masked(costs, "costs")
     values = torch.as_tensor(np.asarray(costs, dtype=np.float64))
     if values.shape != (num_rows,):
         raise ValueError(f"costs must hold one number for each of the {num_rows} rows, got shape {tuple(values.shape)}")
@@ -285,14 +291,35 @@ def _check_costs(costs: Any, num_rows: int) -> Tensor:
     return values
 
 
+def _labels(groups: Any) -> list[Any]:
+    """Each row's label. Rows without one (`None` or NaN) are a group together."""
+    refuse_masked(groups, "groups")
+    if isinstance(groups, Tensor | np.ndarray) or hasattr(groups, "tolist"):
+        groups = groups.tolist()  # NaN, and every element of a tensor, would be a label of its own
+    return [_label(label) for label in groups]
+
+
+def _label(label: Any) -> Any:
+    if isinstance(label, Tensor | np.generic):
+        label = label.item()
+    # Missing values differ from themselves: NaN, NaT; pandas' NA is neither equal nor unequal.
+    is_missing = label is None or type(label).__name__ == "NAType" or (isinstance(label, float) and label != label)
+    if not is_missing and not isinstance(label, Hashable):
+        raise ValueError(f"groups: {label!r:.40} cannot be a label; give strings or numbers")
+    return None if is_missing or type(label).__name__ == "NaTType" else label
+
+
 def _group_sizes(groups: Any, shares: Shares, num_examples: int, num_rows: int) -> dict[str, Tensor]:
     """Each row's group number, and the least and the most picks of each group."""
-    labels = list(groups)
+    labels = _labels(groups)
     if len(labels) != num_rows:
         raise ValueError(f"groups must hold one label for each of the {num_rows} rows, got {len(labels)}")
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     member = torch.tensor([numbers[label] for label in labels])
-    pairs = dict.fromkeys(numbers, (0.0, float(shares))) if isinstance(shares, int | float) else dict(shares)
+    if isinstance(shares, int | float):
+        pairs = dict.fromkeys(numbers, (0.0, float(shares)))
+    else:
+        pairs = {_label(label): pair for label, pair in shares.items()}
     least = torch.zeros(len(numbers), dtype=torch.int64)
     most = torch.full((len(numbers),), num_examples)
     for label, (low, high) in pairs.items():

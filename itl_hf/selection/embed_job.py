@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from datasets import Dataset
 
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.base import Embedder, Fingerprint
-from itl_hf.embedding.row_keys import RowKeys
+from itl_hf.embedding.row_keys import text_columns
 from itl_hf.embedding.row_reading import RowReading, read_dataset
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.selection.feature_arrays import Features
+from itl_hf.text import TextRows
+from itl_hf.text.alike import collect_alike_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,8 @@ class EmbedJob:
     Args:
         dataset (`Dataset`):
             The rows.
+        rows (`TextRows`):
+            The text of these rows.
         name (`str`):
             `"pool"` or `"targets"`, for messages.
         embedder (`Embedder`):
@@ -34,6 +39,7 @@ class EmbedJob:
     """
 
     dataset: Dataset
+    rows: TextRows
     name: str
     embedder: Embedder
     fingerprint: Fingerprint
@@ -43,11 +49,16 @@ class EmbedJob:
         """Returns the same rows for another embedder."""
         return dataclasses.replace(self, embedder=embedder, fingerprint=embedder.fingerprint())
 
+    def without_bad_rows(self) -> EmbedJob:
+        """Returns the rows that can be read."""
+        good_rows = np.setdiff1d(np.arange(len(self.dataset)), self.reading.bad_rows.rows)
+        return self if len(good_rows) == len(self.dataset) else self.subset(good_rows, self.name)
+
     def subset(self, rows: np.ndarray, name: str) -> EmbedJob:
         """Returns some of the rows, (M,) row numbers, as a dataset of their own."""
-        keys = RowKeys(self.reading.keys.columns, self.reading.keys.keys[rows])
-        reading = dataclasses.replace(self.reading, keys=keys)
-        return dataclasses.replace(self, dataset=self.dataset.select(rows), name=name, reading=reading)
+        reading = self.reading.subset(rows)
+        parts = {"dataset": self.dataset.select(rows), "rows": self.rows.select(rows)}
+        return dataclasses.replace(self, **parts, name=name, reading=reading)
 
     def embed(self, store: Path | None) -> Features:
         """Embeds the rows, (N, d): into the store or, without one, into memory."""
@@ -55,7 +66,7 @@ class EmbedJob:
         if store is not None:
             directory = feature_directory(store, self.fingerprint, self.reading.keys.hash)
         return embed(
-            self.dataset,
+            self.rows,
             self.embedder,
             directory,
             description=f"embedding {self.name}",
@@ -79,13 +90,24 @@ def make_embed_job(
         also_check (`Embedder`, *optional*):
             Another embedder that must be able to embed the rows.
         **options (`bool`):
-            Options of `read_dataset`.
+            Options of `read_dataset`, such as `skip_bad_rows`.
 
     Raises:
         `ValueError`: If a row cannot be read or embedded.
     """
     try:
-        reading = read_dataset(dataset, embedder, also_check=also_check, **options)
-        return EmbedJob(dataset, name, embedder, embedder.fingerprint(), reading)
+        rows = text_columns(dataset)
+        with collect_alike_rows() as alike:
+            reading = read_dataset(rows, embedder, also_check=also_check, **options)
+        job = EmbedJob(dataset, rows, name, embedder, embedder.fingerprint(), reading)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+    bad_rows = reading.bad_rows
+    if len(bad_rows) == len(rows):
+        raise ValueError(f"{name}: {bad_rows.message(len(rows))}\nNo row is left.")
+    if len(bad_rows):
+        warnings.warn(f"{name}: left out, because {bad_rows.message(len(rows))}", stacklevel=4)
+    for message in (rows.filled_keys_message(), alike.message()):
+        if message is not None:
+            warnings.warn(f"{name}: {message}", stacklevel=4)
+    return job

@@ -104,7 +104,7 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
 def _embedding(selector: Selector, job: EmbedJob) -> Estimate:
     store, fingerprint = selector.store, job.fingerprint
     directory = None if store is None else feature_directory(store, fingerprint, job.reading.keys.hash)
-    return estimate(job.dataset, job.embedder, directory, fingerprint=fingerprint, keys=job.reading.keys)
+    return estimate(job.rows, job.embedder, directory, fingerprint=fingerprint, keys=job.reading.keys)
 
 
 def _picking(selector: Selector, rows: int, targets: int, dimension: int, num_examples: int) -> float:

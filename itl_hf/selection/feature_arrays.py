@@ -86,8 +86,9 @@ def as_rows(features: Features, name: str) -> Any:
     Raises:
         `ValueError`: If the array is not two-dimensional, is empty, or does not hold floats.
     """
+    refuse_masked(features, name)
     if isinstance(features, np.ndarray | Tensor):
-        rows: Any = features
+        rows: Any = np.asarray(features) if isinstance(features, np.ma.MaskedArray) else features
     elif isinstance(features, RowReader) and isinstance(features.dtype, np.dtype):
         rows = ReadRows(features)
     else:
@@ -118,10 +119,13 @@ def check_row_numbers(numbers: Any, num_rows: int, name: str) -> list[int]:
     Raises:
         `ValueError`: If they are not whole numbers from 0 to N - 1, such as a boolean mask.
     """
+    refuse_masked(numbers, name)
     array = np.asarray(numbers.cpu() if isinstance(numbers, Tensor) else numbers)
     if array.size == 0:
         return []
-    if array.dtype == bool:
+    # NumPy reads a list of whole numbers and booleans as whole numbers.
+    has_booleans = isinstance(numbers, list | tuple) and any(isinstance(one, bool | np.bool_) for one in numbers)
+    if array.dtype == bool or has_booleans:
         raise ValueError(f"{name} is a boolean mask; give row numbers: np.flatnonzero(mask)")
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{name} must hold row numbers of the pool, got {numbers!r:.80}")
@@ -130,6 +134,17 @@ def check_row_numbers(numbers: Any, num_rows: int, name: str) -> list[int]:
         raise ValueError(f"{name}: row {int(outside[0])} is not among the {num_rows} rows of the pool")
     row_numbers: list[int] = array.tolist()
     return row_numbers
+
+
+def refuse_masked(values: Any, name: str) -> None:
+    """Raises `ValueError` if a NumPy masked array hides values: every other function would read the hidden ones."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        mask = np.ma.getmaskarray(values)
+        place = int(np.argwhere(mask)[0, 0])
+        raise ValueError(
+            f"{name} is a masked array that hides {int(mask.sum())} values (the first at {place}): "
+            "leave those rows out, or give values for them"
+        )
 
 
 def check_widths(pool: Any, targets: Any) -> None:

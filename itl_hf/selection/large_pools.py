@@ -17,7 +17,7 @@ from itl_hf import distributed
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Linear
 from itl_hf.gp.nystroem import FeatureMap
-from itl_hf.gp.pool import Pool, spaced_rows
+from itl_hf.gp.pool import Pool
 from itl_hf.selection.defaults import KernelSpec
 
 #: Memory that the projections of a process's rows may take.
@@ -51,8 +51,8 @@ def approximate(gp: GaussianProcess, pool: Pool, num_picks: int) -> tuple[Gaussi
     """
     if gp.kernel.linear or not exceeds_memory(pool, gp.targets, num_picks):
         return gp, None
-    sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS))
-    landmarks = torch.cat([gp.targets[:LANDMARKS], pool.rows(spaced_rows(pool.num_rows, LANDMARKS))])
+    sample = pool.rows(pool.spaced_rows(SAMPLE_ROWS))
+    landmarks = torch.cat([gp.targets[:LANDMARKS], pool.rows(pool.spaced_rows(LANDMARKS))])
     features = FeatureMap.fit(gp.kernel, landmarks)
     loss = {
         "landmarks": len(landmarks),

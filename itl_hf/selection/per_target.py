@@ -34,7 +34,8 @@ from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.row_selection import make_record
 from itl_hf.selection.row_weights import Numbers, describe_quality, resolve_quality
-from itl_hf.selection.select_rows import KernelLike, check_count, warn_zero_rows
+from itl_hf.selection.select_rows import KernelLike, check_count, warn_of_long_row
+from itl_hf.selection.unusable_rows import blank_targets, describe_unusable, num_picks_left, warn_of_unusable
 
 #: If all rows are candidates and there are more than this, the pool is read block by block for each target instead.
 MOST_WHOLE = 8192
@@ -119,7 +120,7 @@ def select_rows_per_target(
         `PerTargetSelection`: `.indices`, `.gains`, `.target_variance`, a row for each target.
 
     Raises:
-        `ValueError`: If an array is empty, not two-dimensional, of another width, or holds NaN (the row is named),
+        `ValueError`: If an array is empty, not two-dimensional or of another width, a target holds NaN (it is named),
             there are more picks than candidates, the acquisition has no form for one target, a name is unknown, a noise
             is negative, or a quality is out of its range.
 
@@ -143,8 +144,15 @@ def select_rows_per_target(
     spec = resolve_kernel_spec(kernel, standardize)
     row_quality = resolve_quality(quality, pool_rows.shape[0])
     prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization, row_quality)
-    warn_zero_rows(prepared_pool)
-    prepared_targets = prepared_pool.preparation(finite(target_rows, "targets")).to(prepared_pool.device)  # (m, d)
+    unusable = describe_unusable(prepared_pool.unusable)
+    warn_of_unusable(unusable)
+    warn_of_long_row(prepared_pool)
+    num_usable = prepared_pool.num_rows - len(prepared_pool.unusable)
+    if unusable:
+        num_examples = num_picks_left(num_examples, num_usable, len(prepared_pool.unusable), replace)
+        breadth = min(breadth, num_usable)
+    raw_targets = finite(target_rows, "targets")  # (m, d)
+    prepared_targets = blank_targets(prepared_pool.preparation(raw_targets), raw_targets).to(prepared_pool.device)
     # One noise for all targets: the rule uses the effective rank of the targets, which is 1 for a single one.
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets[:1], num_examples)
     with tqdm(
@@ -163,6 +171,7 @@ def select_rows_per_target(
         num_candidates=breadth,
         constraints=SelectionConstraints(replace=replace).to_json(),
         quality=describe_quality(row_quality),
+        unusable=unusable,
     )
     return PerTargetSelection(
         indices=indices.cpu().numpy(),
@@ -178,11 +187,11 @@ def _pick(
     """Returns row numbers, and by how much each pick lowers its target's variance, both (m, n)."""
     num_examples, breadth, replace = sizes
     kernel, noise_variance = gp.kernel, gp.noise_std**2
-    if breadth == pool.num_rows > MOST_WHOLE:
+    if breadth == pool.num_rows - len(pool.unusable) > MOST_WHOLE:
         indices, gains = [], []
         for anchor in prepared_targets:
             alone = GaussianProcess(kernel, anchor[None], gp.noise_std, gp.target_noise_std)
-            picks = speculative_greedy(pool, VTL(alone), num_examples, replace=replace)
+            picks = speculative_greedy(pool, VTL(alone), num_examples, replace=replace, exclude=pool.unusable.numbers)
             indices.append(picks.indices)
             gains.append(picks.gains)
             bar.update()

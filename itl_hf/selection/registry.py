@@ -45,6 +45,8 @@ _CLASS_PATHS = {
 ACQUISITION_NAMES = tuple(_CLASS_PATHS)
 #: Options of an acquisition that hold more values than this are recorded by their number and hash.
 RECORDED_VALUES = 64
+#: Least noise that 64-bit numbers resolve: its square is to be well above their rounding error beside 1.
+LEAST_NOISE_STD = 1e-7
 
 
 def acquisition_class(name: str) -> Any:
@@ -106,6 +108,11 @@ def _check_noise(acquisition: Acquisition) -> None:
     """Raises `ValueError` unless the acquisition's noises are numbers in their range (or left to the rule)."""
     if acquisition.noise_std != "auto":
         _check_number("noise_std", acquisition.noise_std, positive=True)
+        if float(acquisition.noise_std) < LEAST_NOISE_STD:
+            raise ValueError(
+                f"noise_std must be at least {LEAST_NOISE_STD:g}, got {acquisition.noise_std!r}: below, the variance "
+                "that is left after a pick is rounding error, and rows are picked again"
+            )
     if acquisition.target_noise_std is not None:
         _check_number("target_noise_std", acquisition.target_noise_std, positive=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from itl_hf.gp.quality import Quality
+from itl_hf.selection.feature_arrays import refuse_masked
 from itl_hf.selection.protocol import Acquisition
 
 #: One number for each row.
@@ -116,6 +118,13 @@ class RowNumbers:
             {name: column for name, column in columns.items() if isinstance(column, str)},
         )
 
+    def without_targets(self, rows: Sequence[int] | np.ndarray) -> RowNumbers:
+        """Returns the same numbers without the weights of these targets."""
+        if self.target_weights is None or len(rows) == 0:
+            return self
+        kept_rows = np.setdiff1d(np.arange(len(self.target_weights)), rows)
+        return dataclasses.replace(self, target_weights=self.target_weights[kept_rows.tolist()])
+
     def record_entries(self, **entries: dict[str, Any] | None) -> dict[str, Any]:
         """Returns entries of a record with the name of the column that each was read from."""
         return {
@@ -140,16 +149,17 @@ def _read(values: Any, count: int, name: str, one: str, all_of_them: str) -> Ten
         raise ValueError(
             f"{name}={values!r}: here are no columns; give one number for each of the {count} {all_of_them}"
         )
+    refuse_masked(values, name)
     array = np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values)
     if array.shape != (count,):
         raise ValueError(
             f"{name} must hold one number for each of the {count} {all_of_them}, got an array of shape {array.shape}"
         )
     if array.dtype.kind not in "fiu":
-        mixed = np.asarray(values, dtype=object)  # as they were: an array of texts would turn numbers into text
-        place = next((place for place, value in enumerate(mixed) if not _is_number(value)), None)
+        objects = np.asarray(values, dtype=object)  # as they were: an array of texts would turn numbers into text
+        place = next((place for place, value in enumerate(objects) if not _is_number(value)), None)
         if place is not None:
-            raise ValueError(f"{name}: {one} {place} holds {mixed[place]!r:.40}, which is no number")
+            raise ValueError(f"{name}: {one} {place} holds {objects[place]!r:.40}, which is no number")
     return torch.from_numpy(array.astype(np.float64))
 
 

@@ -41,6 +41,7 @@ from itl_hf.selection.row_weights import (
 from itl_hf.selection.shortlist.indexed_rows import indexed_rows
 from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST, ShortlistLike, applicable_shortlist
 from itl_hf.selection.shortlist.pick import ShortlistedPool
+from itl_hf.selection.unusable_rows import blank_targets, describe_unusable, num_picks_left, warn_of_unusable
 
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
 
@@ -118,7 +119,7 @@ def select_rows(
             ended the selection.
 
     Raises:
-        `ValueError`: If an array is empty, not two-dimensional, of another width, or holds NaN (the row is named),
+        `ValueError`: If an array is empty, not two-dimensional or of another width, a target holds NaN (it is named),
             there are more picks than rows, a name is unknown, a noise is negative, a quality or a weight is out of its
             range, a shortlist is shorter than the picks, or the acquisition has no use for weights of targets.
 
@@ -147,9 +148,17 @@ def select_rows(
     spec = resolve_kernel_spec(kernel, standardize)
     applicable = applicable_shortlist(shortlist, acquisition, num_examples, constraints.replace, has_texts=False)
     prepared_pool = Pool(pool_rows, spec.standardization, row_quality)
-    warn_zero_rows(prepared_pool)
+    unusable = describe_unusable(prepared_pool.unusable, constraints.pool_numbers)
+    warn_of_unusable(unusable)
+    warn_of_long_row(prepared_pool)
+    if unusable:
+        blocked_indices = sorted({*blocked_indices, *prepared_pool.unusable.numbers})
+        num_open = num_rows - len(blocked_indices)
+        num_examples = num_picks_left(num_examples, num_open, len(prepared_pool.unusable), constraints.replace)
+        availability.num_examples = num_examples
+        observed_indices = [row for row in observed_indices if row not in set(prepared_pool.unusable.numbers)]
     raw_targets = finite(target_rows, "targets")  # (m, d)
-    prepared_targets = prepared_pool.preparation(raw_targets).to(prepared_pool.device)  # (m, d)
+    prepared_targets = blank_targets(prepared_pool.preparation(raw_targets), raw_targets).to(prepared_pool.device)
     weights = None if weights is None else weights.to(prepared_pool.device)
     if observed_indices:
         observed_features = torch.as_tensor(pool_rows[observed_indices])
@@ -165,14 +174,14 @@ def select_rows(
         num_continued=0 if constraints.replace else len(set(observed_indices)),
         observed_quality=observed_quality,
     )
-    shortlisted = ShortlistedPool(prepared_pool, applicable)
+    shortlisted_pool = ShortlistedPool(prepared_pool, applicable)
     index = None if applicable is None else indexed_rows(pool, spec.standardization)
-    shortlisted.make_list(spec.kernel, prepared_targets, request, index, weights)
+    shortlisted_pool.make_list(spec.kernel, prepared_targets, request, index, weights)
     num_picks = num_examples + (len(observed_indices) or len(observed_features))
-    spec = fit_to_memory(spec, shortlisted.pool, prepared_targets, num_picks)
+    spec = fit_to_memory(spec, shortlisted_pool.pool, prepared_targets, num_picks)
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples, weights)
-    gp, approximation = approximate(gp, shortlisted.pool, num_picks)
-    shortlisted.share_feature_map()
+    gp, approximation = approximate(gp, shortlisted_pool.pool, num_picks)
+    shortlisted_pool.share_feature_map()
     undirected = is_undirected(acquisition, gp)
     observed_rows = prepare_observed(prepared_pool, observed_indices, observed_features)
     stop = None
@@ -183,7 +192,7 @@ def select_rows(
         stop = constraints.stop_when.rule(gp, irreducible, len(observed_rows))
     with tqdm(total=num_examples, desc=f"selecting ({acquisition.name})", unit="row", disable=not progress) as bar:
         request = replace(request, observed_rows=observed_rows, on_picks=bar.update, stop=stop)
-        picks = shortlisted.pick(acquisition, gp, request)
+        picks = shortlisted_pool.pick(acquisition, gp, request)
         bar.update(len(picks.indices) - bar.n)
     rows = prepared_pool.rows(picks.indices)  # (n, d)
     qualities = observed_quality, prepared_pool.quality_of(picks.indices)
@@ -198,9 +207,10 @@ def select_rows(
         undirected=undirected,
         approximation=approximation,
         constraints=constraints.to_json(),
-        shortlist=shortlisted.record(),
+        shortlist=shortlisted_pool.record(),
         quality=describe_quality(row_quality),
         target_weights=describe_weights(weights),
+        unusable=unusable,
     )
     return RowSelection(
         indices=np.asarray(picks.indices, dtype=np.int64),
@@ -245,11 +255,14 @@ def check_count(num_examples: int, open_rows: int, replace: bool) -> None:
         )
 
 
-def warn_zero_rows(pool: Pool) -> None:
-    """Points out feature rows that are all zeros."""
-    if pool.zero_rows:
+def warn_of_long_row(pool: Pool) -> None:
+    """Points out a feature row that decides how all others are prepared."""
+    longest = pool.longest_row
+    if longest.is_outlier:
         warnings.warn(
-            f"{len(pool.zero_rows)} feature rows of the pool are all zeros (the first is row {pool.zero_rows[0]}); "
-            "an embedding that failed often looks like this. They are kept as they are.",
+            f"row {longest.row} of the pool is {longest.ratio:.0f} times as far from the mean as the others and "
+            f"{longest.share:.0%} of the variance by which features are standardized, which changes the picks among "
+            "all other rows. An embedding that failed may look like this: look at the row, embed it again, or leave it "
+            "out of the pool.",
             stacklevel=3,
         )

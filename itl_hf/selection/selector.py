@@ -36,7 +36,9 @@ from itl_hf.selection.shortlist.options import (
     resolve_shortlist,
 )
 from itl_hf.selection.shortlist.two_stage import ListRequest, TwoStages
+from itl_hf.selection.skipped_rows import SkippedRows
 from itl_hf.text import Row, as_dataset, as_targets, plain_text, row_format
+from itl_hf.text.bad_rows import OnBadRows, check_on_bad_rows
 
 Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
 
@@ -73,6 +75,9 @@ class Selector:
             embedder)`) the list is made by its features, and `embedder` embeds only the rows on the list, the targets
             and `already_selected`: `Selector(HiddenStates(model), shortlist=SentenceEncoder(...))`. What a pool cannot
             teach is then measured on the list.
+        on_bad_rows (`"error"` or `"skip"`, *optional*, defaults to `"error"`):
+            What to do about rows that cannot be read, such as empty ones: raise an error that lists all of them by
+            kind, or leave them out. Rows that were left out are in the record (`record.skipped`).
 
     Example:
         >>> from itl_hf import HiddenStates
@@ -95,6 +100,7 @@ class Selector:
         layout: LayoutName = "pca",
         store: str | os.PathLike[str] | None = None,
         shortlist: ShortlistLike = DEFAULT_SHORTLIST,
+        on_bad_rows: OnBadRows = "error",
     ) -> None:
         check_embedder(embedder)
         if targets_embedder is not None:
@@ -108,6 +114,7 @@ class Selector:
         self.layout: LayoutName = layout
         self.store = None if store is None else Path(store)
         self.shortlist = resolve_shortlist(shortlist)
+        self.on_bad_rows = check_on_bad_rows(on_bad_rows)
 
     def select(
         self,
@@ -172,24 +179,30 @@ class Selector:
         check_count(num_examples, len(pool_data) - len(blocked_rows), constraints.replace)
         # Raises before the model runs.
         availability = resolved_constraints.availability(num_examples, len(pool_data))
+        skipped = SkippedRows.of(pool_job, target_job, shortlist)
+        numbers = numbers.without_targets(target_job.reading.bad_rows.rows)
+        target_job = target_job.without_bad_rows()
+        check_count(num_examples, skipped.num_open(len(pool_data), blocked_rows), constraints.replace)
+        skipped.check(observed_rows)
         _check_widths(pool_job, target_job)
         _warn_if_spans_differ(pool_job, target_job)
         inputs = self._inputs(pool_job, target_job, constraints.to_json(resolved_constraints))
         inputs = dataclasses.replace(inputs, numbers=numbers)
         if shortlist is None or shortlist.embedder is None:
-            inputs = dataclasses.replace(inputs, pool_features=pool_job.embed(self.store))
+            inputs = skipped.embed_pool(inputs, pool_job, self.store, blocked_rows)
             rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
         else:
             is_free = torch.ones(len(pool_data), dtype=torch.bool)
             is_free[blocked_rows] = False
-            weights = numbers.target_weights
-            request = ListRequest(availability, is_free, observed_rows, constraints.replace, weights)
+            weighting = (numbers.target_weights, numbers.quality)
+            request = ListRequest(availability, is_free, observed_rows, constraints.replace, *weighting)
             stages = TwoStages(shortlist, pool_job, target_job, self.store, request)
             has_grown = True
             while has_grown:
                 inputs = inputs.of_shortlist(stages)
                 rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
-                has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist())
+                unusable_rows = inputs.pool_numbers(np.asarray(rows.pool.unusable.numbers, dtype=np.int64))
+                has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist(), unusable_rows.tolist())
         extend_fn = None
         if constraints.can_extend:
             extend_fn = functools.partial(self._extend, inputs, rows, observed_rows, resolved_constraints)
@@ -207,7 +220,8 @@ class Selector:
         texts, shortlist, embedded = inputs.texts, self.shortlist, inputs.embedded
         quality = inputs.numbers.quality
         if embedded is not None:
-            shortlist = None
+            if shortlist is not None and shortlist.embedder is not None:
+                shortlist = None  # it was made already
             quality = None if quality is None else quality[embedded.rows]
             if not constraints.replace:  # fewer where budgets leave fewer
                 num_examples = min(num_examples, embedded.num_open(already_selected))
@@ -267,10 +281,13 @@ class Selector:
             pool_embedder = target_embedder = self.embedder.for_targets(targets)
         else:
             pool_embedder, target_embedder = self.embedder, self.targets_embedder
+        skip = {"skip_bad_rows": self.on_bad_rows == "skip"}
         keep_texts = reads_text(self.acquisition)
         cheap = None if self.shortlist is None else self.shortlist.embedder
-        target_job = make_embed_job(targets, "targets", target_embedder, also_check=cheap, keep_texts=keep_texts)
-        options = {"count_tokens": count_tokens, "keep_texts": keep_texts}
+        target_job = make_embed_job(
+            targets, "targets", target_embedder, also_check=cheap, keep_texts=keep_texts, **skip
+        )
+        options = {"count_tokens": count_tokens, "keep_texts": keep_texts, **skip}
         return make_embed_job(pool, "pool", pool_embedder, also_check=cheap, **options), target_job
 
     def _inputs(self, pool_job: EmbedJob, target_job: EmbedJob, constraints: dict[str, Any]) -> SelectionInputs:

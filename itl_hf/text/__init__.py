@@ -10,6 +10,7 @@ images, preference pairs.
 from itl_hf.text.content import plain_text
 from itl_hf.text.rows import TEXT_COLUMNS, Row, RowFormat, as_dataset, row_format
 from itl_hf.text.targets import as_targets
+from itl_hf.text.text_rows import TextRows
 from itl_hf.text.tokens import SPANS, RowTokenizer, Span, Tokens, checked_span, training_features
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "RowFormat",
     "RowTokenizer",
     "Span",
+    "TextRows",
     "Tokens",
     "as_dataset",
     "as_targets",

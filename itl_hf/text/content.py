@@ -6,7 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from itl_hf.text.column_types import is_unicode
+from itl_hf.text.roles import UnknownRoleError, known_role
 from itl_hf.text.rows import Row, RowFormat, row_format
+
+_SHAREGPT_KEYS = {"from": "role", "value": "content"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def is_conversation(row: Row) -> bool:
     return not isinstance(row.get(format_of(row).removesuffix("-completion")), str)
 
 
-def read(row: Row, number: int | None, with_completion: bool) -> Parts:
+def read(row: Row, number: int | None, with_completion: bool, template_roles: frozenset[str] | None = None) -> Parts:
     """Validates a row and splits it into prompt and completion.
 
     Args:
@@ -74,14 +78,17 @@ def read(row: Row, number: int | None, with_completion: bool) -> Parts:
             Number of the row in its dataset, for error messages.
         with_completion (`bool`):
             Whether to read the completion.
+        template_roles (`frozenset[str]`, *optional*):
+            Roles that the chat template names; other roles than these and the usual ones are refused. Without it every
+            role is accepted.
 
     Raises:
-        `ValueError`: If the row has no text, or content that is not text.
+        `ValueError`: If the row has no text, content that is not text, or a role that is not known.
     """
     where = "" if number is None else f"row {number}: "
     kind = format_of(row)
     column = kind.removesuffix("-completion")
-    prompt = _content(row, column, where)
+    prompt = _content(row, column, where, template_roles)
     completion: str | list[dict[str, Any]] | None = None
     if prompt is None:
         raise ValueError(f"{where}column {column!r} is empty. Drop the row or give it text.")
@@ -90,7 +97,7 @@ def read(row: Row, number: int | None, with_completion: bool) -> Parts:
     elif kind == "text" and not isinstance(prompt, str):
         raise ValueError(f"{where}column 'text' holds a conversation; rename the column to 'messages'.")
     elif kind == "prompt-completion" and with_completion:
-        completion = _content(row, "completion", where)
+        completion = _content(row, "completion", where, template_roles)
     if completion is not None and isinstance(completion, str) is not isinstance(prompt, str):
         raise ValueError(
             f"{where}columns 'prompt' and 'completion' must both be strings or both be lists of messages, got "
@@ -112,19 +119,24 @@ def _split_conversation(messages: Any, where: str, with_completion: bool) -> tup
     return prompt, messages[-1:] if has_answer and with_completion and _has_text(messages[-1:]) else None
 
 
-def _content(row: Row, column: str, where: str) -> str | list[dict[str, Any]] | None:
+def _content(
+    row: Row, column: str, where: str, template_roles: frozenset[str] | None
+) -> str | list[dict[str, Any]] | None:
     """Returns a column's text or messages after validation; `None` if it is empty."""
     value = row.get(column)
     if value is None or (isinstance(value, str | list) and not value):
         return None
     if isinstance(value, str):
+        if not is_unicode(value):
+            raise ValueError(f"{where}column {column!r} holds characters that are no Unicode text (lone surrogates).")
         return value if value.strip() else None
     if not isinstance(value, list):
         raise ValueError(
             f"{where}column {column!r} must be a string or a list of messages, got {type(value).__name__}. "
             "Convert it with dataset.map first."
         )
-    messages = [_message(message, f"{where}column {column!r}, message {i}") for i, message in enumerate(value)]
+    places = (f"{where}column {column!r}, message {i}" for i in range(len(value)))
+    messages = [_message(message, place, template_roles) for message, place in zip(value, places, strict=False)]
     return messages if _has_text(messages) else None
 
 
@@ -132,15 +144,20 @@ def _has_text(messages: Sequence[Row]) -> bool:
     return any(message["content"].strip() or message.get("tool_calls") for message in messages)
 
 
-def _message(message: Any, where: str) -> dict[str, Any]:
-    if not isinstance(message, Mapping) or message.get("role") is None:
-        raise ValueError(
-            f"{where} must be a dict with 'role' and 'content', got {message!r:.80}. "
-            "trl.maybe_convert_to_chatml converts the from/value format."
-        )
+def _message(message: Any, where: str, template_roles: frozenset[str] | None) -> dict[str, Any]:
+    """Returns a message with `role` and `content`; `from` and `value`, as in ShareGPT, are other names for them."""
     # One table for all messages holds None for absent keys, which templates would treat as present.
-    fields = {key: value for key, value in message.items() if value is not None}
-    return {**fields, "content": _join_content(fields.get("content", ""), where)}
+    fields = {key: value for key, value in message.items() if value is not None} if isinstance(message, Mapping) else {}
+    if "role" not in fields and "from" in fields:
+        fields = {_SHAREGPT_KEYS.get(key, key): value for key, value in fields.items()}
+    if "role" not in fields:
+        kind = f"the keys {sorted(fields)}" if isinstance(message, Mapping) else f"a {type(message).__name__}"
+        raise ValueError(f"{where} must be a dict with 'role' and 'content', or 'from' and 'value'; got {kind}.")
+    try:
+        role = known_role(fields["role"], template_roles)
+    except UnknownRoleError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return {**fields, "role": role, "content": _join_content(fields.get("content", ""), where)}
 
 
 def _join_content(content: Any, where: str) -> str:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import datasets
 
+from itl_hf.text.column_types import dataset_of_rows
+from itl_hf.text.json_feature import as_stored
+
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
 
@@ -28,18 +31,20 @@ def as_dataset(
 
     Args:
         data (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`):
-            The rows. Strings become a column `text`; dictionaries may have different keys (missing values are `None`).
+            The rows. Strings (in a list, a tuple, a column or an array) become a column `text`; dictionaries may have
+            different keys (missing values are `None`). A format such as `torch` is taken off.
         name (`str`, *optional*, defaults to `"pool"`):
             Name of the rows in error messages.
         split (`str`, *optional*):
             Split of a `DatasetDict`; required there, and an error for other data.
 
     Returns:
-        `Dataset`: At least one row.
+        `Dataset`: At least one row. The rows equal those that were passed: no row gets keys of other rows.
 
     Raises:
         `TypeError`: If `data` is of another kind, or a stream (`IterableDataset`).
-        `ValueError`: If there are no rows, the split is unknown, or rows do not fit into one table.
+        `ValueError`: If there are no rows, the split is unknown, rows do not fit into one table, or a dataset has a
+            transform.
 
     Example:
         >>> as_dataset(["What is 2 + 2?"])[0]
@@ -56,13 +61,18 @@ def as_dataset(
             f"{name} is a streaming dataset, which has no row numbers to select by. Load it with streaming=False, or "
             "collect a part: Dataset.from_list(list(stream.take(10_000)))."
         )
-    dataset = data if isinstance(data, datasets.Dataset) else _from_rows(data, name)
+    try:
+        dataset = as_stored(data) if isinstance(data, datasets.Dataset) else _from_rows(data, name)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     if len(dataset) == 0:
         raise ValueError(f"{name} has no rows.")
     return dataset
 
 
 def _from_rows(data: Any, name: str) -> Dataset:
+    if hasattr(data, "tolist") and getattr(data, "ndim", None) == 1:
+        data = data.tolist()  # an array or a pandas Series
     if isinstance(data, str | bytes | Mapping) or not isinstance(data, Sequence):
         raise TypeError(
             f"{name} must be a datasets.Dataset, a DatasetDict, a list of dicts or a list of strings, got "
@@ -72,26 +82,10 @@ def _from_rows(data: Any, name: str) -> Dataset:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise TypeError(f"{name}: row {number} is a {type(row).__name__}; every row must be a dict or a string.")
-    # `Dataset.from_list` would take the columns of the first row only and silently drop those of others.
-    columns = list(dict.fromkeys(key for row in rows for key in row))
     try:
-        return datasets.Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
+        return dataset_of_rows(rows)
     except (ValueError, TypeError, OverflowError) as error:  # pyarrow's errors derive from these
-        if (mismatch := _first_mismatch(rows, columns)) is not None:
-            raise ValueError(
-                f"{name}: row {mismatch} does not fit into one table with the rows before it: {error}"
-            ) from error
-        raise ValueError(f"{name}: the rows do not fit into one table: {error}") from error
-
-
-def _first_mismatch(rows: Sequence[Row], columns: Sequence[str]) -> int | None:
-    """Returns the number of the first row with a value of another type than the rows before it."""
-    for column in columns:
-        types = [(number, type(row[column])) for number, row in enumerate(rows) if row.get(column) is not None]
-        for number, value_type in types:
-            if value_type is not types[0][1]:
-                return number
-    return None
+        raise ValueError(f"the rows do not fit into one table: {error}") from error
 
 
 def row_format(column_names: Sequence[str]) -> RowFormat:

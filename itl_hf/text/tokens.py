@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from itl_hf.text.alike import AlikeRows, current_collector
 from itl_hf.text.content import Parts, format_of, read
+from itl_hf.text.roles import roles_in_template
 from itl_hf.text.rows import Row
+from itl_hf.text.template_date import date_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,12 +93,36 @@ class RowTokenizer:
         ]
 
     def check(self, rows: Sequence[Row], first_row: int = 0) -> None:
-        """Raises the errors of `__call__` for rows that cannot be read, without tokenizing: cheap for a whole pool."""
+        """Raises the errors of `__call__` for rows that cannot be read.
+
+        Conversations are rendered with the chat template, and rows that may be longer than `max_length` are tokenized.
+        Within `collect_alike_rows`, rows that the model reads alike are found on the way.
+        """
+        alike = current_collector()
         for number, row in enumerate(rows, first_row):
-            self._parts(row, number)
+            parts = self._parts(row, number)
+            texts = [self._render(parts, number), self._render(parts, number, True)]
+            if alike is not None:
+                self._collect(alike, number, parts, texts)
+
+    def _collect(self, alike: AlikeRows, number: int, parts: Parts, texts: list[tuple[str, bool] | None]) -> None:
+        """Adds a row to the collector. Strings are read as they are, so that only long ones can be alike."""
+        text = texts[1] or texts[0]
+        # A token is a byte at least, so that shorter texts are never cut.
+        may_be_cut = self.max_length is not None and len(cast(tuple[str, bool], text)[0].encode()) >= self.max_length
+        if not may_be_cut and isinstance(parts.prompt, str):
+            return
+        reading: Any = text
+        is_cut = False
+        if may_be_cut:
+            (ids,) = self._encode([text])
+            is_cut = len(cast(list[int], ids)) > cast(int, self.max_length)
+            reading = cast(list[int], ids)[: self.max_length]
+        alike.max_length = self.max_length
+        alike.add(number, [parts.prompt, parts.completion, parts.template_kwargs], reading, is_cut)
 
     def _parts(self, row: Row, number: int) -> Parts:
-        parts = read(row, number, with_completion=self.span != "prompt")
+        parts = read(row, number, self.span != "prompt", roles_in_template(self.tokenizer.chat_template))
         if not isinstance(parts.prompt, str) and not self.tokenizer.chat_template:
             raise ValueError(
                 f"row {number}: column {parts.column!r} holds a conversation, but the tokenizer has no chat "
@@ -118,7 +145,11 @@ class RowTokenizer:
         messages = parts.prompt + (cast(list[dict[str, Any]], parts.completion) if whole else [])
         try:
             text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=not whole, **parts.template_kwargs
+                messages,
+                tokenize=False,
+                add_generation_prompt=not whole,
+                **date_arguments(self.tokenizer, parts.template_kwargs.get("tools")),
+                **parts.template_kwargs,
             )
         except Exception as error:  # templates raise errors of any type: jinja2's, TypeError, KeyError
             raise ValueError(

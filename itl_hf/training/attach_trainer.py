@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import datasets
 import numpy as np
@@ -25,7 +25,7 @@ from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.feature_arrays import check_row_numbers
 from itl_hf.selection.row_weights import Numbers, RowNumbers, check_weighs_targets
 from itl_hf.selection.selector import Rows, Selector
-from itl_hf.text import TEXT_COLUMNS, as_dataset, row_format
+from itl_hf.text import TEXT_COLUMNS, as_dataset, as_targets, row_format
 from itl_hf.training.attachment import Attachment, attachment_of
 from itl_hf.training.pick_positions import check_text, pick_positions, pool_positions
 from itl_hf.training.round_options import RoundOptions, check_round_options
@@ -245,11 +245,12 @@ def _active_rounds(
     constraints = SelectionConstraints() if constraints is None else constraints
     reading = read_dataset(rows) if constraints.excludes_texts else None
     resolved_constraints = constraints.resolve(rows, reading)
-    target_rows = _as_dataset(targets, "targets")
+    pool_rows = _text_columns(rows, "pool")
+    target_rows = _read_targets(targets, rows)
     numbers = RowNumbers.read(rows, target_rows, quality, target_weights)
     check_weighs_targets(selector.acquisition, numbers.target_weights)
     options = RoundOptions(
-        pool=_text_columns(rows, "pool"),
+        pool=pool_rows,
         targets=_text_columns(target_rows, "targets"),
         positions=positions,
         examples_per_round=examples_per_round,
@@ -269,7 +270,7 @@ def _active_rounds(
 def _pool_and_positions(trainer: Trainer, pool: Rows | None) -> tuple[datasets.Dataset, np.ndarray]:
     """Returns the pool with its columns of text and the position of each of its rows in the trainer's dataset."""
     if pool is not None:
-        rows = _as_dataset(pool, "pool")
+        rows = as_dataset(_one_split(pool, "pool"), "pool")
         positions = pool_positions(trainer, rows)  # (N,)
         check_text(trainer, positions, rows)
         return rows, positions
@@ -292,7 +293,14 @@ def _text_columns(rows: datasets.Dataset, name: str) -> datasets.Dataset:
     return rows.select_columns([name for name in rows.column_names if name in TEXT_COLUMNS])
 
 
-def _as_dataset(rows: Rows, name: str) -> datasets.Dataset:
+def _read_targets(targets: Rows, pool: datasets.Dataset) -> datasets.Dataset:
+    try:
+        return as_targets(_one_split(targets, "targets"), pool)
+    except ValueError as error:
+        raise ValueError(f"targets: {error}".replace("targets: targets", "targets", 1)) from error
+
+
+def _one_split(rows: Rows, name: str) -> Any:
     if isinstance(rows, datasets.DatasetDict):
         raise ValueError(f"{name} is a DatasetDict: pass one of its splits ({', '.join(map(str, rows))}).")
-    return as_dataset(cast(Any, rows), name)
+    return rows

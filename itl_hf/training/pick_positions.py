@@ -190,18 +190,17 @@ def _is_same_text(pool_value: Any, trainer_value: Any) -> bool:
     if isinstance(pool_value, str) and isinstance(trainer_value, str):
         return trainer_value.startswith(pool_value)  # SFTTrainer appends the end-of-sequence token
     if isinstance(pool_value, list) and isinstance(trainer_value, list):
-        return _without_absent_keys(pool_value) == _without_absent_keys(trainer_value)
+        return bool(_without_absent_keys(pool_value) == _without_absent_keys(trainer_value))
     if pool_value is None or trainer_value is None or type(pool_value) is not type(trainer_value):
         return True  # not comparable
     return bool(pool_value == trainer_value)
 
 
-def _without_absent_keys(messages: list[Any]) -> list[Any]:
-    # The Arrow table of all messages has None for absent keys, and which keys are absent depends on the table.
-    return [
-        {key: content for key, content in value.items() if content is not None} if isinstance(value, dict) else value
-        for value in messages
-    ]
+def _without_absent_keys(value: Any) -> Any:
+    """Returns the value without keys at `None`, at any depth: Arrow gives the keys of every row to all rows."""
+    if isinstance(value, dict):
+        return {key: _without_absent_keys(part) for key, part in value.items() if part is not None}
+    return [_without_absent_keys(part) for part in value] if isinstance(value, list) else value
 
 
 def _shorten(value: Any) -> str:

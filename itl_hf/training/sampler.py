@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from itl_hf.selection.feature_arrays import refuse_masked
 from itl_hf.training.resume import describe_differences
 
 Order = Literal["gain", "shuffled", "interleaved"]
@@ -206,10 +207,12 @@ def row_numbers(selection_or_indices: SelectionOrIndices) -> np.ndarray:
     # Tensors are excluded: every tensor has a method called `indices`.
     if not isinstance(indices, torch.Tensor) and isinstance(indices, HasIndices):
         indices = indices.indices
+    refuse_masked(indices, "selection")
     values = np.asarray(indices.detach().cpu() if isinstance(indices, torch.Tensor) else indices)
     if values.size == 0:
         raise ValueError("There are no picks to train on: the selection is empty.")
-    if values.dtype == np.bool_:
+    has_booleans = isinstance(indices, list | tuple) and any(isinstance(one, bool | np.bool_) for one in indices)
+    if values.dtype == np.bool_ or has_booleans:
         raise TypeError("Picks must be row numbers, not a mask of booleans: pass np.flatnonzero(mask).")
     if not np.issubdtype(values.dtype, np.integer):
         raise TypeError(f"Picks must be a selection or integer row numbers of the pool, not {values.dtype} values.")

@@ -6,7 +6,7 @@ the pool is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -75,7 +75,7 @@ class TaskCases:
 
     def ordinary(self) -> Iterator[Case]:
         """Yields targets from tasks that the pool has."""
-        case = partial(Case, group="ordinary", half=self.half)
+        case: Callable[..., Case] = partial(Case, group="ordinary", half=self.half)
         for task in self.tasks:
             yield case(f"one task, {TARGETS_PER_TASK} targets", pool=self.pool, targets=self.of([task]))
             yield case("one task, 6 targets", pool=self.pool, targets=self.of([task], 6))

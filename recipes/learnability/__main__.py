@@ -53,7 +53,7 @@ class Settings:
     )
     shortlist: int = field(default=3000, metadata={"help": "Rows nearest to the targets that are measured."})
     score: Literal["loss_drop", "contrast"] = field(
-        default="contrast", metadata={"help": "What the quality follows from: loss_drop as in the paper, or contrast."}
+        default="loss_drop", metadata={"help": "What the quality follows from: loss_drop as in the paper, or contrast."}
     )
     neighbours: int = field(default=20, metadata={"help": "Similar rows that a row is compared with."})
     epochs: int = field(default=2, metadata={"help": "Epochs of the training on the targets."})

@@ -57,7 +57,7 @@ def errors(result):
     [
         ("fails", "process 1 failed: ValueError: the model broke", "ValueError: the model broke"),
         ("interrupted", "process 1 failed: KeyboardInterrupt", "KeyboardInterrupt"),
-        ("bad_row", "process 1 failed: ValueError: the model broke", "ValueError: the model broke"),
+        ("bad_row", "process 1 failed: ValueError: 50 of 100 rows cannot be read", "50 of 100 rows cannot be read"),
         ("other_model", "process 1 was called with other arguments", "layer is 1 there and 0 here"),
         ("other_rows", "process 1 was called with other arguments", "rows is 101 there and 100 here"),
         ("not_shared", "must be on a file system that all", "must be on a file system that all"),

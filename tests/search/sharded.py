@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,11 @@ def large(folder):
     results["per target"] = select_rows_per_target(pool, targets[:4], 6, num_candidates=60)
     quality = NUMBERS["quality"]
     results["per target, quality"] = select_rows_per_target(pool, targets[:4], 6, num_candidates=60, quality=quality)
+    with_bad_rows = np.array(pool)
+    with_bad_rows[[3, 120]], with_bad_rows[399, 5] = 0.0, np.nan
+    with warnings.catch_warnings(action="ignore"):
+        results["unusable rows"] = select_rows(with_bad_rows, targets, 30)
+        results["per target, unusable rows"] = select_rows_per_target(with_bad_rows, targets[:4], 6, num_candidates=60)
     return {
         name: {"indices": result.indices.tolist(), "gains": result.gains.tolist()} for name, result in results.items()
     }
@@ -113,12 +119,28 @@ def attainable_bounds():
     return results
 
 
+class DamagedRows:
+    """An array on disk whose last row cannot be read."""
+
+    ndim = 2
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.shape, self.dtype = rows, rows.shape, rows.dtype
+
+    def __array__(self, dtype=None):
+        return self[:]
+
+    def __getitem__(self, index):
+        rows = self.rows[index]
+        if (np.atleast_2d(rows)[-1] == self.rows[-1]).all():
+            raise ValueError("row 399 cannot be read")
+        return rows
+
+
 def fail(folder):
-    """One process meets a bad row in its part of the pool; all must end."""
+    """One process meets a row in its part of the pool that cannot be read; all must end."""
     pool_module.BLOCK_ROWS = 64
-    pool = np.load(folder / "pool.npy").copy()
-    pool[-1, 0] = np.nan
-    select_rows(pool, np.load(folder / "targets.npy"), 10)
+    select_rows(DamagedRows(np.load(folder / "pool.npy")), np.load(folder / "targets.npy"), 10)
 
 
 def main(folder: Path) -> None:

@@ -198,7 +198,7 @@ WRONG = {
     "subtasks": (lambda: plain(LESS(subtasks=["a"])), "subtasks must hold a label for each of 4"),
     "share of the variance": (lambda: GIST(explained_variance=0.0), "explained_variance must be above 0"),
     "rank": (lambda: GIST(rank=0), "rank must be a whole number of at least 1"),
-    "no subspace": (lambda: select_rows([[1.0], [2.0]], [[0.0]], 1, acquisition="gist"), "all targets are zero"),
+    "no subspace": (lambda: select_rows([[1.0], [2.0]], [[0.0]], 1, acquisition="gist"), "targets are zero"),
     "reg": (lambda: UnbalancedTransport(reg=0.0), "reg must be positive"),
     "penalty": (lambda: UnbalancedTransport(pool_penalty=float("inf")), "pool_penalty must be positive and finite"),
     "no losses": (lambda: resolve_acquisition("loss_drop"), "LossDrop.before=..., after=..."),

@@ -137,7 +137,7 @@ def test_target_variance_starts_at_the_prior_and_falls_by_the_gains():
 
 
 BAD = {
-    "NaN in the pool": (dict(pool=[[0.0, 1.0], [float("nan"), 0.0]]), "row 1 of `pool`"),
+    "one row beside NaN": (dict(pool=[[0.0, 1.0], [float("nan"), 0.0]]), "row 1 of `pool` holds NaN"),
     "infinity in the targets": (dict(targets=[[float("inf"), 1.0]]), "row 0 of `targets`"),
     "different widths": (dict(targets=[[1.0]]), "2 features and `targets` rows 1"),
     "too many picks": (dict(num_examples=3), "num_examples=3 is more than the 2 rows"),

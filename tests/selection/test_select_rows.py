@@ -169,7 +169,8 @@ def test_random_depends_on_its_seed_alone():
 
 
 BAD = {
-    "NaN in the pool": (dict(pool=[[0.0, 1.0], [float("nan"), 0.0]]), "row 1 of `pool`"),
+    "nothing but NaN": (dict(pool=[[0.0, float("nan")], [float("inf"), 0.0]]), "row 0 of `pool` and 1 more hold NaN"),
+    "one row beside NaN": (dict(pool=[[0.0, 1.0], [float("nan"), 0.0]]), "row 1 of `pool` holds NaN"),
     "infinity in the targets": (dict(targets=[[float("inf"), 1.0]]), "row 0 of `targets`"),
     "different widths": (dict(targets=[[1.0]]), "2 features and `targets` rows 1"),
     "empty pool": (dict(pool=np.zeros((0, 2))), "`pool` is empty"),
@@ -195,8 +196,3 @@ def test_bad_input_is_refused_by_name(changes, message):
     good = dict(pool=[[0.0, 1.0], [1.0, 0.0]], targets=[[1.0, 1.0]], num_examples=1)
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         linear(**{**good, **changes})
-
-
-def test_zero_rows_are_pointed_out():
-    with pytest.warns(UserWarning, match=r"1 feature rows .* all zeros \(the first is row 2\)"):
-        linear([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]], [[1.0, 1.0]], 1)

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from itl_hf.embedding.embedders.model_loading import without_peft
+from itl_hf.embedding.embedders.model_loading import body_of, embedding_table, without_peft
+from itl_hf.embedding.embedders.numerics import own_precision
+from itl_hf.embedding.embedders.offloading import execution_device
 from itl_hf.embedding.embedders.packing import check_packing, pack, probe, unpack
 from itl_hf.embedding.embedders.weights_hash import WeightsHash
 
@@ -61,6 +63,9 @@ class Backbone:
         self.blocks = _blocks(self.model, config_layers)
         self.num_layers = int(config_layers if config_layers is not None else len(self.blocks or ()))
         self.dimension = int(config.hidden_size)
+        #: The last layer of OPT-350m is projected to the width of its word embeddings.
+        self.last_dimension = _output_width(self.model, self.dimension)
+        self._main_stream = getattr(config, "altup_active_idx", None)
         self.packing = packing
         self._attention = getattr(config, "_attn_implementation", None)
         self._weights_hash = WeightsHash(self.model)
@@ -100,6 +105,8 @@ class Backbone:
         Raises:
             `ValueError`: If `packing=True` and the model's attention mixes rows.
         """
+        whole_transform = transform
+        transform = lambda hidden: whole_transform(self._main_part(hidden))
         with evaluation_mode(self.model):
             if self._early_exit is None:
                 # One short row without padding is enough to compare the numbering of layers.
@@ -113,6 +120,14 @@ class Backbone:
                 return run(layers, {"input_ids": input_ids, "attention_mask": attention_mask}, transform)
             inputs = pack(input_ids, attention_mask, self._attention)
             return run(layers, inputs, lambda hidden: transform(unpack(hidden, attention_mask)))
+
+    def width(self, layer: int) -> int:
+        """Returns the number of dimensions of the hidden states of a layer."""
+        return self.last_dimension if layer == self.num_layers else self.dimension
+
+    def _main_part(self, hidden: Tensor) -> Tensor:
+        """Returns (B, T, d) hidden states: those of Gemma 3n (AltUp) are several streams, of which one is the main."""
+        return hidden[self._main_stream] if hidden.dim() == 4 and self._main_stream is not None else hidden
 
     def _can_exit_early(self, layers: Sequence[int], inputs: dict[str, Any]) -> bool:
         name = type(self.model).__name__
@@ -135,8 +150,8 @@ class Backbone:
         return not mismatches
 
     def _check_that_packing_separates_rows(self) -> None:
-        table = cast("nn.Embedding", self.model.get_input_embeddings())
-        ids, mask = probe(table.num_embeddings, table.weight.device)
+        table = embedding_table(self.model)
+        ids, mask = probe(table.num_embeddings, execution_device(table))
         positions = mask[1].bool()  # of the second row, which would see the one before it
         hidden = self._forward({"input_ids": ids, "attention_mask": mask}).last_hidden_state
         packed_hidden = self._forward(pack(ids, mask, self._attention)).last_hidden_state
@@ -152,7 +167,8 @@ class Backbone:
         self, layers: Sequence[int], inputs: dict[str, Any], transform: Transform = lambda hidden: hidden
     ) -> list[Tensor]:
         states = self._forward(inputs, output_hidden_states=True).hidden_states
-        return [transform(states[layer]) for layer in layers]
+        # Mllama leaves out blocks that attend to images where there are none, so that its tuple is shorter.
+        return [transform(states[min(layer, len(states) - 1)]) for layer in layers]
 
     def _run_to_last_layer(
         self, layers: Sequence[int], inputs: dict[str, Any], transform: Transform = lambda hidden: hidden
@@ -230,7 +246,12 @@ def _without_head(model: nn.Module) -> PreTrainedModel:
     model = without_peft(model, "hidden states leave out")
     if getattr(model.config, "is_encoder_decoder", False):
         return cast("PreTrainedModel", model.get_encoder())
-    return cast("PreTrainedModel", model.base_model)
+    return body_of(model)
+
+
+def _output_width(model: nn.Module, width: int) -> int:
+    projection = next((module for name, module in model.named_modules() if name.endswith("project_out")), None)
+    return int(getattr(projection, "out_features", width))
 
 
 def _blocks(model: nn.Module, count: int | None) -> nn.ModuleList | None:
@@ -245,13 +266,14 @@ def _blocks(model: nn.Module, count: int | None) -> nn.ModuleList | None:
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Puts all modules into evaluation mode, and back into the mode that each was in."""
+    """Puts all modules into evaluation mode, and back into the mode that each was in; see also `own_precision`."""
     # Module by module: a user may have frozen a few of them in evaluation mode inside a model in training.
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
     try:
-        yield
+        with own_precision():
+            yield
     finally:
         for module in training:
             module.training = True

@@ -8,15 +8,17 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
+#: Which rows a batch may hold: any, those of one length, or one.
+Grouping = Literal["padded", "equal lengths", "single rows"]
 
 
-def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+def token_batches(lengths: Sequence[int], batch_tokens: int, grouping: Grouping = "padded") -> list[list[int]]:
     """Groups rows into batches that, padded, stay within `batch_tokens` and waste little of it.
 
     Args:
@@ -25,6 +27,8 @@ def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
         batch_tokens (`int`):
             Upper bound of rows x longest row in a batch. A single row longer than this gets a batch of its own. A batch
             also ends where padding would exceed both 1/64 of this and 1/20 of its tokens without padding.
+        grouping (`"padded"`, `"equal lengths"` or `"single rows"`, *optional*, defaults to `"padded"`):
+            Which rows a batch may hold: any, those of one length, or one.
 
     Returns:
         `list[list[int]]`: Indices of the rows of each batch. Every index occurs once, longest rows first, so that a
@@ -46,7 +50,9 @@ def token_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
         padded = longest * (len(batches[-1]) + 1) if batches else 0
         padding = padded - num_tokens - length
         # Starting a batch costs about as much as a hundred padded tokens (kernel launches), hence the first allowance.
-        if not batches or padded > batch_tokens or padding > max(batch_tokens // 64, (num_tokens + length) // 20):
+        wasteful = padding > max(batch_tokens // 64, (num_tokens + length) // 20)
+        apart = grouping == "single rows" or (grouping == "equal lengths" and length != longest)
+        if not batches or padded > batch_tokens or wasteful or apart:
             batches.append([])
             longest, num_tokens = length, 0
         batches[-1].append(index)
@@ -61,6 +67,10 @@ class TokenBatches:
         batch_tokens (`int`):
             Most tokens in a batch, padding included.
 
+    Attributes:
+        grouping (`str`, *optional*):
+            Which rows a batch may hold (`Grouping`); any until it is chosen (`batch_effects.choose_grouping`).
+
     Raises:
         `ValueError`: If `batch_tokens` is below 1.
     """
@@ -68,6 +78,7 @@ class TokenBatches:
     def __init__(self, batch_tokens: int) -> None:
         token_batches([], batch_tokens)  # raises early
         self.batch_tokens = batch_tokens
+        self.grouping: Grouping | None = None
 
     def run(
         self,
@@ -88,7 +99,7 @@ class TokenBatches:
         Raises:
             `torch.OutOfMemoryError`: If memory does not hold even one row.
         """
-        batches = token_batches(lengths, self.batch_tokens)
+        batches = token_batches(lengths, self.batch_tokens, self.grouping or "padded")
         while batches:
             batch = batches.pop(0)
             try:
@@ -107,7 +118,7 @@ class TokenBatches:
             self.batch_tokens = max(1, len(batch) * max(lengths[i] for i in batch) // 2)
             logger.warning("Out of memory; going on with at most %d tokens in a batch.", self.batch_tokens)
             rest = sorted(index for other in (batch, *batches) for index in other)
-            smaller_batches = token_batches([lengths[i] for i in rest], self.batch_tokens)
+            smaller_batches = token_batches([lengths[i] for i in rest], self.batch_tokens, self.grouping or "padded")
             batches = [[rest[i] for i in other] for other in smaller_batches]
 
 

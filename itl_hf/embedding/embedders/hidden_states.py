@@ -3,7 +3,8 @@
 This is cheap (about a third of a training step at the default layer) and separates kinds of text well. It does not read
 the completion unless `span` says so, and it is not the empirical NTK. Features of a row do not depend on its batch, on
 the tokenizer's padding side, on `batch_tokens`, `packing` or `compile` (up to float rounding): rows are always padded
-on the right, and padding is masked in the attention and in the pooling.
+on the right, and padding is masked in the attention and in the pooling. Where a model ignores the mask in part, which
+the first use checks, batches hold rows of equal length (`itl_hf.embedding.embedders.batch_effects`).
 """
 
 from __future__ import annotations
@@ -136,12 +137,12 @@ class HiddenStates(LanguageModelEmbedder):
     @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """Which columns of a feature row hold which layer under which pooling."""
-        return parts_of(self.layers, self.poolings, self.backbone.dimension)
+        return parts_of(self.layers, self.poolings, [self.backbone.width(layer) for layer in self.layers])
 
     @functools.cached_property
     def dimension(self) -> int:
         """Number of columns of a feature row: the model's width, times the layers, times the poolings."""
-        return len(self.parts) * self.backbone.dimension
+        return self.parts[-1].stop
 
     def fingerprint(self) -> Fingerprint:
         """Returns everything that determines the features of a row.
@@ -166,7 +167,9 @@ class HiddenStates(LanguageModelEmbedder):
             on_rows (`Callable[[int], None]`, *optional*):
                 Called with k each time k more rows are embedded.
         """
-        features = torch.empty(len(prepared_rows), self.dimension)  # (B, d)
+        if not self.backbone.packing:  # packing has a check of its own
+            self.choose_grouping(self._embed_batch, prepared_rows, self.span)
+        features = torch.empty(len(prepared_rows), self.dimension, dtype=torch.float32)  # (B, d)
         lengths = [len(row.input_ids) for row in prepared_rows]
         embed_batch = lambda batch: self._embed_batch([prepared_rows[i] for i in batch])
         for batch, batch_features in self._batches.run(lengths, embed_batch, on_rows):

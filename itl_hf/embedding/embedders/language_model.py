@@ -7,19 +7,23 @@ part of the fingerprint that identifies all this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from itl_hf.embedding.embedders.base import TwoStageEmbedder
-from itl_hf.embedding.embedders.model_loading import resolve_max_length, resolve_tokenizer
-from itl_hf.embedding.embedders.weights_hash import short_hash, tokenizer_hash
+from itl_hf.embedding.embedders.batch_effects import choose_grouping
+from itl_hf.embedding.embedders.model_loading import embedding_table, resolve_max_length, resolve_tokenizer
+from itl_hf.embedding.embedders.offloading import execution_device
+from itl_hf.embedding.embedders.tokenizer_hash import tokenizer_hash
+from itl_hf.embedding.embedders.weights_hash import short_hash
 from itl_hf.text import Row, RowTokenizer, Span, Tokens
+from itl_hf.text.template_date import TEMPLATE_DATE, prints_date
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from itl_hf.embedding.embedders.base import Fingerprint
@@ -89,6 +93,7 @@ class LanguageModelEmbedder(TwoStageEmbedder):
             "max_length": self.max_length,
             "tokenizer": tokenizer_hash(self.tokenizer),
             "chat_template": short_hash(str(self.tokenizer.chat_template)) if self.tokenizer.chat_template else None,
+            "template_date": str(TEMPLATE_DATE) if prints_date(self.tokenizer) else None,
         }
 
     def check(self, rows: Sequence[Row], first_row: int = 0) -> None:
@@ -119,13 +124,29 @@ class LanguageModelEmbedder(TwoStageEmbedder):
         """Returns token ids and attention mask on the model's device, each (B, T) int64, padded on the right."""
         # RoBERTa numbers its positions by comparing ids with the padding id of the config, so that one comes first.
         config_id = getattr(self.model.config, "pad_token_id", None)
+        # SmolVLM's config and others have one beyond the vocabulary.
         candidates = (config_id, self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
-        pad_id = next((id_ for id_ in candidates if isinstance(id_, int) and id_ >= 0), 0)
-        device = cast("nn.Embedding", self.model.get_input_embeddings()).weight.device
+        table = embedding_table(self.model)
+        pad_id = next((id_ for id_ in candidates if isinstance(id_, int) and 0 <= id_ < table.num_embeddings), 0)
+        device = execution_device(table)
         ids = [torch.tensor(row) for row in rows]
         input_ids = pad_sequence(ids, batch_first=True, padding_value=pad_id)  # (B, T)
         attention = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)  # (B, T)
         return input_ids.to(device), attention.to(device)
+
+    def choose_grouping(
+        self, features: Callable[[Sequence[Tokens]], Tensor], rows: Sequence[Tokens], span: Span
+    ) -> None:
+        """Chooses, at the first use, which rows a batch may hold; see `batch_effects.choose_grouping`."""
+        choose_grouping(
+            self._batches,
+            features,
+            rows,
+            span=span,
+            max_length=self.max_length,
+            dtype=self.model.dtype,
+            name=type(self.model).__name__,
+        )
 
     def _truncation_message(self, rows: Sequence[int]) -> str:
         return (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -96,6 +99,51 @@ def without_peft(model: nn.Module, virtual_tokens: str) -> PreTrainedModel:
     return model
 
 
+def body_of(model: PreTrainedModel) -> PreTrainedModel:
+    """Returns the part of a model that computes its last hidden states: the model without its head.
+
+    Some classes (Llama 4, Mllama) name a base model that they do not have, so that `base_model` is the model itself.
+    """
+    any_model = cast("Any", model)
+    if model.base_model is not model or any_model.get_output_embeddings() is None:
+        return cast("PreTrainedModel", model.base_model)
+    inner = (getattr(model, name, None) for name in ("model", "language_model", "transformer"))
+    return next((part for part in inner if isinstance(part, transformers.PreTrainedModel)), model)
+
+
+def embedding_table(model: PreTrainedModel) -> nn.Embedding:
+    """Returns the table of a model's input embeddings, which adapters may wrap (LoRA, trainable tokens)."""
+    table: Any = model.get_input_embeddings()
+    while not hasattr(table, "num_embeddings"):
+        table = table.base_layer if hasattr(table, "base_layer") else table.original_module
+    return cast("nn.Embedding", table)
+
+
+def plain_token_ids(model: PreTrainedModel, count: int) -> list[int]:
+    """Returns ids of tokens that stand for text: none that the config names, such as the padding or an image's place.
+
+    Args:
+        model (`PreTrainedModel`):
+            A model with input embeddings.
+        count (`int`):
+            Number of ids; they repeat if the vocabulary is small.
+    """
+    config_ids = set(_named_ids(model.config.to_dict()))
+    size = embedding_table(model).num_embeddings
+    # From the middle on: special tokens are at the beginning or at the end.
+    order = itertools.chain(range(size // 2, size), range(size // 2))
+    ids = list(itertools.islice((number for number in order if number not in config_ids), count))
+    return list(itertools.islice(itertools.cycle(ids or [0]), count))
+
+
+def _named_ids(entries: Any) -> Iterator[int]:
+    for key, value in entries.items():
+        if isinstance(value, dict):
+            yield from _named_ids(value)
+        elif isinstance(key, str) and key.endswith(("_id", "_index", "_ids")):
+            yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int))
+
+
 def default_device() -> torch.device:
     """Returns this process's GPU, or the CPU if there is none."""
     if not torch.cuda.is_available():
@@ -135,7 +183,7 @@ def context_length(model: PreTrainedModel) -> int | None:
         limit = getattr(config, "n_positions", None)
     if limit is None or limit < 1:
         return None
-    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    table = getattr(getattr(body_of(model), "embeddings", None), "position_embeddings", None)
     # RoBERTa and models derived from it count positions from padding_idx + 1: 514 rows in the table hold 512 tokens.
     offset = getattr(table, "padding_idx", None)
     return int(limit) - (0 if offset is None else offset + 1)
@@ -146,9 +194,11 @@ def resolve_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Returns `tokenizer`, or by default the one saved with the model, after checking that it fits the model.
 
+    Of a processor its tokenizer is used, with the processor's chat template where the tokenizer has none.
+
     Raises:
         `ValueError`: If no tokenizer is given and the model has no name, or the tokenizer is that of another model.
-        `TypeError`: If `tokenizer` is not a tokenizer of transformers.
+        `TypeError`: If `tokenizer` is not a tokenizer or processor of transformers.
     """
     name = model.config._name_or_path
     if tokenizer is None and not name:
@@ -159,12 +209,23 @@ def resolve_tokenizer(
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             name, revision=revision, trust_remote_code=trust_remote_code
         )
+    tokenizer = _tokenizer_of(tokenizer)
     if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
         raise TypeError(f"tokenizer must be a tokenizer of transformers, got {type(tokenizer).__name__}.")
-    vocabulary_size = cast("nn.Embedding", model.get_input_embeddings()).num_embeddings
+    vocabulary_size = embedding_table(model).num_embeddings
     if len(tokenizer) > vocabulary_size:
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} tokens but the model embeds {vocabulary_size}: they do not belong "
             "together, or the model needs model.resize_token_embeddings(len(tokenizer))."
         )
+    return tokenizer
+
+
+def _tokenizer_of(processor: Any) -> Any:
+    if not isinstance(processor, transformers.ProcessorMixin):
+        return processor
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is not None and not tokenizer.chat_template and getattr(processor, "chat_template", None):
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.chat_template = processor.chat_template
     return tokenizer

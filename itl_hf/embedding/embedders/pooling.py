@@ -6,6 +6,7 @@ in float32, whatever the model runs in. Not covered: attention pooling or anythi
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,15 +53,18 @@ class Part:
         return slice(self.start, self.stop)
 
 
-def parts_of(layers: Sequence[int], poolings: Sequence[Pooling], width: int) -> tuple[Part, ...]:
+def parts_of(layers: Sequence[int], poolings: Sequence[Pooling], widths: Sequence[int]) -> tuple[Part, ...]:
     """Returns the parts of a feature row: layer by layer in the order given, and within a layer pooling by pooling.
 
     Example:
-        >>> [(part.layer, part.pooling, part.start) for part in parts_of([15, 22], ["mean", "last"], 576)]
+        >>> [(part.layer, part.pooling, part.start) for part in parts_of([15, 22], ["mean", "last"], [576, 576])]
         [(15, 'mean', 0), (15, 'last', 576), (22, 'mean', 1152), (22, 'last', 1728)]
     """
-    pairs = [(layer, pooling) for layer in layers for pooling in poolings]
-    return tuple(Part(*pair, i * width, (i + 1) * width) for i, pair in enumerate(pairs))
+    parts = [(layer, pooling, width) for layer, width in zip(layers, widths, strict=True) for pooling in poolings]
+    stops = list(itertools.accumulate(width for *_, width in parts))
+    return tuple(
+        Part(layer, pooling, stop - width, stop) for (layer, pooling, width), stop in zip(parts, stops, strict=True)
+    )
 
 
 def span_positions(rows: Sequence[Tokens], span: Span, length: int, skip_tokens: int = 0) -> Tensor:

@@ -32,7 +32,7 @@ from itl_hf.embedding.embedders.sentence_model import (
     resolve_prompt,
     tokenizer_of,
 )
-from itl_hf.embedding.embedders.weights_hash import tokenizer_hash
+from itl_hf.embedding.embedders.tokenizer_hash import tokenizer_hash
 from itl_hf.text import Row, Span, checked_span, plain_text
 
 if TYPE_CHECKING:

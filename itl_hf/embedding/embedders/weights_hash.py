@@ -1,14 +1,16 @@
-"""Hashes of weights and tokenizers: equal ones give equal strings, whatever folder a model was loaded from.
+"""Hashes of the weights of a model: equal ones give equal strings, whatever folder a model was loaded from.
 
 Reading every weight takes about a second per gigabyte, so weights are read again only if something changed. Detected
 are: steps of an optimizer, `load_state_dict`, other tensors put in place (all of these change torch's version counters
 or addresses), adapters that are loaded, merged or switched, and writes through `.data` that change many values (a
 sample of each tensor is compared as well). Not detected are a few single values written through `.data` after the
-weights were first read; write them under `torch.no_grad()` instead.
+weights were first read; write them under `torch.no_grad()` instead. Weights that accelerate keeps on the disk or in the
+CPU's memory (`device_map`) are read from there, at each call.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -16,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from itl_hf.embedding.embedders.offloading import offloaded_tensor
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import PreTrainedTokenizerBase
 
 #: Config entries that change during training or loading without changing any hidden state.
 _VOLATILE = frozenset(
@@ -35,13 +38,18 @@ _VOLATILE = frozenset(
 )
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SAMPLE = 256
+#: Words of 8 bytes that are summed together: 16 MB.
+_CHUNK_WORDS = 2**21
+#: Attributes of modules, beside the config, that models are changed by (LLM2Vec makes attention bidirectional).
+_SWITCHES = ("is_causal", "is_decoder", "scaling", "sliding_window")
 
 
 class WeightsHash:
     """Computes a hash of a model's configuration, adapters and weights.
 
-    Each tensor enters with its name, its shape, the exact sum of its bits and a sample of its values. Any single change
-    then changes the hash, at the cost of reading the weights once.
+    Each tensor enters with its name, its shape, a sum of its bits weighted by their places (so that exchanging two rows
+    changes it) and a sample of its values. Any single change then changes the hash, at the cost of reading the weights
+    once.
 
     Args:
         model (`PreTrainedModel`):
@@ -60,27 +68,45 @@ class WeightsHash:
         self._quantization_hashes = _hashes_of_4bit_weights(model)
 
     def __call__(self, is_relevant: Callable[[str], bool] = lambda name: True) -> str:
-        """Returns 128 bits of SHA-256 over the tensors for whose name `is_relevant` is true."""
+        """Returns 128 bits of SHA-256 over the tensors for whose name `is_relevant` is true.
+
+        Raises:
+            `ValueError`: If weights are on the meta device and nothing says where their values are.
+        """
         tensors = [(name, tensor) for name, tensor in _tensors(self._model) if is_relevant(name)]
+        meta_digests = {
+            name: _digest(offloaded_tensor(self._model, name)) for name, tensor in tensors if tensor.is_meta
+        }
         hashes_of_4bit = [digest for name, digest in self._quantization_hashes.items() if is_relevant(name)]
         config = self._model.config.to_dict()  # type: ignore[operator, union-attr]
-        state = stable_json(config) + _adapter_states(self._model) + "".join(hashes_of_4bit)
+        state = f"{_class_name(self._model)} {stable_json(config)}{_module_states(self._model)}{hashes_of_4bit}"
         key = hashlib.sha256(state.encode())
         for name, tensor in tensors:
             version = -1 if tensor.is_inference() else tensor._version
             key.update(f"{name} {id(tensor)} {version} {tensor.data_ptr()}".encode())
-            key.update(_sample(tensor))
+            key.update(meta_digests.get(name) or _sample(tensor))
         if (digest := key.digest()) not in self._cache:
-            self._cache = {digest: _hash_tensors(state, tensors)}  # only the last: weights in training do not come back
+            self._cache = {
+                digest: _hash_tensors(state, tensors, meta_digests)
+            }  # only the last: weights in training do not come back
         return self._cache[digest]
 
 
-def _hash_tensors(state: str, tensors: list[tuple[str, Tensor]]) -> str:
+def _hash_tensors(state: str, tensors: list[tuple[str, Tensor]], digests: dict[str, bytes]) -> str:
     digest = hashlib.sha256(state.encode())
     for name, tensor in tensors:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(_sum(tensor) + _sample(tensor))
+        digest.update(digests.get(name) or _digest(tensor))
     return digest.hexdigest()[:32]
+
+
+def _digest(tensor: Tensor) -> bytes:
+    return _sum(tensor) + _sample(tensor)
+
+
+def _class_name(model: nn.Module) -> str:
+    """Returns the name of the model's class, without the one that FSDP puts before it."""
+    return next(kind.__name__ for kind in type(model).__mro__ if not kind.__name__.startswith("FSDP"))
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -92,7 +118,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         for name, buffer in module.named_buffers(recurse=False):
             # Buffers that are not saved follow from the config.
             if name not in module._non_persistent_buffers_set:
-                yield f"{prefix}.{name}", buffer
+                yield f"{prefix}.{name}".lstrip("."), buffer
 
 
 def _hashes_of_4bit_weights(model: nn.Module) -> dict[str, str]:
@@ -101,25 +127,56 @@ def _hashes_of_4bit_weights(model: nn.Module) -> dict[str, str]:
     for name, parameter in model.named_parameters():
         quantization = getattr(parameter, "quant_state", None)
         if quantization is not None:
-            hashes[name] = _hash_tensors("", [(name, parameter), (f"{name}.absmax", quantization.absmax)])
+            hashes[name] = _hash_tensors("", [(name, parameter), (f"{name}.absmax", quantization.absmax)], {})
     return hashes
 
 
-def _adapter_states(model: nn.Module) -> str:
-    """Describes the state of each layer of peft (on transformers' own models `disable_adapters` is a method)."""
-    layers = [
-        f"{name} {module.active_adapters} {module.disable_adapters} {getattr(module, 'merged_adapters', [])} "
-        f"{sorted(getattr(module, 'scaling', {}).items())}"
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, "disable_adapters", None), bool)
-    ]
-    return "".join(layers)
+def _module_states(model: nn.Module) -> str:
+    """Describes switches of modules, and each layer of peft (on transformers' own models `disable_adapters` is a
+    method).
+    """
+    states = []
+    for name, module in model.named_modules():
+        states += [f"{name}.{key} {vars(module)[key]} " for key in _SWITCHES if key in vars(module)]
+        if isinstance(getattr(module, "disable_adapters", None), bool):
+            states.append(
+                f"{name} {module.active_adapters} {module.disable_adapters} {getattr(module, 'merged_adapters', [])} "
+                f"{sorted(getattr(module, 'scaling', {}).items())}"
+            )
+    return "".join(states)
 
 
 def _sum(tensor: Tensor) -> bytes:
+    """Returns the sum of all bits, in words of 8 bytes, each multiplied by a number that its place determines.
+
+    Integer sums, modulo 2^64, do not depend on the order of addition, hence not on the device.
+    """
     values = _bits(tensor)
-    # Integer sums do not depend on the order of addition, hence not on the device.
-    return b"" if values is None else str(int(values.sum(dtype=torch.int64))).encode()
+    if values is None:
+        return b""
+    num_whole = values.numel() * values.element_size() // 8 * 8 // values.element_size()
+    total = int(values[num_whole:].sum(dtype=torch.int64))  # less than a word
+    step = _CHUNK_WORDS * 8 // values.element_size()
+    for start in range(0, num_whole, step):
+        chunk = values[start : min(start + step, num_whole)]
+        is_aligned = (chunk.storage_offset() * chunk.element_size()) % 8 == 0
+        words = (chunk if is_aligned else chunk.clone()).view(torch.int64)
+        mixture = words ^ (words >> 29)  # words that differ in their highest bits only then differ in lower ones, too
+        total = total * _ODD_NUMBER + int((mixture * _place_weights(words.device)[: len(words)]).sum())
+    return str(total % 2**64).encode()
+
+
+_ODD_NUMBER = 0x9E3779B97F4A7C15
+
+
+@functools.cache
+def _place_weights(device: torch.device) -> Tensor:
+    """Returns an odd number for each place of a chunk, (_CHUNK_WORDS,) int64, by the mixing of splitmix64."""
+    places = torch.arange(1, _CHUNK_WORDS + 1, device=device)
+    places = places * (_ODD_NUMBER - 2**64)
+    places = (places ^ (places >> 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    places = (places ^ (places >> 27)) * (0x94D049BB133111EB - 2**64)
+    return (places ^ (places >> 31)) | 1
 
 
 def _sample(tensor: Tensor) -> bytes:
@@ -137,18 +194,6 @@ def _bits(tensor: Tensor) -> Tensor | None:
 def stable_json(config: dict[str, Any]) -> str:
     """Returns a configuration without what does not change features; the same text in every process."""
     return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True, default=str)
-
-
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Returns a hash of everything that determines a tokenizer's ids, without padding and truncation."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return short_hash(repr(sorted(tokenizer.get_vocab().items())))
-    # Padding and truncation are those of the last call, not properties of the tokenizer.
-    backend = type(backend).from_str(backend.to_str())
-    backend.no_padding()
-    backend.no_truncation()
-    return short_hash(backend.to_str())
 
 
 def short_hash(text: str) -> str:

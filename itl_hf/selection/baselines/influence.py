@@ -91,10 +91,10 @@ class Influence:
         """
         num_checkpoints = len(self.learning_rates)
         targets = raw_targets(self, request, num_checkpoints, pool)
-        anchors = self.mean_of_subtasks(self.weighted(by_checkpoint(targets, _unit, num_checkpoints)), weights)
+        anchors = self.mean_of_subtasks(self.scale_by_rates(by_checkpoint(targets, _unit, num_checkpoints)), weights)
         return lambda rows: by_checkpoint(rows, _unit, num_checkpoints), anchors
 
-    def weighted(self, rows: Tensor) -> Tensor:
+    def scale_by_rates(self, rows: Tensor) -> Tensor:
         """Multiplies the features of each checkpoint by its learning rate, (m, d)."""
         return by_checkpoint(rows, lambda part, number: part * self.learning_rates[number], len(self.learning_rates))
 

@@ -64,12 +64,19 @@ class NearestRows:
             (m, d).
         exclude (`Sequence[int]`):
             Rows to leave out.
+        row_factors (`Tensor`, *optional*):
+            (N,) factors of the rows' similarities.
     """
 
     def __init__(
-        self, pool: Pool, similarity: Callable[[Tensor, Tensor], Tensor], anchors: Tensor, exclude: Sequence[int]
+        self,
+        pool: Pool,
+        similarity: Callable[[Tensor, Tensor], Tensor],
+        anchors: Tensor,
+        exclude: Sequence[int],
+        row_factors: Tensor | None = None,
     ) -> None:
-        self.pool, self.similarity, self.anchors = pool, similarity, anchors
+        self.pool, self.similarity, self.anchors, self.row_factors = pool, similarity, anchors, row_factors
         self.excluded_mask = torch.zeros(pool.num_rows, dtype=torch.bool)
         self.excluded_mask[list(exclude)] = True
         self.excluded_mask = self.excluded_mask.to(pool.device)
@@ -87,6 +94,8 @@ class NearestRows:
             row_numbers = torch.arange(start, start + len(rows), device=device)
             for place, part in enumerate(parts):
                 similarities = self.similarity(rows, part)  # (c, B)
+                if self.row_factors is not None:
+                    similarities = similarities * self.row_factors[row_numbers]
                 similarities = similarities.masked_fill(self.excluded_mask[row_numbers], -torch.inf)
                 both = (
                     torch.cat([scores[place], similarities], 1),
@@ -104,13 +113,13 @@ def _best(scores: Tensor, numbers: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return scores.gather(1, order), numbers.gather(1, order)
 
 
-def turn_order(count: int, weights: Tensor | None, finished: Collection[int] = ()) -> Iterator[int]:
+def turn_order(count: int, weights: Tensor | None, finished_anchors: Collection[int] = ()) -> Iterator[int]:
     """Yields whose turn is next among `count` anchors, in proportion to their weights, spread as evenly as can be.
 
     The next turn is that of the anchor with the smallest (turns so far + 1/2) / weight; ties go to the first anchor. So
     equal weights give turns in order, and with integer weights of sum W every W turns hold as many turns of each anchor
-    as its weight says: the turns are those of a list in which each anchor occurs that often. Anchors in `finished`,
-    which may grow meanwhile, get no further turn; the turns of the others stay in the same order.
+    as its weight says: the turns are those of a list in which each anchor occurs that often. Anchors in
+    `finished_anchors`, which may grow meanwhile, get no further turn; the turns of the others stay in the same order.
 
     Source: Waldspurger & Weihl, "Stride Scheduling" (1995); the quotients are those of Webster's method of
     apportionment.
@@ -124,7 +133,7 @@ def turn_order(count: int, weights: Tensor | None, finished: Collection[int] = (
     heapq.heapify(heap)
     while heap:
         _, anchor = heap[0]
-        if anchor in finished:
+        if anchor in finished_anchors:
             heapq.heappop(heap)
             continue
         counts[anchor] += 1
@@ -160,15 +169,15 @@ def turns(
     """
     availability, taken_rows = request.availability, set(request.exclude)
     depth = 8 + 2 * -(-availability.num_examples // anchors)
-    rows, places, picks, finished = lists(depth), [0] * anchors, list[int](), set[int]()
-    order = itertools.islice(turn_order(anchors, weights, finished), first, None)
+    rows, places, picks, finished_anchors = lists(depth), [0] * anchors, list[int](), set[int]()
+    order = itertools.islice(turn_order(anchors, weights, finished_anchors), first, None)
     while len(picks) < availability.num_examples and (anchor := next(order, None)) is not None:
         while True:
             if places[anchor] == depth:  # a list is either as long as the depth, or holds all rows
                 depth *= 2
                 rows = lists(depth)
             if places[anchor] == len(rows[anchor]):
-                finished.add(anchor)
+                finished_anchors.add(anchor)
                 break
             row = rows[anchor][places[anchor]]
             places[anchor] += 1

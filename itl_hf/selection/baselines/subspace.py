@@ -69,15 +69,19 @@ class GIST(Influence):
         if self.rank is not None:
             check_whole("rank", self.rank, 1)
 
-    def similarity(self, pool: Pool, request: SelectionRequest) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    def similarity(
+        self, pool: Pool, request: SelectionRequest, weights: Tensor | None = None
+    ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """Returns a map of rows to unit rows of the subspaces, (B, d) -> (B, k), and anchors, (subtasks, k)."""
         num_checkpoints = len(self.learning_rates)
         targets = raw_targets(self, request, num_checkpoints, pool)
         bases = [self.basis(part) for part in targets.chunk(num_checkpoints, dim=1)]  # (d / checkpoints, k) each
-        projected = [part @ basis for part, basis in zip(targets.chunk(num_checkpoints, dim=1), bases, strict=True)]
+        projected_targets = [
+            part @ basis for part, basis in zip(targets.chunk(num_checkpoints, dim=1), bases, strict=True)
+        ]
         anchors = [
             unit(self.mean_of_subtasks(part, None)) * rate
-            for part, rate in zip(projected, self.learning_rates, strict=True)
+            for part, rate in zip(projected_targets, self.learning_rates, strict=True)
         ]
         project = lambda part, number: _unit_projection(part, bases[number])
         return lambda rows: by_checkpoint(rows, project, num_checkpoints), torch.cat(anchors, dim=1)
@@ -94,8 +98,8 @@ class GIST(Influence):
             raise ValueError(
                 "gist: the gradients of all targets are zero, so there is no subspace; do they have labels?"
             )
-        kept = squares.cumsum(0) / squares.sum() < self.explained_variance - ROUNDING
-        dimension = int(kept.sum()) + 1 if self.rank is None else self.rank
+        is_below = squares.cumsum(0) / squares.sum() < self.explained_variance - ROUNDING
+        dimension = int(is_below.sum()) + 1 if self.rank is None else self.rank
         basis: Tensor = vectors[: min(dimension, int((values > ROUNDING * values[0]).sum()))].T
         return basis
 
@@ -106,5 +110,5 @@ class GIST(Influence):
 
 def _unit_projection(rows: Tensor, basis: Tensor) -> Tensor:
     """Projects rows and scales them to norm 1, (B, d) -> (B, k); rows orthogonal to the subspace become zero."""
-    projected = unit(rows) @ basis
-    return torch.where(projected.norm(dim=1, keepdim=True) > ROUNDING, unit(projected), 0.0)
+    projections = unit(rows) @ basis
+    return torch.where(projections.norm(dim=1, keepdim=True) > ROUNDING, unit(projections), 0.0)

@@ -11,8 +11,9 @@ import numpy as np
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
 from itl_hf.selection.diagnosis.shift_notice import shift_text
 from itl_hf.selection.screening.screening import Screening
+from itl_hf.selection.unusable_rows import unusable_sentences
 
-Kind = Literal["contamination", "duplicates", "shift", "undirected", "negligible"]
+Kind = Literal["contamination", "duplicates", "shift", "undirected", "negligible", "unusable"]
 #: The last picks were not needed if all of them together gave less than this share of the total information.
 NEGLIGIBLE = 0.01
 
@@ -23,7 +24,7 @@ class Notice:
 
     Args:
         kind (`str`):
-            `"contamination"`, `"duplicates"`, `"shift"`, `"undirected"` or `"negligible"`.
+            `"contamination"`, `"duplicates"`, `"shift"`, `"undirected"`, `"unusable"` or `"negligible"`.
         text (`str`):
             A few sentences, without text from the data.
         ranks (`tuple[int, ...]`):
@@ -46,7 +47,7 @@ def notices(selection: Diagnosable) -> list[Notice]:
     """
     screening = Screening.from_record(selection.record.screening)
     copies = [] if screening is None else [*_contamination(screening), *_duplicates(screening)]
-    return [*copies, *_shift(selection), *_undirected(selection), *_negligible(selection)]
+    return [*copies, *_shift(selection), *_undirected(selection), *_unusable(selection), *_negligible(selection)]
 
 
 def _contamination(screening: Screening) -> list[Notice]:
@@ -95,6 +96,11 @@ def _undirected(selection: Diagnosable) -> list[Notice]:
         )
         return [Notice("undirected", text)]
     return []
+
+
+def _unusable(selection: Diagnosable) -> list[Notice]:
+    sentences = unusable_sentences(selection.record.unusable)
+    return [Notice("unusable", f"Never picked: {' '.join(sentences)}")] if sentences else []
 
 
 def _negligible(selection: Diagnosable) -> list[Notice]:

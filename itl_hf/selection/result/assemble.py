@@ -27,6 +27,7 @@ from itl_hf.selection.row_weights import RowNumbers
 from itl_hf.selection.screening.screening import screen, warn_of_copies
 from itl_hf.selection.shortlist.two_stage import EmbeddedRows, TwoStages
 from itl_hf.text import plain_text
+from itl_hf.text.json_feature import as_stored
 from itl_hf.version import __version__
 
 
@@ -176,7 +177,7 @@ def picked_rows(pool: Dataset, rows: RowSelection) -> Dataset:
         "itl_similarity": rows.similarity[np.arange(len(rows)), nearest],
     }
     table = pool.select(rows.indices).with_format("arrow")[:]  # few rows: in memory, without files or progress bars
-    table = Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata))
+    table = as_stored(Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata)))
     for name, values in columns.items():
         table = table.add_column(name, values.tolist())
     return table

@@ -21,6 +21,7 @@ from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 
 from itl_hf.embedding.store.atomic_files import DamagedError
+from itl_hf.text.json_feature import as_stored
 
 FORMAT_VERSION = 1
 FACTS, NUMBERS = "selection.json", "arrays.safetensors"
@@ -99,7 +100,7 @@ def write_parquet(dataset: Dataset, path: Path) -> None:
 
 def _read_parquet(path: Path) -> Dataset:
     """Reads a dataset into memory, without a copy in the cache of `datasets`: the folder may be moved afterwards."""
-    return Dataset(pq.read_table(path))
+    return as_stored(Dataset(pq.read_table(path)))
 
 
 def _replace_files(draft: Path, target: Path) -> None:

@@ -65,6 +65,9 @@ class SelectionRecord:
             named; nothing if it was 1 for all.
         target_weights (`dict`, *optional*):
             The same of the targets' weights, and the weights themselves as `values`.
+        unusable (`dict`, *optional*):
+            Rows of the pool that were never picked because their features are all zeros (`zero`) or NaN or infinite
+            (`not_finite`): for each kind their `count` and the first thousand `rows`.
         embedder (`dict`, *optional*):
             Fingerprint of the pool's embedder.
         targets_embedder (`dict`, *optional*):
@@ -85,6 +88,9 @@ class SelectionRecord:
             What `ShiftRecord.to_json` wrote: how much of the targets' difference from the pool is common to all.
         coverage (`dict`, *optional*):
             Rows of the pool by group.
+        skipped (`dict`, *optional*):
+            Rows of `pool` and `targets` that cannot be read and were left out (`on_bad_rows="skip"`): the number of
+            them, and the first ten of each kind.
         arguments (`dict`, *optional*):
             Arguments of `itl-hf train` that decide the picks.
 
@@ -117,6 +123,7 @@ class SelectionRecord:
     shortlist: JsonDict | None = None
     quality: JsonDict | None = None
     target_weights: JsonDict | None = None
+    unusable: JsonDict | None = None
     embedder: JsonDict | None = None
     targets_embedder: JsonDict | None = None
     pool_fingerprint: str | None = None
@@ -127,6 +134,7 @@ class SelectionRecord:
     screening: JsonDict | None = None
     shift: JsonDict | None = None
     coverage: JsonDict | None = None
+    skipped: JsonDict | None = None
     arguments: JsonDict | None = None
 
     @property

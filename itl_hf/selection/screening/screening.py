@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from itl_hf.embedding.row_keys import read_rows, text_columns
+from itl_hf.embedding.row_keys import text_columns
 from itl_hf.embedding.row_reading import RowReading, prompt_keys_of
 from itl_hf.selection.screening.overlap import Corpus
 from itl_hf.text import plain_text
@@ -161,7 +161,7 @@ def screen(
     texts = dict(pool_reading.sample)
     unread = sorted({*ranks, *near.flatten().tolist()} - set(texts))
     if unread:
-        read_texts = map(plain_text, read_rows(rows, np.array(unread)))
+        read_texts = map(plain_text, rows.read(np.array(unread)))
         texts |= dict(zip(unread, read_texts, strict=True))
     corpus = Corpus({number: "\n".join(text) for number, text in texts.items()})
     copies = {

@@ -55,7 +55,9 @@ class ListedRows:
         index: IndexedRows | None = None,
     ) -> None:
         self.pool, self.kernel, self.targets = pool, kernel, targets
-        self.index = index if orders_by_cosine(kernel) else None
+        # How much the answer's noise lowers a row's correlation, with a noise of k(x, x) for quality 1.
+        self._row_factors = None if pool.quality is None else (1 + 1 / pool.quality).rsqrt()
+        self.index = index if orders_by_cosine(kernel) and pool.quality is None else None
         self.rows: list[int] = []
         self._copies: dict[int, None] = {}  # near-duplicates that are not on the list yet, in the order of their turns
         self.num_copies = 0
@@ -111,8 +113,8 @@ class ListedRows:
     def _nearest_rows(self, is_open: Tensor) -> Lists:
         closed_rows = (~is_open).nonzero()[:, 0].tolist()
         if orders_by_cosine(self.kernel):
-            return NearestRows(self.pool, _cosines, unit(self.targets), closed_rows)
-        return NearestRows(self.pool, correlations(self.kernel), self.targets, closed_rows)
+            return NearestRows(self.pool, _cosines, unit(self.targets), closed_rows, self._row_factors)
+        return NearestRows(self.pool, correlations(self.kernel), self.targets, closed_rows, self._row_factors)
 
     def _indexed_rows(self, index: IndexedRows, is_open: Tensor) -> Lists:
         is_open = is_open.clone()

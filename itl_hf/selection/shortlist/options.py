@@ -27,7 +27,8 @@ class Shortlist:
     """How many rows the shortlist has, and by which features they are found.
 
     The shortlist is what the targets get by taking turns: each target in turn adds its nearest row that is not on the
-    list yet, until there are `size` rows. Near is what has a large correlation under the kernel. Only rows that may be
+    list yet, until there are `size` rows. Near is what has a large correlation under the kernel; a low quality
+    lowers it. Only rows that may be
     picked are on it. Near-duplicates count once: a row that is nearly the same as one on the list (its cosine is above
     `NEAR_DUPLICATE_COSINE`), or as one that was trained on before, is added without using up a place, up to `size` such
     rows. So a list of `num_examples` rows without near-duplicates leaves no choice and gives the rows of round-robin,
@@ -112,24 +113,24 @@ def applicable_shortlist(
         `ValueError`: If the list would be shorter than the picks, or the acquisition does not compare rows by features.
         `TypeError`: If an embedder is given without texts.
     """
-    resolved = resolve_shortlist(shortlist)
-    if resolved is not None and resolved.embedder is not None and not has_texts:
+    options = resolve_shortlist(shortlist)
+    if options is not None and options.embedder is not None and not has_texts:
         raise TypeError("shortlist: select_rows knows no texts, so give a size or 'auto'; Selector takes an embedder")
-    if resolved is None:
+    if options is None:
         return None
-    if resolved.size == "auto" and resolved.embedder is None:
-        return resolved if acquisition.name in DIRECTED_ACQUISITIONS else None
+    if options.size == "auto" and options.embedder is None:
+        return options if acquisition.name in DIRECTED_ACQUISITIONS else None
     if reads(acquisition) in ("texts", "lengths") or acquisition.name == "random":
         raise ValueError(
             f"shortlist: acquisition {acquisition.name!r} does not compare rows by their features, so a shortlist of "
             "near rows has no meaning for it; leave shortlist out (None)"
         )
-    if not replace and resolved.num_rows(num_examples) < num_examples:
+    if not replace and options.num_rows(num_examples) < num_examples:
         raise ValueError(
-            f"shortlist={resolved.size} is smaller than num_examples={num_examples}: give at least as many rows, or "
+            f"shortlist={options.size} is smaller than num_examples={num_examples}: give at least as many rows, or "
             "'auto'"
         )
-    return resolved
+    return options
 
 
 def check_size(size: Any) -> Size:

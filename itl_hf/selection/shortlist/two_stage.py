@@ -32,6 +32,7 @@ from itl_hf.selection.shortlist.indexed_rows import indexed_rows
 from itl_hf.selection.shortlist.listed_rows import ListedRows
 from itl_hf.selection.shortlist.options import Shortlist
 from itl_hf.selection.shortlist.pick import rows_open_after
+from itl_hf.selection.unusable_rows import blank_targets, describe_unusable, warn_of_unusable
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,11 @@ class _PartConstraints(SelectionConstraints):
     rows: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     num_pool_rows: int = 0
 
+    def pool_numbers(self, rows: Sequence[int]) -> Sequence[int]:
+        """Row numbers of the whole pool."""
+        numbers: list[int] = self.rows[list(rows)].tolist()
+        return numbers
+
     def availability(self, num_examples: int, num_rows: int) -> AvailabilityTracker:
         """The search's view of budget and group shares."""
         return self.whole.availability(num_examples, self.num_pool_rows).subset(torch.from_numpy(self.rows))
@@ -109,6 +115,8 @@ class ListRequest:
             Whether a row may be picked again.
         weights (`Tensor`, *optional*):
             (m,) weights of the targets, which get turns in proportion.
+        quality (`Tensor`, *optional*):
+            (N,) quality of the rows of the pool.
     """
 
     availability: AvailabilityTracker
@@ -116,6 +124,7 @@ class ListRequest:
     observed_rows: Sequence[int]
     replace: bool
     weights: Tensor | None = None
+    quality: Tensor | None = None
 
     def open_rows(self, picks: Sequence[int]) -> Tensor:
         """Returns which rows may be picked after these, (N,) bool."""
@@ -167,8 +176,10 @@ class TwoStages:
         spec = resolve_kernel_spec("auto", pool_job.embedder.preparation)
         features = pool_job.embed(self.store)
         index = indexed_rows(features, spec.standardization)
-        pool = Pool(as_rows(features, "pool"), spec.standardization)
-        targets = pool.preparation(target_features).to(pool.device)
+        pool = Pool(as_rows(features, "pool"), spec.standardization, self.request.quality)
+        warn_of_unusable(describe_unusable(pool.unusable))
+        self.request.free[pool.unusable.numbers] = False
+        targets = blank_targets(pool.preparation(target_features), target_features).to(pool.device)
         earlier_rows = [] if self.request.replace else list(self.request.observed_rows)
         prepared_rows = pool.rows(earlier_rows) if earlier_rows else targets[:0]
         first_turn = len(set(earlier_rows))
@@ -188,7 +199,7 @@ class TwoStages:
         order = np.argsort(rows)
         return EmbeddedRows(rows[order], np.isin(rows[order], self.listed_rows.rows), features[order])
 
-    def grow(self, picks: Sequence[int]) -> bool:
+    def grow(self, picks: Sequence[int], unusable_rows: Sequence[int] = ()) -> bool:
         """Makes the list longer if it ended the picks too early, and embeds its further rows.
 
         The rule is that of `ShortlistedPool.pick`: the list grows if a budget or shares of groups leave none of its
@@ -197,10 +208,13 @@ class TwoStages:
         Args:
             picks (`Sequence[int]`):
                 The picks from the list, in numbers of the pool.
+            unusable_rows (`Sequence[int]`, *optional*):
+                Rows of the list that cannot be picked, because their features are zero or not finite.
 
         Returns:
             `bool`: Whether the list has grown, so that rows have to be picked again.
         """
+        self.request.free[list(unusable_rows)] = False
         is_open = self.request.open_rows(picks)
         if len(picks) >= self.request.availability.num_examples or bool(is_open[self.listed_rows.rows].any()):
             return False

@@ -169,6 +169,9 @@ class Config:
 
     def key(self) -> str:
         """Returns a hash of everything that a cell's numbers depend on, apart from the cell itself."""
-        settings = [asdict(self.training), asdict(self.sizes), self.held_out, self.model_name_or_path, self.dataset]
+        training = asdict(self.training)
+        if training["dtype"] == "float32":  # the results from before there was a choice keep their key
+            del training["dtype"]
+        settings = [training, asdict(self.sizes), self.held_out, self.model_name_or_path, self.dataset]
         settings += [self.shortlist] if self.shortlist else []
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

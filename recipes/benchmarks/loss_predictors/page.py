@@ -35,8 +35,8 @@ SHOWN = {
     "of all picks": "all picks",
 }
 #: Features that exist for few rows: all predictors are also compared on the cells that have them.
-EXPENSIVE = ("gradients, true labels", "gradients, predicted labels")
-ALL_CELLS, WITH_GRADIENTS = "all", "with gradients"
+FEW_ROWS = ("MiniLM", "multilingual-e5", "gradients, true labels")
+ALL_CELLS, COMMON_CELLS = "all", "in every space"
 HEAD = """# What predicts the loss?
 
 `python -m recipes.benchmarks.loss_predictors` wrote this page; with `--publish` it only writes the page again. Nothing
@@ -85,13 +85,13 @@ def yardsticks(inputs: Inputs, entries: Sequence[Entry]) -> list[Predictor]:
 
 
 def loss_records(inputs: Inputs, entries: Sequence[Entry], spaces: Sequence[Space]) -> list[Record]:
-    """Returns the correlation of every predictor with the loss, and again for the cells that have gradients."""
+    """Returns the correlation of every predictor with the loss, and again for the cells known in `FEW_ROWS`."""
     predictors = [*yardsticks(inputs, entries), *kernels(inputs, entries, spaces)]
     rows = records(predictors, entries, ALL_CELLS)
-    expensive = [name for name in EXPENSIVE if name in {predictor.features for predictor in predictors}]
-    places = common(predictors, entries, expensive)
-    if expensive and places:
-        rows += records(restricted(predictors, places), [entries[place] for place in places], WITH_GRADIENTS)
+    few = [name for name in FEW_ROWS if name in {predictor.features for predictor in predictors}]
+    places = common(predictors, entries, few)
+    if few and places:
+        rows += records(restricted(predictors, places), [entries[place] for place in places], COMMON_CELLS)
     return rows
 
 
@@ -108,10 +108,13 @@ def page(rows: Sequence[Record], settings: Sequence[Record], picked: Sequence[Pi
     """
     quantities = SHOWN | {str(row["quantity"]): str(row["quantity"]) for row in rows if row["features"] == YARDSTICK}
     parts = [HEAD, cells_line(picked)]
-    for title, cells in {"All cells": ALL_CELLS, "The cells that have gradients": WITH_GRADIENTS}.items():
+    for title, cells in {"All cells": ALL_CELLS, "The cells that have every kind of features": COMMON_CELLS}.items():
         mine = [row for row in rows if row["cells"] == cells]
-        if mine:
-            parts += [f"\n## {title}\n", markdown_table(mine, quantities)]
+        # Features of fewer cells than others are shown only where all are compared on the same cells.
+        most = max((row["known_cells"] for row in mine), default=0)
+        shown = [row for row in mine if row["known_cells"] == most or row["features"] == YARDSTICK]
+        if shown:
+            parts += [f"\n## {title}\n", f"{most} cells.\n", markdown_table(shown, quantities)]
     if settings:
         parts += [SETTINGS_HEAD, settings_table(settings)]
     return "\n".join(parts) + "\n"

@@ -85,7 +85,7 @@ def compare(predictor: Predictor, entries: Sequence[Entry], only_good: bool, by_
 
 
 def records(predictors: Sequence[Predictor], entries: Sequence[Entry], cells: str) -> list[Record]:
-    """Returns one row of the CSV file for each predictor and comparison.
+    """Returns one row of the CSV file for each predictor that is known in every target set, and each comparison.
 
     Args:
         predictors (`Sequence[Predictor]`):
@@ -95,9 +95,12 @@ def records(predictors: Sequence[Predictor], entries: Sequence[Entry], cells: st
         cells (`str`):
             Which cells these are.
     """
-    rows = []
+    rows, sets = [], {entry.cell.targets for entry in entries}
     for predictor in predictors:
-        known = int((~np.isnan(predictor.of_cells(entries))).sum())
+        is_known = ~np.isnan(predictor.of_cells(entries))
+        known = int(is_known.sum())
+        if {entries[place].cell.targets for place in np.flatnonzero(is_known).tolist()} != sets:
+            continue  # features of a few rows so far: a mean over other sets cannot be compared
         for comparison, (only_good, by_task) in COMPARISONS.items():
             result = compare(predictor, entries, only_good, by_task)
             if result is not None:

@@ -119,7 +119,7 @@ def calls(answer: Any) -> str:
         >>> calls([{"area": {"base": [10], "unit": ["", "cm"], "height": [5, 5.0]}}])
         'area(base=10, height=5)'
         >>> calls([["cd(folder='a')", "ls()"], ["pwd()"]])
-        "cd(folder='a')\\nls()"
+        "cd(folder='a')\nls()"
     """
     if not answer:
         return ""

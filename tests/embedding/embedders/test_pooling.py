@@ -77,7 +77,7 @@ def test_an_empty_span_stays_empty():
 
 
 def test_parts_cover_a_row_once():
-    parts = parts_of([3, 1], ["mean", "last"], 4)
+    parts = parts_of([3, 1], ["mean", "last"], [4, 4])
     assert [part.columns for part in parts] == [slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 16)]
     assert [(part.layer, part.pooling) for part in parts] == [(3, "mean"), (3, "last"), (1, "mean"), (1, "last")]
 

@@ -10,7 +10,7 @@ import yaml
 
 from itl_hf import Gradients, select_rows
 from recipes.benchmarks.fine_tuning import __main__ as command
-from recipes.benchmarks.fine_tuning import labelled
+from recipes.benchmarks.fine_tuning import labelled, spoilt
 from recipes.benchmarks.fine_tuning.cells import Cell
 from recipes.benchmarks.fine_tuning.config import Config, Method
 from recipes.benchmarks.fine_tuning.labelled import LabelledBench, RowCache
@@ -130,3 +130,22 @@ def test_every_method_runs_and_the_run_continues(config_path, tmp_path):
     assert all(cell["relevant"] == "0" or float(cell["relevant"]) == 0 for cell in alone)
     text = config_path.with_name("results.md").read_text()
     assert "## gradients-labelled, 4 picks" in text
+
+
+def test_scores_of_learnability_are_compared_with_the_wrong_answers(config_path, tmp_path):
+    config = tmp_path / "noise.yaml"
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config_path.read_text()), "variants": ["noise"]}))
+    options = ["--config", str(config), "--sets", "one", "--work", str(tmp_path / "work")]
+    spoilt.main([*options, "--results", str(tmp_path / "spoilt.csv")])
+    with open(tmp_path / "spoilt.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert {(line["score"], line["task"]) for line in lines} >= {("loss_drop", "all"), ("contrast", "all")}
+    assert all(0 <= float(line["wrong_by_quality"]) <= 1 for line in lines)
+    with np.load(tmp_path / "work" / "spoilt" / "one.npz") as arrays:
+        mine = arrays["of_targets"]
+        drop = ((arrays["before"] - arrays["after"]) / arrays["before"])[mine]
+        wrong = arrays["wrong"][mine]
+    pairs = [(a > b) + (a == b) / 2 for a in drop[~wrong] for b in drop[wrong]]
+    found = next(line for line in lines if (line["score"], line["task"]) == ("loss_drop", "all"))
+    assert float(found["wrong"]) == pytest.approx(wrong.mean(), abs=1e-4)
+    assert float(found["roc_auc"] or "nan") == pytest.approx(np.mean(pairs) if pairs else np.nan, abs=1e-3, nan_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from recipes.benchmarks.fine_tuning.cells import Bench, jobs
 from recipes.benchmarks.fine_tuning.config import Config
 from recipes.benchmarks.fine_tuning.results import Results
 from recipes.benchmarks.fine_tuning.tables import difference, page
+from recipes.tables import read_csv
 from tests.recipes.fine_tuning.conftest import SETS, SIZES, made_rows
 
 METHODS = ["itl", "random", "bm25", {"name": "itl-linear", "acquisition": "itl", "kernel": "linear"}]
@@ -115,7 +117,7 @@ def test_scores_of_given_picks(bench_rows, config_path, monkeypatch):
     bench = Bench(config, bench_rows, {})
     tasks = np.array(bench_rows.pool["task"])
     mine = [*np.flatnonzero(tasks == SETS["one"][0])[:3], np.flatnonzero(tasks == "shout")[0]]
-    monkeypatch.setattr(Bench, "_pick", lambda self, method, cell, pool: np.array(mine))
+    monkeypatch.setattr(Bench, "pick", lambda self, method, cell, pool: np.array(mine))
     (cell,), by_task = bench.run(job)
     # Fair shares are 2 and 2: three of one task supply two of four.
     assert (cell["relevant"], cell["covered"], cell["originals"], cell["score"]) == (0.75, 1, 4, 0.5)
@@ -135,3 +137,11 @@ def test_a_page_without_losses_has_scores_of_the_picks():
     text = page({"cells": [{**cell, "loss": None, "weighted_loss": None, "exact": None, **numbers}], "tasks": []})
     assert "Held-out loss" not in text
     assert "| as-is | **itl** | 1.00 |" in text
+
+
+@pytest.mark.parametrize("name", ["core", "handful", "sentence_encoder"])
+def test_committed_results_belong_to_the_committed_settings(name):
+    folder = Path(command.__file__).parent
+    config = Config.read(folder / f"{name}.yaml")
+    rows = read_csv(folder.parents[2] / f"{config.results}_cells.csv")
+    assert {row["key"] for row in rows} == {config.key()}

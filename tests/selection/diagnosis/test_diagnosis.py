@@ -109,9 +109,9 @@ def test_conversations_and_plain_texts_are_shown_by_their_prompt():
 
 
 def test_a_target_without_variance_is_not_blamed_on_the_pool():
-    diagnosis = select(targets=[{"prompt": "nothing of it"}]).diagnose()
-    assert [target.verdict for target in diagnosis.targets] == ["empty"]
-    assert diagnosis.left == 0
+    diagnosis = select(targets=[{"prompt": "nothing of it"}, {"prompt": "sun and moon"}]).diagnose()
+    assert [target.verdict for target in diagnosis.targets] == ["empty", "taught"]
+    assert diagnosis.targets[0].left == 0
     assert "nothing to learn" in str(diagnosis)
 
 

@@ -318,3 +318,20 @@ def _Words():
     from tests.selection.shortlist.embedders import CountingEmbedder
 
     return CountingEmbedder(3)
+
+
+def test_rows_of_low_quality_take_no_place():
+    pool, targets = arrays(20)
+    nearest = brute_force(*prepared(pool, targets), 10)
+    quality = np.ones(len(pool))
+    quality[nearest] = 1e-6
+    picked = select_rows(pool, targets, 10, shortlist=10, quality=quality)
+    assert not set(nearest) & set(picked.indices.tolist())
+    assert set(picked.indices.tolist()) == set(brute_force(*prepared(pool, targets), 10, closed=nearest))
+
+
+def test_targets_of_more_weight_have_more_turns():
+    pool, targets = arrays(21)
+    weights = [3.0, 1.0, 1.0, 1.0]
+    picked = select_rows(pool, targets, 12, shortlist=12, target_weights=weights)
+    assert set(picked.indices.tolist()) == set(brute_force(*prepared(pool, targets), 12, weights=weights))

@@ -10,7 +10,6 @@ language-model head, experts of a mixture, encoder-decoder models.
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +23,8 @@ from itl_hf.embedding.embedders.gradients.head import Head, checked_causal_model
 from itl_hf.embedding.embedders.gradients.hooks import Capture, frozen
 from itl_hf.embedding.embedders.gradients.labels import LabelKind, input_ids_of, label_count, labels_of, span_for
 from itl_hf.embedding.embedders.gradients.layers import coverage, find_layers, warn_of_experts
-from itl_hf.embedding.embedders.gradients.sketch import VERSION, KroneckerSketch
+from itl_hf.embedding.embedders.gradients.probe import hidden_states, usable_layers
+from itl_hf.embedding.embedders.gradients.sketch import VERSION, KroneckerSketch, unit_length
 from itl_hf.embedding.embedders.language_model import LanguageModelEmbedder
 from itl_hf.embedding.embedders.model_loading import load_model
 from itl_hf.embedding.embedders.weights_hash import WeightsHash, short_hash
@@ -76,7 +76,8 @@ class Gradients(LanguageModelEmbedder):
         rank (`int`, *optional*, defaults to 256):
             Highest dimension that the output side of a layer is projected to; the input side gets a quarter of it.
         labels (`"completion"`, `"whole"` or `"predicted"`, *optional*, defaults to `"completion"`):
-            See above. Rows without a label get a zero vector and the loss NaN, and are counted in one warning.
+            See above. Rows without a label get a zero vector and the loss NaN, are counted in one warning, and are
+            never picked.
         max_length (`int`, *optional*):
             Tokens beyond are cut from the end. Defaults to the model's context, at most 2048.
         batch_tokens (`int`, *optional*, defaults to 4096):
@@ -87,7 +88,8 @@ class Gradients(LanguageModelEmbedder):
             Defaults to this process's GPU, else the CPU; for a model object, to where it is.
         normalize (`bool`, *optional*, defaults to `True`):
             Whether rows are scaled to unit length: gradients of long or hard rows would dominate otherwise. The length
-            before scaling is in the column `norm`.
+            before scaling is in the column `norm`. A gradient that vanishes (below 1e-31 in float32, where no digit is
+            left) becomes a zero vector.
         seed (`int`, *optional*, defaults to 0):
             Seed of the random projections. Only features of the same seed can be compared.
         adam (`AdamPreconditioner`, *optional*):
@@ -130,7 +132,10 @@ class Gradients(LanguageModelEmbedder):
         span = span_for(labels)
         hub_options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         causal_model = checked_causal_model(load_model(model, head=True, dtype=dtype, device=device, **hub_options))
-        self.layers = find_layers(causal_model, modules)
+        self._head = Head(causal_model)
+        self.layers = usable_layers(
+            causal_model, self._head, find_layers(causal_model, modules), are_named=not isinstance(modules, str)
+        )
         self.sketch = KroneckerSketch(dimension, rank, seed)
         self.normalize = normalize
         # Rounding rows of unit length to float16 costs less than the sketch's own noise.
@@ -140,7 +145,6 @@ class Gradients(LanguageModelEmbedder):
             adam.rescaling(layer)  # type: ignore[union-attr]  # raises now if the state of a layer is missing
         batches = TokenBatches(batch_tokens)
         self._capture = Capture(causal_model, self.layers, self.sketch, adam)
-        self._head = Head(causal_model)
         self._weights_hash = WeightsHash(causal_model)
         super().__init__(
             causal_model, tokenizer=tokenizer, span=span, max_length=max_length, batches=batches, **hub_options
@@ -172,13 +176,13 @@ class Gradients(LanguageModelEmbedder):
         """
         if self.labels != "completion":
             return self
-        labelled = [bool(plain_text(row)[1]) for row in targets]
-        if all(labelled):
+        has_completion = [bool(plain_text(row)[1]) for row in targets]
+        if all(has_completion):
             return self
-        if any(labelled):
+        if any(has_completion):
             raise ValueError(
-                f"targets: row {labelled.index(False)} has no completion and row {labelled.index(True)} has one; a "
-                "target without a completion has no gradient and would count for nothing. Give all targets "
+                f"targets: row {has_completion.index(False)} has no completion and row {has_completion.index(True)} "
+                "has one; a target without a completion has no gradient and would count for nothing. Give all targets "
                 "completions, or leave such rows out; Gradients(labels='predicted') needs none."
             )
         logger.warning(
@@ -269,6 +273,7 @@ class Gradients(LanguageModelEmbedder):
         lengths = [len(input_ids_of(row, self.labels)) for row in rows]
         embed_batch = lambda batch: self._embed_batch([rows[i] for i in batch])
         with frozen(self.model), self._capture.attached():
+            self.choose_grouping(lambda few_rows: self._embed_batch(few_rows)[0], rows, "whole")
             features = torch.zeros(len(prepared_rows), self.dimension)  # (B, D)
             norm, loss = torch.zeros(len(prepared_rows)), torch.full((len(prepared_rows),), torch.nan)
             for batch, result in self._batches.run(lengths, embed_batch, on_rows):
@@ -285,7 +290,8 @@ class Gradients(LanguageModelEmbedder):
         if rows:
             messages.append(
                 f"{len(rows)} row(s) have no completion to take a loss on (or it was cut by max_length="
-                f"{self.max_length}); their features are zero and their loss is NaN (the first is row {min(rows)})."
+                f"{self.max_length}); their features are zero, so that they are never picked, and their loss is NaN "
+                f"(the first is row {min(rows)})."
             )
         return messages
 
@@ -297,17 +303,10 @@ class Gradients(LanguageModelEmbedder):
         labels = labels_of(rows, self.labels).to(input_ids.device)
         scale = _HALF_SCALE if self.model.dtype == torch.float16 else 1.0
         self._capture.begin(attention, scale)
-        hidden = self.model.base_model(input_ids=input_ids, attention_mask=attention, **self._no_cache)[0]  # (B, T, d)
+        hidden = hidden_states(self.model, input_ids, attention)  # (B, T, d)
         self._capture.pause()
         gradient, loss = self._head.gradient(hidden, labels, scale)
         self._capture.backward(hidden, gradient)
         features = self._capture.features()  # (B, D)
-        norm = features.norm(dim=1)
-        if self.normalize:
-            features = features / norm.clamp_min(torch.finfo(features.dtype).tiny)[:, None]
-        return features, norm, loss
-
-    @property
-    def _no_cache(self) -> dict[str, Any]:
-        parameters = inspect.signature(self.model.base_model.forward).parameters
-        return {"use_cache": False} if "use_cache" in parameters or "kwargs" in parameters else {}
+        unit_rows, norm = unit_length(features)
+        return unit_rows if self.normalize else features, norm, loss

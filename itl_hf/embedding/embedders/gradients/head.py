@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from itl_hf.embedding.embedders.model_loading import without_peft
+from itl_hf.embedding.embedders.model_loading import body_of, embedding_table, without_peft
+from itl_hf.embedding.embedders.offloading import execution_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +79,7 @@ class Head:
             return
         with torch.no_grad():
             inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "use_cache": False}
-            hidden = self.model.base_model(**inputs).last_hidden_state[0]  # (t, d)
+            hidden = body_of(self.model)(**inputs).last_hidden_state[0]  # (t, d)
             reference = self.model(**inputs).logits[0]  # (t, V)
             product = self._product(hidden)
             # The same product in the same shapes: no more than the last bits may differ.
@@ -124,10 +125,10 @@ class Head:
             output.last_hidden_state = hidden[None]
             return output
 
-        handle = self.model.base_model.register_forward_hook(replace)
+        handle = body_of(self.model).register_forward_hook(replace)
         try:
-            embeddings = cast("nn.Embedding", self.model.get_input_embeddings())
-            token = torch.zeros(1, 1, dtype=torch.long, device=embeddings.weight.device)
+            device = execution_device(embedding_table(self.model))
+            token = torch.zeros(1, 1, dtype=torch.long, device=device)
             output = self.model(input_ids=token, attention_mask=torch.ones_like(token), use_cache=False)
         finally:
             handle.remove()

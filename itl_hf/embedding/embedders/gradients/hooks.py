@@ -18,6 +18,7 @@ from torch import nn
 
 from itl_hf.embedding.embedders.gradients.adam import Exact
 from itl_hf.embedding.embedders.gradients.head import widen
+from itl_hf.embedding.embedders.numerics import own_precision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ class Capture:
     Example:
         >>> with frozen(model), capture.attached():  # doctest: +SKIP
         ...     capture.begin(attention_mask)
-        ...     hidden = model.base_model(input_ids, attention_mask=attention_mask).last_hidden_state
+        ...     hidden = model.base_model(input_ids, attention_mask=mask).last_hidden_state
         ...     capture.backward(hidden, gradient_of_the_losses)
         ...     features = capture.features()  # (B, D)
     """
@@ -198,10 +199,9 @@ class Capture:
         return values if self._mask is None else torch.where(self._mask.to(values.device), values, 0.0)
 
     def _by_row(self, values: Tensor, layer: Layer) -> Tensor:
-        if values.shape[:-1] == self._size:
-            return values
-        if values.dim() == 2 and len(values) == self._size[0] * self._size[1]:
-            return values.view(*self._size, -1)
+        by_row = by_position(values, self._size)
+        if by_row is not None:
+            return by_row
         raise ValueError(
             f"layer {layer.name!r} works on a tensor of shape {tuple(values.shape)}, which does not have the "
             f"positions of {self._size[0]} rows of {self._size[1]} tokens. Leave it out: name the layers to take "
@@ -209,9 +209,24 @@ class Capture:
         )
 
 
+def by_position(values: Tensor, size: tuple[int, int]) -> Tensor | None:
+    """Returns a layer's input or output as (B, T, d); `None` if it does not have the positions of B rows of T tokens.
+
+    Mixtures of experts flatten rows and positions; the attention of DeepSeek (MLA) has an axis for one head.
+    """
+    is_flat = values.dim() == 2 and len(values) == size[0] * size[1]
+    axes = [length for length in values.shape[:-1] if length != 1]
+    if is_flat or (values.dim() > 1 and axes == [length for length in size if length != 1]):
+        return values.reshape(*size, values.shape[-1])
+    return None
+
+
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Turns off gradients of weights and puts every module into evaluation mode; restores both, whatever happens."""
+    """Turns off gradients of weights and puts every module into evaluation mode; restores both, whatever happens.
+
+    The model computes in the type of its weights (`own_precision`).
+    """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     training = {module: module.training for module in model.modules()}
     try:
@@ -219,7 +234,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
         for module in training:
             module.training = False
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), own_precision():
             yield
     finally:
         for parameter in trainable:

@@ -148,3 +148,23 @@ class KroneckerSketch:
     def _generator(self, role: str, name: str, width: int) -> torch.Generator:
         text = f"{self.seed} {self.rank} {role} {name} {width}"
         return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
+
+
+def unit_length(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Scales rows (B, D) to length 1, and returns them with their lengths (B,).
+
+    The squares of numbers below 1e-19 are zero in float32, so rows are first divided by their largest number. Rows
+    whose largest number is not a normal one with all of its digits become zeros.
+
+    Example:
+        >>> unit_length(torch.tensor([[3e-25, 4e-25], [0.0, 0.0]]))
+        (tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]]), tensor([5.0000e-25, 0.0000e+00]))
+    """
+    info = torch.finfo(rows.dtype)
+    largest = rows.abs().amax(1)  # (B,)
+    vanishes = largest < info.tiny / info.eps
+    scale = largest.masked_fill(vanishes, 1.0)
+    ratios = rows.masked_fill(vanishes[:, None], 0.0) / scale[:, None]
+    norms = ratios.norm(dim=1)
+    return ratios / norms.masked_fill(vanishes, 1.0)[:, None], scale * norms

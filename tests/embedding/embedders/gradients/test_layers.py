@@ -112,19 +112,24 @@ def test_a_dense_model_logs_no_warning(caplog):
     assert not caplog.records
 
 
-def test_a_layer_without_a_dimension_for_rows_is_named_in_the_error():
+def test_a_layer_without_a_dimension_for_positions_is_left_out_or_named_in_the_error():
     class Odd(nn.Module):
         def __init__(self, inner):
             super().__init__()
             self.inner, self.extra = inner, nn.Linear(32, 1)
 
         def forward(self, x):
-            return self.inner(x) + self.extra(x[:, :1]).mean()
+            return self.inner(x) + self.extra(x[:, :1])
 
     model = tiny_model()
     model.model.layers[0].mlp = Odd(model.model.layers[0].mlp)
-    with pytest.raises(ValueError, match=r"layer 'model.layers.0.mlp.extra' works on a tensor of shape .* modules="):
-        Gradients(model, tokenizer=tokenizer()).embed(ROWS)
+    with pytest.raises(
+        ValueError, match=r"modules: .*such as model.layers.0.mlp.extra\): it works on a tensor of shape"
+    ):
+        Gradients(model, tokenizer=tokenizer(), modules=["extra"])
+    others = Gradients(model, tokenizer=tokenizer())
+    assert not [layer for layer in others.layers if "extra" in layer.name]
+    others.embed(ROWS)
 
 
 def test_a_model_without_linear_layers():
