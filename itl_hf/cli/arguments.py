@@ -140,7 +140,9 @@ class PickingArguments(ColumnArguments):
     )
     kernel: str = option("auto", "auto, linear, rbf, laplace or cosine.")
     standardize: str = option("auto", "Preparation of the features: auto, none, scale, dimensions, whiten-64, ...")
-    noise_std: str = option("auto", "auto, or a number. Small: variety; large: relevance.", metavar="auto|FLOAT")
+    noise_std: str = option(
+        "auto", "auto, measured, or a number. Small: variety; large: relevance.", metavar="auto|measured|FLOAT"
+    )
     target_noise_std: float | None = option(None, "Noise of the targets' values; equal to noise_std if left out.")
     shortlist: str | None = option(
         None,
@@ -204,9 +206,9 @@ class PickingArguments(ColumnArguments):
 
     def _noise(self) -> float | str:
         try:
-            return self.noise_std if self.noise_std == "auto" else float(self.noise_std)
+            return self.noise_std if self.noise_std in ("auto", "measured") else float(self.noise_std)
         except ValueError:
-            raise ValueError(f"noise_std: {self.noise_std!r} is neither `auto` nor a number") from None
+            raise ValueError(f"noise_std: {self.noise_std!r} is neither `auto`, `measured` nor a number") from None
 
     def shortlist_argument(self, device: str | None = None) -> ShortlistLike:
         """Builds the shortlist, and loads the model that makes it if one was named.

@@ -37,6 +37,10 @@ from itl_hf.gp.quality import scale_gram, scale_rows
 UNIT_NOISE_STD = 1.0
 #: Noise variance of `ExponentialCosine` for each pick per target direction.
 EXPONENTIAL_SHARE = 0.25
+#: The least correlation that a rival may have, and the most noise variance for each pick per direction, where rows are
+#: not nearer to the targets than rivals are.
+LEAST_RIVAL = 1e-3
+MOST_NOISE_PER_PICK = 100.0
 
 
 def auto_noise_std(
@@ -74,6 +78,34 @@ def auto_noise_std(
     return noise_std, (
         "auto: sqrt(num_examples / effective rank of the targets / (1 / q - 1)), at least 1, "
         f"q = k(unrelated rows) = {unrelated_covariance:.3g}"
+    )
+
+
+def measured_noise_std(near: float, rival: float, picks_per_direction: float) -> tuple[float, str]:
+    """Computes the noise standard deviation for `noise_std="measured"`, and states the rule in words.
+
+    The same derivation with correlations that were measured in the pool instead of assumed.
+
+    Args:
+        near (`float`):
+            r, correlation of a target with the rows that are its share of the picks.
+        rival (`float`):
+            q, correlation of a target with the nearest rows of other tasks.
+        picks_per_direction (`float`):
+            k, number of picks over the effective rank of the targets.
+
+    Example:
+        >>> measured_noise_std(0.8, 0.5, 12.0)[0]  # sqrt(12 / (1 / 0.5 - 1 / 0.8) - (1 - 0.8))
+        3.97492138287036
+    """
+    contrast = 1 / max(rival, LEAST_RIVAL) - 1 / near if near > 0 else 0.0
+    most = (MOST_NOISE_PER_PICK * picks_per_direction) ** 0.5
+    noise_std = most
+    if contrast > 0:
+        noise_std = min(most, math.sqrt(max(0.0, picks_per_direction / contrast - (1 - near))))
+    return max(UNIT_NOISE_STD, noise_std), (
+        f"measured: sqrt(k / (1 / q - 1 / r) - (1 - r)), at least 1, k = {picks_per_direction:.3g} picks per direction "
+        f"of the targets, r = {near:.3g} (their nearest rows), q = {rival:.3g} (rows of other tasks)"
     )
 
 

@@ -27,7 +27,8 @@ class ITL:
     Args:
         noise_std (`float` or `"auto"`, *optional*, defaults to `"auto"`):
             Standard deviation of the noise on a row's answer, relative to sqrt(mean k(x, x)) = 1. Small values favour
-            variety, large ones relevance. `"auto"` follows the rule of `itl_hf.gp.noise`.
+            variety, large ones relevance. `"auto"` follows the rule of `itl_hf.gp.noise`;
+            `"measured"` measures the correlations in that rule in the pool (`select_rows` and `Selector.select`).
         target_noise_std (`float`, *optional*):
             Noise on the targets' values; defaults to `noise_std`, which gives I(y(A); y_x). 0 gives I(f(A); y_x), which
             no longer depends on the targets when these span the whole feature space.

@@ -13,8 +13,9 @@ with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -24,6 +25,8 @@ from itl_hf.gp.noise import auto_noise_std, effective_rank
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.protocol import Acquisition
 
+#: Maps the picks per direction of the targets to a standard deviation of the noise and the rule in words.
+NoiseMeasurement: TypeAlias = Callable[[float], tuple[float, str]]
 #: The kernel of `kernel="auto"`.
 AUTO_KERNEL = RBF(0.6)
 #: The preparation of `standardize=True`. A few dimensions carry most of the norm of hidden states, and one token (the
@@ -50,7 +53,12 @@ class KernelSpec:
     rule: str
 
     def gaussian_process(
-        self, acquisition: Acquisition, targets: Tensor, num_examples: int, weights: Tensor | None = None
+        self,
+        acquisition: Acquisition,
+        targets: Tensor,
+        num_examples: int,
+        weights: Tensor | None = None,
+        measured_noise: NoiseMeasurement | None = None,
     ) -> tuple[GaussianProcess, dict[str, Any]]:
         """The Gaussian process with its noise, and how the noise was found, as entries of a `SelectionRecord`.
 
@@ -63,13 +71,23 @@ class KernelSpec:
                 Picks to make.
             weights (`Tensor`, *optional*):
                 (m,) weights of the targets.
+            measured_noise (`Callable`, *optional*):
+                Maps the picks per direction to the noise of `noise_std="measured"` and the rule in words.
+
+        Raises:
+            `ValueError`: If the noise is to be measured and nothing measures it.
         """
+        rank = effective_rank(targets, self.kernel, weights)
         noise_std, rule = acquisition.noise_std, "given"
         if noise_std == "auto":
             noise_std, rule = auto_noise_std(self.kernel, targets, num_examples, weights)
+        elif noise_std == "measured":
+            if measured_noise is None:
+                raise ValueError("noise_std='measured' needs one selection for all targets; give a number, or 'auto'")
+            noise_std, rule = measured_noise(num_examples / rank)
         target_noise_std = noise_std if acquisition.target_noise_std is None else acquisition.target_noise_std
         gp = GaussianProcess(self.kernel, targets, float(noise_std), float(target_noise_std), weights)
-        return gp, {"noise_rule": rule, "effective_rank": effective_rank(targets, self.kernel, weights)}
+        return gp, {"noise_rule": rule, "effective_rank": rank}
 
 
 def resolve_kernel_spec(kernel: Any, standardize: bool | str | Standardization) -> KernelSpec:

@@ -23,7 +23,9 @@ from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.candidates import ProjectionCache
 from itl_hf.search.greedy import GreedyPicks
 
-Noise = float | Literal["auto"]
+Noise = float | Literal["auto", "measured"]
+#: The values of `noise_std` that are rules.
+NOISE_RULES = ("auto", "measured")
 TextSpan = Literal["auto", "prompt", "whole"]
 #: What an acquisition reads. `"lengths"` are numbers, costs, or the lengths of texts.
 Reads = Literal["features", "raw features", "texts", "lengths"]
@@ -143,7 +145,7 @@ class Acquisition(Protocol):
 
     @property
     def noise_std(self) -> Noise:
-        """Standard deviation of the noise of the picks' answers, or `"auto"`."""
+        """Standard deviation of the noise of the picks' answers, `"auto"` or `"measured"`."""
 
     @property
     def target_noise_std(self) -> float | None:

@@ -11,7 +11,7 @@ import importlib
 import json
 from typing import Any
 
-from itl_hf.selection.protocol import Acquisition, reads
+from itl_hf.selection.protocol import NOISE_RULES, Acquisition, reads
 
 _OURS, _BASELINES = "itl_hf.selection.acquisitions", "itl_hf.selection.baselines"
 #: Module and class of every acquisition; `sift`, `rds` and `doubly_greedy` are other names of `vtl`, `round_robin` and
@@ -106,7 +106,7 @@ def describe_acquisition(acquisition: Acquisition) -> dict[str, Any]:
 
 def _check_noise(acquisition: Acquisition) -> None:
     """Raises `ValueError` unless the acquisition's noises are numbers in their range (or left to the rule)."""
-    if acquisition.noise_std != "auto":
+    if acquisition.noise_std not in NOISE_RULES:
         _check_number("noise_std", acquisition.noise_std, positive=True)
         if float(acquisition.noise_std) < LEAST_NOISE_STD:
             raise ValueError(

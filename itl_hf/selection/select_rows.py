@@ -25,6 +25,7 @@ from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
 from itl_hf.selection.large_pools import approximate, fit_to_memory
+from itl_hf.selection.measured_noise import noise_measurement
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, check_sizes, resolve_texts
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.row_selection import RowSelection, correlation, make_record, target_variance
@@ -83,7 +84,7 @@ def select_rows(
         kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`):
             `"linear"`, `"rbf"`, `"exponential_cosine"`, `"laplace"`, `"cosine"`, an object of `itl_hf.gp.kernels`, or a
             function of two sets of rows that returns their kernel matrix, such as a `gpytorch` kernel.
-        noise_std (`float` or `"auto"`, *optional*):
+        noise_std (`float`, `"auto"` or `"measured"`, *optional*):
             Noise of a row's answer, see `ITL`; `"auto"` when left out. `ITL(target_noise_std=...)` sets the noise of
             the targets.
         seed (`int`, *optional*):
@@ -178,8 +179,9 @@ def select_rows(
     index = None if applicable is None else indexed_rows(pool, spec.standardization)
     shortlisted_pool.make_list(spec.kernel, prepared_targets, request, index, weights)
     num_picks = num_examples + (len(observed_indices) or len(observed_features))
+    measured_noise = noise_measurement(prepared_pool, spec.kernel, prepared_targets, blocked_indices, weights)
     spec = fit_to_memory(spec, shortlisted_pool.pool, prepared_targets, num_picks)
-    gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples, weights)
+    gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples, weights, measured_noise)
     gp, approximation = approximate(gp, shortlisted_pool.pool, num_picks)
     shortlisted_pool.share_feature_map()
     undirected = is_undirected(acquisition, gp)
