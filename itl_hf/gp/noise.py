@@ -95,8 +95,8 @@ def measured_noise_std(near: float, rival: float, picks_per_direction: float) ->
             k, number of picks over the effective rank of the targets.
 
     Example:
-        >>> measured_noise_std(0.8, 0.5, 12.0)[0]  # sqrt(12 / (1 / 0.5 - 1 / 0.8) - (1 - 0.8))
-        3.97492138287036
+        >>> round(measured_noise_std(0.8, 0.5, 12.0)[0], 6)  # sqrt(12 / (1 / 0.5 - 1 / 0.8) - (1 - 0.8))
+        3.974921
     """
     contrast = 1 / max(rival, LEAST_RIVAL) - 1 / near if near > 0 else 0.0
     most = (MOST_NOISE_PER_PICK * picks_per_direction) ** 0.5

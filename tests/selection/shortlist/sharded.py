@@ -21,6 +21,7 @@ SIZES = (1, 2, 3)
 GROUPS = [row % 7 for row in range(400)]
 CASES = {
     "auto": {"shortlist": "auto"},
+    "measured noise": {"shortlist": 40, "noise_std": "measured"},
     "number": {"shortlist": 120},
     "all rows": {"shortlist": 400},
     "linear": {"shortlist": 60, "kernel": "linear", "standardize": "scale"},
