@@ -33,4 +33,4 @@ def read_already_selected(already_selected: Any, pool: Any) -> tuple[list[int], 
 
 def prepare_observed(pool: Pool, indices: list[int], features: Tensor) -> Tensor:
     """The prepared rows that the model was trained on before, (h, d)."""
-    return pool.rows(indices) if indices else pool.prepare(features).to(pool.device)
+    return pool.rows(indices) if indices else pool.prepare(features.to(pool.device))

@@ -132,6 +132,7 @@ def select_rows_per_target(
         array([[0],
                [1]])
     """
+    distributed.initialize()
     pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
     acquisition = resolve_acquisition(acquisition, noise_std=noise_std)
     if not (isinstance(acquisition, ITL) and acquisition.name in ("itl", "vtl")):
@@ -195,7 +196,7 @@ def _pick(
             indices.append(picks.indices)
             gains.append(picks.gains)
             bar.update()
-        return torch.tensor(indices), torch.tensor(gains, dtype=torch.float64)
+        return torch.tensor(indices), torch.tensor(gains, dtype=torch.float64, device=prepared_targets.device)
     rows = PoolRows(pool)
     candidates = nearest(rows, prepared_targets, kernel, noise_variance, breadth)
     request = PerTargetRequest(kernel, noise_variance, num_examples, replace)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from itl_hf import distributed
 from itl_hf.gp.attainable import attainable_variance
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel
@@ -131,6 +132,7 @@ def select_rows(
         >>> select_rows(pool, [[1.0, 0.1]], num_examples=1).indices
         array([0])
     """
+    distributed.initialize()
     pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
     num_rows, num_targets = pool_rows.shape[0], target_rows.shape[0]
     acquisition = resolve_acquisition(acquisition, noise_std=noise_std, seed=seed)
