@@ -113,7 +113,9 @@ class ModelArguments:
         None, "What the model computes in; float32 if left out."
     )
     load_in_4bit: bool = option(False, "Load weights in 4 bits (bitsandbytes).")
-    device: str | None = option(None, "cpu, cuda:0, ...; the best there is if left out.")
+    device: str | None = option(
+        None, "Where the model runs and rows are compared: cpu, cuda:0, ...; the best there is if left out."
+    )
     revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.", "--model_revision")
     trust_remote_code: bool = option(False, "Run the model repository's code.")
 

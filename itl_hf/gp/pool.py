@@ -24,8 +24,11 @@ from itl_hf.gp.standardization import Moments, Preparation, Standardization
 from itl_hf.gp.unusable_rows import UnusableRows, find_unusable
 
 BLOCK_ROWS = 8192
-#: Larger on a GPU, where starting a small operation takes longer than the operation.
+#: The largest on a GPU, where starting a small operation takes longer than the operation; a pool has at least
+#: `LEAST_BLOCKS` blocks if that many of `BLOCK_ROWS` fit, so that so many processes have work. Neither this nor the
+#: picks depend on the number of processes.
 GPU_BLOCK_ROWS = 131072
+LEAST_BLOCKS = 64
 #: Prepared float32 blocks are cached while they fit in this much memory; a larger pool is prepared anew in each pass.
 CACHE_BYTES = 512 * 2**20
 
@@ -43,6 +46,8 @@ class Pool:
         quality (`Tensor`, *optional*):
             (N,) float64, quality of each row in (0, 1] (`itl_hf.gp.quality`), the same on every process; 1 when left
             out.
+        device (`torch.device`, *optional*):
+            Where rows are computed with: each block is copied there when it is read. The source's device when left out.
 
     Raises:
         `ValueError`: If all rows are equal, or none is left without the unusable ones.
@@ -51,7 +56,7 @@ class Pool:
         starts (`list[int]`):
             First row numbers of this process's blocks.
         device (`torch.device`):
-            The source's device, where rows are computed with.
+            Where rows are computed with.
         dimension (`int`):
             Length of a prepared row.
         is_cached (`bool`):
@@ -65,12 +70,20 @@ class Pool:
             prepared to zeros.
     """
 
-    def __init__(self, source: Any, standardize: Standardization | None = None, quality: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        source: Any,
+        standardize: Standardization | None = None,
+        quality: Tensor | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self.source = source
         self.num_rows, self.raw_dimension = int(source.shape[0]), int(source.shape[1])
-        self.device = source.device if isinstance(source, Tensor) else torch.device("cpu")
+        if device is None:
+            device = source.device if isinstance(source, Tensor) else torch.device("cpu")
+        self.device = device
         self.quality = None if quality is None else quality.to(self.device, torch.float64)
-        self.block_rows = BLOCK_ROWS if self.device.type == "cpu" else GPU_BLOCK_ROWS
+        self.block_rows = BLOCK_ROWS if self.device.type == "cpu" else device_block_rows(self.num_rows)
         starts = range(0, self.num_rows, self.block_rows)
         self.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
         self._cache: dict[int, Tensor] = {}
@@ -85,7 +98,8 @@ class Pool:
         self.dimension = dimension
         max_bytes = CACHE_BYTES
         if self.device.type == "cuda":
-            max_bytes = torch.cuda.get_device_properties(self.device).total_memory // 4
+            # A model may be there too.
+            max_bytes = torch.cuda.mem_get_info(self.device)[0] // 3
         num_rows = sum(min(self.block_rows, self.num_rows - start) for start in self.starts)
         self.is_cached = num_rows * dimension * 4 <= max_bytes
 
@@ -224,9 +238,15 @@ class Pool:
         return self.quality[indices if isinstance(indices, slice | Tensor) else list(indices)]
 
     def _read(self, index: slice | list[int] | Tensor) -> Tensor:
-        is_tensor = isinstance(index, Tensor) and not isinstance(self.source, Tensor)
-        rows = self.source[index.numpy() if is_tensor else index]  # type: ignore[union-attr]
-        return rows if isinstance(rows, Tensor) else torch.tensor(rows)  # a copy: memory maps are read-only
+        if isinstance(self.source, Tensor):
+            rows: Tensor = self.source[index.to(self.source.device) if isinstance(index, Tensor) else index]
+        else:  # a copy: memory maps are read-only
+            rows = torch.tensor(self.source[index.cpu().numpy() if isinstance(index, Tensor) else index], device="cpu")
+        if rows.device == self.device:
+            return rows
+        if rows.device.type == "cpu" and self.device.type == "cuda" and torch.cuda.is_initialized():
+            rows = rows.pin_memory()  # the copy then runs beside the computation
+        return rows.to(self.device, non_blocking=True)
 
     def _blank(self, rows: Tensor, index: slice | list[int] | Tensor) -> Tensor:
         """Replaces the unusable ones of these prepared rows by zeros, in a copy."""
@@ -234,6 +254,11 @@ class Pool:
             return rows
         mask = self._is_unusable[index.cpu() if isinstance(index, Tensor) else index]
         return rows.masked_fill(mask[:, None].to(rows.device), 0.0) if bool(mask.any()) else rows
+
+
+def device_block_rows(num_rows: int) -> int:
+    """Returns the number of rows of a block on an accelerator, a multiple of `BLOCK_ROWS`."""
+    return min(GPU_BLOCK_ROWS, max(1, num_rows // (LEAST_BLOCKS * BLOCK_ROWS)) * BLOCK_ROWS)
 
 
 def share(count: int, rank: int, size: int) -> slice:

@@ -74,6 +74,33 @@ class MappedRows:
         return rows
 
 
+def as_device(device: str | torch.device | None) -> torch.device | None:
+    """Returns the device of that name with its number; `None` for the device of the features.
+
+    Raises:
+        `ValueError`: If the name is unknown, this machine has no such device, or it has no float64.
+    """
+    if device is None:
+        return None
+    try:
+        named = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be the name of a device such as 'cpu' or 'cuda:0', got {device!r}") from None
+    if named.type == "mps":
+        raise ValueError("device='mps' has no float64, without which picks are not exact; use device='cpu'")
+    if named.type == "cuda":
+        if not torch.cuda.is_available() or (named.index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"device={str(device)!r}: this machine has {_num_gpus()} such devices; leave device out, or 'cpu'"
+            )
+        return torch.device("cuda", torch.cuda.current_device() if named.index is None else named.index)
+    return named
+
+
+def _num_gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def as_rows(features: Features, name: str) -> Any:
     """Returns the array, or a list converted to one.
 

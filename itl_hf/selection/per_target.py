@@ -28,7 +28,7 @@ from itl_hf.search.speculative import speculative_greedy
 from itl_hf.selection.acquisitions import ITL
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
-from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
+from itl_hf.selection.feature_arrays import Features, as_device, as_rows, check_widths, finite
 from itl_hf.selection.protocol import Acquisition, Noise
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
@@ -85,6 +85,7 @@ def select_rows_per_target(
     replace: bool = False,
     quality: Numbers | None = None,
     progress: bool = False,
+    device: str | torch.device | None = None,
 ) -> PerTargetSelection:
     """Picks, for each target, the rows of `pool` that give most information about that target.
 
@@ -115,6 +116,8 @@ def select_rows_per_target(
             each target has its own picks.)
         progress (`bool`, *optional*, defaults to `False`):
             Show a progress bar.
+        device (`str` or `torch.device`, *optional*):
+            As in `select_rows`.
 
     Returns:
         `PerTargetSelection`: `.indices`, `.gains`, `.target_variance`, a row for each target.
@@ -144,7 +147,7 @@ def select_rows_per_target(
     breadth = _check_candidates(num_candidates, num_examples, pool_rows.shape[0], replace)
     spec = resolve_kernel_spec(kernel, standardize)
     row_quality = resolve_quality(quality, pool_rows.shape[0])
-    prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization, row_quality)
+    prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization, row_quality, as_device(device))
     unusable = describe_unusable(prepared_pool.unusable)
     warn_of_unusable(unusable)
     warn_of_long_row(prepared_pool)

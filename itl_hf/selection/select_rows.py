@@ -24,7 +24,7 @@ from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.already_selected import prepare_observed, read_already_selected
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
-from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
+from itl_hf.selection.feature_arrays import Features, as_device, as_rows, check_widths, finite
 from itl_hf.selection.large_pools import approximate, fit_to_memory
 from itl_hf.selection.measured_noise import noise_measurement
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, check_sizes, resolve_texts
@@ -65,6 +65,7 @@ def select_rows(
     quality: Numbers | None = None,
     target_weights: Numbers | None = None,
     progress: bool = False,
+    device: str | torch.device | None = None,
 ) -> RowSelection:
     """Picks the rows of `pool` whose answers give most information about `targets`.
 
@@ -115,15 +116,19 @@ def select_rows(
             (m,) positive number for each target: a target of weight 2 counts as two copies of it.
         progress (`bool`, *optional*, defaults to `False`):
             Whether to show a progress bar.
+        device (`str` or `torch.device`, *optional*):
+            Where the pool is computed with, such as `"cuda"`: blocks of it are copied there, and stay there while they
+            fit. The device of `pool` when left out: arrays are on the CPU. The picks are the same.
 
     Returns:
         `RowSelection`: `.indices`, `.gains`, `.target_variance`; fewer than `num_examples` rows where a constraint
             ended the selection.
 
     Raises:
-        `ValueError`: If an array is empty, not two-dimensional or of another width, a target holds NaN (it is named),
-            there are more picks than rows, a name is unknown, a noise is negative, a quality or a weight is out of its
-            range, a shortlist is shorter than the picks, or the acquisition has no use for weights of targets.
+        `ValueError`: If a device is unknown or not there, an array is empty, not two-dimensional or of another width, a
+            target holds NaN (it is named), there are more picks than rows, a name is unknown, a noise is negative, a
+            quality or a weight is out of its range, a shortlist is shorter than the picks, or the acquisition has no
+            use for weights of targets.
 
     Example:
         >>> import numpy as np
@@ -150,7 +155,7 @@ def select_rows(
     availability = constraints.availability(num_examples, num_rows)
     spec = resolve_kernel_spec(kernel, standardize)
     applicable = applicable_shortlist(shortlist, acquisition, num_examples, constraints.replace, has_texts=False)
-    prepared_pool = Pool(pool_rows, spec.standardization, row_quality)
+    prepared_pool = Pool(pool_rows, spec.standardization, row_quality, as_device(device))
     unusable = describe_unusable(prepared_pool.unusable, constraints.pool_numbers)
     warn_of_unusable(unusable)
     warn_of_long_row(prepared_pool)

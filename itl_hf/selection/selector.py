@@ -21,7 +21,7 @@ from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.embed_job import EmbedJob, make_embed_job
-from itl_hf.selection.feature_arrays import check_row_numbers
+from itl_hf.selection.feature_arrays import as_device, check_row_numbers
 from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
@@ -88,6 +88,8 @@ class Selector:
             A prompt of several columns, such as `"{instruction}\n{input}"`.
         targets_columns (`dict[str, str]`, *optional*):
             The same as `columns` for targets with other columns.
+        device (`str` or `torch.device`, *optional*):
+            Where rows are compared, see `select_rows`. Left out, it is the GPU of the embedder, if it has one.
 
     Example:
         >>> from itl_hf import HiddenStates
@@ -114,6 +116,7 @@ class Selector:
         columns: Columns = None,
         prompt_template: str | None = None,
         targets_columns: Columns = None,
+        device: str | torch.device | None = None,
     ) -> None:
         check_embedder(embedder)
         if targets_embedder is not None:
@@ -127,6 +130,7 @@ class Selector:
         self.layout: LayoutName = layout
         self.store = None if store is None else Path(store)
         self.shortlist = resolve_shortlist(shortlist)
+        self.device = as_device(device)  # raises early
         self.on_bad_rows = check_on_bad_rows(on_bad_rows)
         self.columns = ColumnMapping.of(columns, prompt_template)
         self.targets_columns = ColumnMapping.of(targets_columns) or self.columns
@@ -256,7 +260,15 @@ class Selector:
             quality=quality,
             target_weights=inputs.numbers.target_weights,
             progress=progress_bars_enabled(),
+            device=self._device(),
         )
+
+    def _device(self) -> str | torch.device | None:
+        """The device that was asked for, or the embedder's GPU: other accelerators may have no float64."""
+        if self.device is not None:
+            return self.device
+        own = self.embedder.compute_device()
+        return own if own.startswith("cuda") else None
 
     def _extend(
         self,

@@ -116,6 +116,10 @@ class Embedder(ABC):
             `Tensor` or `Embedded`: Shape (len(rows), dimension), float32, on the CPU.
         """
 
+    def compute_device(self) -> str:
+        """Returns the name of the device that computes the features and where `Selector` selects; "cpu" by default."""
+        return "cpu"
+
     def check(self, rows: Sequence[Row], first_row: int = 0) -> None:  # noqa: B027  # checking is optional
         """Raises `ValueError` for rows that cannot be embedded, without running a model. The default checks nothing."""
 

@@ -89,6 +89,10 @@ class Combined(TwoStageEmbedder):
         parts = [part.for_targets(targets) for part in self.parts]
         return Combined(parts, self.weights, unit_norm=self.unit_norm)
 
+    def compute_device(self) -> str:
+        """Returns the device of the first part."""
+        return self.parts[0].compute_device()
+
     def fingerprint(self) -> Fingerprint:
         """Returns the parts' entries with the prefixes `part0.`, `part1.`, ..., and how the parts are combined."""
         flat: Fingerprint = {"embedder": "combined", "parts": len(self.parts), "unit_norm": self.unit_norm}

@@ -134,6 +134,10 @@ class LanguageModelEmbedder(TwoStageEmbedder):
         attention = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)  # (B, T)
         return input_ids.to(device), attention.to(device)
 
+    def compute_device(self) -> str:
+        """Returns the device of the model's input embedding."""
+        return str(execution_device(embedding_table(self.model)))
+
     def choose_grouping(
         self, features: Callable[[Sequence[Tokens]], Tensor], rows: Sequence[Tokens], span: Span
     ) -> None:

@@ -132,6 +132,10 @@ class SentenceEncoder(TwoStageEmbedder):
         dimension = get_dimension()
         return int(dimension if dimension is not None else len(model.encode("a", show_progress_bar=False)))
 
+    def compute_device(self) -> str:
+        """Returns the model's device."""
+        return str(self.model.device)
+
     def fingerprint(self) -> Fingerprint:
         """Returns everything that determines the features of a row. Computed anew: the model may be in training."""
         tokenizer = tokenizer_of(self.model)

@@ -103,8 +103,8 @@ def _map_coordinates(before: Selection, rows: RowSelection) -> np.ndarray:
     coordinates: np.ndarray = layout.pool[positions].copy()
     if not is_on_map.all():
         sample = np.linspace(0, len(layout.pool) - 1, min(MAX_FIT_ROWS, len(layout.pool))).astype(np.int64)
-        features = rows.pool.rows(layout.pool_rows[sample].tolist()).numpy()  # (S, d)
-        missing_features = rows.pool.rows(rows.indices[~is_on_map].tolist()).numpy()
+        features = rows.pool.rows(layout.pool_rows[sample].tolist()).cpu().numpy()  # (S, d)
+        missing_features = rows.pool.rows(rows.indices[~is_on_map].tolist()).cpu().numpy()
         if layout.method != "pca":  # UMAP has no formula to apply: take the coordinates of the nearest row on the map
             coordinates[~is_on_map] = layout.pool[sample[(missing_features @ features.T).argmax(1)]]
             return coordinates

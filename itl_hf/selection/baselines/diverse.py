@@ -119,7 +119,10 @@ class BADGE:
         if self.features == "raw":
             if request.raw is None:
                 raise ValueError("badge reads the features before preparation: SelectionRequest.raw must hold them")
-            rows, observed_rows = Pool(pool.source), request.raw.observed_rows.to(pool.device).double()
+            rows, observed_rows = (
+                Pool(pool.source, device=pool.device),
+                request.raw.observed_rows.to(pool.device).double(),
+            )
 
         def first(open_rows: Tensor) -> int:
             norms = pool_scores(rows, lambda block: block.square().sum(1))

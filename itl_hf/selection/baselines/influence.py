@@ -114,7 +114,7 @@ class Influence:
     def rank_by_largest(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Picks the rows with the largest influence on any subtask; ties go to the lowest row number."""
         features, anchors = self.similarity(pool, request, gp.target_weights)
-        scores = pool_scores(Pool(pool.source), lambda rows: (features(rows) @ anchors.T).amax(1))
+        scores = pool_scores(Pool(pool.source, device=pool.device), lambda rows: (features(rows) @ anchors.T).amax(1))
         order = rank_rows(without_rounding(scores, sum(self.learning_rates)), request.exclude)
         return picks_in_order(order, pool, gp, request)
 
@@ -204,7 +204,7 @@ class LESSRoundRobin(Influence):
             weights = torch.stack([weights[of].sum() for of in self.members(weights.device)])
         scale = sum(self.learning_rates)
         lists = NearestRows(
-            Pool(pool.source),
+            Pool(pool.source, device=pool.device),
             lambda rows, part: without_rounding(part @ features(rows).T, scale),
             anchors,
             request.exclude,

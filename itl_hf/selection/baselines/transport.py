@@ -113,7 +113,7 @@ class UnbalancedTransport:
     def _log_kernel(self, pool: Pool, request: SelectionRequest) -> list[Tensor]:
         """Returns -C / eps of the rows of this process, a block each, (m, B)."""
         features, anchors = Influence(None, self.learning_rates, name=self.name).similarity(pool, request, None)
-        raw_pool, total = Pool(pool.source), sum(self.learning_rates)
+        raw_pool, total = Pool(pool.source, device=pool.device), sum(self.learning_rates)
         empty = torch.zeros(len(anchors), 0, dtype=torch.float64, device=pool.device)
         cosines = [anchors @ features(rows).T / total for _, rows in raw_pool.blocks()]
         return [(cosine - 1) / (2 * self.reg) for cosine in cosines] or [empty]

@@ -26,14 +26,14 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
         picks (`list[int]`):
             Picked row numbers.
     """
-    sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS))  # (S, d)
+    sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS)).cpu()  # (S, d)
     centre = sample.mean(0)
     axes, variance_shares = _axes(sample - centre)
     del sample
     numbers = list(spaced_rows(pool.num_rows, SHOWN_ROWS))
 
     def project(rows: Tensor) -> np.ndarray:
-        return ((rows - centre) @ axes).numpy().astype(np.float32)  # (B, 2)
+        return ((rows.cpu() - centre) @ axes).numpy().astype(np.float32)  # (B, 2)
 
     chunks = [numbers[first : first + CHUNK_ROWS] for first in range(0, len(numbers), CHUNK_ROWS)]
     return Layout(
