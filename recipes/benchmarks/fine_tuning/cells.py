@@ -82,21 +82,26 @@ class Candidates:
 
 
 def jobs(config: Config) -> Iterator[Job]:
-    """Yields all jobs, ordered by seed, so that one seed of everything is finished first."""
+    """Yields all jobs, ordered by seed and target set, so that all methods have the same sets at any time."""
     sets = list(config.target_sets())
     whole = tuple(Cell(WITHOUT_FEATURES, name, targets, UNTUNED, 0, 0) for name in config.variants for targets in sets)
     yield Job(Method(UNTUNED, {}), whole)
     for seed in config.seeds:
-        for picks in config.budgets:
-            for method in config.methods:
-                free = method.options["acquisition"] in FEATURELESS
-                for features in [WITHOUT_FEATURES] if free else config.features:
-                    cells = [
-                        Cell(features, name, targets, method.name, picks, seed)
-                        for name in config.variants
-                        for targets in sets
-                    ]
-                    yield from (Job(method, group) for group in _groups(method, cells))
+        yield from sorted(_jobs_of_seed(config, seed), key=lambda job: sets.index(job.cells[0].targets))
+
+
+def _jobs_of_seed(config: Config, seed: int) -> Iterator[Job]:
+    sets = list(config.target_sets())
+    for picks in config.budgets:
+        for method in config.methods:
+            free = method.options["acquisition"] in FEATURELESS
+            for features in [WITHOUT_FEATURES] if free else config.features:
+                cells = [
+                    Cell(features, name, targets, method.name, picks, seed)
+                    for name in config.variants
+                    for targets in sets
+                ]
+                yield from (Job(method, group) for group in _groups(method, cells))
 
 
 def _groups(method: Method, cells: Sequence[Cell]) -> Iterator[tuple[Cell, ...]]:
