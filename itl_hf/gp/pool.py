@@ -239,9 +239,11 @@ class Pool:
 
     def _read(self, index: slice | list[int] | Tensor) -> Tensor:
         if isinstance(self.source, Tensor):
-            rows: Tensor = self.source[index.to(self.source.device) if isinstance(index, Tensor) else index]
-        else:  # a copy: memory maps are read-only
-            rows = torch.tensor(self.source[index.cpu().numpy() if isinstance(index, Tensor) else index], device="cpu")
+            rows = self.source[index.to(self.source.device) if isinstance(index, Tensor) else index]
+        else:
+            rows = self.source[index.cpu().numpy() if isinstance(index, Tensor) else index]
+        if not isinstance(rows, Tensor):
+            rows = torch.tensor(rows, device="cpu")  # a copy: memory maps are read-only
         if rows.device == self.device:
             return rows
         if rows.device.type == "cpu" and self.device.type == "cuda" and torch.cuda.is_initialized():
