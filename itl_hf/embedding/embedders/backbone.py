@@ -62,6 +62,8 @@ class Backbone:
         config_layers = getattr(config, "num_hidden_layers", None)
         self.blocks = _blocks(self.model, config_layers)
         self.num_layers = int(config_layers if config_layers is not None else len(self.blocks or ()))
+        if not hasattr(config, "hidden_size"):
+            raise TypeError(f"hidden states need a model of one width; the config of {type(model).__name__} has no hidden_size.")
         self.dimension = int(config.hidden_size)
         #: The last layer of OPT-350m is projected to the width of its word embeddings.
         self.last_dimension = _output_width(self.model, self.dimension)
@@ -103,10 +105,11 @@ class Backbone:
                 dtype and on its device.
 
         Raises:
-            `ValueError`: If `packing=True` and the model's attention mixes rows.
+            `ValueError`: If `packing=True` and the model's attention mixes rows, or a layer has fewer positions than
+                tokens.
         """
-        whole_transform = transform
-        transform = lambda hidden: whole_transform(self._main_part(hidden))
+        whole_transform, length = transform, input_ids.shape[1]
+        transform = lambda hidden: whole_transform(self._of_tokens(self._main_part(hidden), length))
         with evaluation_mode(self.model):
             if self._early_exit is None:
                 # One short row without padding is enough to compare the numbering of layers.
@@ -129,6 +132,19 @@ class Backbone:
         """Returns (B, T, d) hidden states: those of Gemma 3n (AltUp) are several streams, of which one is the main."""
         return hidden[self._main_stream] if hidden.dim() == 4 and self._main_stream is not None else hidden
 
+    def _of_tokens(self, hidden: Tensor, length: int) -> Tensor:
+        """Returns (B, `length`, d) of hidden states: some models fill up rows to a multiple of their block of attention.
+
+        Raises:
+            `ValueError`: If there are fewer positions than tokens, as in the later blocks of Funnel.
+        """
+        if hidden.shape[1] < length:
+            raise ValueError(
+                f"{type(self.model).__name__} has {hidden.shape[1]} hidden states for {length} tokens in the layer "
+                "asked for, since it merges tokens. Choose an earlier layer, such as layer=1."
+            )
+        return hidden[:, :length]
+
     def _can_exit_early(self, layers: Sequence[int], inputs: dict[str, Any]) -> bool:
         name = type(self.model).__name__
         if self.blocks is None:
@@ -137,7 +153,7 @@ class Backbone:
         references = self._run_all_layers(layers, inputs)
         try:
             results = self._run_to_last_layer(layers, inputs)
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError) as error:
             logger.warning("%s: stopping early failed (%s).", name, error)
             return False
         mismatches = [layer for layer, *pair in zip(layers, results, references, strict=True) if not _close(*pair)]
@@ -237,6 +253,8 @@ class Backbone:
 
 
 def _close(result: Tensor, reference: Tensor) -> bool:
+    if not isinstance(result, torch.Tensor):  # blocks of PEGASUS-X return nested tuples
+        return False
     return result.shape == reference.shape and torch.allclose(
         result.float(), reference.float(), rtol=1e-2, atol=1e-4, equal_nan=True
     )

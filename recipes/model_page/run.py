@@ -1,0 +1,94 @@
+"""Tries all configurations, one after the other, and keeps the results in a file of JSON lines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from recipes.model_page.checks import run_checks
+from recipes.model_page.families import families
+from recipes.model_page.isolation import isolated
+from recipes.model_page.overrides import VARIANTS
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "outputs" / "models" / "results.jsonl"
+#: Seconds that a configuration may take.
+LIMIT = 180.0
+#: What the results depend on.
+_SOURCES = ("itl_hf/embedding", "recipes/model_page")
+Result = dict[str, Any]
+
+
+def configurations() -> dict[str, str]:
+    """Returns the names of all configurations, with their groups: every family, and variants of some."""
+    groups = families()
+    return groups | {name: groups[family] for name, (family, _) in VARIANTS.items() if family in groups}
+
+
+def run_all(names: Iterable[str], path: Path = RESULTS, seconds: float = LIMIT) -> dict[str, Result]:
+    """Tries the configurations that `path` has no result of, and returns the results of all.
+
+    A result counts while the versions of transformers and torch and the code that it depends on are the same.
+
+    Args:
+        names (`Iterable[str]`):
+            Names of configurations.
+        path (`Path`, *optional*):
+            File of JSON lines, to which each result is added as soon as it is there.
+        seconds (`float`, *optional*):
+            Limit of time for a configuration.
+    """
+    names, results, state = list(names), {}, code_hash()
+    for result in read_results(path):
+        if result["code"] == state:
+            results[result["name"]] = result
+    missing = [name for name in names if name not in results]
+    print(f"{len(names)} configurations, {len(missing)} to try: about {max(1, len(missing) * 5 // 60)} min", flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    for number, name in enumerate(missing, 1):
+        results[name] = {"name": name, "code": state, **try_one(name, seconds)}
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(results[name]) + "\n")
+        print(f"{number:4}/{len(missing)} {name}: {summary(results[name])}", flush=True)
+    print(f"{len(missing)} configurations in {time.monotonic() - start:.0f} s", flush=True)
+    return {name: results[name] for name in names}
+
+
+def try_one(name: str, seconds: float = LIMIT) -> Result:
+    """Tries one configuration in a process of its own; `seconds` of the result says how long it took."""
+    start = time.monotonic()
+    result = isolated(lambda: run_checks(name), seconds)
+    return {**result, "seconds": round(time.monotonic() - start, 1)}
+
+
+def read_results(path: Path) -> list[Result]:
+    """Returns the results in a file; an incomplete last line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def summary(result: Result) -> str:
+    """Returns the verdicts of a result in one line."""
+    if "error" in result:
+        return f"{result['error']} ({result['seconds']} s)"
+    cells = ", ".join(f"{check} {one['verdict']}" for check, one in result.items() if isinstance(one, dict))
+    return f"{cells} ({result['seconds']} s)"
+
+
+def code_hash() -> str:
+    """Returns a hash of the sources that results depend on, and of the versions of transformers and torch."""
+    digest = hashlib.sha256(f"{transformers.__version__} {torch.__version__}".encode())
+    for folder in _SOURCES:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
