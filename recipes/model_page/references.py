@@ -27,6 +27,7 @@ def pooled_layers(embedder: HiddenStates, rows: list[list[int]]) -> Tensor:
         states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, **options).hidden_states
     main = getattr(model.config.get_text_config(), "altup_active_idx", 0)
     layers = [states[min(layer, len(states) - 1)] for layer in embedder.layers]
+    layers = [layer[0] if isinstance(layer, tuple) else layer for layer in layers]
     layers = [(layer[main] if layer.dim() == 4 else layer)[:, :longest] for layer in layers]
     return torch.cat([_mean(layer, mask) for layer in layers], 1)
 
