@@ -52,6 +52,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "zamba": {"num_hidden_layers": 8, "attn_layer_period": 4, "attn_layer_offset": 2, "attention_hidden_size": 64, "attention_head_dim": 16, "n_mamba_heads": 2, "mamba_dt_rank": 4, "use_mamba_kernels": False},
     "zamba2": {"layers_block_type": ["mamba", "hybrid"] * 2, "layer_types": ["mamba", "hybrid"] * 2, "attention_hidden_size": 64, "attention_head_dim": 16, "n_mamba_heads": 8, "mamba_headdim": 8, "use_mamba_kernels": False},
     "dbrx": {"attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0}, "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32}},
+    "esmc": {"num_key_value_heads": 4},
     "longcat_flash": {"head_dim": 4},
     "cohere_compass": {"text_config": {"rope_parameters": _ROPE_BY_TYPE}},
     "cohere_compass_text": {"rope_parameters": _ROPE_BY_TYPE},

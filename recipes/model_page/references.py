@@ -25,11 +25,18 @@ def pooled_layers(embedder: HiddenStates, rows: list[list[int]]) -> Tensor:
     options: dict[str, Any] = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     with torch.no_grad():
         states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, **options).hidden_states
-    main = getattr(model.config.get_text_config(), "altup_active_idx", 0)
+    main = getattr(model.config.get_text_config(), "altup_active_idx", None)
     layers = [states[min(layer, len(states) - 1)] for layer in embedder.layers]
     layers = [layer[0] if isinstance(layer, tuple) else layer for layer in layers]
-    layers = [(layer[main] if layer.dim() == 4 else layer)[:, :longest] for layer in layers]
+    layers = [_one_stream(layer, main)[:, :longest] for layer in layers]
     return torch.cat([_mean(layer, mask) for layer in layers], 1)
+
+
+def _one_stream(hidden: Tensor, main: int | None) -> Tensor:
+    """Returns the main one of several streams, or their mean if none is."""
+    if hidden.dim() != 4:
+        return hidden
+    return hidden.mean(2) if main is None else hidden[main]
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:

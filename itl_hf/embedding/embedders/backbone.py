@@ -122,15 +122,21 @@ class Backbone:
             if not self.packing:
                 return run(layers, {"input_ids": input_ids, "attention_mask": attention_mask}, transform)
             inputs = pack(input_ids, attention_mask, self._attention)
-            return run(layers, inputs, lambda hidden: transform(unpack(hidden, attention_mask)))
+            return run(layers, inputs, lambda hidden: transform(unpack(self._main_part(hidden), attention_mask)))
 
     def width(self, layer: int) -> int:
         """Returns the number of dimensions of the hidden states of a layer."""
         return self.last_dimension if layer == self.num_layers else self.dimension
 
     def _main_part(self, hidden: Tensor) -> Tensor:
-        """Returns (B, T, d) hidden states: those of Gemma 3n (AltUp) are several streams, of which one is the main."""
-        return hidden[self._main_stream] if hidden.dim() == 4 and self._main_stream is not None else hidden
+        """Returns (B, T, d) hidden states where a model has several streams of them.
+
+        Of Gemma 3n (AltUp), (streams, B, T, d), one is the main stream; those of DeepSeek V4 (hyper-connections),
+        (B, T, streams, d), have equal rank and are averaged.
+        """
+        if hidden.dim() != 4:
+            return hidden
+        return hidden.mean(2) if self._main_stream is None else hidden[self._main_stream]
 
     def _of_tokens(self, hidden: Tensor, length: int) -> Tensor:
         """Returns (B, `length`, d) of hidden states: some models fill up rows to a multiple of their block of attention.
@@ -170,7 +176,12 @@ class Backbone:
         ids, mask = probe(table.num_embeddings, execution_device(table))
         positions = mask[1].bool()  # of the second row, which would see the one before it
         hidden = self._forward({"input_ids": ids, "attention_mask": mask}).last_hidden_state
-        packed_hidden = self._forward(pack(ids, mask, self._attention)).last_hidden_state
+        try:
+            packed_hidden = self._forward(pack(ids, mask, self._attention)).last_hidden_state
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"packing=True: {type(self.model).__name__} does not run on packed rows ({error}). Leave packing out."
+            ) from error
         reference, result = hidden[1, positions].float(), unpack(packed_hidden, mask)[1, positions].float()
         # The error of half precision is a tenth of this bound, the influence of another row ten times the bound.
         if not float(((result - reference).norm(dim=-1) / reference.norm(dim=-1)).mean()) < 0.05:

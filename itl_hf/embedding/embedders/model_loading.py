@@ -112,8 +112,15 @@ def body_of(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def embedding_table(model: PreTrainedModel) -> nn.Embedding:
-    """Returns the table of a model's input embeddings, which adapters may wrap (LoRA, trainable tokens)."""
-    table: Any = model.get_input_embeddings()
+    """Returns the table of a model's input embeddings, which adapters may wrap (LoRA, trainable tokens).
+
+    Raises:
+        `TypeError`: If the model has none (CANINE reads characters by hashes of them).
+    """
+    try:
+        table: Any = model.get_input_embeddings()
+    except NotImplementedError as error:
+        raise TypeError(f"{type(model).__name__} has no table of input embeddings, which features require.") from error
     while not hasattr(table, "num_embeddings"):
         table = table.base_layer if hasattr(table, "base_layer") else table.original_module
     return cast("nn.Embedding", table)
