@@ -139,6 +139,9 @@ def check_lora(name: str) -> Finding:
 
     try:
         model = adapted()
+        if not model.config.is_encoder_decoder:  # whose decoder has no input here
+            with torch.no_grad():
+                model(input_ids=torch.tensor(word_ids()[:1]))
     except Exception as error:
         return Finding("no", f"PEFT: {type(error).__name__}: {error}")
     embedder = HiddenStates(model, tokenizer=word_tokenizer(), layer=[1, 0.75, -1])

@@ -27,6 +27,9 @@ LEFT_OUT: dict[str, str] = {
     **dict.fromkeys(
         ("blip", "pix2struct", "pp_formulanet", "idefics", "kosmos-2", "udop", "pi0", "deepseek_ocr2", "trocr"), _IMAGES
     ),
+    **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), "proposes tokens for another model"),
+    "evolla": "reads a protein with every text",
+    "perceiver": "reads arrays, not token ids",
     **dict.fromkeys(("encoder-decoder", "vision-encoder-decoder"), _COMPOSED),
     **dict.fromkeys(("fast_vlm", "gemma3n", "perception_lm"), _TIMM),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 from itl_hf import Gradients, HiddenStates
 from itl_hf.embedding.embedders.numerics import own_precision
@@ -56,8 +57,7 @@ def sketched_gradient(embedder: Gradients, ids: list[int]) -> tuple[Tensor, floa
         gradients = torch.autograd.grad(loss, weights)
     total = torch.zeros(embedder.dimension, dtype=torch.float64)
     for layer, gradient in zip(embedder.layers, gradients, strict=True):
-        whole = gradient if gradient.shape == (layer.outputs, layer.inputs) else gradient.T
-        whole = whole.double()
+        whole = (gradient.T if isinstance(layer.module, Conv1D) else gradient).double()  # (d_out, d_in)
         left = embedder.sketch.outputs(layer, whole.T[None])  # (1, d_in, k_out)
         identity = torch.eye(layer.inputs, dtype=torch.float64)
         right = embedder.sketch.columns(layer, embedder.sketch.inputs(layer, identity))  # (d_in, k_in)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 
 from recipes.model_page.checks import run_checks
@@ -21,8 +19,6 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "outputs" / "models" / "results.jsonl"
 #: Seconds that a configuration may take.
 LIMIT = 180.0
-#: What the results depend on.
-_SOURCES = ("itl_hf/embedding", "recipes/model_page")
 Result = dict[str, Any]
 
 
@@ -35,7 +31,7 @@ def configurations() -> dict[str, str]:
 def run_all(names: Iterable[str], path: Path = RESULTS, seconds: float = LIMIT) -> dict[str, Result]:
     """Tries the configurations that `path` has no result of, and returns the results of all.
 
-    A result counts while the versions of transformers and torch and the code that it depends on are the same.
+    A result counts while the version of transformers is the same; after changes of the code, remove the file.
 
     Args:
         names (`Iterable[str]`):
@@ -45,16 +41,14 @@ def run_all(names: Iterable[str], path: Path = RESULTS, seconds: float = LIMIT) 
         seconds (`float`, *optional*):
             Limit of time for a configuration.
     """
-    names, results, state = list(names), {}, code_hash()
-    for result in read_results(path):
-        if result["code"] == state:
-            results[result["name"]] = result
+    names, version = list(names), transformers.__version__
+    results = {result["name"]: result for result in read_results(path) if result["version"] == version}
     missing = [name for name in names if name not in results]
     print(f"{len(names)} configurations, {len(missing)} to try: about {max(1, len(missing) * 5 // 60)} min", flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     for number, name in enumerate(missing, 1):
-        results[name] = {"name": name, "code": state, **try_one(name, seconds)}
+        results[name] = {"name": name, "version": version, **try_one(name, seconds)}
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(results[name]) + "\n")
         print(f"{number:4}/{len(missing)} {name}: {summary(results[name])}", flush=True)
@@ -83,12 +77,3 @@ def summary(result: Result) -> str:
         return f"{result['error']} ({result['seconds']} s)"
     cells = ", ".join(f"{check} {one['verdict']}" for check, one in result.items() if isinstance(one, dict))
     return f"{cells} ({result['seconds']} s)"
-
-
-def code_hash() -> str:
-    """Returns a hash of the sources that results depend on, and of the versions of transformers and torch."""
-    digest = hashlib.sha256(f"{transformers.__version__} {torch.__version__}".encode())
-    for folder in _SOURCES:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

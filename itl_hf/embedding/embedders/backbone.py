@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import transformers
 
 from itl_hf.embedding.embedders.model_loading import body_of, embedding_table, without_peft
 from itl_hf.embedding.embedders.numerics import own_precision
@@ -274,7 +275,10 @@ def _close(result: Tensor, reference: Tensor) -> bool:
 def _without_head(model: nn.Module) -> PreTrainedModel:
     model = without_peft(model, "hidden states leave out")
     if getattr(model.config, "is_encoder_decoder", False):
-        return cast("PreTrainedModel", model.get_encoder())
+        encoder = model.get_encoder()
+        if not hasattr(encoder, "config"):
+            raise TypeError(f"{type(encoder).__name__} has no config: the encoder of this model cannot be used by itself.")
+        return cast("PreTrainedModel", encoder)
     return body_of(model)
 
 
@@ -284,13 +288,30 @@ def _output_width(model: nn.Module, width: int) -> int:
 
 
 def _blocks(model: nn.Module, count: int | None) -> nn.ModuleList | None:
-    """Returns the outermost list of `count` modules, or of any number of them if `count` is `None`."""
-    lists = [
-        (name.count("."), module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) > 0 and count in (None, len(module))
-    ]
-    return min(lists, key=lambda pair: pair[0], default=(0, None))[1]
+    """Returns the outermost list of `count` modules, or of any number of them if `count` is `None`.
+
+    The part that reads token ids is searched first: the tower for images of a model may have as many blocks.
+    """
+    for part in (_text_part(model), model):
+        lists = [
+            (name.count("."), module)
+            for name, module in part.named_modules()
+            if isinstance(module, torch.nn.ModuleList) and len(module) > 0 and count in (None, len(module))
+        ]
+        if lists:
+            return min(lists, key=lambda pair: pair[0])[1]
+    return None
+
+
+def _text_part(model: nn.Module) -> nn.Module:
+    """Returns the innermost model inside `model` that holds its table of input embeddings."""
+    try:
+        table = embedding_table(cast("PreTrainedModel", model))
+    except TypeError:
+        return model
+    parts = [part for part in model.modules() if isinstance(part, transformers.PreTrainedModel)]
+    owners = [part for part in parts if any(module is table for module in part.modules())]
+    return min(owners, key=lambda part: sum(1 for _ in part.modules()), default=model)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 from itl_hf import Gradients
 from itl_hf.embedding.embedders.gradients.layers import coverage
@@ -29,6 +30,7 @@ CAUSAL = (
     "gemma3n_text",
     "smolvlm",
     "ctrl",
+    "gpt2",
 )
 
 
@@ -60,7 +62,7 @@ def test_the_sketch_is_that_of_the_exact_gradients(name, dtype):
         torch.testing.assert_close(loss.double(), exact_loss.double(), rtol=1e-5, atol=0)
         expected = torch.zeros(embedder.dimension, dtype=torch.float64)
         for layer, gradient in zip(embedder.layers, exact, strict=True):
-            whole = (gradient if gradient.shape == (layer.outputs, layer.inputs) else gradient.T).double()
+            whole = (gradient.T if isinstance(layer.module, Conv1D) else gradient).double()
             left = embedder.sketch.outputs(layer, whole.T[None])  # (1, d_in, k_out)
             identity = torch.eye(layer.inputs, dtype=torch.float64)
             right = embedder.sketch.columns(layer, embedder.sketch.inputs(layer, identity))
