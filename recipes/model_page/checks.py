@@ -19,8 +19,9 @@ from recipes.model_page.gradient_check import check_gradients
 from recipes.model_page.references import pooled_layers
 from recipes.model_page.rows import word_ids, word_rows, word_tokenizer
 
-#: Largest relative difference that counts as equal.
-TOLERANCE = 1e-5
+#: Largest relative difference that counts as equal; where gradients could only be computed in float32, the rounding of
+#: sums over a row's tokens and a mixture's experts may exceed it.
+TOLERANCE, FLOAT32_TOLERANCE = 1e-5, 5e-5
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def gradients_of(make: Callable[[], PreTrainedModel]) -> Finding:
     if difference is None:
         return Finding("refused", note)
     text = f"{100 * share:.0f}% of parameters" + (f"; {note}" if note else "")
-    return Finding("yes" if difference <= TOLERANCE else "wrong", text, difference)
+    tolerance = FLOAT32_TOLERANCE if "float32" in note else TOLERANCE
+    return Finding("yes" if difference <= tolerance else "wrong", text, difference)
 
 
 def check_lora(name: str) -> Finding:

@@ -13,7 +13,7 @@ _GROUPS = {
     "encoder": ("MASKED_LM", "TEXT_ENCODING"),
 }
 #: Families that read text and are in none of these auto classes.
-_FURTHER = {"encoder": ("canine", "splinter", "lilt", "markuplm", "embedding_gemma2_text", "openai_privacy_filter")}
+_FURTHER = {"encoder": ("canine", "splinter", "markuplm", "embedding_gemma2_text", "openai_privacy_filter")}
 #: Families in these auto classes that are not tried, and why.
 _SPEECH = "reads speech or music"
 _IMAGES = "reads an image with every text"

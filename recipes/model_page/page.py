@@ -33,7 +33,7 @@ of them again. {count} configurations took {minutes:.0f} minutes of one core tha
   then hold rows of one length. *one by one*: any other row changes a row.
 - Early exit: the blocks after the requested layer do not run. *no*: all run, and the features are the same.
 - Gradients: the share of the parameters whose gradients are taken. In float64, or in float32 (\\*) where parts of a
-  model compute in it whatever its type.
+  model compute in it whatever its type; rounding may then reach 5e-5.
 - Packing: with the attention of a CPU (SDPA or eager); flash attention was not tried.
 - LoRA: hidden states and, where gradients are not refused, gradients, with an adapter on all linear layers.
 """

@@ -29,6 +29,10 @@ def pooled_layers(embedder: HiddenStates, rows: list[list[int]]) -> Tensor:
     main = getattr(model.config.get_text_config(), "altup_active_idx", None)
     layers = [states[min(layer, len(states) - 1)] for layer in embedder.layers]
     layers = [layer[0] if isinstance(layer, tuple) else layer for layer in layers]
+    streams = getattr(model.config.get_text_config(), "hc_count", None)
+    if streams:
+        width = embedder.backbone.dimension
+        layers = [layer.unflatten(-1, (-1, width)).mean(-2) if layer.shape[-1] > width else layer for layer in layers]
     layers = [_one_stream(layer, main)[:, :longest] for layer in layers]
     return torch.cat([_mean(layer, mask) for layer in layers], 1)
 

@@ -69,6 +69,7 @@ class Backbone:
         #: The last layer of OPT-350m is projected to the width of its word embeddings.
         self.last_dimension = _output_width(self.model, self.dimension)
         self._main_stream = getattr(config, "altup_active_idx", None)
+        self._flat_streams = getattr(config, "hc_count", None)
         self.packing = packing
         self._attention = getattr(config, "_attn_implementation", None)
         self._weights_hash = WeightsHash(self.model)
@@ -133,8 +134,10 @@ class Backbone:
         """Returns (B, T, d) hidden states where a model has several streams of them.
 
         Of Gemma 3n (AltUp), (streams, B, T, d), one is the main stream; those of DeepSeek V4 (hyper-connections),
-        (B, T, streams, d), have equal rank and are averaged.
+        (B, T, streams, d), and of its relatives, (B, T, streams * d), have equal rank and are averaged.
         """
+        if self._flat_streams and hidden.shape[-1] == self._flat_streams * self.dimension:
+            return hidden.unflatten(-1, (self._flat_streams, self.dimension)).mean(-2)
         if hidden.dim() != 4:
             return hidden
         return hidden.mean(2) if self._main_stream is None else hidden[self._main_stream]
@@ -176,14 +179,16 @@ class Backbone:
         table = embedding_table(self.model)
         ids, mask = probe(table.num_embeddings, execution_device(table))
         positions = mask[1].bool()  # of the second row, which would see the one before it
-        hidden = self._forward({"input_ids": ids, "attention_mask": mask}).last_hidden_state
+        alone = {"input_ids": ids[1:, positions], "attention_mask": mask[1:, positions]}
         try:
+            # Alone rather than beside padding, which changes rows in some models.
+            reference = self._forward(alone).last_hidden_state[0].float()
             packed_hidden = self._forward(pack(ids, mask, self._attention)).last_hidden_state
-        except (RuntimeError, ValueError, IndexError) as error:
+            result = unpack(packed_hidden, mask)[1, positions].float()
+        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
             raise ValueError(
                 f"packing=True: {type(self.model).__name__} does not run on packed rows ({error}). Leave packing out."
             ) from error
-        reference, result = hidden[1, positions].float(), unpack(packed_hidden, mask)[1, positions].float()
         # The error of half precision is a tenth of this bound, the influence of another row ten times the bound.
         if not float(((result - reference).norm(dim=-1) / reference.norm(dim=-1)).mean()) < 0.05:
             raise ValueError(
