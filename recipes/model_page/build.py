@@ -46,7 +46,9 @@ def configuration(name: str) -> PretrainedConfig:
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Returns `settings` with `changes`; those of a part are merged into the part."""
     return settings | {
-        name: merge(settings[name], value) if isinstance(value, dict) and isinstance(settings.get(name), dict) else value
+        name: merge(settings[name], value)
+        if isinstance(value, dict) and isinstance(settings.get(name), dict)
+        else value
         for name, value in changes.items()
     }
 

@@ -134,6 +134,7 @@ def gradients_of(make: Callable[[], PreTrainedModel]) -> Finding:
 
 def check_lora(name: str) -> Finding:
     """Compares hidden states and gradients under a LoRA adapter with those of the adapted model."""
+
     def adapted() -> Any:
         config = peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, lora_alpha=8)
         torch.manual_seed(1)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from itl_hf import Gradients
 from recipes.model_page.references import sketched_gradient
 from recipes.model_page.rows import word_ids, word_rows, word_tokenizer

@@ -9,7 +9,12 @@ from recipes.model_page.shrinking import WIDTH
 _MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 _MROPE_TEXT = {"text_config": {"rope_parameters": _MROPE}}
 #: Half of the rotated numbers of a head are shared out among time, height and width.
-_PARTIAL_MROPE = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0, "mrope_section": [2, 1, 1]}
+_PARTIAL_MROPE = {
+    "rope_type": "default",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 1.0,
+    "mrope_section": [2, 1, 1],
+}
 _PARTIAL_MROPE_TEXT = {"text_config": {"rope_parameters": _PARTIAL_MROPE}}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _ROPE_BY_TYPE = {"full_attention": _ROPE, "sliding_attention": _ROPE}
@@ -27,7 +32,13 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": _MAMBA,
     "granitemoehybrid": {**_MAMBA, "layer_types": ["mamba", "attention"] * 2},
     "mamba2": {"num_heads": 8, "head_dim": 8, "expand": 2},
-    "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4, "topk_method": "greedy", "n_group": 1, "topk_group": 1},
+    "deepseek_v2": {
+        "num_experts_per_tok": 2,
+        "n_routed_experts": 4,
+        "topk_method": "greedy",
+        "n_group": 1,
+        "topk_group": 1,
+    },
     "esm": {"vocab_size": 400, "mask_token_id": 3, "position_embedding_type": "rotary", "token_dropout": False},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "glm4v": _PARTIAL_MROPE_TEXT,
@@ -49,9 +60,29 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
-    "zamba": {"num_hidden_layers": 8, "attn_layer_period": 4, "attn_layer_offset": 2, "attention_hidden_size": 64, "attention_head_dim": 16, "n_mamba_heads": 2, "mamba_dt_rank": 4, "use_mamba_kernels": False},
-    "zamba2": {"layers_block_type": ["mamba", "hybrid"] * 2, "layer_types": ["mamba", "hybrid"] * 2, "attention_hidden_size": 64, "attention_head_dim": 16, "n_mamba_heads": 8, "mamba_headdim": 8, "use_mamba_kernels": False},
-    "dbrx": {"attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0}, "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32}},
+    "zamba": {
+        "num_hidden_layers": 8,
+        "attn_layer_period": 4,
+        "attn_layer_offset": 2,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "n_mamba_heads": 2,
+        "mamba_dt_rank": 4,
+        "use_mamba_kernels": False,
+    },
+    "zamba2": {
+        "layers_block_type": ["mamba", "hybrid"] * 2,
+        "layer_types": ["mamba", "hybrid"] * 2,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "n_mamba_heads": 8,
+        "mamba_headdim": 8,
+        "use_mamba_kernels": False,
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+        "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
+    },
     "esmc": {"num_key_value_heads": 4},
     "longcat_flash": {"head_dim": 4},
     "cohere_compass": {"text_config": {"rope_parameters": _ROPE_BY_TYPE}},
@@ -79,7 +110,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "molmo2": {"adapter_config": {"vision_feature_layer": [1, 0]}},
     "hy_v4_vl": {"text_config": {"qk_rope_head_dim": 8, "rope_parameters": {**_MROPE, "mrope_section": [2, 1, 1]}}},
     "cosmos3_edge": {"text_config": {"rope_parameters": {**_MROPE, "mrope_section": [2, 1, 1]}}},
-    "neomme": {"rope_parameters": dict.fromkeys(_ROPE_BY_TYPE, {**_ROPE, "partial_rotary_factor": 0.5})},
+    "neomme": {"rope_parameters": {kind: {**_ROPE, "partial_rotary_factor": 0.5} for kind in _ROPE_BY_TYPE}},
     "qwen2_5_omni_thinker": {"vision_start_token_id": 6, "text_config": {"rope_parameters": _MROPE}},
     "qwen3_omni_moe_thinker": {"vision_start_token_id": 6, "text_config": {"rope_parameters": _MROPE}},
     "hunyuan_vl": {"text_config": {"rope_parameters": {**_ROPE, "xdrope_section": [1, 1, 1, 1]}}},

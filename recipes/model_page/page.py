@@ -149,7 +149,8 @@ def _failures(results: dict[str, Result]) -> str:
                 note = one["note"] or f"differs by {one['difference']:.1e}"
                 by_note.setdefault((one["verdict"], note), []).append(check)
         lines += [
-            f"- {name}, {', '.join(checks)} ({verdict}): {_escaped(note)}" for (verdict, note), checks in by_note.items()
+            f"- {name}, {', '.join(checks)} ({verdict}): {_escaped(note)}"
+            for (verdict, note), checks in by_note.items()
         ]
     return "\n".join(["## Failures", "", *(lines or ["None."]), ""])
 
@@ -164,7 +165,9 @@ def _left_out() -> str:
     by_reason: dict[str, list[str]] = {}
     for name, reason in LEFT_OUT.items():
         by_reason.setdefault(reason, []).append(name)
-    return "\n".join(["Left out:", "", *(f"- {', '.join(names)}: {reason}." for reason, names in by_reason.items()), ""])
+    return "\n".join(
+        ["Left out:", "", *(f"- {', '.join(names)}: {reason}." for reason, names in by_reason.items()), ""]
+    )
 
 
 def _general(reason: str) -> str:

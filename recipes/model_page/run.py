@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable
@@ -50,7 +51,7 @@ def run_all(names: Iterable[str], path: Path = RESULTS, seconds: float = LIMIT) 
     for number, name in enumerate(missing, 1):
         results[name] = {"name": name, "version": version, **try_one(name, seconds)}
         with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(results[name]) + "\n")
+            stream.write("\n" + json.dumps(results[name]))  # begins a line, since the last one may be incomplete
         print(f"{number:4}/{len(missing)} {name}: {summary(results[name])}", flush=True)
     print(f"{len(missing)} configurations in {time.monotonic() - start:.0f} s", flush=True)
     return {name: results[name] for name in names}
@@ -64,11 +65,14 @@ def try_one(name: str, seconds: float = LIMIT) -> Result:
 
 
 def read_results(path: Path) -> list[Result]:
-    """Returns the results in a file; an incomplete last line is left out."""
+    """Returns the results in a file; an incomplete line is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    results = []
+    for line in filter(None, path.read_text(encoding="utf-8").splitlines()):
+        with contextlib.suppress(json.JSONDecodeError):
+            results.append(json.loads(line))
+    return results
 
 
 def summary(result: Result) -> str:

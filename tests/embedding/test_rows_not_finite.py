@@ -1,4 +1,4 @@
-"""Rows whose features are NaN or infinite are kept, reported and never picked; other rows are as they are without them."""
+"""Rows whose features are NaN or infinite are kept, reported and never picked; others stay as they are."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def test_they_are_kept_and_reported(kind, tmp_path, caplog):
     assert np.isnan(features[[3, 12]]).all()
     lines = [record.getMessage() for record in caplog.records if "not finite" in record.getMessage()]
     assert len(lines) == 1
-    assert lines[0].startswith("The features of 2 row(s) are not finite (NaN or infinity); such rows of a pool are never")
+    assert lines[0].startswith(
+        "The features of 2 row(s) are not finite (NaN or infinity); such rows of a pool are never"
+    )
     assert "(the first is row 3)" in lines[0]
 
 
@@ -55,7 +57,9 @@ def test_they_are_never_picked(acquisition, caplog):
 
 
 def test_rows_that_are_not_finite_together_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"row 10: its features are not finite .*, nor are those of the 9 rows after it"):
+    with pytest.raises(
+        ValueError, match=r"row 10: its features are not finite .*, nor are those of the 9 rows after it"
+    ):
         embed(rows(), HashEmbedder(nan_texts=TEXTS[10:]), tmp_path, shard_rows=10)
     assert [path.name for path in tmp_path.glob("*.arrow")] == ["shard-00000.arrow"]
 

@@ -64,7 +64,9 @@ class Backbone:
         self.blocks = _blocks(self.model, config_layers)
         self.num_layers = int(config_layers if config_layers is not None else len(self.blocks or ()))
         if not hasattr(config, "hidden_size"):
-            raise TypeError(f"hidden states need a model of one width; the config of {type(model).__name__} has no hidden_size.")
+            raise TypeError(
+                f"hidden states need a model of one width; the config of {type(model).__name__} has no hidden_size."
+            )
         self.dimension = int(config.hidden_size)
         #: The last layer of OPT-350m is projected to the width of its word embeddings.
         self.last_dimension = _output_width(self.model, self.dimension)
@@ -134,7 +136,7 @@ class Backbone:
         """Returns (B, T, d) hidden states where a model has several streams of them.
 
         Of Gemma 3n (AltUp), (streams, B, T, d), one is the main stream; those of DeepSeek V4 (hyper-connections),
-        (B, T, streams, d), and of its relatives, (B, T, streams * d), have equal rank and are averaged.
+        (B, T, streams, d) or (B, T, streams * d), have equal rank and are averaged.
         """
         if self._flat_streams and hidden.shape[-1] == self._flat_streams * self.dimension:
             return hidden.unflatten(-1, (self._flat_streams, self.dimension)).mean(-2)
@@ -143,7 +145,7 @@ class Backbone:
         return hidden.mean(2) if self._main_stream is None else hidden[self._main_stream]
 
     def _of_tokens(self, hidden: Tensor, length: int) -> Tensor:
-        """Returns (B, `length`, d) of hidden states: some models fill up rows to a multiple of their block of attention.
+        """Returns (B, `length`, d) of hidden states: some models fill up rows to a multiple of a block of tokens.
 
         Raises:
             `ValueError`: If there are fewer positions than tokens, as in the later blocks of Funnel.
@@ -282,7 +284,9 @@ def _without_head(model: nn.Module) -> PreTrainedModel:
     if getattr(model.config, "is_encoder_decoder", False):
         encoder = model.get_encoder()
         if not hasattr(encoder, "config"):
-            raise TypeError(f"{type(encoder).__name__} has no config: the encoder of this model cannot be used by itself.")
+            raise TypeError(
+                f"{type(encoder).__name__} has no config: the encoder of this model cannot be used by itself."
+            )
         return cast("PreTrainedModel", encoder)
     return body_of(model)
 

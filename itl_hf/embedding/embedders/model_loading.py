@@ -115,7 +115,7 @@ def embedding_table(model: PreTrainedModel) -> nn.Embedding:
     """Returns the table of a model's input embeddings, which adapters may wrap (LoRA, trainable tokens).
 
     Raises:
-        `TypeError`: If the model has none (CANINE reads characters by hashes of them), or has a table of another kind (I-BERT).
+        `TypeError`: If the model has none (CANINE reads characters by hashes of them), or one of another kind (I-BERT).
     """
     try:
         table: Any = model.get_input_embeddings()

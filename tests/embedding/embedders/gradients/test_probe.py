@@ -35,7 +35,7 @@ CAUSAL = (
 
 
 #: Models that compute a part in float32 whatever the type of their weights.
-SINGLE_PRECISION = ("deepseek_v2", "deepseek_v3", "minicpm3")
+SINGLE_PRECISION = ("deepseek_v2", "deepseek_v3", "minicpm3", "phimoe", "jamba")
 
 
 def exact_gradients(embedder, row):
