@@ -66,4 +66,4 @@ def sketched_gradient(embedder: Gradients, ids: list[int]) -> tuple[Tensor, floa
         identity = torch.eye(layer.inputs, dtype=torch.float64)
         right = embedder.sketch.columns(layer, embedder.sketch.inputs(layer, identity))  # (d_in, k_in)
         total += embedder.sketch.fold(left.transpose(1, 2) @ right[None])[0]
-    return total, float(loss)
+    return total, float(loss.detach())
