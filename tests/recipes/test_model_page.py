@@ -73,7 +73,7 @@ def test_a_run_goes_on_where_it_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "try_one", lambda name, seconds: tried.append(name) or result)
     path = tmp_path / "results.jsonl"
     run_all(["llama"], path)
-    path.write_text(path.read_text() + '{"name": "be', encoding="utf-8")
+    path.write_text(path.read_text() + '\n{"name": "be', encoding="utf-8")
     assert len(read_results(path)) == 1
     results = run_all(["llama", "bert"], path)
     assert tried == ["llama", "bert"]
