@@ -32,7 +32,7 @@ def build(name: str) -> PreTrainedModel:
             if parameter.is_floating_point():
                 parameter.data.add_(0.1 * torch.randn_like(parameter))
     model.tie_weights()
-    return model.float().eval()
+    return model.to(torch.float32).eval()
 
 
 def configuration(name: str) -> PretrainedConfig:
@@ -55,7 +55,7 @@ def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def auto_class(config: PretrainedConfig) -> Any:
     """Returns the auto class that users would load the model with: the one with a head, if there is one."""
-    kinds = (
+    kinds: tuple[Any, ...] = (
         transformers.AutoModelForCausalLM,
         transformers.AutoModelForImageTextToText,
         transformers.AutoModelForMaskedLM,

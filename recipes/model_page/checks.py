@@ -103,7 +103,8 @@ def check_early_exit(model: PreTrainedModel) -> Finding:
     """Counts the blocks that run for the default layer."""
     embedder = HiddenStates(model, tokenizer=word_tokenizer())
     embedder.embed(word_rows()[:1])
-    blocks, ran = embedder.backbone.blocks or [], set()
+    ran: set[int] = set()
+    blocks = list(embedder.backbone.blocks or ())
     handles = [
         block.register_forward_hook(lambda *_, number=number: ran.add(number)) for number, block in enumerate(blocks)
     ]

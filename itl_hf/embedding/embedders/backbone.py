@@ -139,7 +139,7 @@ class Backbone:
         (B, T, streams, d) or (B, T, streams * d), have equal rank and are averaged.
         """
         if self._flat_streams and hidden.shape[-1] == self._flat_streams * self.dimension:
-            return hidden.unflatten(-1, (self._flat_streams, self.dimension)).mean(-2)
+            return hidden.view(*hidden.shape[:-1], self._flat_streams, self.dimension).mean(-2)
         if hidden.dim() != 4:
             return hidden
         return hidden.mean(2) if self._main_stream is None else hidden[self._main_stream]
