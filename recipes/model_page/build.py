@@ -32,7 +32,9 @@ def build(name: str) -> PreTrainedModel:
             if parameter.is_floating_point():
                 parameter.data.add_(0.1 * torch.randn_like(parameter))
     model.tie_weights()
-    return model.to(torch.float32).eval()
+    module: Any = model
+    result: PreTrainedModel = module.float().eval()
+    return result
 
 
 def configuration(name: str) -> PretrainedConfig:
