@@ -107,8 +107,8 @@ def embed(
         `np.ndarray` or, with a directory, `StoredFeatures`: Shape (N, d), rows in the dataset's order.
 
     Raises:
-        `ValueError`: If a row has no text or features that are not finite, no column holds text, or the directory holds
-            features made from other inputs.
+        `ValueError`: If a row has no text, no row of a shard has finite features (single rows are reported, and never
+            picked), no column holds text, or the directory holds features made from other inputs.
         `TypeError`: If the dataset is of another type, or a stream comes without a directory.
         `OSError`: If the disk is full (shards saved before are kept), or another run is embedding into the directory.
         `OtherProcessFailed`: If another process failed; a `RuntimeError`.

@@ -6,6 +6,7 @@ The loop waits for no other process.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from itl_hf.distributed import Processes
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.embedding.progress import Progress
+
+
+logger = logging.getLogger(__name__)
+#: So many rows of a shard, none of them finite, are a damaged model rather than rows without information.
+SEVERAL_ROWS = 4
+_ADVICE = "A model in float16 overflows easily: use dtype='float32' or 'bfloat16'."
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,11 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class EmbeddedShard:
-    """The features (B, d) and columns (B,) of a shard as NumPy arrays."""
+    """The features (B, d) and columns (B,) of a shard as NumPy arrays, and the numbers of rows that are not finite."""
 
     features: np.ndarray
     columns: dict[str, np.ndarray]
+    not_finite: Sequence[int] = ()
 
 
 def embed_shards(
@@ -69,10 +77,11 @@ def embed_shards(
     If the embedder can prepare rows without its model, a thread prepares the next shard meanwhile.
 
     Raises:
-        `ValueError`: If a row cannot be embedded, or its features are not finite.
+        `ValueError`: If a row cannot be embedded, or no row of a shard has finite features.
         `OtherProcessFailed`: If another process has failed.
     """
     items = _prepare_tasks(tasks, embedder)
+    not_finite: list[int] = []
     with contextlib.closing(prefetch(items) if embedder.prepares_ahead else items) as prepared_tasks:
         for task, prepared_rows in prepared_tasks:
             processes.check_others()
@@ -80,8 +89,10 @@ def embed_shards(
                 embedded = embedder.embed_prepared(prepared_rows, on_rows=progress.add_rows)
             shard = _check_shard(task, embedded, embedder, dtype)
             save(task, shard)
+            not_finite += shard.not_finite
             release_free_memory()
             progress.finish_shard(shard.columns.get("tokens"))
+    _report_not_finite(not_finite)
 
 
 def _prepare_tasks(tasks: Iterator[ShardTask], embedder: Embedder) -> Generator[tuple[ShardTask, Any], None, None]:
@@ -118,26 +129,52 @@ def _check_shard(task: ShardTask, embedded: Any, embedder: Embedder, dtype: str)
             f"{embedder.dimension}."
         )
     exact = tensor.detach().cpu().float().numpy()  # (B, d)
-    with np.errstate(over="ignore"):  # an overflow raises an error with the row's number below
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers that do not fit are found below
         features = exact.astype(dtype, copy=False)
-    finite = np.isfinite(features).all(axis=1)  # (B,)
-    if not finite.all():
-        position = int(np.flatnonzero(~finite)[0])
-        _raise_not_finite(exact[position], int(task.row_numbers[position]))
+    not_finite = _rows_not_finite(exact, features, task.row_numbers)
     arrays = {name: column.detach().cpu().numpy() for name, column in columns.items()}
     if task.expansion is not None:
         features = features[task.expansion]
         arrays = {name: column[task.expansion] for name, column in arrays.items()}
-    return EmbeddedShard(features, arrays)
+    return EmbeddedShard(features, arrays, not_finite)
 
 
-def _raise_not_finite(row_features: np.ndarray, number: int) -> None:
-    if np.isfinite(row_features).all():
+def _rows_not_finite(exact: np.ndarray, features: np.ndarray, row_numbers: np.ndarray) -> list[int]:
+    """Returns the numbers of the rows with NaN or infinity, which are kept and never picked.
+
+    Args:
+        exact (`np.ndarray`):
+            Shape (B, d): features as they were computed.
+        features (`np.ndarray`):
+            Shape (B, d): the same in the type that they are stored in.
+        row_numbers (`np.ndarray`):
+            Shape (B,): the number of each row in its dataset.
+
+    Raises:
+        `ValueError`: If numbers are too large for the type that they are stored in, or no row of several is finite.
+    """
+    bad = ~np.isfinite(features).all(axis=1)  # (B,)
+    too_large = np.flatnonzero(bad & np.isfinite(exact).all(axis=1))
+    if len(too_large):
         raise ValueError(
-            f"row {number}: its features reach {np.abs(row_features).max():.3g}, which float16 cannot store. Use "
-            "dtype='float32' for the store."
+            f"row {int(row_numbers[too_large[0]])}: its features reach {np.abs(exact[too_large[0]]).max():.3g}, which "
+            "float16 cannot store. Use dtype='float32' for the store."
         )
-    raise ValueError(
-        f"row {number}: its features are not finite (NaN or infinity). A model in float16 overflows easily: use "
-        "dtype='float32' or 'bfloat16'. If it happens there too, the model's weights are damaged."
-    )
+    if bad.all() and len(bad) >= SEVERAL_ROWS:
+        raise ValueError(
+            f"row {int(row_numbers[0])}: its features are not finite (NaN or infinity), nor are those of the "
+            f"{len(bad) - 1} rows after it. {_ADVICE} If it happens there too, the model's weights are damaged."
+        )
+    numbers: list[int] = row_numbers[bad].tolist()
+    return numbers
+
+
+def _report_not_finite(numbers: Sequence[int]) -> None:
+    if numbers:
+        logger.warning(
+            "The features of %d row(s) are not finite (NaN or infinity); such rows of a pool are never picked (the "
+            "first is row %d). %s",
+            len(numbers),
+            min(numbers),
+            _ADVICE,
+        )

@@ -15,8 +15,8 @@ from itl_hf.embedding import Embedded
 class HashEmbedder(Embedder):
     dimension = 8
 
-    def __init__(self, seconds: float = 0.0, bad_text: str | None = None, **settings):
-        self.seconds, self.bad_text, self.settings = seconds, bad_text, settings
+    def __init__(self, seconds: float = 0.0, bad_text: str | None = None, nan_texts=(), **settings):
+        self.seconds, self.bad_text, self.nan_texts, self.settings = seconds, bad_text, nan_texts, settings
         self.rows_embedded = 0
         self.rows_checked = 0
         self.fingerprints = 0
@@ -38,6 +38,8 @@ class HashEmbedder(Embedder):
 
     def _one(self, text):
         if text == self.bad_text:
+            raise ValueError("the model failed")
+        if text in self.nan_texts:
             return torch.full((8,), torch.nan)
         return torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)[:8].float()
 

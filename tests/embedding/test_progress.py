@@ -49,7 +49,7 @@ def test_without_token_counts_there_is_no_token_rate():
 
 
 def test_a_continued_run_starts_at_the_stored_rows(tmp_path):
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="the model failed"):
         embed(TEXTS, HashEmbedder(bad_text="row 12"), tmp_path, shard_rows=5)
     Bar.instances.clear()
     embed(TEXTS, HashEmbedder(), tmp_path)

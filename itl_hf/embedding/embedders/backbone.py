@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import transformers
 
 from itl_hf.embedding.embedders.model_loading import body_of, embedding_table, without_peft
 from itl_hf.embedding.embedders.numerics import own_precision
@@ -62,10 +63,15 @@ class Backbone:
         config_layers = getattr(config, "num_hidden_layers", None)
         self.blocks = _blocks(self.model, config_layers)
         self.num_layers = int(config_layers if config_layers is not None else len(self.blocks or ()))
+        if not hasattr(config, "hidden_size"):
+            raise TypeError(
+                f"hidden states need a model of one width; the config of {type(model).__name__} has no hidden_size."
+            )
         self.dimension = int(config.hidden_size)
         #: The last layer of OPT-350m is projected to the width of its word embeddings.
         self.last_dimension = _output_width(self.model, self.dimension)
         self._main_stream = getattr(config, "altup_active_idx", None)
+        self._flat_streams = getattr(config, "hc_count", None)
         self.packing = packing
         self._attention = getattr(config, "_attn_implementation", None)
         self._weights_hash = WeightsHash(self.model)
@@ -103,10 +109,11 @@ class Backbone:
                 dtype and on its device.
 
         Raises:
-            `ValueError`: If `packing=True` and the model's attention mixes rows.
+            `ValueError`: If `packing=True` and the model's attention mixes rows, or a layer has fewer positions than
+                tokens.
         """
-        whole_transform = transform
-        transform = lambda hidden: whole_transform(self._main_part(hidden))
+        whole_transform, length = transform, input_ids.shape[1]
+        transform = lambda hidden: whole_transform(self._of_tokens(self._main_part(hidden), length))
         with evaluation_mode(self.model):
             if self._early_exit is None:
                 # One short row without padding is enough to compare the numbering of layers.
@@ -119,15 +126,36 @@ class Backbone:
             if not self.packing:
                 return run(layers, {"input_ids": input_ids, "attention_mask": attention_mask}, transform)
             inputs = pack(input_ids, attention_mask, self._attention)
-            return run(layers, inputs, lambda hidden: transform(unpack(hidden, attention_mask)))
+            return run(layers, inputs, lambda hidden: transform(unpack(self._main_part(hidden), attention_mask)))
 
     def width(self, layer: int) -> int:
         """Returns the number of dimensions of the hidden states of a layer."""
         return self.last_dimension if layer == self.num_layers else self.dimension
 
     def _main_part(self, hidden: Tensor) -> Tensor:
-        """Returns (B, T, d) hidden states: those of Gemma 3n (AltUp) are several streams, of which one is the main."""
-        return hidden[self._main_stream] if hidden.dim() == 4 and self._main_stream is not None else hidden
+        """Returns (B, T, d) hidden states where a model has several streams of them.
+
+        Of Gemma 3n (AltUp), (streams, B, T, d), one is the main stream; those of DeepSeek V4 (hyper-connections),
+        (B, T, streams, d) or (B, T, streams * d), have equal rank and are averaged.
+        """
+        if self._flat_streams and hidden.shape[-1] == self._flat_streams * self.dimension:
+            return hidden.view(*hidden.shape[:-1], self._flat_streams, self.dimension).mean(-2)
+        if hidden.dim() != 4:
+            return hidden
+        return hidden.mean(2) if self._main_stream is None else hidden[self._main_stream]
+
+    def _of_tokens(self, hidden: Tensor, length: int) -> Tensor:
+        """Returns (B, `length`, d) of hidden states: some models fill up rows to a multiple of a block of tokens.
+
+        Raises:
+            `ValueError`: If there are fewer positions than tokens, as in the later blocks of Funnel.
+        """
+        if hidden.shape[1] < length:
+            raise ValueError(
+                f"{type(self.model).__name__} has {hidden.shape[1]} hidden states for {length} tokens in the layer "
+                "asked for, since it merges tokens. Choose an earlier layer, such as layer=1."
+            )
+        return hidden[:, :length]
 
     def _can_exit_early(self, layers: Sequence[int], inputs: dict[str, Any]) -> bool:
         name = type(self.model).__name__
@@ -137,7 +165,7 @@ class Backbone:
         references = self._run_all_layers(layers, inputs)
         try:
             results = self._run_to_last_layer(layers, inputs)
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError) as error:
             logger.warning("%s: stopping early failed (%s).", name, error)
             return False
         mismatches = [layer for layer, *pair in zip(layers, results, references, strict=True) if not _close(*pair)]
@@ -153,9 +181,16 @@ class Backbone:
         table = embedding_table(self.model)
         ids, mask = probe(table.num_embeddings, execution_device(table))
         positions = mask[1].bool()  # of the second row, which would see the one before it
-        hidden = self._forward({"input_ids": ids, "attention_mask": mask}).last_hidden_state
-        packed_hidden = self._forward(pack(ids, mask, self._attention)).last_hidden_state
-        reference, result = hidden[1, positions].float(), unpack(packed_hidden, mask)[1, positions].float()
+        alone = {"input_ids": ids[1:, positions], "attention_mask": mask[1:, positions]}
+        try:
+            # Alone rather than beside padding, which changes rows in some models.
+            reference = self._forward(alone).last_hidden_state[0].float()
+            packed_hidden = self._forward(pack(ids, mask, self._attention)).last_hidden_state
+            result = unpack(packed_hidden, mask)[1, positions].float()
+        except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+            raise ValueError(
+                f"packing=True: {type(self.model).__name__} does not run on packed rows ({error}). Leave packing out."
+            ) from error
         # The error of half precision is a tenth of this bound, the influence of another row ten times the bound.
         if not float(((result - reference).norm(dim=-1) / reference.norm(dim=-1)).mean()) < 0.05:
             raise ValueError(
@@ -167,6 +202,8 @@ class Backbone:
         self, layers: Sequence[int], inputs: dict[str, Any], transform: Transform = lambda hidden: hidden
     ) -> list[Tensor]:
         states = self._forward(inputs, output_hidden_states=True).hidden_states
+        # PEGASUS-X puts the states of its global tokens beside those of the row.
+        states = [state[0] if isinstance(state, tuple) else state for state in states]
         # Mllama leaves out blocks that attend to images where there are none, so that its tuple is shorter.
         return [transform(states[min(layer, len(states) - 1)]) for layer in layers]
 
@@ -245,7 +282,12 @@ def _close(result: Tensor, reference: Tensor) -> bool:
 def _without_head(model: nn.Module) -> PreTrainedModel:
     model = without_peft(model, "hidden states leave out")
     if getattr(model.config, "is_encoder_decoder", False):
-        return cast("PreTrainedModel", model.get_encoder())
+        encoder = model.get_encoder()
+        if not hasattr(encoder, "config"):
+            raise TypeError(
+                f"{type(encoder).__name__} has no config: the encoder of this model cannot be used by itself."
+            )
+        return cast("PreTrainedModel", encoder)
     return body_of(model)
 
 
@@ -255,13 +297,30 @@ def _output_width(model: nn.Module, width: int) -> int:
 
 
 def _blocks(model: nn.Module, count: int | None) -> nn.ModuleList | None:
-    """Returns the outermost list of `count` modules, or of any number of them if `count` is `None`."""
-    lists = [
-        (name.count("."), module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) > 0 and count in (None, len(module))
-    ]
-    return min(lists, key=lambda pair: pair[0], default=(0, None))[1]
+    """Returns the outermost list of `count` modules, or of any number of them if `count` is `None`.
+
+    The part that reads token ids is searched first: the tower for images of a model may have as many blocks.
+    """
+    for part in (_text_part(model), model):
+        lists = [
+            (name.count("."), module)
+            for name, module in part.named_modules()
+            if isinstance(module, torch.nn.ModuleList) and len(module) > 0 and count in (None, len(module))
+        ]
+        if lists:
+            return min(lists, key=lambda pair: pair[0])[1]
+    return None
+
+
+def _text_part(model: nn.Module) -> nn.Module:
+    """Returns the innermost model inside `model` that holds its table of input embeddings."""
+    try:
+        table = embedding_table(cast("PreTrainedModel", model))
+    except TypeError:
+        return model
+    parts = [part for part in model.modules() if isinstance(part, transformers.PreTrainedModel)]
+    owners = [part for part in parts if any(module is table for module in part.modules())]
+    return min(owners, key=lambda part: sum(1 for _ in part.modules()), default=model)
 
 
 @contextlib.contextmanager

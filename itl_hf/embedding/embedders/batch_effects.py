@@ -62,16 +62,35 @@ def choose_grouping(
     if batches.grouping is not None or not rows:
         return
     short, long, equal = probe_rows(rows, span, max_length)
-    alone = features([short])[0]  # (d,)
+    alone, padded, others = (features(few_rows)[0] for few_rows in ([short], [short, long], [short, equal]))
+    set_grouping(batches, alone, padded, others, dtype=dtype, name=name)
+
+
+def set_grouping(
+    batches: TokenBatches, alone: Tensor, padded: Tensor, beside_equal: Tensor, *, dtype: torch.dtype, name: str
+) -> None:
+    """Sets `batches.grouping`, given the features of one row in three batches; logs a line if not any batch will do.
+
+    Args:
+        batches (`TokenBatches`):
+            The batches of the embedder.
+        alone (`Tensor`):
+            Shape (d,): features of the row in a batch of its own.
+        padded (`Tensor`):
+            Shape (d,): its features in a batch with a longer row.
+        beside_equal (`Tensor`):
+            Shape (d,): its features in a batch with a row of its length.
+        dtype (`torch.dtype`):
+            Type that the model computes with.
+        name (`str`):
+            The model's name, for the line that is logged.
+    """
     tolerance = ROUNDING.get(dtype, HALF_ROUNDING)
-    changes: dict[Grouping, float] = {
-        "padded": _relative_change(features([short, long])[0], alone),
-        "equal lengths": _relative_change(features([short, equal])[0], alone),
-    }
-    if changes["equal lengths"] > tolerance:
-        batches.grouping, change = "single rows", changes["equal lengths"]
-    elif changes["padded"] > tolerance:
-        batches.grouping, change = "equal lengths", changes["padded"]
+    by_padding, by_others = _relative_change(padded, alone), _relative_change(beside_equal, alone)
+    if by_others > tolerance:
+        batches.grouping, change = "single rows", by_others
+    elif by_padding > tolerance:
+        batches.grouping, change = "equal lengths", by_padding
     else:
         batches.grouping = "padded"
         return

@@ -19,16 +19,19 @@ import torch
 
 from itl_hf.embedding.embedders.backbone import evaluation_mode
 from itl_hf.embedding.embedders.base import Embedded, TwoStageEmbedder
+from itl_hf.embedding.embedders.batch_effects import LONG, set_grouping
 from itl_hf.embedding.embedders.batching import TokenBatches
 from itl_hf.embedding.embedders.model_loading import default_device, torch_dtype
 from itl_hf.embedding.embedders.sentence_model import (
     Chunk,
     EncoderHash,
+    beside_reversed,
     checked_encoder,
     chunks,
     describe_modules,
     load_encoder,
     name_of,
+    probe_texts,
     resolve_prompt,
     tokenizer_of,
 )
@@ -191,6 +194,7 @@ class SentenceEncoder(TwoStageEmbedder):
 
     def embed_prepared(self, prepared_rows: list[Chunk], *, on_rows: Callable[[int], None] | None = None) -> Embedded:
         """Computes the features from what `prepare` returned, with the column `tokens` where token counts are exact."""
+        self._choose_grouping(prepared_rows)
         count = sum(len(chunk.places) for chunk in prepared_rows)
         features = torch.empty(count, self.dimension)  # (B, d)
         tokens = torch.zeros(count, dtype=torch.int64)  # (B,)
@@ -262,9 +266,27 @@ class SentenceEncoder(TwoStageEmbedder):
         with self._tokenizer_lock:
             return dict(self.model.preprocess(texts, prompt=self.prompt or None))
 
-    @torch.inference_mode()
+    def _choose_grouping(self, prepared_rows: list[Chunk]) -> None:
+        """Chooses, at the first use, which rows a batch may hold; see `batch_effects.set_grouping`."""
+        if self._batches.grouping is not None or not prepared_rows:
+            return
+        short, long = probe_texts([text for chunk in prepared_rows for text in chunk.texts[:LONG]])
+        one = self._preprocess([short])
+        alone = self._run_model(one)[0]
+        padded = self._run_model(self._preprocess([short, long]))[0]
+        others = self._run_model(beside_reversed(one) or self._preprocess([short, short]))[0]
+        if prepared_rows[0].features is None:
+            # The lengths of such texts are estimates, so that batches of one length cannot be formed.
+            others = padded
+        dtype = getattr(next(self.model.parameters(), None), "dtype", torch.float32)
+        set_grouping(self._batches, alone, padded, others, dtype=dtype, name=self.name)
+
     def _encode(self, chunk: Chunk, batch: list[int]) -> Tensor:
-        features = chunk.rows(batch) or self._preprocess([chunk.texts[i] for i in batch])
+        return self._run_model(chunk.rows(batch) or self._preprocess([chunk.texts[i] for i in batch]))
+
+    @torch.inference_mode()
+    def _run_model(self, features: dict[str, Any]) -> Tensor:
+        """Returns the embeddings (B, d) of texts as the model's tokenizer returned them."""
         device = self.model.device
         inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
         with evaluation_mode(self.model):

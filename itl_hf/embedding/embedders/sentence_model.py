@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 import transformers
 from torch import nn
 
+from itl_hf.embedding.embedders.batch_effects import LONG, SHORT
 from itl_hf.embedding.embedders.weights_hash import WeightsHash, short_hash, stable_json
 
 if TYPE_CHECKING:
@@ -174,6 +176,36 @@ def chunks(texts: Sequence[str]) -> Iterator[list[int]]:
         chunk.append(i)
     if chunk:
         yield chunk
+
+
+def probe_texts(texts: Sequence[str]) -> tuple[str, str]:
+    """Returns a short text and a longer one, made of the words of `texts`.
+
+    Example:
+        >>> probe_texts(["one two", "three"])[0]
+        'one two three one two'
+    """
+    words = list(itertools.islice(itertools.chain.from_iterable(text.split() for text in texts), SHORT + LONG))
+    cycle = list(itertools.islice(itertools.cycle(words or ["a"]), SHORT + LONG))
+    return " ".join(cycle[: SHORT - 2]), " ".join(cycle[SHORT:])
+
+
+def beside_reversed(features: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns a batch of a tokenized text and the same tokens in reverse; `None` if it is not one row of token ids.
+
+    Args:
+        features (`dict`):
+            Output of a model's tokenizer for one text.
+    """
+    shape = getattr(features.get("attention_mask"), "shape", None)
+    ids = features.get("input_ids")
+    if shape is None or ids is None or ids.shape != shape or len(shape) != 2:
+        return None
+    rows = {
+        name: torch.cat([value, value]) if isinstance(value, torch.Tensor) and value.shape[:1] == (1,) else value
+        for name, value in features.items()
+    }
+    return rows | {"input_ids": torch.cat([ids, ids.flip(1)])}
 
 
 class _WithoutConfig(nn.Module):

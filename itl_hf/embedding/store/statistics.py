@@ -46,9 +46,15 @@ class Statistics:
 
     @classmethod
     def of(cls, features: np.ndarray, weights: np.ndarray | None = None) -> Statistics:
-        """Computes the statistics of the rows of a matrix (B, d), each counted `weights` (B,) times."""
+        """Computes the statistics of the rows of a matrix (B, d), each counted `weights` (B,) times.
+
+        Rows with NaN or infinity do not count.
+        """
         rows = np.asarray(features, dtype=np.float64)
         times = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)  # (B,)
+        finite = np.isfinite(rows).all(axis=1)  # (B,)
+        if not finite.all():
+            rows, times = rows[finite], times[finite]
         count = int(times.sum())
         mean = times @ rows / max(count, 1)
         return cls(count, mean, times @ np.square(rows - mean))
@@ -78,6 +84,7 @@ def centred_products(features: np.ndarray, mean: np.ndarray, weights: np.ndarray
     Each row counts `weights` (B,) times.
     """
     rows = np.asarray(features, dtype=np.float64) - mean  # (B, d)
+    rows = np.where(np.isfinite(rows).all(axis=1)[:, None], rows, 0.0)  # others do not count
     weighted_rows = rows if weights is None else rows * np.asarray(weights, dtype=np.float64)[:, None]
     return np.asarray(weighted_rows.T @ rows)
 

@@ -108,6 +108,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "modernbert-decoder": {**_USUAL, "local_attention": 8},
     "gemma3n_text": _GEMMA3N,
     "opt": {**_USUAL, "ffn_dim": 64, "word_embed_proj_dim": 16, "do_layer_norm_before": False},
+    "gpt2": {**_TOKENS, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 128},
+    "ctrl": {**_TOKENS, "n_embd": 32, "dff": 64, "n_layer": 4, "n_head": 4, "n_positions": 128},
     "smolvlm": {
         "text_config": {**_GROUPED, "model_type": "llama"},
         "vision_config": _VISION,

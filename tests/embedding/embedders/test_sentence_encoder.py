@@ -14,6 +14,7 @@ import torch
 
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.sentence_encoder import SentenceEncoder
+from tests.embedding.embedders.architectures import build as build_architecture
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -271,3 +272,50 @@ def test_bad_arguments(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ImportError, match=r"pip install 'itl-hf\[sentence-transformers\]'"):
         SentenceEncoder("sentence-transformers/all-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize("architecture", ["fnet", "convbert", "bert"])
+def test_a_text_has_the_same_features_alone_and_in_a_batch(architecture, tmp_path, caplog):
+    build_architecture(architecture).base_model.save_pretrained(tmp_path)
+    tiny_tokenizer(chat_template=False).save_pretrained(tmp_path)
+    model = build(tmp_path, max_seq_length=128)
+    features = SentenceEncoder(model).embed(ROWS).numpy()
+    alone = np.concatenate([expected(model, [text]) for text in TEXTS])
+    np.testing.assert_allclose(features, alone, atol=1e-5)
+    lines = [record.getMessage() for record in caplog.records if "padding changes" in record.getMessage()]
+    assert len(lines) == (architecture != "bert")
+    if architecture != "bert":
+        assert np.abs(expected(model, TEXTS) - alone).max() > 1e-3  # what the library does
+
+
+class RowNumbers(torch.nn.Module):
+    """Adds the number of texts in the batch: rows then depend on how many others there are."""
+
+    def forward(self, features):
+        count = len(features["sentence_embedding"])
+        return features | {"sentence_embedding": features["sentence_embedding"] + count}
+
+    def save(self, *_args, **_options):
+        pass
+
+
+def test_texts_are_run_one_by_one_where_any_other_text_changes_them(folder, caplog):
+    model = build(folder)
+    alone = expected(model, TEXTS)
+    model.append(RowNumbers())
+    features = SentenceEncoder(model).embed(ROWS).numpy()
+    np.testing.assert_allclose(features, alone + 1, atol=1e-5)
+    assert "the other rows of a batch change a row's features" in caplog.text
+
+
+def test_texts_without_token_ids_are_run_one_by_one_where_other_texts_change_them(caplog):
+    vocabulary = sorted({word for text in TEXTS for word in text.split()})
+    tokenizer = modules.tokenizer.WhitespaceTokenizer(vocab=vocabulary, stop_words=[])
+    bag = SentenceTransformer(modules=[modules.BoW(vocab=tokenizer.get_vocab())], device="cpu")
+    alone = expected(bag, TEXTS)
+    caplog.clear()
+    np.testing.assert_allclose(SentenceEncoder(bag).embed(ROWS).numpy(), alone, atol=1e-6)
+    assert not caplog.records
+    bag.append(RowNumbers())
+    np.testing.assert_allclose(SentenceEncoder(bag).embed(ROWS).numpy(), alone + 1, atol=1e-6)
+    assert "rows are run one by one" in caplog.text

@@ -132,13 +132,13 @@ class Capture:
 
     def _start_graph(
         self, checkpoint_blocks: Sequence[nn.Module], _module: nn.Module, _args: Any, output: Tensor
-    ) -> None:
+    ) -> Tensor | None:
         if self._phase != "forward":
-            return
-        output.requires_grad_()
+            return None
         # Blocks checkpoint in training mode only; a hook of their first child ends it before any dropout is reached.
         for block in checkpoint_blocks:
             block.training = True
+        return start_of_graph(output)
 
     def _record_input(
         self, layer: Layer, _module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Tensor
@@ -207,6 +207,11 @@ class Capture:
             f"positions of {self._size[0]} rows of {self._size[1]} tokens. Leave it out: name the layers to take "
             "with modules=."
         )
+
+
+def start_of_graph(embeddings: Tensor) -> Tensor:
+    """Returns embeddings that a graph of gradients starts at; a copy, since CTRL and BLT change them in place."""
+    return embeddings.detach().requires_grad_().clone()
 
 
 def by_position(values: Tensor, size: tuple[int, int]) -> Tensor | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from itl_hf.embedding.embedders.gradients.hooks import by_position, frozen
+from itl_hf.embedding.embedders.gradients.hooks import by_position, frozen, start_of_graph
 from itl_hf.embedding.embedders.gradients.labels import labels_of
 from itl_hf.embedding.embedders.model_loading import body_of, embedding_table, plain_token_ids
 from itl_hf.embedding.embedders.offloading import execution_device
@@ -211,7 +211,7 @@ def _call_recorder(layers: Sequence[Layer]) -> Iterator[_Calls]:
 def _differentiable(model: PreTrainedModel, weights: Sequence[Tensor]) -> Iterator[None]:
     """Starts the graph at the embeddings and at some weights."""
     table = model.get_input_embeddings()
-    handle = table.register_forward_hook(lambda _module, _args, output: output.requires_grad_())
+    handle = table.register_forward_hook(lambda _module, _args, output: start_of_graph(output))
     for weight in weights:
         weight.requires_grad_(True)
     try:

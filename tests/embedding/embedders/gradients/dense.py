@@ -46,3 +46,8 @@ def gradients(model, layers, value):
 def features(sketch, layers, weight_gradients):
     """(D,) of one row, from the gradients of its weights."""
     return sum(dense(sketch, layer, g.dtype) @ g.reshape(-1) for g, layer in zip(weight_gradients, layers, strict=True))
+
+
+def difference(rows, references):
+    """The largest relative difference of a row."""
+    return float(((rows.double() - references.double()).norm(dim=1) / references.double().norm(dim=1)).max())
