@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 MOST_WORDS = 1_000
 #: So many replaced words are other content, if they are this share of all words of the text, too.
 FEWEST_REPLACED, LEAST_REPLACED_SHARE = 3, 0.1
+#: Share of a text's words and punctuation marks that a copy may lack.
+MOST_MISSING = 0.2
 #: Share of a text's numbers that are other ones in another problem with the same wording.
 LEAST_NUMBERS = 0.5
 #: Share of the places at which further texts differ that is filled anew in another text of the same template.
@@ -44,9 +45,24 @@ class Replacement:
     new: Words
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """What is left of a text in another one.
+
+    Args:
+        replaced (`tuple[Replacement, ...]`):
+            What was replaced, in the order of the text.
+        missing (`float`):
+            Share of the words and punctuation marks that the other text lacks, or has elsewhere.
+    """
+
+    replaced: tuple[Replacement, ...] = ()
+    missing: float = 0.0
+
+
 @functools.lru_cache(maxsize=512)
-def replacements(text: Words, other: Words) -> tuple[Replacement, ...]:
-    """Returns what was replaced in a text to make another one of it; changes with only punctuation between are one.
+def align(text: Words, other: Words) -> Alignment:
+    """Compares a text with another one word by word; changes with only punctuation between them are one.
 
     Args:
         text (`tuple[str, ...]`):
@@ -55,25 +71,29 @@ def replacements(text: Words, other: Words) -> tuple[Replacement, ...]:
             Those of the other text, which may have more before, after and between.
 
     Returns:
-        `tuple[Replacement, ...]`: In the order of the text; none for texts of more than `MOST_WORDS`.
+        `Alignment`: The changes; none for texts of more than `MOST_WORDS`.
 
     Example:
         >>> text, other = tuple("add 2 and 3 now".split()), tuple("please add 7 and 3".split())
-        >>> [(one.old, one.new) for one in replacements(text, other)]
+        >>> [(one.old, one.new) for one in align(text, other).replaced]
         [(('2',), ('7',))]
     """
     if max(len(text), len(other)) > MOST_WORDS:
-        return ()
-    changes = [(places, new) for places, new in _changes(text, other) if places and new]
-    return tuple(Replacement(places, tuple(text[place] for place in places), new) for places, new in changes)
+        return Alignment()
+    operations = difflib.SequenceMatcher(None, text, other, autojunk=False).get_opcodes()
+    num_equal = sum(end - start for kind, start, end, _, _ in operations if kind == "equal")
+    changes = [(places, new) for places, new in _changes(text, other, operations) if places and new]
+    replaced = (Replacement(places, tuple(text[place] for place in places), new) for places, new in changes)
+    return Alignment(tuple(replaced), 1 - num_equal / max(1, len(text)))
 
 
-def _changes(text: Words, other: Words) -> Iterator[tuple[tuple[int, ...], Words]]:
+def _changes(
+    text: Words, other: Words, operations: Sequence[tuple[str, int, int, int, int]]
+) -> Iterator[tuple[tuple[int, ...], Words]]:
     """Yields the places that were changed in a row, and the new words; either may be empty."""
-    matcher = difflib.SequenceMatcher(None, text, other, autojunk=False)
     places: list[int] = []
     new: list[str] = []
-    for kind, start, end, other_start, other_end in matcher.get_opcodes():
+    for kind, start, end, other_start, other_end in operations:
         if kind != "equal":
             places += [place for place in range(start, end) if text[place].isalnum()]
             new += [word for word in other[other_start:other_end] if word.isalnum()]
@@ -101,12 +121,12 @@ def has_other_content(text: Words, other: Words, relatives: Iterable[Words] = ()
         >>> has_other_content(question, tuple("Is 2054 a leap year ? Reply with Yes or No .".split()))
         False
     """
-    # Most copies lack no word, which shows much faster than an alignment.
-    if not any(word.isalnum() for word in Counter(text) - Counter(other)):
+    if f" {' '.join(text)} " in f" {' '.join(other)} ":  # much faster than an alignment
         return False
-    replaced = replacements(text, other)
-    if not replaced:
-        return False
+    alignment = align(text, other)
+    replaced = alignment.replaced
+    if alignment.missing > MOST_MISSING:
+        return True
     least = max(FEWEST_REPLACED, LEAST_REPLACED_SHARE * sum(word.isalnum() for word in text))
     if sum(_num_words(one.old) for one in replaced) >= least:
         return True
@@ -133,7 +153,7 @@ def _fills_slots(text: Words, replaced: Sequence[Replacement], relatives: Iterab
     slots: set[int] = set()
     filled_slots: set[int] = set()
     for relative in relatives:
-        for one in replacements(text, relative):
+        for one in align(text, relative).replaced:
             slots.update(one.places)
             filled_slots.update(place for place in one.places if new_words.get(place, one.new) != one.new)
     return bool(filled_slots) and len(filled_slots) >= LEAST_FILLED * len(slots)

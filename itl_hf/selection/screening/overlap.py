@@ -18,8 +18,8 @@ from itertools import combinations
 from itl_hf.selection.screening.alignment import Words, has_other_content
 from itl_hf.text.normalization import normalize_text
 
-#: Words, single punctuation marks, and single characters of scripts without spaces between words.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+|[^\w\s]|_")
+#: Words, punctuation marks (equal ones in a row are one), and single characters of scripts without spaces.
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+|([^\w\s]|_)\1*")
 RUN = 4
 #: A run that occurs in more than so many of the texts is shared wording.
 MOST_HOLDERS = 5
@@ -37,7 +37,7 @@ Run = Words
 
 def words_of(text: str) -> Words:
     """Returns the words and punctuation marks of a text after normalization."""
-    return tuple(_WORD.findall(normalize_text(text)))
+    return tuple(match[0] for match in _WORD.finditer(normalize_text(text)))
 
 
 def runs_of(words: Words) -> set[Run]:

@@ -13,7 +13,7 @@ from transformers import Trainer
 
 from itl_hf import HiddenStates, Selector
 from itl_hf.embedding.row_reading import read_dataset
-from itl_hf.selection.screening.alignment import MOST_WORDS, has_other_content, replacements
+from itl_hf.selection.screening.alignment import MOST_WORDS, align, has_other_content
 from itl_hf.selection.screening.larger_pool import LargerPool, pool_wording
 from itl_hf.selection.screening.overlap import MOST_HOLDERS, Corpus, shared_runs, words_of
 from itl_hf.selection.screening.screening import screen
@@ -107,14 +107,14 @@ def test_further_texts_show_where_a_template_is_filled():
 
 def test_texts_that_are_too_long_are_not_aligned():
     long_text = ("word",) * (MOST_WORDS + 1)
-    assert replacements(long_text, ("other",)) == ()
+    assert align(long_text, ("other",)).replaced == ()
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from("abcd.,1"), max_size=12), st.lists(st.sampled_from("abcd.,1"), max_size=12))
 def test_replacements_are_of_the_text(text, other):
     text, other = tuple(text), tuple(other)
-    replaced = replacements(text, other)
+    replaced = align(text, other).replaced
     places = [place for one in replaced for place in one.places]
     assert places == sorted(set(places))
     assert all(one.old == tuple(text[place] for place in one.places) for one in replaced)
