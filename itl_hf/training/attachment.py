@@ -84,7 +84,8 @@ class Attachment:
         sampler = self.train_sampler(dataset)
         if own_batch_sampler(self.trainer) is None:
             return SelectionBatchSampler(sampler, batch_size, drop_last)
-        picked_rows = dataset.select(sampler.indices)
+        all_rows: Any = dataset
+        picked_rows = all_rows.select(sampler.indices)
         batches = original_method(self.trainer, picked_rows, batch_size, drop_last, **options)
         self._batches = BatchesOfPicks(batches, sampler)
         return self._batches
