@@ -118,7 +118,8 @@ def _without_patterns(path: Path, folder: Path) -> str:
     """Returns a name of the file that `datasets` takes for no pattern and no address: a link in this folder."""
     if not set("*?[]{}:#") & set(str(path)):
         return str(path)
-    link = folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}{''.join(path.suffixes[-2:])}"
+    link = folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}{_kind(path.name)}"
+    link = link.with_name(link.name + path.suffix) if path.suffix in COMPRESSIONS else link
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         link.symlink_to(path)
