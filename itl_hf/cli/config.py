@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
+
+from itl_hf.cli.yaml_file import read_yaml
 
 
 def load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -23,12 +24,13 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is None or context.resilient_parsing:
         return path
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise typer.BadParameter(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise typer.BadParameter(f"{path} must hold `option: value` lines")
+        values = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(
+            f"{path} cannot be read: {error}" if isinstance(error, OSError) else str(error)
+        ) from error
     parameter_names = _spellings(context)
+    flags = {one.name for one in context.command.params if getattr(one, "is_flag", False)}
     defaults: dict[str, object] = {}
     for key, value in values.items():
         spelling = str(key).replace("-", "_")
@@ -38,7 +40,9 @@ def load_config(context: typer.Context, path: Path | None) -> Path | None:
             raise typer.BadParameter(f"{path}: unknown option `{key}`{hint}")
         if parameter_names[spelling] in defaults:
             raise typer.BadParameter(f"{path}: `{key}` is given twice, under two of its names")
-        defaults[parameter_names[spelling]] = _text(value, f"{path}: `{key}`")
+        name, where = parameter_names[spelling], f"{path}: `{key}`"
+        _check_flag(value, name in flags, where)
+        defaults[name] = _text(value, where)
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
 
@@ -53,15 +57,27 @@ def _spellings(context: typer.Context) -> dict[str, str]:
     return parameter_names
 
 
+def _check_flag(value: object, is_flag: bool, where: str) -> None:
+    """Raises an error unless `true` and `false` are the values of flags, and flags have no others."""
+    if is_flag and not isinstance(value, bool | None):
+        raise typer.BadParameter(f"{where} must be true or false, got {value!r:.60}")
+    if not is_flag and isinstance(value, bool):
+        word = str(value).lower()
+        raise typer.BadParameter(
+            f"{where} is no switch, and YAML reads its value (such as yes, no, on, off) as {word}: write a number, or "
+            "a text in quotes"
+        )
+
+
 def _text(value: object, where: str) -> object:
-    """Converts numbers to the text that the option's parser expects, so that a file and a flag mean the same."""
-    if value is None or isinstance(value, str | bool):
+    """Converts values to the text that the option's parser expects, so that a file and a flag mean the same."""
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, str):
         return str(value)
-    if isinstance(value, dict) and all(isinstance(item, str) for pair in value.items() for item in pair):
+    if isinstance(value, dict) and all(type(item) is str for pair in value.items() for item in pair):
         return " ".join(f"{key}={item}" for key, item in value.items())
-    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ",".join(map(str, value))
     raise typer.BadParameter(f"{where} must be a number, a text or a list of them, got {value!r:.60}")
 

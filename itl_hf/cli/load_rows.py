@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import datasets
 import fsspec
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
+from itl_hf.text.file_contents import contents_digest
 from itl_hf.text.json_files import read_json_files
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+DEFAULT_SPLIT = "train"
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
 
 
-def load_rows(name: str, split: str = "train", config: str | None = None) -> Dataset:
+def is_file_name(name: str) -> bool:
+    """Returns whether rows of this name come from files, which have no splits."""
+    return bool(_files(name))
+
+
+def load_rows(name: str, split: str = DEFAULT_SPLIT, config: str | None = None) -> Dataset:
     """Loads the rows of a file, a folder or a Hub dataset.
 
     Args:
@@ -28,17 +41,24 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
             Configuration (subset) of a Hub dataset.
 
     Raises:
-        `ValueError`: If the kind of file is unknown, the file cannot be read, or there is no such split.
+        `ValueError`: If the kind of file is unknown, the file cannot be read, there is no such split, or a split or
+            configuration is given for what has none.
         `FileNotFoundError`: If the name looks like a file and there is none.
     """
     files = _files(name)
-    if files:
-        return _load_files(name, files)
     path = Path(name)
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+    is_saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+    if (files or is_saved) and config is not None:
+        raise ValueError(f"{name} has no configurations (subsets): leave out {config!r}")
+    if files:
+        if split != DEFAULT_SPLIT:
+            raise ValueError(f"{name} is a file and has no splits: leave out the split {split!r}")
+        return _load_files(name, files)
+    if is_saved:
         return _load_saved(name, split)
+    options = {"cache_dir": _cache_folder(path.rglob("*"))} if path.is_dir() else {}
     try:
-        return load_dataset(name, config, split=split)
+        return load_dataset(name, config, split=split, **options)
     except DatasetGenerationError as error:
         raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
 
@@ -76,17 +96,42 @@ def _load_files(name: str, files: list[str]) -> Dataset:
     reader = READERS[kinds[0]]
     if reader == "json":
         return read_json_files(files)
-    options = {"sep": "\t"} if kinds[0] == ".tsv" else {}
+    options: dict[str, Any] = {}
+    if reader == "csv":  # an empty cell is missing; NA, null and None are texts
+        options = {"keep_default_na": False, "na_values": [""], "sep": "\t" if kinds[0] == ".tsv" else ","}
+    if all("://" not in file for file in files):
+        options["cache_dir"] = _cache_folder(map(Path, files))
+        files = [_without_patterns(Path(file).absolute(), Path(options["cache_dir"])) for file in files]
     try:
         return load_dataset(reader, data_files=files, split="train", **options)
     except (DatasetGenerationError, StopIteration) as error:
         raise ValueError(f"{name} cannot be read as {kinds[0][1:]}: {error.__cause__ or error or 'no rows'}") from error
 
 
+def _cache_folder(paths: Iterable[Path]) -> str:
+    """Returns a cache folder for the contents of local files: `datasets` goes by the time of their last change."""
+    files = sorted(path.absolute() for path in paths if path.is_file())
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "itl_hf_files" / contents_digest(files))
+
+
+def _without_patterns(path: Path, folder: Path) -> str:
+    """Returns a name of the file that `datasets` takes for no pattern and no address: a link in this folder."""
+    if not set("*?[]{}:#") & set(str(path)):
+        return str(path)
+    link = folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}{_kind(path.name)}"
+    link = link.with_name(link.name + path.suffix) if path.suffix in COMPRESSIONS else link
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(path)
+    return str(link)
+
+
 def _load_saved(name: str, split: str) -> Dataset:
     """Loads a folder that `save_to_disk` wrote."""
     dataset = load_from_disk(name)
     if not isinstance(dataset, DatasetDict):
+        if split != DEFAULT_SPLIT:
+            raise ValueError(f"{name} has no splits: leave out the split {split!r}")
         return dataset
     if split not in dataset:
         raise ValueError(f"{name} has no split {split!r}; its splits are {list(dataset)}")

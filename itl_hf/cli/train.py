@@ -153,10 +153,12 @@ class _Data:
         return load_rows(str(self.picking.targets), self.picking.targets_split, self.picking.targets_config)
 
     def held_out(self) -> Dataset:
-        from itl_hf.cli.load_rows import load_rows
+        from itl_hf.cli.load_rows import DEFAULT_SPLIT, is_file_name, load_rows
 
-        if self.picking.eval_dataset_name is not None:
-            return load_rows(self.picking.eval_dataset_name, self.script.dataset_test_split)
+        name, split = self.picking.eval_dataset_name, self.script.dataset_test_split
+        if name is not None:
+            # TRL's own default is the split "test", which a file does not have.
+            return load_rows(name, DEFAULT_SPLIT if split == "test" and is_file_name(name) else split)
         if self.name is None or Path(self.name).is_file():
             raise ValueError("eval_strategy needs rows to evaluate on: add --eval_dataset_name (a file has no splits)")
         return self._split(self.script.dataset_test_split)

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import yaml
-
 from itl_hf.cli.arguments import EmbedderArguments, PickingArguments
 from itl_hf.cli.column_arguments import join_words
 from itl_hf.cli.option import option
+from itl_hf.cli.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
@@ -178,7 +177,8 @@ def parse(arguments: list[str]) -> tuple[Any, ...]:
         allow_abbrev=False,
     )
     option_names = {name for action in parser._actions for name in (action.dest, *action.option_strings)}
-    arguments = _checked_config(join_words(arguments), option_names)
+    number_names = {action.dest for action in parser._actions if action.type in (int, float)}
+    arguments = _checked_config(join_words(arguments), option_names, number_names)
     # Checked before TRL's classes are built: their errors about other values would be misleading.
     for flag in (word.split("=")[0] for word in arguments if word.startswith("--") and word != "--config"):
         if flag not in option_names:
@@ -193,7 +193,7 @@ def parse(arguments: list[str]) -> tuple[Any, ...]:
     return tuple(parsed_arguments)
 
 
-def _checked_config(arguments: list[str], option_names: set[str]) -> list[str]:
+def _checked_config(arguments: list[str], option_names: set[str], number_names: set[str]) -> list[str]:
     """Splits `--config=x` into two words, as TRL expects them, and checks the options in the file."""
     arguments = [word for one in arguments for word in (one.split("=", 1) if one.startswith("--config=") else [one])]
     if "--config" not in arguments:
@@ -202,15 +202,14 @@ def _checked_config(arguments: list[str], option_names: set[str]) -> list[str]:
     if not rest or "--config" in rest:
         raise ValueError("--config needs the path of one YAML file")
     path = Path(rest[0])
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
+    values = read_yaml(path)
+    if not values:
         raise ValueError(f"{path} must hold `option: value` lines")
     for key in values:
         if key not in option_names and key != "env":
             raise ValueError(f"{path}: unknown option `{key}`{_near(str(key), option_names)}")
+        if key in number_names and isinstance(values[key], bool):
+            raise ValueError(f"{path}: `{key}` must be a number, got {str(values[key]).lower()}")
     return arguments
 
 

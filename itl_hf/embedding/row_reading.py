@@ -47,6 +47,10 @@ class RowReading:
             Prompt and completion of every row, if they were asked for.
         bad_rows (`BadRows`):
             Rows that cannot be read, if they were to be skipped; their prompts are empty and they have no tokens.
+        row_numbers (`np.ndarray`, *optional*):
+            (N,) numbers of the rows in a larger pool that they were drawn from.
+        shared_wording (`frozenset`, *optional*):
+            Runs of words that many rows of that pool have (`itl_hf.selection.screening.overlap.shared_runs`).
     """
 
     keys: RowKeys
@@ -55,6 +59,12 @@ class RowReading:
     num_tokens: np.ndarray | None = None
     texts: list[TextPair] | None = None
     bad_rows: BadRows = field(default_factory=BadRows)
+    row_numbers: np.ndarray | None = None
+    shared_wording: frozenset[tuple[str, ...]] = frozenset()
+
+    def row_number(self, row: int) -> int:
+        """Returns the number of a row in the pool that these rows were drawn from."""
+        return row if self.row_numbers is None else int(self.row_numbers[row])
 
     def rows_with_prompts(self, prompt_keys: np.ndarray) -> np.ndarray:
         """Row numbers of the rows whose prompt has one of these keys, (M, 2) uint64 -> (K,) int64, ascending."""
@@ -71,6 +81,8 @@ class RowReading:
             sample={place: self.sample[row] for place, row in enumerate(rows.tolist()) if row in self.sample},
             num_tokens=None if self.num_tokens is None else self.num_tokens[rows],
             texts=None if self.texts is None else [self.texts[row] for row in rows],
+            row_numbers=None if self.row_numbers is None else self.row_numbers[rows],
+            shared_wording=self.shared_wording,
         )
 
 

@@ -29,6 +29,7 @@ from itl_hf.selection.result.selection import COLUMNS, Selection
 from itl_hf.selection.result.umap_layout import LayoutName, check_layout
 from itl_hf.selection.row_selection import RowSelection
 from itl_hf.selection.row_weights import Numbers, RowNumbers, check_weighs_targets
+from itl_hf.selection.screening.larger_pool import LargerPool
 from itl_hf.selection.select_rows import KernelLike, check_count, select_rows
 from itl_hf.selection.shortlist.options import (
     DEFAULT_SHORTLIST,
@@ -134,6 +135,8 @@ class Selector:
         self.on_bad_rows = check_on_bad_rows(on_bad_rows)
         self.columns = ColumnMapping.of(columns, prompt_template)
         self.targets_columns = ColumnMapping.of(targets_columns) or self.columns
+        #: What is known of the pool that the rows were drawn from, in active rounds.
+        self.larger_pool: LargerPool | None = None
 
     def select(
         self,
@@ -343,6 +346,8 @@ class Selector:
         )
         options: dict[str, Any] = {"count_tokens": count_tokens, "keep_texts": keep_texts, **skip}
         pool_job = make_embed_job(pool, "pool", pool_embedder, also_check=cheap, columns=self.columns, **options)
+        if self.larger_pool is not None:
+            pool_job = dataclasses.replace(pool_job, reading=self.larger_pool.complete(pool_job.reading))
         return pool_job, target_job
 
     def _inputs(self, pool_job: EmbedJob, target_job: EmbedJob, constraints: dict[str, Any]) -> SelectionInputs:

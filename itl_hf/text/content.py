@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,6 +14,8 @@ from itl_hf.text.roles import UnknownRoleError, known_role
 from itl_hf.text.rows import Row, RowFormat, row_format
 
 _SHAREGPT_KEYS = {"from": "role", "value": "content"}
+#: Names under which templates know the thoughts of reasoning models.
+_THOUGHTS = ("reasoning_content", "thinking")
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,17 @@ class Parts:
     template_kwargs: dict[str, Any]
 
 
-def plain_text(row: Row) -> tuple[str, str]:
+def plain_text(row: Row, *, content_only: bool = False) -> tuple[str, str]:
     """Returns a row as (prompt, completion) for people to read, such as in reports, without a chat template.
 
-    A conversation of one message becomes its content; a longer one has a line `role: content` for each message. A
-    missing completion becomes `""`.
+    A conversation of one message becomes its content; a longer one has a line `role: content` for each message. Calls
+    of tools and the thoughts of reasoning models belong to the content. A missing completion becomes `""`.
+
+    Args:
+        row (`Row`):
+            A row of one of the formats of `row_format`.
+        content_only (`bool`, *optional*, defaults to `False`):
+            Whether to leave out calls of tools and thoughts.
 
     Raises:
         `ValueError`: If the row has no text.
@@ -50,7 +59,18 @@ def plain_text(row: Row) -> tuple[str, str]:
         ('Hi', 'Hello')
     """
     parts = read(row, None, with_completion=True)
-    return _readable(parts.prompt), _readable(parts.completion or "")
+    return _readable(parts.prompt, content_only), _readable(parts.completion or "", content_only)
+
+
+def tools_text(row: Row) -> str:
+    """Returns the tools that a row offers as JSON; `""` if it offers none.
+
+    Example:
+        >>> tools_text({"prompt": "Hi", "tools": [{"name": "sum"}]}), tools_text({"prompt": "Hi", "tools": []})
+        ('[{"name": "sum"}]', '')
+    """
+    tools = parsed_json(canonical(row).get("tools"))
+    return _json(tools) if tools else ""
 
 
 def format_of(row: Row) -> RowFormat:
@@ -182,9 +202,30 @@ def _join_content(content: Any, where: str) -> str:
     return "".join(cast(list[str], texts))
 
 
-def _readable(content: str | list[dict[str, Any]]) -> str:
+def _readable(content: str | list[dict[str, Any]], content_only: bool) -> str:
     if isinstance(content, str):
         return content
+    texts = [str(message["content"]) if content_only else _message_text(message) for message in content]
     if len(content) == 1:
-        return str(content[0]["content"])
-    return "\n".join(f"{message['role']}: {message['content']}" for message in content)
+        return texts[0]
+    return "\n".join(f"{message['role']}: {text}" for message, text in zip(content, texts, strict=True))
+
+
+def _message_text(message: dict[str, Any]) -> str:
+    """Returns all text of a message: its thoughts, its content, and its calls of tools, such as `sum({"a": 1})`."""
+    thoughts = [message[key] for key in _THOUGHTS if isinstance(message.get(key), str)]
+    calls = parsed_json(message.get("tool_calls")) or message.get("function_call") or []
+    parts = [*thoughts, str(message["content"]), *map(_call_text, calls if isinstance(calls, list) else [calls])]
+    return "\n".join(part for part in parts if part.strip())
+
+
+def _call_text(call: Any) -> str:
+    function = call.get("function", call) if isinstance(call, Mapping) else call
+    if not isinstance(function, Mapping) or "name" not in function:
+        return _json(call)
+    arguments = function.get("arguments")
+    return f"{function['name']}({arguments if isinstance(arguments, str) else _json(arguments or {})})"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

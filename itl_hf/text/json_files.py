@@ -21,8 +21,10 @@ import datasets
 import fsspec
 import pyarrow as pa
 from datasets import Dataset, Features
+from fsspec.implementations.local import LocalFileSystem
 
 from itl_hf.text.column_types import Structure, to_arrow
+from itl_hf.text.file_contents import contents_digest
 from itl_hf.text.json_feature import as_stored
 
 _BATCH_ROWS = 1000
@@ -80,7 +82,9 @@ def _cache_path(names: Sequence[str]) -> Path:
         file_system, path = fsspec.core.url_to_fs(name)
         if not file_system.exists(path):
             raise FileNotFoundError(f"{name}: no such file")
-        digest.update(f"\n{path} {file_system.ukey(path)}".encode())
+        is_local = isinstance(file_system, LocalFileSystem)
+        version = contents_digest([path]) if is_local else file_system.ukey(path)
+        digest.update(f"\n{path} {version}".encode())
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "itl_hf_json"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{digest.hexdigest()[:32]}.arrow"

@@ -29,6 +29,7 @@ from itl_hf.text import TextRows, as_dataset, as_targets
 from itl_hf.text.formats import recognize_format
 from itl_hf.text.recognize import canonical_format
 from itl_hf.training.attachment import Attachment, attachment_of
+from itl_hf.training.batch_samplers import check_batch_sampler
 from itl_hf.training.pick_positions import check_text, pick_positions, pool_positions
 from itl_hf.training.round_options import RoundOptions, check_round_options
 from itl_hf.training.rounds import ActiveRounds, RoundSampler
@@ -84,6 +85,10 @@ def attach(
     The training dataset must be the pool, row for row, or `selection.dataset`. If it has a column `itl_index`, picks
     are looked up in that column instead of by position, and the trainer may filter or shuffle rows. If the trainer
     still holds the text of its rows, the text of up to 64 of them is compared with the pool.
+
+    A sampler of batches that a trainer of sentence-transformers was built with (`batch_sampler="no_duplicates"`,
+    `"group_by_label"` or one of your own) stays: it makes the batches, of the picked rows alone, and decides their
+    order. A warning says so.
 
     On several processes accelerate fills up the last step of an epoch with the first picks (`even_batches`), so that
     all processes take equally many steps. A warning says how many picks are repeated. No pick is repeated if the number
@@ -157,6 +162,7 @@ def attach(
     if seed is None:
         seed = trainer.args.seed if trainer.args.data_seed is None else trainer.args.data_seed
     sampling = SamplingOptions(order, seed, multiple_of=rows_per_step(trainer) if remainder == "drop" else 1)
+    has_own_batches = check_batch_sampler(trainer, order, sampling.multiple_of, isinstance(selection, Selector))
     round_arguments: dict[str, Any] = {
         "targets": targets,
         "examples_per_round": examples_per_round,
@@ -179,7 +185,8 @@ def attach(
             )
         attachment = _selection_attachment(trainer, selection, sampling)
     warn_about_sampling_strategy(trainer)
-    warn_about_incomplete_step(trainer, len(attachment.sampler))
+    if not has_own_batches:
+        warn_about_incomplete_step(trainer, len(attachment.sampler))
     attachment.install()
     return trainer
 

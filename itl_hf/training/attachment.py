@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from itl_hf.training.batch_samplers import BatchesOfPicks, own_batch_sampler
 from itl_hf.training.resume import STATE_NAME, export_state, state_from_checkpoint
 from itl_hf.training.sampler import SelectionSampler
 from itl_hf.training.trainer_checks import ALTERNATIVE
@@ -48,6 +49,7 @@ class Attachment:
         self.num_rows = len(trainer.train_dataset)  # type: ignore[arg-type]
         self.epoch: int | None = None  # None until the first epoch of a call of train()
         self._is_in_use = False
+        self._batches: BatchesOfPicks | None = None
 
     def install(self) -> None:
         """Connects the trainer to this attachment, in place of an earlier one."""
@@ -76,10 +78,17 @@ class Attachment:
 
     def batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, **options: Any) -> Any:
         """Replaces `get_batch_sampler` of sentence-transformers, which is called for evaluation too."""
+        original_method = type(self.trainer).get_batch_sampler  # type: ignore[attr-defined]
         if dataset is not self.trainer.train_dataset:
-            original_method = type(self.trainer).get_batch_sampler  # type: ignore[attr-defined]
             return original_method(self.trainer, dataset, batch_size, drop_last, **options)
-        return SelectionBatchSampler(self.train_sampler(dataset), batch_size, drop_last)
+        sampler = self.train_sampler(dataset)
+        if own_batch_sampler(self.trainer) is None:
+            return SelectionBatchSampler(sampler, batch_size, drop_last)
+        all_rows: Any = dataset
+        picked_rows = all_rows.select(sampler.indices)
+        batches = original_method(self.trainer, picked_rows, batch_size, drop_last, **options)
+        self._batches = BatchesOfPicks(batches, sampler)
+        return self._batches
 
     def num_examples(self, dataloader: DataLoader[Any]) -> int:
         """Replaces `Trainer.num_examples`: counts the rows that one pass over a data loader trains on."""
@@ -133,6 +142,8 @@ class Attachment:
         # SkipBatchSampler > BatchSamplerShard > BatchSampler, one level deeper than `set_epoch` of the Trainer and of
         # accelerate reach. Without this call it would yield the order of epoch 0.
         self.sampler.set_epoch(self.epoch)
+        if self._batches is not None:
+            self._batches.set_epoch(self.epoch)
 
 
 class SelectionCallback(TrainerCallback, ExportableState):

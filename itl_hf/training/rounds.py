@@ -16,6 +16,7 @@ with.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
 import warnings
@@ -28,6 +29,7 @@ from itl_hf import distributed
 from itl_hf.embedding.embed import rows_fingerprint
 from itl_hf.embedding.embedders.base import Embedder
 from itl_hf.selection.registry import describe_acquisition
+from itl_hf.selection.screening.larger_pool import LargerPool, pool_wording
 from itl_hf.training.attachment import Attachment
 from itl_hf.training.preserve_state import preserve_training_state
 from itl_hf.training.sampler import Order, SelectionSampler, nearest_targets_of, rows_digest
@@ -160,6 +162,7 @@ class ActiveRounds(Attachment):
         embedder = _TimedEmbedder(self.selector.embedder)
         selector = copy.copy(self.selector)
         selector.embedder = embedder  # type: ignore[assignment]  # a virtual subclass of `Embedder`
+        selector.larger_pool = None if is_whole_pool else LargerPool(rows, self._pool_wording)
         model: Any = self.trainer.model
         with preserve_training_state(model, [self.sampler.seed, number]):
             selection = selector.select(
@@ -177,6 +180,11 @@ class ActiveRounds(Attachment):
         picks, targets = distributed.broadcast_from_first(torch.from_numpy(result.astype(np.int64))).tolist()
         self._log(number, selection, embedder.seconds())
         return {"picks": picks, "nearest_targets": targets}
+
+    @functools.cached_property
+    def _pool_wording(self) -> frozenset[tuple[str, ...]]:
+        """The wording that many rows of the whole pool share, of which a round sees some rows only."""
+        return pool_wording(self.options.pool, self.options.targets)
 
     def _rows_to_embed(self, number: int, trained_rows: list[int]) -> np.ndarray:
         """Returns the candidates of a round and the rows trained on, which the selection is conditioned on."""

@@ -42,6 +42,9 @@ def test_values_of_every_kind(tmp_path):
     assert read(text, tmp_path, "--rows", "4", "--layer", "2")[:4] == [4, 0.5, "7", "2"]
     assert read("layer: 1\nshare:\n", tmp_path) == [1, None, "none", "1", "hidden_states", None, False]
     assert read("", tmp_path)[0] == 1
+    # Numbers stay as they are written.
+    assert read("name: 1.10\nshare: 1e-3\nlayer: [0.50, -1]\n", tmp_path)[1:4] == [0.001, "1.10", "0.50,-1"]
+    assert read("name: '010'\npacking: off\n", tmp_path)[2:] == ["010", None, "hidden_states", None, False]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,19 @@ def test_values_of_every_kind(tmp_path):
         ("- rows", "must hold `option: value` lines"),
         ("rows: [", "cannot be read as YAML"),
         ("rows: many", "Invalid value for '--rows'"),
+        ("rows: 3\nrows: 5", "run.yaml: `rows` is given twice, the second time in line 2"),
+        ("name: {a: b, a: c}", "`a` is given twice"),
+        ("rows: true", "`rows` is no switch, and YAML reads its value"),
+        ("name: no", "`name` is no switch, and YAML reads its value (such as yes, no, on, off) as false"),
+        ("layer: [true]", "`layer` must be a number, a text or a list of them"),
+        ("packing: 1", "`packing` must be true or false"),
+        ("packing: maybe", "`packing` must be true or false"),
+        ("rows: 010", "line 1: YAML reads 010 as 8"),
+        ("rows: 0x10", "YAML reads 0x10 as 16"),
+        ("rows: 1_000", "YAML reads 1_000 as 1000"),
+        ("\nshare: 1:30", "line 2: YAML reads 1:30 as 90"),
+        ("share: .nan", "YAML reads .nan as nan"),
+        ("name: 2024-01-02", "`name` must be a number, a text or a list of them"),
     ],
 )
 def test_what_is_wrong_is_said(text, said, tmp_path):

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+
 import pytest
 from datasets import Dataset, DatasetDict
 
-from itl_hf.cli.load_rows import load_rows
+from itl_hf.cli.load_rows import is_file_name, load_rows
+
+WRITERS = {
+    "csv": lambda path, text: path.write_text(f"text,n\n{text},1\n", encoding="utf-8"),
+    "tsv": lambda path, text: path.write_text(f"text\tn\n{text}\t1\n", encoding="utf-8"),
+    "txt": lambda path, text: path.write_text(f"{text}\n", encoding="utf-8"),
+    "jsonl": lambda path, text: path.write_text(f'{{"text": "{text}"}}\n', encoding="utf-8"),
+    "parquet": lambda path, text: Dataset.from_dict({"text": [text]}).to_parquet(path),
+    "csv.gz": lambda path, text: path.write_bytes(gzip.compress(f"text\n{text}\n".encode(), mtime=0)),
+}
 
 
 def test_rows_come_from_files_and_folders(files, tmp_path):
@@ -31,3 +43,56 @@ def test_what_cannot_be_read_is_said(tmp_path):
     DatasetDict({"test": Dataset.from_dict({"text": ["a"]})}).save_to_disk(tmp_path / "splits")
     with pytest.raises(ValueError, match=r"no split 'train'; its splits are \['test'\]"):
         load_rows(str(tmp_path / "splits"))
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?", "[ab]"])
+def test_a_name_with_glob_characters_is_that_file(suffix, name, tmp_path):
+    for stem, text in ((name, "this"), ("a1", "another"), ("ab", "another"), ("a", "another")):
+        WRITERS[suffix](tmp_path / f"{stem}.{suffix}", text)
+    assert load_rows(str(tmp_path / f"{name}.{suffix}"))["text"][:] == ["this"]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_a_file_written_anew_with_the_same_time_is_read_anew(suffix, in_folder, tmp_path):
+    if suffix == "tsv" and in_folder:
+        pytest.skip("datasets reads no tabs in a folder")
+    path = tmp_path / "rows" / f"train.{suffix}"
+    path.parent.mkdir()
+    name = str(path.parent if in_folder else path)
+    for text in ("first", "other", "first"):
+        WRITERS[suffix](path, text)
+        os.utime(path, (1.7e9, 1.7e9))
+        assert load_rows(name)["text"][:] == [text]
+
+
+def test_texts_that_look_like_missing_values_are_texts(tmp_path):
+    words = ["NA", "null", "None", "nan", "N/A", "NULL", "#N/A", "-nan", "<NA>", "n/a"]
+    for suffix, separator in (("csv", ","), ("tsv", "\t")):
+        path = tmp_path / f"rows.{suffix}"
+        lines = [f"prompt{separator}completion", *(f"is it{separator}{word}" for word in words), f"is it{separator}"]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        assert load_rows(str(path))["completion"][:] == [*words, None]
+
+
+def test_splits_and_configurations_of_what_has_none_are_refused(files, tmp_path):
+    pool = str(files / "pool.jsonl")
+    assert is_file_name(pool)
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "saved")
+    assert not is_file_name(str(tmp_path / "saved"))
+    with pytest.raises(ValueError, match="is a file and has no splits: leave out the split 'test'"):
+        load_rows(pool, "test")
+    with pytest.raises(ValueError, match="has no splits: leave out the split 'test'"):
+        load_rows(str(tmp_path / "saved"), "test")
+    for name in (pool, str(tmp_path / "saved")):
+        with pytest.raises(ValueError, match=r"has no configurations \(subsets\): leave out 'en'"):
+            load_rows(name, config="en")
+
+
+@pytest.mark.parametrize("option", ["--pool_split", "--pool_config", "--targets_split", "--targets_config"])
+def test_the_command_line_refuses_them_before_a_model_is_loaded(option, files, run, tmp_path):
+    names = ["--pool", files / "pool.jsonl", "--targets", files / "targets.txt", "--num_examples", 2]
+    result = run("select", *names, "--model", tmp_path / "no-model", "--output_dir", tmp_path / "out", option, "other")
+    assert isinstance(result.exception, ValueError)
+    assert "leave out" in str(result.exception)

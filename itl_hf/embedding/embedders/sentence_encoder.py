@@ -223,7 +223,7 @@ class SentenceEncoder(TwoStageEmbedder):
     def _text(self, row: Row, number: int) -> str:
         columns = {name: text for name, text in row.items() if self.span != "prompt" or name != "completion"}
         try:
-            prompt, completion = plain_text(columns)
+            prompt, completion = plain_text(columns, content_only=True)
         except ValueError as error:
             raise ValueError(f"row {number}: {error}") from error
         if self.span == "prompt":

@@ -12,15 +12,16 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from itl_hf.embedding.row_keys import text_columns
-from itl_hf.embedding.row_reading import RowReading, prompt_keys_of
+from itl_hf.embedding.row_reading import RowReading, TextPair, prompt_keys_of
 from itl_hf.selection.screening.overlap import Corpus
 from itl_hf.text import TextRows, plain_text
+from itl_hf.text.content import tools_text
 from itl_hf.text.normalization import normalize_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ How = Literal["exact", "near"]
 CANDIDATES, MOST_CANDIDATES = 10, 10_000
 #: Number of copies that are listed; the counts include all.
 MAX_LISTED = 1_000
+#: Number of rows that a warning lists for users to copy.
+MAX_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -151,30 +154,40 @@ def screen(
         nearest (`np.ndarray`):
             (k, m) row numbers, each target's nearest rows, nearest first.
         pool_reading (`RowReading`):
-            What the one pass over the pool's text found: it finds exact copies without another pass.
+            What the one pass over the pool's text found: it finds exact copies without another pass. If its rows were
+            drawn from a larger pool, copies have the row numbers of that pool.
         target_prompts (`Sequence[str]`):
             (m,) the targets' prompts.
     """
     ranks = {row: rank for rank, row in reversed(list(enumerate(picks)))}
-    rows = text_columns(pool)
     near = nearest[: max(1, min(CANDIDATES, MOST_CANDIDATES // len(target_prompts)))]  # (<= k, m)
-    texts = dict(pool_reading.sample)
-    unread = sorted({*ranks, *near.flatten().tolist()} - set(texts))
-    if unread:
-        read_texts = map(plain_text, rows.read(np.array(unread)))
-        texts |= dict(zip(unread, read_texts, strict=True))
-    corpus = Corpus({number: "\n".join(text) for number, text in texts.items()})
+    texts, tools = _texts(text_columns(pool), ranks, near.flatten().tolist(), pool_reading)
+    joined_texts = {number: "\n".join(text) for number, text in texts.items()}
+    corpus = Corpus(joined_texts, target_prompts, pool_reading.shared_wording)
     copies = {
         (target, row): Copy(target, row, ranks.get(row), "near", round(share, 3))
         for target, prompt in enumerate(target_prompts)
         for row, share in corpus.near(prompt).items()
     }
     copies |= {(copy.target, copy.row): copy for copy in _exact_copies(pool_reading, target_prompts, ranks)}
-    duplicates = sorted(_duplicates(texts, corpus, ranks), key=lambda one: (one.rank, one.of))
+    duplicates = sorted(_duplicates(texts, tools, corpus, ranks), key=lambda one: (one.rank, one.of))
     sorted_copies = sorted(copies.values(), key=lambda copy: (copy.rank is None, copy.how, copy.target, copy.row))
-    return Screening(
-        tuple(sorted_copies[:MAX_LISTED]), tuple(duplicates[:MAX_LISTED]), len(sorted_copies), len(duplicates)
-    )
+    listed_copies = (replace(copy, row=pool_reading.row_number(copy.row)) for copy in sorted_copies[:MAX_LISTED])
+    return Screening(tuple(listed_copies), tuple(duplicates[:MAX_LISTED]), len(sorted_copies), len(duplicates))
+
+
+def _texts(
+    rows: TextRows, ranks: Mapping[int, int], near: Sequence[int], pool_reading: RowReading
+) -> tuple[dict[int, TextPair], dict[int, str]]:
+    """Returns prompt and completion of the picks, the near rows and the sample; and the tools that picks offer."""
+    texts = dict(pool_reading.sample)
+    unread = sorted({*ranks, *near} - (set(texts) - set(ranks)))
+    tools = {}
+    for number, row in zip(unread, rows.read(np.array(unread)) if unread else (), strict=True):
+        texts[number] = plain_text(row)
+        if number in ranks:
+            tools[number] = tools_text(row)
+    return texts, tools
 
 
 def warn_of_copies(screening: Screening) -> None:
@@ -183,11 +196,13 @@ def warn_of_copies(screening: Screening) -> None:
     if targets:
         rows = [copy.row for copy in screening.copies if copy.rank is not None]
         listed_rows = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        all_rows = screening.contaminated_rows
+        exclude = str(all_rows) if len(all_rows) <= MAX_NAMED else "selection.screening.contaminated_rows"
         warnings.warn(
             f"{len(targets)} of the targets {'are' if len(targets) > 1 else 'is'} among the picks, word for word or "
             f"with small changes (rows of the pool: {listed_rows}). After training, a measurement with these targets "
-            "would show what the model has memorized. Select again with constraints=SelectionConstraints(exclude="
-            "selection.screening.contaminated_rows), which leaves out all such rows.",
+            f"would show what the model has memorized. Select again with constraints=SelectionConstraints(exclude="
+            f"{exclude}), which leaves out all such rows.",
             stacklevel=4,
         )
 
@@ -202,10 +217,13 @@ def _exact_copies(pool_reading: RowReading, target_prompts: Sequence[str], ranks
             yield Copy(target, row, ranks.get(row), "exact")
 
 
-def _duplicates(texts: Mapping[int, tuple[str, str]], corpus: Corpus, ranks: Mapping[int, int]) -> Iterable[Duplicate]:
-    first: dict[tuple[str, str], int] = {}
+def _duplicates(
+    texts: Mapping[int, TextPair], tools: Mapping[int, str], corpus: Corpus, ranks: Mapping[int, int]
+) -> Iterable[Duplicate]:
+    first: dict[tuple[str, ...], int] = {}
     for row, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        earlier = first.setdefault((normalize_text(texts[row][0]), normalize_text(texts[row][1])), row)
+        # A model reads the tools of a row as well.
+        earlier = first.setdefault((*map(normalize_text, texts[row]), tools[row]), row)
         if earlier != row:
             yield Duplicate(rank, ranks[earlier], "exact")
     distinct = sorted(first.values(), key=lambda row: ranks[row])
