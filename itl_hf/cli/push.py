@@ -46,8 +46,11 @@ def push(
     Target prompts are not published unless --include_targets is given. --preview FOLDER writes everything to a folder.
     """
     # Heavy imports wait until the command runs, so that --help is quick.
+    from itl_hf.disk.checks import check_new_folder, expand
     from itl_hf.selection.result.selection import Selection
 
+    if preview is not None:
+        check_new_folder(expand(preview), "--preview")
     to_publish = Selection.load(selection)
     if preview is not None:
         from itl_hf.hub import publish

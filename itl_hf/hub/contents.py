@@ -20,9 +20,9 @@ from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.hub.card import Publication, write_card
-from itl_hf.hub.restore import VARIANCE_COLUMN, WITHHELD_COLUMN
 from itl_hf.report.figures import map_figure, variance_figure
-from itl_hf.selection.result.files import write_parquet
+from itl_hf.selection.result.columns import VARIANCE_COLUMN, WITHHELD_COLUMN
+from itl_hf.selection.result.parquet import write_parquet
 from itl_hf.selection.result.record import SelectionRecord
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def write_contents(
         selection (`Selection`):
             The selection to publish.
         directory (`Path`):
-            A folder that does not exist yet.
+            An empty folder, or one that does not exist yet.
         publication (`Publication`):
             Where it is published, and what is published with it.
         features (`np.ndarray`, *optional*):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from itl_hf.disk.checks import check_new_folder, expand
+from itl_hf.disk.temporary import temporary_folder
+from itl_hf.disk.whole_files import new_folder
 from itl_hf.hub.card import Publication
 from itl_hf.hub.contents import picked_features, write_contents
 from itl_hf.hub.retry import with_retries
 from itl_hf.report.sections import method_name
-from itl_hf.selection.result.files import FACTS
+from itl_hf.selection.result.folder import FACTS
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.record import SelectionRecord
@@ -63,8 +65,8 @@ def publish(
         f"{len(selection)} of {selection.pool_size} rows, picked by {method_name(selection.record)} for "
         f"{len(selection.targets)} targets"
     )
-    with tempfile.TemporaryDirectory(prefix="itl-hf-") as parent:
-        folder = write_contents(selection, Path(parent) / "repository", publication, features)
+    with temporary_folder("itl-hf-push") as folder:
+        write_contents(selection, folder, publication, features)
         try:
             head = _prepare_repository(api, repo_id, private, revision)
             return _commit_folder(api, folder, repo_id, revision, head, message)
@@ -104,15 +106,16 @@ def preview(
         `Path`: The folder.
 
     Raises:
-        `FileExistsError`: If the folder is not empty.
+        `FileExistsError`: If the folder is not empty, or the working directory.
     """
-    folder = Path(directory)
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty; choose another folder for the preview")
+    folder = expand(directory)
+    check_new_folder(folder, "the folder of the preview")
     validate_repo_id(repo_id)
     features = picked_features(selection, store) if options.get("include_features") else None
     publication = Publication(repo_id, source=pool_source(selection.record, base_dataset), **options)
-    return write_contents(selection, folder, publication, features)
+    with new_folder(folder) as draft:
+        write_contents(selection, draft, publication, features)
+    return folder
 
 
 def pool_source(record: SelectionRecord, base_dataset: str | None) -> dict[str, Any]:

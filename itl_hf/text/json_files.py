@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -22,6 +21,7 @@ import fsspec
 import pyarrow as pa
 from datasets import Dataset, Features
 
+from itl_hf.disk.temporary import remove_leftovers, temporary_path
 from itl_hf.text.column_types import Structure, to_arrow
 from itl_hf.text.json_feature import as_stored
 
@@ -61,16 +61,16 @@ def read_json_files(names: Sequence[str]) -> Dataset:
 def _write(names: Sequence[str], features: Features, path: Path) -> None:
     """Writes the rows as an Arrow file, which appears whole or not at all."""
     schema = features.arrow_schema
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
-    os.close(handle)
+    remove_leftovers(path.parent, "rows")
+    draft = temporary_path(path.parent, "rows")
     try:
-        with pa.OSFile(draft, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for rows in _batches(_rows(names)):
                 arrays = [to_arrow([row.get(column) for row in rows], features[column]) for column in schema.names]
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
         os.replace(draft, path)
     finally:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def _cache_path(names: Sequence[str]) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 
+from itl_hf.embedding.store.atomic_files import DamagedError
 from itl_hf.selection.diagnosis.diagnosis import Diagnosis, diagnose
 from itl_hf.selection.result import files
 from itl_hf.selection.result.record import SelectionRecord
@@ -18,8 +19,6 @@ from itl_hf.selection.screening.screening import Screening
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
-
-COLUMNS = ("pool_index", "itl_rank", "itl_gain", "itl_nearest_target", "itl_similarity")
 
 
 @dataclass(frozen=True)
@@ -122,22 +121,33 @@ class Selection:
             f"noise_std={noise:.3g}, target variance left {left:.0%})"
         )
 
-    def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Writes the selection into a folder. An earlier selection there is replaced; all other files are kept.
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Writes the selection into a folder. Files that are not of a selection are never changed.
+
+        Images and other files that a column names by a path are written into the Parquet file. If the process dies
+        meanwhile, the folder holds the earlier selection or all of this one.
 
         Args:
             directory (`str` or `PathLike`):
-                The folder.
+                A folder that is empty or does not exist, or that holds this selection already.
+            overwrite (`bool`, *optional*, defaults to `False`):
+                Replace another selection in the folder, or write beside files of something else.
+
+        Returns:
+            `Path`: The folder.
 
         Raises:
-            `FileExistsError`: If the folder holds files but no selection.
+            `FileExistsError`: If the folder holds another selection or other files and `overwrite` is false, or if a
+                file of something else has the name of a selection's file.
+            `FileNotFoundError`: If an image that a column names does not exist.
+            `ValueError`: If Parquet has no type for a column.
         """
         facts = {"pool_size": self.pool_size, "record": self.record.to_json(), "layout": self.layout.method}
         arrays = {name: getattr(self, name) for name in files.ARRAYS}
         if self.shortlist_rows is not None:
             arrays["shortlist_rows"] = self.shortlist_rows
         arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
-        return files.write(Path(directory), self.dataset, self.targets, arrays, facts)
+        return files.write(Path(directory), self.dataset, self.targets, arrays, facts, overwrite)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Selection:
@@ -145,19 +155,23 @@ class Selection:
 
         Raises:
             `FileNotFoundError`: If the folder holds no selection.
-            `ValueError`: If it was written by a newer version of this package, or a file is damaged.
+            `ValueError`: If it was written by a newer version of this package, or a file is damaged, missing, or of
+                another selection; the message names it.
         """
         dataset, targets, arrays, facts = files.read(Path(directory))
         places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}
-        return cls(
-            dataset=dataset,
-            targets=targets,
-            layout=Layout(**places, method=facts.get("layout", "pca")),
-            pool_size=facts["pool_size"],
-            record=SelectionRecord.from_json(facts["record"]),
-            shortlist_rows=arrays.get("shortlist_rows"),
-            **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
-        )
+        try:
+            return cls(
+                dataset=dataset,
+                targets=targets,
+                layout=Layout(**places, method=facts.get("layout", "pca")),
+                pool_size=facts["pool_size"],
+                record=SelectionRecord.from_json(facts["record"]),
+                shortlist_rows=arrays.get("shortlist_rows"),
+                **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
+            )
+        except (KeyError, TypeError) as error:
+            raise DamagedError(f"{directory} holds a damaged selection: {type(error).__name__}: {error}") from error
 
     def extend(self, num_examples: int) -> Selection:
         """Returns a selection with `num_examples` further picks: the picks of one longer selection with the same noise.
