@@ -241,12 +241,15 @@ class Selection:
         base_dataset: str | None = None,
         license: str | None = None,
         commit_message: str | None = None,
+        overwrite_card: bool = False,
     ) -> CommitInfo:
         """Publishes the picked rows as a dataset on the Hub, in one commit, with a card that explains them.
 
         The rows get the column `itl_variance_left` beside rank, gain, nearest target and similarity. The card says what
         was selected from what and how, shows the map and the variance curve, and what the pool cannot teach. A later
-        push replaces an earlier one; what was published stays in the repository's history.
+        push replaces an earlier one; what was published stays in the repository's history. A README.md that the
+        repository has already is kept: the card becomes a section of it, between two comments, and the metadata gets
+        the entries that it lacks.
 
         Args:
             repo_id (`str`):
@@ -270,13 +273,17 @@ class Selection:
                 The pool's licence as an identifier of the Hub; asked of the base dataset if left out.
             commit_message (`str`, *optional*):
                 Made from the numbers if left out.
+            overwrite_card (`bool`, *optional*, defaults to `False`):
+                Replace the whole README.md of the repository by the card.
 
         Returns:
             `huggingface_hub.CommitInfo`: `commit_url`, `oid` and more.
 
         Raises:
             `ImportError`: If the extra `report` is not installed.
-            `ValueError`: If the features are not available, or `private` is set for a repository that is public.
+            `ValueError`: If the features are not available, `private` is set for a repository that is public, or the
+                README.md of the repository cannot be read.
+            `FileNotFoundError`: If an image that a column names does not exist.
             `FileExistsError`: If the repository holds files but no selection.
             `huggingface_hub.errors.HfHubHTTPError`: If the Hub refuses, for example because of a wrong token.
             `ConnectionError`: If the connection breaks; push again to complete.
@@ -301,6 +308,7 @@ class Selection:
             base_dataset=base_dataset,
             license=license,
             commit_message=commit_message,
+            overwrite_card=overwrite_card,
         )
 
     @classmethod
