@@ -22,7 +22,8 @@ def lock_folder(folder: Path, holder: str, wait_seconds: float = 0.0) -> Iterato
         folder (`Path`):
             A folder that exists.
         holder (`str`):
-            What the other process is, for messages, such as `"another run is embedding into this directory"`.
+            What the other process does, for messages, such as `"another run is embedding into this directory"`; then
+            perhaps what to do about it if it is not waited for any longer.
         wait_seconds (`float`, *optional*, defaults to 0):
             How long to wait for the other process.
 
@@ -52,7 +53,9 @@ def lock_folder(folder: Path, holder: str, wait_seconds: float = 0.0) -> Iterato
                 break
             num_attempts += 1
             if num_attempts == round(_QUIET_SECONDS / _POLL_SECONDS):
-                warnings.warn(f"{folder}: {holder}; waiting until it has ended (Ctrl-C to stop)", stacklevel=4)
+                warnings.warn(
+                    f"{folder}: waiting, because {holder.partition('.')[0]} (Ctrl-C ends this run)", stacklevel=4
+                )
             time.sleep(_POLL_SECONDS)
         yield num_attempts > 0
     finally:
