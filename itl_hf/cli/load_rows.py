@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
 from itl_hf.text.json_files import read_json_files
+from itl_hf.text.unreadable_files import DAMAGES, check_file, unreadable
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
@@ -76,11 +77,13 @@ def _load_files(name: str, files: list[str]) -> Dataset:
     reader = READERS[kinds[0]]
     if reader == "json":
         return read_json_files(files)
+    for file in files:
+        check_file(file)
     options = {"sep": "\t"} if kinds[0] == ".tsv" else {}
     try:
         return load_dataset(reader, data_files=files, split="train", **options)
-    except (DatasetGenerationError, StopIteration) as error:
-        raise ValueError(f"{name} cannot be read as {kinds[0][1:]}: {error.__cause__ or error or 'no rows'}") from error
+    except (DatasetGenerationError, StopIteration, *DAMAGES) as error:
+        raise unreadable(name, kinds[0][1:], error) from error
 
 
 def _load_saved(name: str, split: str) -> Dataset:

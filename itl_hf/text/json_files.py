@@ -24,6 +24,7 @@ from datasets import Dataset, Features
 from itl_hf.disk.temporary import remove_leftovers, temporary_path
 from itl_hf.text.column_types import Structure, to_arrow
 from itl_hf.text.json_feature import as_stored
+from itl_hf.text.unreadable_files import DAMAGES, check_file, unreadable
 
 _BATCH_ROWS = 1000
 #: Part of the name of cached files; to be raised when the same file becomes other rows.
@@ -42,6 +43,8 @@ def read_json_files(names: Sequence[str]) -> Dataset:
         `ValueError`: If a file is empty, or a line is not a JSON object; the line is named.
         `FileNotFoundError`: If there is no such file.
     """
+    for name in names:
+        check_file(name)
     cached = _cache_path(names)
     if not cached.exists():
         columns: dict[str, Structure] = {}
@@ -53,7 +56,7 @@ def read_json_files(names: Sequence[str]) -> Dataset:
             for column, structure in columns.items():
                 structure.add(row.get(column))
         if not num_rows:
-            raise ValueError(f"{', '.join(names)} has no rows")
+            raise ValueError(f"{', '.join(names)} has no rows. Write it again, or name another file")
         _write(names, Features({column: structure.feature() for column, structure in columns.items()}), cached)
     return as_stored(Dataset.from_file(str(cached)))
 
@@ -100,9 +103,8 @@ def _rows_of_file(name: str) -> Iterator[dict[str, Any]]:
                 if not isinstance(row, dict):
                     raise ValueError(f"{where} is a {type(row).__name__}; every row must be an object or a string")
                 yield row
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are of this type
-        kind = "jsonl" if ".jsonl" in name else "json"
-        raise ValueError(f"{name} cannot be read as {kind}: {error}") from error
+    except DAMAGES as error:
+        raise unreadable(name, "jsonl" if ".jsonl" in name else "json", error) from error
 
 
 def _values(file: Any) -> Iterator[tuple[str, Any]]:
