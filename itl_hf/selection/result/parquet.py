@@ -1,6 +1,8 @@
-"""Writes rows as Parquet with their types. Images and other media that are named by a path are put into the file.
+"""Writes rows as Parquet with their types, with two exceptions.
 
-A path of this machine would be of no use on another one, and tell strangers the names of folders.
+Images and other media that are named by a path are put into the file: a path of this machine would be of no use on
+another one, and tell strangers the names of folders. Columns with empty dictionaries, for which Parquet has no type,
+are written as JSON, from which the same values are read again.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from datasets.features.features import require_storage_embed
 from datasets.table import embed_array_storage
 
 from itl_hf.disk.whole_files import write_whole_file
+from itl_hf.text.column_types import to_arrow
+from itl_hf.text.json_feature import ExactJson, as_stored
 
 
 def write_parquet(dataset: Dataset, path: Path) -> None:
@@ -40,10 +44,13 @@ def parquet_bytes(dataset: Dataset, name: str) -> bytes:
         `ValueError`: If Parquet has no type for a column.
         `FileNotFoundError`: If a file that a column names does not exist.
     """
+    dataset = _with_json_columns(dataset, name)
     table = dataset.with_format("arrow")[:]
     table = _with_media(table, dataset.features, name)
     table = table.replace_schema_metadata(dataset.features.arrow_schema.metadata)
-    return _to_bytes(table, name)
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
 
 
 def check_writable_columns(dataset: Dataset, name: str) -> None:
@@ -58,21 +65,44 @@ def check_writable_columns(dataset: Dataset, name: str) -> None:
     Raises:
         `ValueError`: If it has none for a column.
     """
-    _to_bytes(dataset.features.arrow_schema.empty_table(), name)
+    _json_columns(dataset, name)
 
 
-def _to_bytes(table: pa.Table, name: str) -> bytes:
-    sink = io.BytesIO()
-    try:
-        pq.write_table(table, sink)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        columns = [column for column in table.column_names if not _has_parquet_type(table.schema.field(column))]
-        types = ", ".join(f"{column} ({table.schema.field(column).type})" for column in columns)
+def _with_json_columns(dataset: Dataset, name: str) -> Dataset:
+    """Returns the rows with JSON in place of columns that Parquet has no type for."""
+    columns = _json_columns(dataset, name)
+    if not columns:
+        return dataset
+    plain_rows = dataset.with_format(None)
+    features = Features({**dataset.features, **dict.fromkeys(columns, ExactJson())})
+    table = dataset.with_format("arrow")[:]
+    for column in columns:
+        values = to_arrow(plain_rows[column][:], features[column])
+        table = table.set_column(table.column_names.index(column), column, values)
+    return as_stored(Dataset(table.replace_schema_metadata(features.arrow_schema.metadata)))
+
+
+def _json_columns(dataset: Dataset, name: str) -> list[str]:
+    schema = dataset.features.arrow_schema
+    columns = [column for column in schema.names if not _has_parquet_type(schema.field(column))]
+    unknown = [column for column in columns if not _is_json(schema.field(column).type)]
+    if unknown:
+        types = ", ".join(f"{column} ({schema.field(column).type})" for column in unknown)
         raise ValueError(
-            f"{name} cannot be saved as Parquet: {types or error}. Remove these columns with "
+            f"{name} cannot be saved as Parquet: it has no type for {types}. Remove these columns with "
             "dataset.remove_columns([...]), or convert them to text"
-        ) from error
-    return sink.getvalue()
+        )
+    return columns
+
+
+def _is_json(kind: pa.DataType) -> bool:
+    """Returns whether all values of a type are JSON."""
+    if pa.types.is_struct(kind):
+        return all(_is_json(kind.field(number).type) for number in range(kind.num_fields))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _is_json(kind.value_type)
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating)
+    return any(is_kind(kind) for is_kind in (*kinds, pa.types.is_boolean, pa.types.is_null))
 
 
 def _has_parquet_type(field: pa.Field) -> bool:

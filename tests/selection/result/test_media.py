@@ -65,3 +65,39 @@ def test_targets_with_images(images, tmp_path):
     selection.save(tmp_path / "selected")
     shutil.rmtree(images)
     assert np.asarray(Selection.load(tmp_path / "selected").targets[0]["image"])[0, 0].tolist() == [80, 0, 0]
+
+
+def test_empty_dictionaries_come_back(tmp_path):
+    calls = [[{"name": "now", "arguments": {}}], [], None, [{"name": "é", "arguments": {}}], []]
+    features = {"prompt": datasets.Value("string"), "calls": [{"name": datasets.Value("string"), "arguments": {}}]}
+    rows = {"prompt": [row["prompt"] for row in POOL], "calls": calls, "x": [{}] * len(POOL)}
+    pool = datasets.Dataset.from_dict(rows, features=datasets.Features({**features, "x": {}}))
+    selection = Selector(Lengths()).select(pool, [{"prompt": "an apple"}], 5)
+    loaded = Selection.load(selection.save(tmp_path / "selected"))
+    assert loaded.dataset.to_list() == selection.dataset.to_list()
+    assert [loaded.dataset[rank]["calls"] for rank in range(5)] == [calls[row] for row in loaded.indices]
+
+
+def test_columns_that_cannot_be_saved_are_refused_before_the_model_runs():
+    class Asleep(Lengths):
+        def embed(self, rows, *, first_row=0, on_rows=None):
+            raise AssertionError("the model ran")
+
+    rows = {"prompt": [row["prompt"] for row in POOL]}
+    features = datasets.Features({"prompt": datasets.Value("string"), "x": {"a": {}, "b": datasets.Value("binary")}})
+    bytes_rows = datasets.Dataset.from_dict({**rows, "x": [{"a": {}, "b": b"1"}] * len(POOL)}, features=features)
+    with pytest.raises(ValueError, match=r"pool cannot be saved as Parquet: .*x \(struct<.*remove_columns"):
+        Selector(Asleep()).select(bytes_rows, [{"prompt": "an apple"}], 3)
+    with pytest.raises(ValueError, match=r"targets cannot be saved as Parquet"):
+        Selector(Asleep()).select(POOL, bytes_rows, 3)
+    for column in ("itl_variance_left", "pool_index", "itl_gain"):
+        with pytest.raises(ValueError, match=f"pool already has the columns .*{column}"):
+            Selector(Asleep()).select([{**row, column: 1} for row in POOL], [{"prompt": "an apple"}], 3)
+    with pytest.raises(ValueError, match="placeholders of prompts that were not published"):
+        Selector(Asleep()).select(POOL, [{"prompt": "target 0", "itl_withheld": True}], 3)
+
+
+def test_a_store_that_cannot_be_a_folder_is_refused_before_the_model_runs(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        Selector(Lengths(), store=tmp_path / "file").select(POOL, [{"prompt": "an apple"}], 3)
