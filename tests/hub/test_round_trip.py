@@ -318,6 +318,6 @@ def test_a_licence_that_is_not_written_is_said(hub, client, selection):
     client(actions.upload, "me/mine", "README.md", MY_CARD)
     said = client(actions.push_with_warnings, selection, "me/mine", license="mit")
     assert any("has the license 'cc-by-nc-4.0', which is kept; overwrite_card" in text for text in said)
-    client(actions.upload, "me/mine", "README.md", b"---\nlicense: [mit\n---\n")
-    with pytest.raises(ValueError, match=r"me/mine: the metadata of README\.md cannot be read as YAML.*overwrite_card"):
+    client(actions.upload, "me/mine", "README.md", b"---\nlicense: mit\n---\n<!-- itl-hf:begin -->\n")
+    with pytest.raises(ValueError, match=r"me/mine: README\.md has comments .*overwrite_card"):
         client(actions.push, selection, "me/mine")
