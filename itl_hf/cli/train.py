@@ -194,6 +194,7 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
     from accelerate.utils import release_memory
 
     from itl_hf import distributed
+    from itl_hf.selection.result.assemble import package_versions
     from itl_hf.selection.result.folder import check_selection_folder
     from itl_hf.selection.result.selection import Selection
 
@@ -204,8 +205,9 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
     earlier = _earlier_selection(folder)
     if training.resume_from_checkpoint and earlier is not None and earlier.record.arguments == settings:
         return earlier
-    # The same arguments on the same rows give the same selection, which may be saved again.
-    if earlier is None or earlier.record.arguments != settings:
+    # The same arguments, rows and versions give the same selection, which may be saved again.
+    same = (settings, package_versions())
+    if earlier is None or (earlier.record.arguments, earlier.record.versions) != same:
         check_selection_folder(folder, picking.overwrite, "output_dir/selection:")
     selection = _select(picking, data, training, model)
     selection = dataclasses.replace(selection, record=dataclasses.replace(selection.record, arguments=settings))
