@@ -41,11 +41,14 @@ def embed(
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.load_rows import load_rows
+    from itl_hf.disk.checks import check_writable_folder, expand
     from itl_hf.embedding.embed import embed as embed_dataset
     from itl_hf.embedding.row_keys import row_keys
     from itl_hf.embedding.store.feature_store import FeatureStore
     from itl_hf.embedding.store.paths import feature_directory
 
+    store = expand(store)
+    check_writable_folder(store, "--store")
     rows = load_rows(name, dataset_train_split, dataset_config)
     embedder = embedding.build_embedder(model.model_name_or_path, **model.settings())
     keys, fingerprint = row_keys(rows, embedder), embedder.fingerprint()

@@ -57,8 +57,11 @@ def explore(
     if include_targets and space is None:
         raise typer.BadParameter("--include_targets goes with --space; served from here, targets are always shown")
     # Heavy imports wait until the command runs, so that --help is quick.
+    from itl_hf.disk.checks import check_new_folder, expand
     from itl_hf.report import explorer
 
+    if space is not None:
+        check_new_folder(expand(space), "--space")
     loaded_selection = saved_selection(selection)
     if space is not None:
         from itl_hf.hub.space import write_space

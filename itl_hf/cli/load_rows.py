@@ -16,6 +16,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from itl_hf.text.file_contents import contents_digest
 from itl_hf.text.json_files import read_json_files
+from itl_hf.text.unreadable_files import DAMAGES, check_file, unreadable
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 DEFAULT_SPLIT = "train"
@@ -96,6 +97,8 @@ def _load_files(name: str, files: list[str]) -> Dataset:
     reader = READERS[kinds[0]]
     if reader == "json":
         return read_json_files(files)
+    for file in files:
+        check_file(file)
     options: dict[str, Any] = {}
     if reader == "csv":  # an empty cell is missing; NA, null and None are texts
         options = {"keep_default_na": False, "na_values": [""], "sep": "\t" if kinds[0] == ".tsv" else ","}
@@ -104,8 +107,8 @@ def _load_files(name: str, files: list[str]) -> Dataset:
         files = [_without_patterns(Path(file).absolute(), Path(options["cache_dir"])) for file in files]
     try:
         return load_dataset(reader, data_files=files, split="train", **options)
-    except (DatasetGenerationError, StopIteration) as error:
-        raise ValueError(f"{name} cannot be read as {kinds[0][1:]}: {error.__cause__ or error or 'no rows'}") from error
+    except (DatasetGenerationError, StopIteration, *DAMAGES) as error:
+        raise unreadable(name, kinds[0][1:], error) from error
 
 
 def _cache_folder(paths: Iterable[Path]) -> str:

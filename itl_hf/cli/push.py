@@ -36,6 +36,10 @@ def push(
         str | None, typer.Option("--license", help="The pool's licence, such as cc-by-4.0; its own card is asked.")
     ] = None,
     commit_message: Annotated[str | None, typer.Option("--commit_message", help="Made from the numbers.")] = None,
+    overwrite_card: Annotated[
+        bool,
+        typer.Option("--overwrite_card", help="Replace the repository's README.md; else the card is a section of it."),
+    ] = False,
     preview: Annotated[
         Path | None, typer.Option("--preview", help="Write what would be published into this folder; publish nothing.")
     ] = None,
@@ -46,8 +50,11 @@ def push(
     Target prompts are not published unless --include_targets is given. --preview FOLDER writes everything to a folder.
     """
     # Heavy imports wait until the command runs, so that --help is quick.
+    from itl_hf.disk.checks import check_new_folder, expand
     from itl_hf.selection.result.selection import Selection
 
+    if preview is not None:
+        check_new_folder(expand(preview), "--preview")
     to_publish = Selection.load(selection)
     if preview is not None:
         from itl_hf.hub import publish
@@ -71,6 +78,7 @@ def push(
         base_dataset=base_dataset,
         license=license,
         commit_message=commit_message,
+        overwrite_card=overwrite_card,
     )
     facts = {"published": True, "repo_id": repo_id, "url": str(commit_info.commit_url), "commit": str(commit_info.oid)}
     return Outcome(f"published: {commit_info.commit_url}", facts)

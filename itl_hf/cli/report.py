@@ -21,6 +21,8 @@ def report(
 ) -> Outcome:
     """Write the report of a selection: one HTML file that loads nothing, to read, print or send."""
     import itl_hf.report.page  # noqa: F401  (a missing extra is named before anything is loaded)
+    from itl_hf.disk.checks import check_output_file, expand
 
+    check_output_file(expand(path), "--path")
     path_written = saved_selection(selection).report(path, title=title, max_picks=max_picks)
     return Outcome(f"report at {path_written}", {"path": str(path_written), "bytes": path_written.stat().st_size})

@@ -29,6 +29,10 @@ def select(
     output_dir: Annotated[
         Path | None, typer.Option("--output_dir", help="Folder for the selection; needed except with --dry_run.")
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a selection in --output_dir, or write beside other files there."),
+    ] = False,
     pool_split: Annotated[
         str, typer.Option("--pool_split", "--dataset_train_split", help="Split of a folder or Hub dataset.")
     ] = "train",
@@ -63,6 +67,8 @@ def select(
     if report is not None:
         import itl_hf.report.page  # noqa: F401  (a missing extra is reported before hours are spent)
 
+    if not dry_run:
+        output_dir, report = _check_output(output_dir, report, store, overwrite)
     acquisition = picking.acquisition_object(seed)
     constraints = picking.constraints()
     pool_rows, target_rows = load_rows(pool, pool_split, pool_config), load_rows(targets, targets_split, targets_config)
@@ -95,7 +101,7 @@ def select(
     )
     if distributed.rank() != 0:  # all processes picked the same rows
         return None
-    folder = selection.save(str(output_dir))
+    folder = selection.save(str(output_dir), overwrite=overwrite)
     page = None if report is None else selection.report(report)
     lines = [formats, repr(selection), f"saved to {folder}", *([] if page is None else [f"report at {page}"])]
     lines[2:2] = [sentence for sentence in (shortlist_sentence(selection.record),) if sentence]
@@ -109,6 +115,24 @@ def select(
         "memory_bytes": peak_memory(),
     }
     return Outcome("\n".join(lines), facts)
+
+
+def _check_output(
+    output_dir: Path | None, report: Path | None, store: Path | None, overwrite: bool
+) -> tuple[Path, Path | None]:
+    """Returns the paths that will be written, after checking that they can be."""
+    from itl_hf.disk.checks import check_output_file, check_writable_folder, expand
+    from itl_hf.selection.result.folder import check_selection_folder
+
+    folder = expand(str(output_dir))
+    check_selection_folder(folder, overwrite, "--output_dir")
+    if store is not None:
+        check_writable_folder(expand(store), "--store")
+    if report is None:
+        return folder, None
+    report = expand(report)
+    check_output_file(report, "--report")
+    return folder, report
 
 
 def _facts(selection: Selection) -> dict[str, Any]:

@@ -177,7 +177,12 @@ class _Data:
 
 
 def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig, data: _Data) -> None:
+    from itl_hf.disk.checks import check_writable_folder, expand
+
     picking.check(training.packing)
+    check_writable_folder(expand(str(training.output_dir)), "--output_dir")
+    if picking.store is not None:
+        check_writable_folder(expand(picking.store), "--store")
     if model.model_name_or_path is None:
         raise ValueError("--model_name_or_path is missing: the model to train")
     if data.name is None and picking.selection is None:
@@ -191,24 +196,38 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
     from accelerate.utils import release_memory
 
     from itl_hf import distributed
-    from itl_hf.selection.result.files import FACTS
+    from itl_hf.selection.result.assemble import package_versions
+    from itl_hf.selection.result.folder import check_selection_folder
     from itl_hf.selection.result.selection import Selection
 
     if picking.selection is not None:
         return Selection.load(picking.selection)
     folder = Path(str(training.output_dir)) / "selection"
     settings = {**picking.decisive(), "model": model.model_name_or_path, **_pool_settings(data)}
-    if training.resume_from_checkpoint and (folder / FACTS).exists():
-        earlier = Selection.load(folder)
-        if earlier.record.arguments == settings:
-            return earlier
+    earlier = _earlier_selection(folder)
+    if training.resume_from_checkpoint and earlier is not None and earlier.record.arguments == settings:
+        return earlier
+    # The same arguments, rows and versions give the same selection, which may be saved again.
+    same = (settings, package_versions())
+    if earlier is None or (earlier.record.arguments, earlier.record.versions) != same:
+        check_selection_folder(folder, picking.overwrite, "output_dir/selection:")
     selection = _select(picking, data, training, model)
     selection = dataclasses.replace(selection, record=dataclasses.replace(selection.record, arguments=settings))
     release_memory()  # the embedder's model: another one is loaded to be trained
     if distributed.rank() == 0:
-        selection.save(folder)
+        selection.save(folder, overwrite=picking.overwrite)
         print(f"{selection!r}\nsaved to {folder}", file=sys.stderr)
     return selection
+
+
+def _earlier_selection(folder: Path) -> Selection | None:
+    """Returns the selection of an earlier run; `None` if there is none, or it is damaged."""
+    from itl_hf.selection.result.selection import Selection
+
+    try:
+        return Selection.load(folder)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _pool_settings(data: _Data) -> dict[str, Any]:

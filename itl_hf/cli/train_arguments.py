@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from itl_hf.selection.selector import Selector
 
 #: Options that do not decide the picks: a resumed run in which only these differ need not select again.
-NOT_DECISIVE = ("examples_per_round", "candidates_per_round", "selection", "store", "order", "eval_dataset_name")
+NOT_DECISIVE = (
+    *("examples_per_round", "candidates_per_round", "selection", "store", "order", "eval_dataset_name"),
+    "overwrite",
+)
 WAYS = ("num_examples", "examples_per_round", "selection")
 
 
@@ -55,6 +58,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
     )
     embedding_max_length: int | None = option(None, "Tokens of a row that are embedded.")
     store: str | None = option(None, "Folder that keeps features: none is made twice.")
+    overwrite: bool = option(False, "Replace a selection of other arguments in output_dir/selection.")
     order: str = option("shuffled", "Order of training: shuffled, gain or interleaved. Packing makes its own.")
     eval_dataset_name: str | None = option(
         None, "Rows for eval_strategy: a file, a folder or a Hub dataset; dataset_name if left out."

@@ -9,6 +9,7 @@ If a process is killed, only the shard that it was embedding is lost.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from itl_hf.distributed import Processes
     from itl_hf.embedding.embedders.base import Embedder, Fingerprint
     from itl_hf.text import TextRows
+
+
+#: Seconds for which a run waits until another one that embeds into the same directory has ended.
+LONGEST_WAIT_SECONDS = math.inf
+_WAIT_SECONDS_OF_SEVERAL = 300.0
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,20 @@ def embed_into_store(
         def list_missing() -> list[int]:
             missing = store.missing() if processes.rank == 0 else []
             if missing:  # keeps other runs out until all of these are written
-                stack.enter_context(lock_for_writing(store.directory))
+                absent = set(missing) - store.shard_numbers()
+                stack.enter_context(lock_for_writing(store.directory, _wait_seconds(processes)))
+                if absent & store.shard_numbers():  # another run wrote them meanwhile
+                    missing = store.missing()
             return missing
 
         _embed_missing(processes.call_and_gather(list_missing)[0], rows, store, settings, processes)
     processes.call_and_gather(lambda: store.mark_intact(range(store.num_shards)))
     return store.features()
+
+
+def _wait_seconds(processes: Processes) -> float:
+    """How long to wait for another run: the other processes of this one would give up after some minutes."""
+    return LONGEST_WAIT_SECONDS if processes.size == 1 else min(LONGEST_WAIT_SECONDS, _WAIT_SECONDS_OF_SEVERAL)
 
 
 def _embed_missing(
@@ -122,9 +136,10 @@ def embed_stream_into_store(
 
         def lock_if_unfinished() -> None:
             if store.rows is None and processes.rank == 0:
-                stack.enter_context(lock_for_writing(store.directory))
+                stack.enter_context(lock_for_writing(store.directory, _wait_seconds(processes)))
 
         processes.call_and_gather(lock_if_unfinished)
+        processes.call_and_gather(store.reload)  # another run may have finished it meanwhile
         with Progress(label, None, 0, processes.rank == 0) as progress:
             reader = StreamReader(stream, store, settings.embedder, processes, progress.add_stored_rows)
             processes.call_and_gather(

@@ -18,11 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from itl_hf.hub.escape import SafeMarkdown, code_span, escape, finalize, format_number
 from itl_hf.hub.reproduce import reproduction_script
-from itl_hf.hub.restore import VARIANCE_COLUMN
 from itl_hf.report.gains import gain_name, total_information
 from itl_hf.report.sections import method_name
 from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
 from itl_hf.selection.diagnosis.weighting import numbers_text
+from itl_hf.selection.result.columns import VARIANCE_COLUMN
 from itl_hf.text import plain_text
 
 if TYPE_CHECKING:

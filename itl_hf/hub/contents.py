@@ -20,14 +20,16 @@ from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.hub.card import Publication, write_card
-from itl_hf.hub.restore import VARIANCE_COLUMN, WITHHELD_COLUMN
+from itl_hf.hub.card_section import with_marks
 from itl_hf.report.figures import map_figure, variance_figure
-from itl_hf.selection.result.files import write_parquet
+from itl_hf.selection.result.columns import VARIANCE_COLUMN, WITHHELD_COLUMN
+from itl_hf.selection.result.parquet import write_parquet
 from itl_hf.selection.result.record import SelectionRecord
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
+CARD = "README.md"
 FEATURES_FILE = "features/train-00000-of-00001.parquet"
 DOTS_PER_INCH = 160
 
@@ -41,7 +43,7 @@ def write_contents(
         selection (`Selection`):
             The selection to publish.
         directory (`Path`):
-            A folder that does not exist yet.
+            An empty folder, or one that does not exist yet.
         publication (`Publication`):
             Where it is published, and what is published with it.
         features (`np.ndarray`, *optional*):
@@ -62,7 +64,8 @@ def write_contents(
     }
     for name, figure in pictures.items():
         figure.savefig(directory / "pictures" / f"{name}.png", dpi=DOTS_PER_INCH)
-    (directory / "README.md").write_text(write_card(public, publication), encoding="utf-8")
+    card = with_marks(write_card(public, publication))
+    (directory / CARD).write_text(card, encoding="utf-8")
     return directory
 
 

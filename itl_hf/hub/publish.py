@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import warnings
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationCopy,
+    CommitOperationDelete,
+    DatasetCard,
+    HfApi,
+)
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from itl_hf.hub.card import Publication
-from itl_hf.hub.contents import picked_features, write_contents
+from itl_hf.disk.checks import check_new_folder, expand
+from itl_hf.disk.temporary import temporary_folder
+from itl_hf.disk.whole_files import new_folder
+from itl_hf.hub.card import Publication, hub_license
+from itl_hf.hub.card_section import merge_card
+from itl_hf.hub.contents import CARD, picked_features, write_contents
 from itl_hf.hub.retry import with_retries
 from itl_hf.report.sections import method_name
-from itl_hf.selection.result.files import FACTS
+from itl_hf.selection.result.folder import FACTS
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.record import SelectionRecord
@@ -49,6 +60,7 @@ def publish(
     base_dataset: str | None = None,
     license: str | list[str] | None = None,
     commit_message: str | None = None,
+    overwrite_card: bool = False,
 ) -> CommitInfo:
     """Publishes a selection; `Selection.push_to_hub` documents the arguments and errors."""
     validate_repo_id(repo_id)
@@ -57,16 +69,19 @@ def publish(
     if "/" not in repo_id:
         repo_id = f"{with_retries(api.whoami, 'asking who you are')['name']}/{repo_id}"
     source = pool_source(selection.record, base_dataset)
+    is_license_argument = license is not None
     license = license or _license_of(api, source.get("dataset"))
     publication = Publication(repo_id, revision, source, license, include_features, include_targets)
     message = commit_message or (
         f"{len(selection)} of {selection.pool_size} rows, picked by {method_name(selection.record)} for "
         f"{len(selection.targets)} targets"
     )
-    with tempfile.TemporaryDirectory(prefix="itl-hf-") as parent:
-        folder = write_contents(selection, Path(parent) / "repository", publication, features)
+    with temporary_folder("itl-hf-push") as folder:
+        write_contents(selection, folder, publication, features)
         try:
-            head = _prepare_repository(api, repo_id, private, revision)
+            head, names = _prepare_repository(api, repo_id, private, revision)
+            if CARD in names and not overwrite_card:
+                _merge_into_card(api, folder / CARD, repo_id, head, license if is_license_argument else None)
             return _commit_folder(api, folder, repo_id, revision, head, message)
         except ConnectionError as error:
             raise ConnectionError(
@@ -104,15 +119,16 @@ def preview(
         `Path`: The folder.
 
     Raises:
-        `FileExistsError`: If the folder is not empty.
+        `FileExistsError`: If the folder is not empty, or the working directory.
     """
-    folder = Path(directory)
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty; choose another folder for the preview")
+    folder = expand(directory)
+    check_new_folder(folder, "the folder of the preview")
     validate_repo_id(repo_id)
     features = picked_features(selection, store) if options.get("include_features") else None
     publication = Publication(repo_id, source=pool_source(selection.record, base_dataset), **options)
-    return write_contents(selection, folder, publication, features)
+    with new_folder(folder) as draft:
+        write_contents(selection, draft, publication, features)
+    return folder
 
 
 def pool_source(record: SelectionRecord, base_dataset: str | None) -> dict[str, Any]:
@@ -133,8 +149,12 @@ def _license_of(api: HfApi, dataset: str | None) -> str | list[str] | None:
     return None
 
 
-def _prepare_repository(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> str:
-    """Creates the repository and the branch if they do not exist, and returns the parent of the new commit."""
+def _prepare_repository(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> tuple[str, list[str]]:
+    """Creates the repository and the branch if they do not exist.
+
+    Returns:
+        `tuple[str, list[str]]`: The parent of the new commit, and the files in it.
+    """
     with_retries(
         lambda: api.create_repo(repo_id, repo_type=REPO_TYPE, private=private, exist_ok=True), f"creating {repo_id}"
     )
@@ -153,7 +173,42 @@ def _prepare_repository(api: HfApi, repo_id: str, private: bool | None, revision
         raise FileExistsError(
             f"{repo_id} exists and holds no selection but {len(names)} other files; choose another name or empty it"
         )
-    return str(info.sha)
+    return str(info.sha), names
+
+
+def _merge_into_card(api: HfApi, path: Path, repo_id: str, head: str, license: str | list[str] | None) -> None:
+    """Makes the card a section of the repository's own README.md.
+
+    Args:
+        api (`HfApi`):
+            The Hub.
+        path (`Path`):
+            The card, which is replaced by the whole README.md.
+        repo_id (`str`):
+            The repository.
+        head (`str`):
+            The commit whose README.md is kept.
+        license (`str` or list of them, *optional*):
+            The licence that was asked for.
+
+    Raises:
+        `ValueError`: If the README.md cannot be read.
+    """
+    download = lambda: api.hf_hub_download(repo_id, CARD, repo_type=REPO_TYPE, revision=head)
+    existing_card = Path(with_retries(download, f"reading {CARD} of {repo_id}")).read_bytes()
+    try:
+        merged_card = merge_card(existing_card.decode("utf-8"), path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        remedy = "" if "overwrite_card" in str(error) else "; replace it with overwrite_card=True (--overwrite_card)"
+        raise ValueError(f"{repo_id}: {error}{remedy}") from error
+    path.write_bytes(merged_card.encode("utf-8"))
+    kept_license = DatasetCard(merged_card, ignore_metadata_errors=True).data.get("license")
+    if license is not None and kept_license != hub_license(license):
+        warnings.warn(
+            f"the README.md of {repo_id} has the license {kept_license!r}, which is kept; overwrite_card=True "
+            "(--overwrite_card) replaces the whole README.md",
+            stacklevel=4,
+        )
 
 
 def _commit_folder(api: HfApi, folder: Path, repo_id: str, revision: str | None, head: str, message: str) -> CommitInfo:

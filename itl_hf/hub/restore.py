@@ -14,13 +14,9 @@ from safetensors import SafetensorError
 
 from itl_hf.embedding.store.atomic_files import DamagedError
 from itl_hf.hub.retry import with_retries
-from itl_hf.selection.result.files import FACTS, FILES
-from itl_hf.selection.result.selection import COLUMNS, Selection
-
-#: Column of rows that replace target prompts which were not published.
-WITHHELD_COLUMN = "itl_withheld"
-#: Column that is added to the picked rows when they are published; a selection itself does not have it.
-VARIANCE_COLUMN = "itl_variance_left"
+from itl_hf.selection.result.columns import COLUMNS, VARIANCE_COLUMN, WITHHELD_COLUMN
+from itl_hf.selection.result.folder import FACTS, FILES
+from itl_hf.selection.result.selection import Selection
 
 
 def restore(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> Selection:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
+from itl_hf.disk.checks import check_new_folder, expand
+from itl_hf.disk.whole_files import new_folder
 from itl_hf.hub.card import card_title
 from itl_hf.hub.contents import public_selection
 from itl_hf.hub.escape import escape
@@ -60,7 +61,7 @@ def write_space(
         `Path`: The folder, for `hf upload --repo-type space user/name folder`.
 
     Raises:
-        `FileExistsError`: If the folder is not empty.
+        `FileExistsError`: If the folder is not empty, or the working directory.
         `ValueError`: If targets are to be included that were not published when the selection was loaded from the Hub.
         `importlib.metadata.PackageNotFoundError`: If Gradio or this package is not installed.
 
@@ -69,21 +70,15 @@ def write_space(
         >>> write_space(Selection.load("selected"), "space").name
         'space'
     """
-    target = Path(directory)
-    if target.exists() and any(target.iterdir()):
-        raise FileExistsError(f"{target} is not empty; choose another folder for the Space")
+    target = expand(directory)
+    check_new_folder(target, "the folder of the Space")
     public = public_selection(selection, include_targets)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as parent:
-        draft = Path(parent) / "space"
+    with new_folder(target) as draft:
         public.save(draft / "selection")
         shutil.copytree(Path(__file__).parents[1], draft / "itl_hf", ignore=shutil.ignore_patterns("__pycache__"))
         (draft / "app.py").write_text(_APP, encoding="utf-8")
         (draft / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(_readme(public, include_targets, title), encoding="utf-8")
-        if target.exists():
-            target.rmdir()
-        os.rename(draft, target)
     return target
 
 

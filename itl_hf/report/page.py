@@ -8,7 +8,6 @@ visible. For an interactive page, see `itl_hf.report.explorer`.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from itl_hf.disk.checks import check_output_file, expand
+from itl_hf.disk.whole_files import write_whole_file
 from itl_hf.report import sections
 from itl_hf.report.svg import figures
 from itl_hf.report.text import visible
@@ -81,7 +82,8 @@ def write_report(
         selection (`Selection`):
             The selection to report on.
         path (`str` or `PathLike`):
-            The file to write. If writing fails, an existing file stays as it was. Missing folders are made.
+            The file to write. If writing fails, an existing file stays as it was. Missing folders are made, a link is
+            followed.
         title (`str`, *optional*):
             Heading of the page; by default made from the numbers of rows.
         tables (`Sequence[Table]`, *optional*):
@@ -94,6 +96,7 @@ def write_report(
 
     Raises:
         `ValueError`: If `max_picks` is negative.
+        `IsADirectoryError`: If the path is a folder.
 
     Example:
         >>> from itl_hf import Selection
@@ -102,8 +105,10 @@ def write_report(
     """
     if max_picks < 0:
         raise ValueError(f"max_picks must be 0 or more, got {max_picks}")
+    check_output_file(expand(path), "the report")
     html = render(selection, title=title, tables=tables, max_picks=max_picks)
-    return _write_atomically(html, Path(path))
+    write_whole_file(expand(path), html.encode("utf-8", "backslashreplace"))
+    return expand(path)
 
 
 def render(selection: Selection, *, title: str | None, tables: Sequence[Table], max_picks: int) -> str:
@@ -133,17 +138,3 @@ def render(selection: Selection, *, title: str | None, tables: Sequence[Table], 
         diagnosis=diagnosis.summary().split("\n"),
         provenance=sections.provenance(selection.record.to_json()),
     )
-
-
-def _write_atomically(text: str, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary_path = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary_path, 0o644)
-        os.replace(temporary_path, path)
-    except BaseException:
-        Path(temporary_path).unlink(missing_ok=True)
-        raise
-    return path

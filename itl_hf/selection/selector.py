@@ -8,13 +8,13 @@ import functools
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
 
+from itl_hf.disk.checks import check_writable_folder, expand
 from itl_hf.embedding.embedders.base import Embedder, check_embedder
 from itl_hf.embedding.progress import progress_bars_enabled
 from itl_hf.gp.standardization import Standardization
@@ -25,7 +25,8 @@ from itl_hf.selection.feature_arrays import as_device, check_row_numbers
 from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
-from itl_hf.selection.result.selection import COLUMNS, Selection
+from itl_hf.selection.result.columns import check_columns
+from itl_hf.selection.result.selection import Selection
 from itl_hf.selection.result.umap_layout import LayoutName, check_layout
 from itl_hf.selection.row_selection import RowSelection
 from itl_hf.selection.row_weights import Numbers, RowNumbers, check_weighs_targets
@@ -129,7 +130,7 @@ class Selector:
         resolve_kernel_spec(kernel, self.standardize)  # raises early
         check_layout(layout)
         self.layout: LayoutName = layout
-        self.store = None if store is None else Path(store)
+        self.store = None if store is None else expand(store)
         self.shortlist = resolve_shortlist(shortlist)
         self.device = as_device(device)  # raises early
         self.on_bad_rows = check_on_bad_rows(on_bad_rows)
@@ -187,7 +188,9 @@ class Selector:
         observed_rows = check_row_numbers(
             () if already_selected is None else already_selected, len(pool_data), "already_selected"
         )
-        _check_columns(pool_data)
+        check_columns(pool_data, target_data)
+        if self.store is not None:
+            check_writable_folder(self.store, "store")
         numbers = RowNumbers.read(pool_data, target_data, quality, target_weights)
         check_weighs_targets(self.acquisition, numbers.target_weights)
         check_sizes(self.acquisition, len(pool_data), len(target_data))
@@ -372,15 +375,6 @@ class Selector:
             record_entries,
             self.layout,
             columns=self.columns,
-        )
-
-
-def _check_columns(pool: Dataset) -> None:
-    """The columns that the result adds must be free."""
-    occupied_columns = sorted(set(COLUMNS) & set(pool.column_names))
-    if occupied_columns:
-        raise ValueError(
-            f"pool already has the columns {occupied_columns}, which a selection adds; rename or remove them first"
         )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -23,9 +22,11 @@ import pyarrow as pa
 from datasets import Dataset, Features
 from fsspec.implementations.local import LocalFileSystem
 
+from itl_hf.disk.temporary import remove_leftovers, temporary_path
 from itl_hf.text.column_types import Structure, to_arrow
 from itl_hf.text.file_contents import contents_digest
 from itl_hf.text.json_feature import as_stored
+from itl_hf.text.unreadable_files import DAMAGES, check_file, unreadable
 
 _BATCH_ROWS = 1000
 #: Part of the name of cached files; to be raised when the same file becomes other rows.
@@ -44,6 +45,8 @@ def read_json_files(names: Sequence[str]) -> Dataset:
         `ValueError`: If a file is empty, or a line is not a JSON object; the line is named.
         `FileNotFoundError`: If there is no such file.
     """
+    for name in names:
+        check_file(name)
     cached = _cache_path(names)
     if not cached.exists():
         columns: dict[str, Structure] = {}
@@ -55,7 +58,7 @@ def read_json_files(names: Sequence[str]) -> Dataset:
             for column, structure in columns.items():
                 structure.add(row.get(column))
         if not num_rows:
-            raise ValueError(f"{', '.join(names)} has no rows")
+            raise ValueError(f"{', '.join(names)} has no rows. Write it again, or name another file")
         _write(names, Features({column: structure.feature() for column, structure in columns.items()}), cached)
     return as_stored(Dataset.from_file(str(cached)))
 
@@ -63,16 +66,16 @@ def read_json_files(names: Sequence[str]) -> Dataset:
 def _write(names: Sequence[str], features: Features, path: Path) -> None:
     """Writes the rows as an Arrow file, which appears whole or not at all."""
     schema = features.arrow_schema
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
-    os.close(handle)
+    remove_leftovers(path.parent, "rows")
+    draft = temporary_path(path.parent, "rows")
     try:
-        with pa.OSFile(draft, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for rows in _batches(_rows(names)):
                 arrays = [to_arrow([row.get(column) for row in rows], features[column]) for column in schema.names]
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
         os.replace(draft, path)
     finally:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def _cache_path(names: Sequence[str]) -> Path:
@@ -104,9 +107,8 @@ def _rows_of_file(name: str) -> Iterator[dict[str, Any]]:
                 if not isinstance(row, dict):
                     raise ValueError(f"{where} is a {type(row).__name__}; every row must be an object or a string")
                 yield row
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are of this type
-        kind = "jsonl" if ".jsonl" in name else "json"
-        raise ValueError(f"{name} cannot be read as {kind}: {error}") from error
+    except DAMAGES as error:
+        raise unreadable(name, "jsonl" if ".jsonl" in name else "json", error) from error
 
 
 def _values(file: Any) -> Iterator[tuple[str, Any]]:

@@ -85,7 +85,7 @@ def select(settings: Settings, data: Data, results: Results) -> dict[str, Select
         selector = Selector(embedder, acquisition, store=settings.output / "features")
         selections[method] = selector.select(data.pool, data.targets, settings.num_examples)
     if "itl" in selections:
-        selections["itl"].save(settings.output / "selection")
+        selections["itl"].save(settings.output / "selection", overwrite=True)
     return selections
 
 

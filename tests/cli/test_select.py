@@ -16,7 +16,9 @@ from tests.tiny_models import tiny_model, tiny_tokenizer
 
 
 def test_the_config_file_sets_options_and_flags_override_them(files, run):
-    result = run("select", "--config", files / "run.yaml", "--num-examples", 5, "--target_noise_std", 0.5)
+    result = run(
+        "select", "--config", files / "run.yaml", "--num-examples", 5, "--target_noise_std", 0.5, "--overwrite"
+    )
     assert result.exit_code == 0, result.output
     selection = Selection.load(files / "selected")
     assert len(selection) == 5
@@ -56,7 +58,9 @@ def test_options_go_by_the_names_of_trl_too(files, run, tmp_path):
 
 def test_a_shortlist_by_number_by_rule_and_by_another_model(files, run, tmp_path):
     def record(*options):
-        result = run("select", "--config", files / "run.yaml", "--output_dir", tmp_path / "out", *options)
+        result = run(
+            "select", "--config", files / "run.yaml", "--output_dir", tmp_path / "out", "--overwrite", *options
+        )
         assert result.exit_code == 0, result.output
         record = Selection.load(tmp_path / "out").record
         assert ("exact among these candidates" in result.output) == (record.shortlist is not None)
@@ -98,7 +102,9 @@ def test_no_group_gets_more_than_its_share(files, run, tmp_path):
 
 def test_prompts_of_a_file_are_never_picked_and_their_number_is_said(files, run, tmp_path):
     def picks(*exclude):
-        result = run("select", "--config", files / "run.yaml", "--output_dir", tmp_path / "out", *exclude)
+        result = run(
+            "select", "--config", files / "run.yaml", "--output_dir", tmp_path / "out", "--overwrite", *exclude
+        )
         assert result.exit_code == 0, result.output
         return Selection.load(tmp_path / "out").indices.tolist(), " ".join(result.output.split())
 
@@ -117,9 +123,10 @@ def test_prompts_of_a_file_are_never_picked_and_their_number_is_said(files, run,
 
 def test_it_stops_when_little_is_left_to_learn(files, run, tmp_path):
     def picks(*stop):
-        result = run("select", "--config", files / "run.yaml", "--num_examples", 12, "--output_dir", tmp_path, *stop)
+        place = ("--num_examples", 12, "--output_dir", tmp_path / "out", "--overwrite")
+        result = run("select", "--config", files / "run.yaml", *place, *stop)
         assert result.exit_code == 0, result.output
-        return Selection.load(tmp_path)
+        return Selection.load(tmp_path / "out")
 
     everything = picks()
     by_gain = picks("--stop_gain", everything.gains[4] * 1.0001)
@@ -143,7 +150,7 @@ def test_it_stops_when_little_is_left_to_learn(files, run, tmp_path):
     ],
 )
 def test_options_that_make_no_sense_are_named(files, run, options, said):
-    result = run("select", "--config", files / "run.yaml", *options)
+    result = run("select", "--config", files / "run.yaml", "--overwrite", *options)
     assert result.exit_code == 2
     assert said in " ".join(result.output.replace("│", " ").split())
 
@@ -177,7 +184,7 @@ def typed(monkeypatch, capsys):
     ],
 )
 def test_mistakes_end_in_one_sentence_and_status_2(files, typed, options, said):
-    code, errors = typed("select", "--config", files / "run.yaml", *options)
+    code, errors = typed("select", "--config", files / "run.yaml", "--overwrite", *options)
     assert code == 2
     assert f"itl-hf: {said}" in errors
     assert "Traceback" not in errors

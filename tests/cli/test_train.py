@@ -189,8 +189,10 @@ def test_the_same_settings_give_the_same_weights(config, tmp_path, way):
 
 def test_resuming_with_other_settings_selects_again_and_is_refused(config):
     trained(config(save_strategy="epoch"))
-    with pytest.raises(ValueError, match=r"resum|checkpoint"):
+    with pytest.raises(FileExistsError, match=r"output_dir/selection: .*holds a selection already.*--overwrite"):
         trained(config(save_strategy="epoch", num_examples=4), "--resume_from_checkpoint", "true")
+    with pytest.raises(ValueError, match=r"resum|checkpoint"):
+        trained(config(save_strategy="epoch", num_examples=4), "--resume_from_checkpoint", "true", "--overwrite")
 
 
 @pytest.mark.parametrize("kind", ["messages", "text"])

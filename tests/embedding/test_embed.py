@@ -1,11 +1,13 @@
 import errno
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import datasets
 import numpy as np
 import pytest
 import torch
 
-from itl_hf.embedding import FeatureStore, HiddenStates, embed, row_keys, rows_fingerprint
+from itl_hf.embedding import FeatureStore, HiddenStates, driver, embed, row_keys, rows_fingerprint
 from itl_hf.embedding.store.atomic_files import lock_for_writing
 from itl_hf.embedding.store.shards import write_shard
 from tests.embedding.fakes import CountingTokens, HashEmbedder
@@ -207,7 +209,40 @@ def test_other_types_of_datasets_and_dtypes_are_refused():
         embed(texts(), HashEmbedder(), dtype="int8")
 
 
-def test_a_second_run_at_the_same_time_is_refused(tmp_path):
+def test_a_second_run_waits_and_embeds_nothing_twice(tmp_path):
+    """Two first embeddings of one store; the locks are those of two processes, as each thread opens the folder."""
+    embedders = [HashEmbedder(seconds=0.05) for _ in range(2)]
+    barrier = threading.Barrier(2)
+
+    def run(embedder):
+        barrier.wait()
+        return np.array(embed(texts(), embedder, tmp_path, shard_rows=5))
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(run, embedders)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, embed(texts(), HashEmbedder()))
+    assert sorted(embedder.rows_embedded for embedder in embedders) == [0, ROWS]
+
+
+@pytest.mark.parametrize("trial", range(5))
+def test_two_runs_can_make_one_store_at_once(tmp_path, trial):
+    barrier = threading.Barrier(6)
+
+    def make(_):
+        barrier.wait()
+        index = np.array([0, 1, 0, 2])
+        return FeatureStore(tmp_path / "new", {"model": "tiny"}, rows=4, dimension=2, index=index).missing()
+
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(make, range(6))) == [[0]] * 6
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_run_that_cannot_wait_is_refused(tmp_path, monkeypatch):
+    embed(texts(), HashEmbedder(), tmp_path)
+    (tmp_path / "shard-00000.arrow").unlink()
+    monkeypatch.setattr(driver, "LONGEST_WAIT_SECONDS", 0.0)
     with lock_for_writing(tmp_path), pytest.raises(BlockingIOError, match="another run is embedding"):
         embed(texts(), HashEmbedder(), tmp_path)
     features = embed(texts(), HashEmbedder(), tmp_path)

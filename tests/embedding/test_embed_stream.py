@@ -2,7 +2,7 @@ import datasets
 import numpy as np
 import pytest
 
-from itl_hf.embedding import FeatureStore, embed
+from itl_hf.embedding import FeatureStore, driver, embed
 from itl_hf.embedding.store.atomic_files import lock_for_writing
 from tests.embedding.fakes import CountingTokens, HashEmbedder, Preparing
 
@@ -104,7 +104,9 @@ def test_errors_name_the_bad_row(tmp_path):
         embed(stream(texts()), Preparing(unreadable="row 17"), tmp_path / "bad", shard_rows=5)
 
 
-def test_a_finished_stream_is_read_without_the_lock(tmp_path):
+def test_a_finished_stream_is_read_without_the_lock(tmp_path, monkeypatch):
+    FeatureStore(tmp_path, HashEmbedder().fingerprint(), rows=None, dimension=8)
+    monkeypatch.setattr(driver, "LONGEST_WAIT_SECONDS", 0.0)
     with lock_for_writing(tmp_path), pytest.raises(BlockingIOError, match="another run is embedding"):
         embed(stream(texts()), HashEmbedder(), tmp_path)
     features = embed(stream(texts()), HashEmbedder(), tmp_path)

@@ -13,6 +13,14 @@ def push(selection, repo_id="me/subset", **options):
     return selection.push_to_hub(repo_id, **options)
 
 
+def push_with_warnings(selection, repo_id="me/subset", **options):
+    """Returns the texts of the warnings."""
+    with warnings.catch_warnings(record=True) as warning_list:
+        warnings.simplefilter("always")
+        selection.push_to_hub(repo_id, **options)
+    return [str(warning.message) for warning in warning_list]
+
+
 def push_without_waiting(selection, repo_id="me/subset", **options):
     """Returns the seconds of all pauses, including those of `huggingface_hub`, without waiting."""
     pauses = []

@@ -287,3 +287,37 @@ def test_targets_that_were_withheld_cannot_be_published_later(hub, client, selec
         client(actions.push, back, "me/again", include_targets=True)
     client(actions.push, back, "me/again")
     assert_same(selection, client(actions.pull, "me/again")[0])
+
+
+MY_CARD = (
+    b"---\nlicense: cc-by-nc-4.0\nextra_gated_prompt: You agree not to re-identify people.\n---\n# My careful card\n"
+)
+
+
+def test_the_readme_of_a_repository_is_kept(hub, client, selection):
+    client(actions.make_repository, "me/mine")
+    client(actions.upload, "me/mine", "README.md", MY_CARD)
+    for pushed in (selection, make_selection(POOL, TARGETS, 3)):
+        client(actions.push, pushed, "me/mine")
+        card = hub.dataset("me/mine").at("main").files["README.md"].decode()
+        for words in ("license: cc-by-nc-4.0", "extra_gated_prompt: You agree", "# My careful card", "itl-hf"):
+            assert card.count(words) >= 1
+        assert f"# {len(pushed)} rows picked from 20" in card
+        assert card.count("<!-- itl-hf:begin") == 1
+        assert len(client(actions.load, "me/mine")[1]) == len(pushed)
+        assert_same(pushed, client(actions.pull, "me/mine")[0])
+    before = num_commits(hub, "me/mine")
+    client(actions.push, pushed, "me/mine")
+    assert num_commits(hub, "me/mine") == before
+    client(actions.push, pushed, "me/mine", overwrite_card=True)
+    assert "careful" not in hub.dataset("me/mine").at("main").files["README.md"].decode()
+
+
+def test_a_licence_that_is_not_written_is_said(hub, client, selection):
+    client(actions.make_repository, "me/mine")
+    client(actions.upload, "me/mine", "README.md", MY_CARD)
+    said = client(actions.push_with_warnings, selection, "me/mine", license="mit")
+    assert any("has the license 'cc-by-nc-4.0', which is kept; overwrite_card" in text for text in said)
+    client(actions.upload, "me/mine", "README.md", b"---\nlicense: mit\n---\n<!-- itl-hf:begin -->\n")
+    with pytest.raises(ValueError, match=r"me/mine: README\.md has comments .*overwrite_card"):
+        client(actions.push, selection, "me/mine")

@@ -10,8 +10,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from itl_hf import Selection
-from itl_hf.hub.restore import WITHHELD_COLUMN
 from itl_hf.hub.space import requirements, write_space
+from itl_hf.selection.result.columns import WITHHELD_COLUMN
 from tests.report.explorer.example import make_example
 
 

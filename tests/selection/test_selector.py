@@ -110,11 +110,12 @@ def test_saving_over_a_selection_keeps_every_other_file(selection, tmp_path, mon
     (folder / ".git").mkdir()
     (folder / ".git" / "HEAD").write_text("ref")
     (folder / "data" / "mine.txt").write_text("mine")
-    Selector(CharacterCounts()).select(POOL, TARGETS, 3).save(folder)
+    Selector(CharacterCounts()).select(POOL, TARGETS, 3).save(folder, overwrite=True)
     (tmp_path / "link").symlink_to(folder)
-    selection.save(tmp_path / "link")
+    selection.save(tmp_path / "link", overwrite=True)
     monkeypatch.chdir(folder)
-    selection.save(".")
+    Selector(CharacterCounts()).select(POOL, TARGETS, 3).save(".", overwrite=True)
+    selection.save(".", overwrite=True)
     assert (folder / ".git" / "HEAD").read_text() == "ref"
     assert (folder / "data" / "mine.txt").read_text() == "mine"
     assert (tmp_path / "link").is_symlink()
@@ -163,15 +164,22 @@ def test_plain_datasets_opens_a_saved_selection(selection, tmp_path):
 
 def test_saving_replaces_a_selection_and_nothing_else(selection, tmp_path):
     selection.save(tmp_path / "selected")
-    Selector(CharacterCounts()).select(POOL, TARGETS, 3).save(tmp_path / "selected")
+    selection.save(tmp_path / "selected")  # the same
+    other = Selector(CharacterCounts()).select(POOL, TARGETS, 3)
+    with pytest.raises(FileExistsError, match=r"holds a selection already: .* overwrite=True"):
+        other.save(tmp_path / "selected")
+    assert len(Selection.load(tmp_path / "selected")) == len(selection)
+    other.save(tmp_path / "selected", overwrite=True)
     assert len(Selection.load(tmp_path / "selected")) == 3
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(FileExistsError, match="holds no selection"):
+    with pytest.raises(FileExistsError, match=r"holds no selection but other files \(thesis.tex\)"):
         selection.save(tmp_path / "mine")
-    assert (tmp_path / "mine" / "thesis.tex").exists()
     with pytest.raises(FileNotFoundError, match="holds no selection"):
         Selection.load(tmp_path / "mine")
+    selection.save(tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+    assert len(Selection.load(tmp_path / "mine")) == len(selection)
 
 
 def test_with_a_store_nothing_is_embedded_twice(tmp_path):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from itl_hf import Selector, load_rows
 from itl_hf.embedding.row_keys import keys_of
-from itl_hf.selection.result.files import write_parquet
+from itl_hf.selection.result.parquet import write_parquet
 from itl_hf.selection.result.selection import Selection
 from itl_hf.text import RowTokenizer, TextRows, as_dataset
 from tests.text.strategies import ROWS

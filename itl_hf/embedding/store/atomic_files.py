@@ -17,8 +17,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from itl_hf.disk.lock import lock_folder
+
 _MARK = b"sha-256:"
 _TRAILER = len(_MARK) + hashlib.sha256().digest_size
+_HOLDER = (
+    "another run is embedding into this directory. Wait for it, end it, or choose another directory; to embed on "
+    "several processes start them with torchrun or accelerate launch"
+)
 _DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -115,40 +121,22 @@ def is_intact(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def lock_for_writing(directory: Path) -> Iterator[None]:
+def lock_for_writing(directory: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     """Locks a directory against other runs and deletes temporary files that killed processes left in it.
 
     The operating system removes the lock when the process ends for any reason. On a file system without locks, other
     runs are not kept out.
 
+    Args:
+        directory (`Path`):
+            The directory.
+        wait_seconds (`float`, *optional*, defaults to 0):
+            How long to wait for another run.
+
     Raises:
         `BlockingIOError`: If another run holds the lock.
     """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        _delete_temporary_files(directory)
+    with lock_folder(directory, _HOLDER, wait_seconds):
+        for path in directory.glob("*.tmp"):
+            path.unlink(missing_ok=True)
         yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                error.errno,
-                "another run is embedding into this directory. Wait for it, end it, or choose another directory; to "
-                "embed on several processes start them with torchrun or accelerate launch",
-                str(directory),
-            ) from error
-        except OSError:  # the file system has no locks
-            pass
-        _delete_temporary_files(directory)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _delete_temporary_files(directory: Path) -> None:
-    for path in directory.glob("*.tmp"):
-        path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from itl_hf.embedding.store.atomic_files import DamagedError, is_intact, write_atomic
+from itl_hf.embedding.store.atomic_files import DamagedError, is_intact, lock_for_writing, write_atomic
 from itl_hf.embedding.store.manifest import DTYPES, MANIFEST_NAME, Manifest, require_same_identity
 from itl_hf.embedding.store.reader import INDEX_NAME, ShardReader
 from itl_hf.embedding.store.shards import FEATURES, ROW, Shard, write_shard
@@ -29,6 +29,8 @@ from itl_hf.embedding.store.stored_features import StoredFeatures
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Fingerprint
 
+#: Seconds to wait for another process that makes the same store.
+_CREATION_SECONDS = 60.0
 #: Most damaged files that a warning lists.
 _MOST_LISTED = 5
 
@@ -97,7 +99,8 @@ class FeatureStore(ShardReader):
         super().__init__(path, Manifest.read(path))
         require_same_identity(self._manifest.identity, requested_manifest.identity, path)
         if index is not None and self._manifest.has_index and not is_intact(path / INDEX_NAME):
-            _write_index(path, index)
+            with lock_for_writing(path, _CREATION_SECONDS):
+                _write_index(path, index)
 
     @classmethod
     def open(cls, directory: str | Path) -> FeatureStore:
@@ -271,7 +274,14 @@ def _warn_damaged(files: list[str]) -> None:
 
 
 def _create(directory: Path, manifest: Manifest, index: np.ndarray | None) -> None:
+    """Creates the store, unless another process has done so since it was looked for."""
     directory.mkdir(parents=True, exist_ok=True)
+    with lock_for_writing(directory, _CREATION_SECONDS):
+        if not (directory / MANIFEST_NAME).exists():
+            _write_new(directory, manifest, index)
+
+
+def _write_new(directory: Path, manifest: Manifest, index: np.ndarray | None) -> None:
     # An earlier run may have been killed after writing the index, or while it wrote a file.
     others = [path.name for path in directory.glob("*") if path.suffix != ".tmp" and path.name != INDEX_NAME]
     if others:

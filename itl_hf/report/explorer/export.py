@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itl_hf.report.explorer.row_table import matching_picks
-from itl_hf.selection.result.files import write_parquet
+from itl_hf.selection.result.parquet import write_parquet
 
 if TYPE_CHECKING:
     from datasets import Dataset

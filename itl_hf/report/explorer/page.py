@@ -7,9 +7,9 @@ text.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import tempfile
 import weakref
 from collections.abc import Callable
 from dataclasses import astuple, replace
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from itl_hf.disk.temporary import temporary_folder
 from itl_hf.report.explorer import drawing
 from itl_hf.report.explorer.export import write_files
 from itl_hf.report.explorer.row_table import group_column, group_names
@@ -81,9 +82,9 @@ def serve(data: ExplorerData, *, host: str = "127.0.0.1", port: int | None = Non
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Gradio sends requests to its own server through httpx, which would log each of them.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    folder = tempfile.TemporaryDirectory(prefix="itl-hf-explorer-")
-    page = build(data, Path(folder.name))
-    weakref.finalize(page, folder.cleanup)
+    stack = contextlib.ExitStack()
+    page = build(data, stack.enter_context(temporary_folder("itl-hf-explorer")))
+    weakref.finalize(page, stack.close)
     launch = {"server_name": host, "server_port": port, "share": False, "ssr_mode": False, "quiet": True}
     # Skips the request by which Gradio checks its own server, which fails behind a proxy and, on a busy machine, after
     # 3 seconds.

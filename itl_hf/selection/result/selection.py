@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 
+from itl_hf.embedding.store.atomic_files import DamagedError
 from itl_hf.selection.diagnosis.diagnosis import Diagnosis, diagnose
 from itl_hf.selection.result import files
 from itl_hf.selection.result.record import SelectionRecord
@@ -18,8 +19,6 @@ from itl_hf.selection.screening.screening import Screening
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
-
-COLUMNS = ("pool_index", "itl_rank", "itl_gain", "itl_nearest_target", "itl_similarity")
 
 
 @dataclass(frozen=True)
@@ -122,22 +121,33 @@ class Selection:
             f"noise_std={noise:.3g}, target variance left {left:.0%})"
         )
 
-    def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Writes the selection into a folder. An earlier selection there is replaced; all other files are kept.
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Writes the selection into a folder. Files that are not of a selection are never changed.
+
+        Images and other files that a column names by a path are written into the Parquet file. If the process dies
+        meanwhile, the folder holds the earlier selection or all of this one.
 
         Args:
             directory (`str` or `PathLike`):
-                The folder.
+                A folder that is empty or does not exist, or that holds this selection already.
+            overwrite (`bool`, *optional*, defaults to `False`):
+                Replace another selection in the folder, or write beside files of something else.
+
+        Returns:
+            `Path`: The folder.
 
         Raises:
-            `FileExistsError`: If the folder holds files but no selection.
+            `FileExistsError`: If the folder holds another selection or other files and `overwrite` is false, or if a
+                file of something else has the name of a selection's file.
+            `FileNotFoundError`: If an image that a column names does not exist.
+            `ValueError`: If Parquet has no type for a column.
         """
         facts = {"pool_size": self.pool_size, "record": self.record.to_json(), "layout": self.layout.method}
         arrays = {name: getattr(self, name) for name in files.ARRAYS}
         if self.shortlist_rows is not None:
             arrays["shortlist_rows"] = self.shortlist_rows
         arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
-        return files.write(Path(directory), self.dataset, self.targets, arrays, facts)
+        return files.write(Path(directory), self.dataset, self.targets, arrays, facts, overwrite)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Selection:
@@ -145,19 +155,23 @@ class Selection:
 
         Raises:
             `FileNotFoundError`: If the folder holds no selection.
-            `ValueError`: If it was written by a newer version of this package, or a file is damaged.
+            `ValueError`: If it was written by a newer version of this package, or a file is damaged, missing, or of
+                another selection; the message names it.
         """
         dataset, targets, arrays, facts = files.read(Path(directory))
         places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}
-        return cls(
-            dataset=dataset,
-            targets=targets,
-            layout=Layout(**places, method=facts.get("layout", "pca")),
-            pool_size=facts["pool_size"],
-            record=SelectionRecord.from_json(facts["record"]),
-            shortlist_rows=arrays.get("shortlist_rows"),
-            **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
-        )
+        try:
+            return cls(
+                dataset=dataset,
+                targets=targets,
+                layout=Layout(**places, method=facts.get("layout", "pca")),
+                pool_size=facts["pool_size"],
+                record=SelectionRecord.from_json(facts["record"]),
+                shortlist_rows=arrays.get("shortlist_rows"),
+                **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
+            )
+        except (KeyError, TypeError) as error:
+            raise DamagedError(f"{directory} holds a damaged selection: {type(error).__name__}: {error}") from error
 
     def extend(self, num_examples: int) -> Selection:
         """Returns a selection with `num_examples` further picks: the picks of one longer selection with the same noise.
@@ -227,12 +241,15 @@ class Selection:
         base_dataset: str | None = None,
         license: str | None = None,
         commit_message: str | None = None,
+        overwrite_card: bool = False,
     ) -> CommitInfo:
         """Publishes the picked rows as a dataset on the Hub, in one commit, with a card that explains them.
 
         The rows get the column `itl_variance_left` beside rank, gain, nearest target and similarity. The card says what
         was selected from what and how, shows the map and the variance curve, and what the pool cannot teach. A later
-        push replaces an earlier one; what was published stays in the repository's history.
+        push replaces an earlier one; what was published stays in the repository's history. A README.md that the
+        repository has already is kept: the card becomes a section of it, between two comments, and the metadata gets
+        the entries that it lacks.
 
         Args:
             repo_id (`str`):
@@ -256,13 +273,17 @@ class Selection:
                 The pool's licence as an identifier of the Hub; asked of the base dataset if left out.
             commit_message (`str`, *optional*):
                 Made from the numbers if left out.
+            overwrite_card (`bool`, *optional*, defaults to `False`):
+                Replace the whole README.md of the repository by the card.
 
         Returns:
             `huggingface_hub.CommitInfo`: `commit_url`, `oid` and more.
 
         Raises:
             `ImportError`: If the extra `report` is not installed.
-            `ValueError`: If the features are not available, or `private` is set for a repository that is public.
+            `ValueError`: If the features are not available, `private` is set for a repository that is public, or the
+                README.md of the repository cannot be read.
+            `FileNotFoundError`: If an image that a column names does not exist.
             `FileExistsError`: If the repository holds files but no selection.
             `huggingface_hub.errors.HfHubHTTPError`: If the Hub refuses, for example because of a wrong token.
             `ConnectionError`: If the connection breaks; push again to complete.
@@ -287,6 +308,7 @@ class Selection:
             base_dataset=base_dataset,
             license=license,
             commit_message=commit_message,
+            overwrite_card=overwrite_card,
         )
 
     @classmethod

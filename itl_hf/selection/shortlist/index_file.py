@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from itl_hf.embedding.store.atomic_files import write_atomic
+from itl_hf.embedding.store.atomic_files import lock_for_writing, write_atomic
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.gp.pool import Pool, spaced_rows
@@ -76,6 +76,7 @@ def build_index(store: FeatureStore, standardization: Standardization | None, ki
 
     Raises:
         `ImportError`: If FAISS is not installed.
+        `BlockingIOError`: If another run is writing into the store.
         `ValueError`: If the kind is another, or the features cannot be prepared.
     """
     faiss = import_faiss()
@@ -95,11 +96,12 @@ def build_index(store: FeatureStore, standardization: Standardization | None, ki
     for _, rows in pool.blocks(torch.float32):
         index.add(_unit(rows))
     temporary = store.directory / f"{INDEX}.{os.getpid()}.tmp"
-    try:
-        faiss.write_index(index, str(temporary))
-        os.replace(temporary, store.directory / INDEX)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with lock_for_writing(store.directory):
+        try:
+            faiss.write_index(index, str(temporary))
+            os.replace(temporary, store.directory / INDEX)
+        finally:
+            temporary.unlink(missing_ok=True)
     facts = IndexFacts(
         kind=kind,
         num_lists=min(num_lists, max(FEWEST_LISTS, num_lists // LIST_SHARE)),

@@ -1,0 +1,1 @@
+"""Files and folders that are written whole: checks before the work, temporary paths, locks."""
