@@ -8,7 +8,6 @@ import functools
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,10 +16,11 @@ from datasets import Dataset, DatasetDict
 
 from itl_hf.embedding.embedders.base import Embedder, check_embedder
 from itl_hf.embedding.progress import progress_bars_enabled
+from itl_hf.embedding.store.cache import FeatureCache
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
-from itl_hf.selection.embed_job import EmbedJob, make_embed_job
+from itl_hf.selection.embed_job import EmbedJob, make_embed_job, resolve_store
 from itl_hf.selection.feature_arrays import check_row_numbers
 from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
@@ -69,9 +69,11 @@ class Selector:
         layout (`"pca"` or `"umap"`, *optional*, defaults to `"pca"`):
             The map in reports: principal components, or UMAP, which shows groups that lie on top of each other there
             (extra `umap`; a minute for 20,000 rows).
-        store (`str` or `PathLike`, *optional*):
-            Folder that keeps the features. With it, interrupted embedding continues where it was and the same rows are
-            never embedded twice; without it, features live in memory for one call.
+        store (`str`, `PathLike` or `bool`, *optional*):
+            Folder that keeps the features: interrupted embedding continues where it was, and the same rows are never
+            embedded twice by the same model. Left out, it is the default cache, `ITL_HF_CACHE` or `itl_hf` in
+            `HF_HOME`, which only you can read (`itl-hf cache list`, `itl-hf cache clear`); it keeps no features of
+            embedders that may change without their fingerprint (`Embedder.default_cache`). `False` keeps none.
         shortlist (`int`, `"auto"`, `Embedder` or `Shortlist`, *optional*):
             Pick among the targets' nearest rows only, see `select_rows`. With an embedder (or `Shortlist(size,
             embedder)`) the list is made by its features, and `embedder` embeds only the rows on the list, the targets
@@ -108,7 +110,7 @@ class Selector:
         seed: int | None = None,
         targets_embedder: Embedder | None = None,
         layout: LayoutName = "pca",
-        store: str | os.PathLike[str] | None = None,
+        store: str | os.PathLike[str] | bool | None = None,
         shortlist: ShortlistLike = DEFAULT_SHORTLIST,
         on_bad_rows: OnBadRows = "error",
         columns: Columns = None,
@@ -125,7 +127,7 @@ class Selector:
         resolve_kernel_spec(kernel, self.standardize)  # raises early
         check_layout(layout)
         self.layout: LayoutName = layout
-        self.store = None if store is None else Path(store)
+        self.store = resolve_store(store)
         self.shortlist = resolve_shortlist(shortlist)
         self.on_bad_rows = check_on_bad_rows(on_bad_rows)
         self.columns = ColumnMapping.of(columns, prompt_template)
@@ -217,6 +219,8 @@ class Selector:
                 rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
                 unusable_rows = inputs.pool_numbers(np.asarray(rows.pool.unusable.numbers, dtype=np.int64))
                 has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist(), unusable_rows.tolist())
+        if isinstance(self.store, FeatureCache):
+            self.store.report()
         extend_fn = None
         if constraints.can_extend:
             extend_fn = functools.partial(self._extend, inputs, rows, observed_rows, resolved_constraints)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from itl_hf.selection.embed_job import EmbedJob
+from itl_hf.selection.embed_job import EmbedJob, Store
 from itl_hf.selection.result.assemble import SelectionInputs
 from itl_hf.selection.shortlist.options import Shortlist
 from itl_hf.selection.shortlist.two_stage import EmbeddedRows
@@ -56,7 +55,7 @@ class SkippedRows:
             raise ValueError(f"already_selected: row {unreadable[0]} cannot be read, so that nothing is known of it")
 
     def embed_pool(
-        self, inputs: SelectionInputs, pool_job: EmbedJob, store: Path | None, blocked_rows: Sequence[int]
+        self, inputs: SelectionInputs, pool_job: EmbedJob, store: Store, blocked_rows: Sequence[int]
     ) -> SelectionInputs:
         """Embeds the rows of the pool that can be read, and adds the others to the record."""
         job = pool_job.without_bad_rows()
