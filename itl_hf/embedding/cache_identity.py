@@ -8,6 +8,7 @@ those that hold more than plain values, such as a model, are kept only if they s
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import types
 from typing import TYPE_CHECKING, Any
@@ -117,8 +118,8 @@ def _function(value: Any) -> types.FunctionType | None:
 
 def _foreign_classes(kind: type) -> list[type]:
     """Returns the class and those that it derives from, without those of this package."""
-    known = ("builtins", "abc", "typing", "itl_hf")
-    return [base for base in kind.__mro__ if base.__module__.split(".")[0] not in known]
+    own = [base for base in kind.__mro__ if base.__module__.split(".")[0] == "itl_hf"]
+    return [base for base in kind.__mro__ if base not in (*own, object, abc.ABC)]
 
 
 def _class_code(kind: type) -> str:

@@ -118,7 +118,7 @@ class ReadsGlobal(HashEmbedder):
 
 
 def edited(function):
-    return type("HashEmbedder", (HashEmbedder,), {"_one": function})
+    return type("HashEmbedder", (HashEmbedder,), {"_one": function})()
 
 
 def test_which_embedders_of_others_are_kept():
