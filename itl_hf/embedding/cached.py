@@ -56,7 +56,7 @@ def embed_cached(
         is_first = processes.rank == 0
     if obstacle is None:
         try:
-            features = embed(rows, embedder, directory, **options)
+            features: np.ndarray | StoredFeatures = embed(rows, embedder, directory, **options)
         except (OSError, OtherProcessFailed) as error:
             if isinstance(error, OtherProcessFailed) and not _DISK_ERROR.match(str(error)):
                 raise
@@ -69,7 +69,8 @@ def embed_cached(
             return features
     if is_first:
         _warn_once(cache.folder, obstacle)
-    return embed(rows, embedder, None, **options)
+    in_memory: np.ndarray = embed(rows, embedder, None, **options)
+    return in_memory
 
 
 def _find_obstacle(cache: FeatureCache, directory: Path, processes: Processes) -> str | None:

@@ -24,6 +24,7 @@ from itl_hf.selection.already_selected import prepare_observed, read_already_sel
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
+from itl_hf.selection.kept_features import open_pool, source_of
 from itl_hf.selection.large_pools import approximate, fit_to_memory
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, check_sizes, resolve_texts
 from itl_hf.selection.registry import resolve_acquisition
@@ -147,7 +148,7 @@ def select_rows(
     availability = constraints.availability(num_examples, num_rows)
     spec = resolve_kernel_spec(kernel, standardize)
     applicable = applicable_shortlist(shortlist, acquisition, num_examples, constraints.replace, has_texts=False)
-    prepared_pool = Pool(pool_rows, spec.standardization, row_quality)
+    prepared_pool = open_pool(pool, pool_rows, spec.standardization, row_quality)
     unusable = describe_unusable(prepared_pool.unusable, constraints.pool_numbers)
     warn_of_unusable(unusable)
     warn_of_long_row(prepared_pool)
@@ -175,7 +176,7 @@ def select_rows(
         observed_quality=observed_quality,
     )
     shortlisted_pool = ShortlistedPool(prepared_pool, applicable)
-    index = None if applicable is None else indexed_rows(pool, spec.standardization)
+    index = None if applicable is None else indexed_rows(source_of(pool), spec.standardization)
     shortlisted_pool.make_list(spec.kernel, prepared_targets, request, index, weights)
     num_picks = num_examples + (len(observed_indices) or len(observed_features))
     spec = fit_to_memory(spec, shortlisted_pool.pool, prepared_targets, num_picks)

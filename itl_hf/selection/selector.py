@@ -22,6 +22,7 @@ from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.embed_job import EmbedJob, make_embed_job, resolve_store
 from itl_hf.selection.feature_arrays import check_row_numbers
+from itl_hf.selection.pool_memory import PoolMemory
 from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
@@ -128,6 +129,7 @@ class Selector:
         check_layout(layout)
         self.layout: LayoutName = layout
         self.store = resolve_store(store)
+        self.pool_memory = PoolMemory()
         self.shortlist = resolve_shortlist(shortlist)
         self.on_bad_rows = check_on_bad_rows(on_bad_rows)
         self.columns = ColumnMapping.of(columns, prompt_template)
@@ -205,7 +207,8 @@ class Selector:
         inputs = self._inputs(pool_job, target_job, constraints.to_json(resolved_constraints))
         inputs = dataclasses.replace(inputs, numbers=numbers)
         if shortlist is None or shortlist.embedder is None:
-            inputs = skipped.embed_pool(inputs, pool_job, self.store, blocked_rows)
+            embed_pool = functools.partial(self.pool_memory.features, store=self.store)
+            inputs = skipped.embed_pool(inputs, pool_job, embed_pool, blocked_rows)
             rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
         else:
             is_free = torch.ones(len(pool_data), dtype=torch.bool)
@@ -298,7 +301,7 @@ class Selector:
         Raises:
             `ValueError`: If there are no rows, or no format fits their columns.
         """
-        pool_data = as_dataset(pool, "pool", pool_split)
+        pool_data = self.pool_memory.dataset(pool, pool_split, lambda: as_dataset(pool, "pool", pool_split))
         rows = TextRows(pool_data, self.columns)
         return pool_data, as_targets(targets, rows, targets_split, self.targets_columns)
 
@@ -334,7 +337,9 @@ class Selector:
             targets, "targets", target_embedder, also_check=cheap, keep_texts=keep_texts, **skip
         )
         options: dict[str, Any] = {"count_tokens": count_tokens, "keep_texts": keep_texts, **skip}
-        pool_job = make_embed_job(pool, "pool", pool_embedder, also_check=cheap, columns=self.columns, **options)
+        options["columns"] = self.columns
+        make_job = functools.partial(make_embed_job, pool, "pool", pool_embedder, also_check=cheap, **options)
+        pool_job = self.pool_memory.job(pool, pool_embedder, cheap, options, make_job)
         return pool_job, target_job
 
     def _inputs(self, pool_job: EmbedJob, target_job: EmbedJob, constraints: dict[str, Any]) -> SelectionInputs:

@@ -30,6 +30,7 @@ from itl_hf.embedding.embed import rows_fingerprint
 from itl_hf.embedding.embedders.base import Embedder
 from itl_hf.embedding.store.cache import FeatureCache
 from itl_hf.selection.embed_job import Store
+from itl_hf.selection.pool_memory import PoolMemory
 from itl_hf.selection.registry import describe_acquisition
 from itl_hf.training.attachment import Attachment
 from itl_hf.training.preserve_state import preserve_training_state
@@ -163,7 +164,7 @@ class ActiveRounds(Attachment):
         embedder = _TimedEmbedder(self.selector.embedder)
         selector = copy.copy(self.selector)
         selector.embedder = embedder  # type: ignore[assignment]  # a virtual subclass of `Embedder`
-        selector.store = self._round_store(embedder)
+        selector.store, selector.pool_memory = self._round_store(embedder), PoolMemory()  # the model has changed
         model: Any = self.trainer.model
         with preserve_training_state(model, [self.sampler.seed, number]):
             selection = selector.select(
@@ -188,7 +189,8 @@ class ActiveRounds(Attachment):
         The default cache keeps those of frozen embedders only: the weights in training are never the same again, and
         every round would add features of the whole pool to it.
         """
-        store, model = self.selector.store, self.trainer.model
+        store = self.selector.store
+        model: Any = self.trainer.model
         if not isinstance(store, FeatureCache):
             return store
         if shares_weights(self.selector.embedder, model):

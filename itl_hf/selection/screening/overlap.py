@@ -9,6 +9,7 @@ versions.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,8 @@ NEAR = 0.6
 Run = tuple[str, ...]
 
 
-def runs(text: str) -> set[Run]:
+@functools.lru_cache(maxsize=4_096)  # the same sample of a pool is compared in each selection from it
+def runs(text: str) -> frozenset[Run]:
     """Returns all runs of `RUN` words of a text; a shorter text is one run.
 
     Example:
@@ -37,7 +39,7 @@ def runs(text: str) -> set[Run]:
         [('a', 'b', 'c', 'd'), ('b', 'c', 'd', 'e')]
     """
     words = _WORD.findall(normalize_text(text))
-    return {tuple(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))} if words else set()
+    return frozenset(tuple(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1)) if words)
 
 
 class Corpus:
@@ -46,26 +48,31 @@ class Corpus:
     Args:
         texts (`Mapping[int, str]`):
             Texts by row number, in any order.
+        others (`Sequence[str]`):
+            The texts that `near` is called with.
 
     Example:
-        >>> corpus = Corpus({0: "the quick brown fox jumps over the lazy dog", 1: "red green blue"})
-        >>> list(corpus.near("A quick brown fox jumps over the lazy dog."))
+        >>> other = "A quick brown fox jumps over the lazy dog."
+        >>> corpus = Corpus({0: "the quick brown fox jumps over the lazy dog", 1: "red green blue"}, [other])
+        >>> list(corpus.near(other))
         [0]
     """
 
-    def __init__(self, texts: Mapping[int, str]) -> None:
+    def __init__(self, texts: Mapping[int, str], others: Sequence[str]) -> None:
         self._runs = {number: runs(text) for number, text in texts.items()}
         # Equal texts count once, so that ten copies of a text do not make its runs shared wording.
-        distinct_texts = {frozenset(text_runs) for text_runs in self._runs.values()}
+        distinct_texts = set(self._runs.values())
         holders = Counter(run for text_runs in distinct_texts for run in text_runs)
         self._shared_runs = {run for run, count in holders.items() if count > MOST_HOLDERS}
-        self._where: defaultdict[Run, list[int]] = defaultdict(list)
-        for number, text_runs in self._runs.items():
-            for run in text_runs - self._shared_runs:
-                self._where[run].append(number)
+        # Only for runs that are looked up: a list for each of all runs takes longer than everything else.
+        looked_up_runs = frozenset().union(*map(runs, others)) - self._shared_runs
+        self._where = _numbers_by_run(self._runs, looked_up_runs)
 
     def near(self, text: str) -> dict[int, float]:
-        """Returns the texts that contain at least the share `NEAR` of this text's own runs, and the share."""
+        """Returns the texts that contain at least the share `NEAR` of this text's own runs, and the share.
+
+        `text` is one of `others`.
+        """
         own = runs(text) - self._shared_runs
         if len(own) < FEWEST_RUNS:
             return {}
@@ -81,8 +88,19 @@ class Corpus:
         own = {number: len(text_runs) for number, text_runs in own_runs.items() if text_runs}
         place = {number: i for i, number in enumerate(own)}
         common: Counter[tuple[int, int]] = Counter()
-        for together in self._where.values():
-            among = sorted((number for number in together if number in own), key=lambda number: place[number])
-            common.update(combinations(among, 2))
+        for together in _numbers_by_run({number: own_runs[number] for number in own}).values():
+            if len(together) > 1:
+                common.update(combinations(together, 2))  # in the order of `numbers`
         shares = [(i, j, count / max(FEWEST_RUNS, own[i], own[j])) for (i, j), count in common.items()]
         return sorted((pair for pair in shares if pair[2] >= NEAR), key=lambda pair: (place[pair[0]], place[pair[1]]))
+
+
+def _numbers_by_run(
+    runs_of_texts: Mapping[int, frozenset[Run]], looked_up_runs: frozenset[Run] | None = None
+) -> dict[Run, list[int]]:
+    """Returns, for all runs or those that are looked up, the numbers of the texts that have them, in their order."""
+    where: defaultdict[Run, list[int]] = defaultdict(list)
+    for number, text_runs in runs_of_texts.items():
+        for run in text_runs if looked_up_runs is None else text_runs & looked_up_runs:
+            where[run].append(number)
+    return where

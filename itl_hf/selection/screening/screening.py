@@ -163,7 +163,7 @@ def screen(
     if unread:
         read_texts = map(plain_text, rows.read(np.array(unread)))
         texts |= dict(zip(unread, read_texts, strict=True))
-    corpus = Corpus({number: "\n".join(text) for number, text in texts.items()})
+    corpus = Corpus({number: "\n".join(text) for number, text in texts.items()}, target_prompts)
     copies = {
         (target, row): Copy(target, row, ranks.get(row), "near", round(share, 3))
         for target, prompt in enumerate(target_prompts)
