@@ -54,10 +54,14 @@ def _clear(feature_cache: FeatureCache, entries: list[CacheEntry], older_than: f
 
 
 def _confirm(table: str) -> bool:
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         raise typer.BadParameter("there is no terminal to ask on: give --yes to delete what `itl-hf cache list` shows")
     typer.echo(table, err=True)
     return typer.confirm("Delete these features?", err=True)
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _table(feature_cache: FeatureCache, entries: list[CacheEntry]) -> str:

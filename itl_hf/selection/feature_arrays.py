@@ -165,7 +165,8 @@ def finite(rows: Any, name: str) -> Tensor:
     Raises:
         `ValueError`: If a row holds NaN or infinity; the row is named.
     """
-    tensor = rows if isinstance(rows, Tensor) else torch.as_tensor(np.array(rows[:], copy=True))
+    values = rows if isinstance(rows, Tensor) else rows[:]
+    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.array(values, copy=True))
     bad = (~torch.isfinite(tensor).all(1)).nonzero()
     if len(bad):
         raise ValueError(

@@ -13,7 +13,7 @@ import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 from itl_hf.text.normalization import normalize_text
 
@@ -48,8 +48,8 @@ class Corpus:
     Args:
         texts (`Mapping[int, str]`):
             Texts by row number, in any order.
-        others (`Sequence[str]`):
-            The texts that `near` is called with.
+        others (`Sequence[str]`, *optional*):
+            The texts that `near` is called with; any when left out, which takes longer.
 
     Example:
         >>> other = "A quick brown fox jumps over the lazy dog."
@@ -58,20 +58,20 @@ class Corpus:
         [0]
     """
 
-    def __init__(self, texts: Mapping[int, str], others: Sequence[str]) -> None:
+    def __init__(self, texts: Mapping[int, str], others: Sequence[str] | None = None) -> None:
         self._runs = {number: runs(text) for number, text in texts.items()}
         # Equal texts count once, so that ten copies of a text do not make its runs shared wording.
         distinct_texts = set(self._runs.values())
-        holders = Counter(run for text_runs in distinct_texts for run in text_runs)
+        holders = Counter(chain.from_iterable(distinct_texts))
         self._shared_runs = {run for run, count in holders.items() if count > MOST_HOLDERS}
         # Only for runs that are looked up: a list for each of all runs takes longer than everything else.
-        looked_up_runs = frozenset().union(*map(runs, others)) - self._shared_runs
+        looked_up_runs = None if others is None else frozenset().union(*map(runs, others))
         self._where = _numbers_by_run(self._runs, looked_up_runs)
 
     def near(self, text: str) -> dict[int, float]:
         """Returns the texts that contain at least the share `NEAR` of this text's own runs, and the share.
 
-        `text` is one of `others`.
+        `text` is one of `others`, if they were given.
         """
         own = runs(text) - self._shared_runs
         if len(own) < FEWEST_RUNS:
