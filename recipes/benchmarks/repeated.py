@@ -10,6 +10,7 @@ are written to `recipes/benchmarks/results/repeated.json`.
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import tempfile
@@ -40,10 +41,11 @@ class LookUp(Embedder):
 
     def __init__(self, features: dict[str, Tensor]) -> None:
         self.features = features
+        self.weights = str([float(one.sum()) for one in features.values()])
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns the sum of the features, which stands for weights."""
-        return {"embedder": "look up", "weights": str([float(one.sum()) for one in self.features.values()])}
+        return {"embedder": "look up", "weights": self.weights}
 
     def embed(self, rows: Sequence[Row], *, first_row: int = 0, on_rows: Callable[[int], None] | None = None) -> Tensor:
         """Looks the rows up."""
@@ -55,8 +57,8 @@ def texts(kind: str, count: int) -> list[dict[str, str]]:
     """Returns rows of random words, each with its number."""
     generator = torch.Generator().manual_seed(len(kind))
     words = torch.randint(VOCABULARY, (count, 2, WORDS), generator=generator).tolist()
-    join = lambda numbers: " ".join(f"w{number}" for number in numbers)
-    return [{"prompt": f"{kind} {i} {join(one)}", "completion": join(two)} for i, (one, two) in enumerate(words)]
+    sentences = [[" ".join(f"w{number}" for number in part) for part in pair] for pair in words]
+    return [{"prompt": f"{kind} {i} {one}", "completion": two} for i, (one, two) in enumerate(sentences)]
 
 
 def cpu_seconds(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -75,13 +77,12 @@ def measure(num_rows: int, kernel: str) -> dict[str, Any]:
     ours, arrays, limits = [], [], []
     for number in range(SELECTIONS):
         part = range(number, len(targets), SELECTIONS)
-        seconds, selection = cpu_seconds(lambda part=part: selector.select(rows, target_rows.select(part), PICKS))
+        seconds, selection = cpu_seconds(functools.partial(selector.select, rows, target_rows.select(part), PICKS))
         ours.append(seconds)
-        seconds, picked = cpu_seconds(
-            lambda part=part: select_rows(pool.numpy(), targets[list(part)].numpy(), PICKS, kernel=kernel)
-        )
+        arguments = (pool.numpy(), targets[list(part)].numpy(), PICKS)
+        seconds, picked = cpu_seconds(functools.partial(select_rows, *arguments, kernel=kernel))
         arrays.append(seconds)
-        limits.append(cpu_seconds(lambda selection=selection: selection.irreducible)[0])
+        limits.append(cpu_seconds(functools.partial(getattr, selection, "irreducible"))[0])
         assert selection.indices.tolist() == picked.indices.tolist()
     median = statistics.median(ours[1:])
     return {
