@@ -6,6 +6,7 @@ selection in `selected` and the pool's features in `features`; it is created for
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, obj
     sums = [(first, second) for first in range(2, 6) for second in range(3, 9)]
     pool = Dataset.from_list([{"prompt": f"{a} + {b} =", "completion": f" {a + b}", "source": "sums"} for a, b in sums])
     targets = Dataset.from_list([{"prompt": f"{a} + 1 ="} for a in (12, 34, 56)])
+    os.environ.setdefault("ITL_HF_CACHE", str(folder / "cache"))  # doctests alone do not load tests/conftest.py
     embedder = HiddenStates(model)
     embed(pool, embedder, folder / "features" / "pool")
     selection = Selector(embedder, store=folder / "features").select(pool, targets, 6)
@@ -45,5 +47,6 @@ def provide_names(request: pytest.FixtureRequest) -> None:
     if isinstance(item, DoctestItem) and any(NEEDED.search(example.source) for example in item.dtest.examples):
         folder, names = request.getfixturevalue("world")
         request.getfixturevalue("monkeypatch").chdir(folder)
+        request.getfixturevalue("monkeypatch").setenv("ITL_HF_CACHE", str(folder / "cache"))
         for name, value in names.items():
             item.dtest.globs.setdefault(name, value)

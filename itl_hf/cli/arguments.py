@@ -266,6 +266,17 @@ class PickingArguments(ColumnArguments):
         )
 
 
+def store_argument(store: Any, no_store: bool) -> Any:
+    """Returns `store` as an argument of `Selector`.
+
+    Raises:
+        `ValueError`: If a folder was named and `--no_store` was given.
+    """
+    if store is not None and no_store:
+        raise ValueError("--no_store keeps no features, and --store names a folder for them: leave out one of the two")
+    return False if no_store else store
+
+
 def with_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives the command an option for every field of each parameter that is annotated with a dataclass."""
     hints = typing.get_type_hints(command, include_extras=True)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from itl_hf.cli.output import Outcome, peak_memory
+from itl_hf.embedding.store.sizes import size
 
 if TYPE_CHECKING:
     from itl_hf.embedding.estimate import Estimate
@@ -43,7 +44,7 @@ def selection_outcome(estimate: SelectionEstimate, startup: float) -> Outcome:
         f"{_error(estimate.pool.seconds_error, estimate.pool.missing_rows)} on one process, the targets "
         f"{_time(estimate.targets.seconds)}, picking {_time(estimate.picking_seconds)}; and {_time(startup)} to load "
         "the model and read the rows",
-        f"disk     {size(disk_bytes)} for features, with --store",
+        f"disk     {size(disk_bytes)} for features, in the cache or with --store",
         f"memory   {_memory(total)}",
         *_how(estimate.pool),
     ]
@@ -55,19 +56,6 @@ def selection_outcome(estimate: SelectionEstimate, startup: float) -> Outcome:
         **_gpu(),
     }
     return Outcome("\n".join(lines), facts)
-
-
-def size(count: int) -> str:
-    """Formats a number of bytes.
-
-    Example:
-        >>> size(3 * 2**20), size(800)
-        ('3.0 MiB', '1 KiB')
-    """
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{-(-count // 1024)} KiB"
 
 
 def _embedding(estimate: Estimate) -> list[str]:

@@ -47,6 +47,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
          "--examples_per_round 256"),
         ("on a selection made before", "itl-hf train --config run.yaml --selection selected"),
     ),
+    "cache": (
+        ("features that are kept without --store, and their size", "itl-hf cache list"),
+        ("delete those that were not used for a month", "itl-hf cache clear --older_than 30 --yes"),
+    ),
     "explore": (
         ("look at it in the browser", "itl-hf explore selected --pool pool.jsonl --store features"),
         ("what one has that another lacks", "itl-hf explore selected --compare other"),

@@ -10,6 +10,7 @@ import typer
 import typer.core
 
 import itl_hf
+from itl_hf.cli.cache import cache
 from itl_hf.cli.column_arguments import join_words
 from itl_hf.cli.diagnose import diagnose
 from itl_hf.cli.embed import embed
@@ -62,7 +63,7 @@ class Command(typer.core.TyperCommand):
         return super().parse_args(ctx, join_words(args))
 
 
-for command in (embed, index, select, report, explore, diagnose, push):
+for command in (embed, index, select, report, explore, diagnose, push, cache):
     app.command(cls=Command, context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
         with_output(command)
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, PickingArguments, with_arguments
+from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, PickingArguments, store_argument, with_arguments
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 
@@ -44,8 +44,12 @@ def select(
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of --acquisition random.")] = None,
     layout: Annotated[str, typer.Option("--layout", help="Map of the report: pca, or umap (extra umap).")] = "pca",
     store: Annotated[
-        Path | None, typer.Option("--store", help="Folder that keeps features (`itl-hf embed`): none is made twice.")
+        Path | None,
+        typer.Option(
+            "--store", help="Folder that keeps features (`itl-hf embed`): none is made twice. Left out: the cache."
+        ),
     ] = None,
+    no_store: Annotated[bool, typer.Option("--no_store", help="Keep no features, not in the cache either.")] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Write a report page (HTML) as well.")] = None,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
@@ -79,7 +83,7 @@ def select(
         kernel=picking.kernel,
         standardize=picking.standardize_argument,
         layout=layout,  # type: ignore[arg-type]  # the selector checks it
-        store=store,
+        store=store_argument(store, no_store),
         shortlist=picking.shortlist_argument(model.device),
         on_bad_rows=picking.on_bad_rows,
         **picking.column_arguments(),

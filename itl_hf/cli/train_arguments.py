@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from itl_hf.cli.arguments import EmbedderArguments, PickingArguments
+from itl_hf.cli.arguments import EmbedderArguments, PickingArguments, store_argument
 from itl_hf.cli.column_arguments import join_words
 from itl_hf.cli.option import option
 from itl_hf.cli.yaml_file import read_yaml
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Options that do not decide the picks: a resumed run in which only these differ need not select again.
 NOT_DECISIVE = (
-    *("examples_per_round", "candidates_per_round", "selection", "store", "order", "eval_dataset_name"),
+    *("examples_per_round", "candidates_per_round", "selection", "store", "no_store", "order", "eval_dataset_name"),
     "overwrite",
 )
 WAYS = ("num_examples", "examples_per_round", "selection")
@@ -57,7 +57,8 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
         None, "Model that makes the features; the one to train if left out. Not with examples_per_round."
     )
     embedding_max_length: int | None = option(None, "Tokens of a row that are embedded.")
-    store: str | None = option(None, "Folder that keeps features: none is made twice.")
+    store: str | None = option(None, "Folder that keeps features: none is made twice. Left out: the cache.")
+    no_store: bool = option(False, "Keep no features, not in the cache either.")
     overwrite: bool = option(False, "Replace a selection of other arguments in output_dir/selection.")
     order: str = option("shuffled", "Order of training: shuffled, gain or interleaved. Packing makes its own.")
     eval_dataset_name: str | None = option(
@@ -144,7 +145,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
             self.acquisition_object(self.selection_seed if draws else None),
             kernel=self.kernel,
             standardize=self.standardize_argument,
-            store=self.store,
+            store=store_argument(self.store, self.no_store),
             shortlist=self.shortlist_argument(),
             on_bad_rows=self.on_bad_rows,
             **self.column_arguments(),

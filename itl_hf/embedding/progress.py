@@ -1,20 +1,56 @@
-"""The progress bar of embedding: rows and tokens per second of all processes, and the remaining time."""
+"""The progress bar of embedding: rows and tokens per second of all processes, and the remaining time.
+
+Terminals and notebooks show a bar. Where stderr is a file, as in the log of a job, a line is written every 30 seconds.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm
+
+#: Seconds between two lines in a log.
+LOG_SECONDS = 30.0
 
 
 def progress_bars_enabled() -> bool:
     """Returns whether progress bars may be shown: not with tqdm's own variable TQDM_DISABLE=1 in the environment."""
     return os.environ.get("TQDM_DISABLE", "") in ("", "0")
+
+
+def draws_bars() -> bool:
+    """Returns whether a bar can be drawn: in a terminal, or in a notebook, whose output is no terminal."""
+    is_notebook = any(kind.__module__ == "tqdm.notebook" for kind in tqdm.__mro__)
+    return is_notebook or (sys.stderr is not None and sys.stderr.isatty())
+
+
+class LogLines(plain_tqdm):  # type: ignore[type-arg]
+    """Writes a line every `LOG_SECONDS`, and one at the end if there were others; nothing for shorter work."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(mininterval=LOG_SECONDS, delay=LOG_SECONDS, miniters=1, dynamic_ncols=False, **options)
+        self.num_lines = 0
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Writes the state of the bar as a line."""
+        self.num_lines += 1
+        self.fp.write(f"{msg or self!s}\n")
+        self.fp.flush()
+
+    def close(self) -> None:
+        """Writes the last line."""
+        if not self.disable and self.num_lines:
+            self.display()
+        self.leave = False
+        self.disable = True
 
 
 class Progress:
@@ -43,14 +79,9 @@ class Progress:
         other_files: Sequence[Sequence[tuple[Path, int]]] = (),
     ) -> None:
         shows_bar = is_visible and (total is None or stored_rows < total) and progress_bars_enabled()
-        # `disable=None` shows the bar on terminals only.
-        self._bar = tqdm(
-            total=total,
-            initial=stored_rows,
-            desc=description,
-            unit="row",
-            smoothing=0.1,
-            disable=None if shows_bar else True,
+        kind: Any = tqdm if draws_bars() else LogLines
+        self._bar = kind(
+            total=total, initial=stored_rows, desc=description, unit="row", smoothing=0.1, disable=not shows_bar
         )
         # A file that exists already is damaged and will be replaced: that it exists does not mean that it is finished.
         self._other_files = [
@@ -94,4 +125,5 @@ class Progress:
         if self._tokens and self._rows and not self._bar.disable:
             # Rows per second of all processes times tokens per row of this process.
             rate = (self._bar.n - self._bar.initial) / max(self._bar.format_dict["elapsed"], 1e-9)
-            self._bar.set_postfix_str(f"{rate * self._tokens / self._rows:,.0f} tokens/s")
+            postfix = f"{rate * self._tokens / self._rows:,.0f} tokens/s"
+            self._bar.set_postfix_str(postfix, refresh=not isinstance(self._bar, LogLines))

@@ -10,8 +10,9 @@ Source: Huebotter et al., "Transductive Active Learning: Theory and Applications
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp.gaussian_process import GaussianProcess
-from itl_hf.gp.kernels import Kernel, gram_matrix
+from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel, Laplace, Linear, gram_matrix
 from itl_hf.gp.noise import effective_rank, spectrum_rank
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.quality import Quality, join
@@ -48,12 +49,8 @@ class AttainableVariance:
     """How much of each target's variance is left by the pool, however its rows are picked.
 
     Args:
-        irreducible (`Tensor`):
-            (m,) float64, Var[f(a) | f(S)], answers without noise. No selection, with or without repeated picks, goes
-            below it.
-        whole_pool (`Tensor`):
-            (m,) float64, Var[f(a) | y(S)], every row answered once, with the selection's noise. No selection without
-            repeated picks goes below it.
+        compute_limits (`Callable`):
+            Computes `irreducible` and `whole_pool`.
         reach (`Tensor`):
             (m,) float64, largest prior correlation k(x, a) / sqrt(k(x, x) k(a, a)) with any row of the pool. Signed:
             under a linear kernel an opposite row removes variance too, but is not near.
@@ -73,10 +70,18 @@ class AttainableVariance:
             Rows of the pool that `irreducible` and `whole_pool` are conditioned on.
         exact (`bool`):
             Whether these are all rows. If not, both are upper bounds; `reach` is always over all rows.
+
+    Attributes:
+        irreducible (`Tensor`):
+            (m,) float64, Var[f(a) | f(S)], answers without noise. No selection, with or without repeated picks, goes
+            below it.
+        whole_pool (`Tensor`):
+            (m,) float64, Var[f(a) | y(S)], every row answered once, with the selection's noise. No selection without
+            repeated picks goes below it. Both are computed when one of them is first read: without a d x d matrix that
+            takes several times as long as the selection.
     """
 
-    irreducible: Tensor
-    whole_pool: Tensor
+    compute_limits: Callable[[], tuple[Tensor, Tensor]]
     reach: Tensor
     usual_reach: float
     nearest: Tensor
@@ -85,6 +90,22 @@ class AttainableVariance:
     pool_rank: float
     rows: int
     exact: bool
+
+    @property
+    def irreducible(self) -> Tensor:
+        """(m,) float64, what no row of the pool can remove."""
+        # Both bound the same number from above. With tiny noise, the second includes directions that the rank tolerance
+        # leaves out of the first, and is then the smaller one.
+        return torch.minimum(*self._limits)
+
+    @property
+    def whole_pool(self) -> Tensor:
+        """(m,) float64, what would be left after every row of the pool."""
+        return self._limits[1]
+
+    @functools.cached_property
+    def _limits(self) -> tuple[Tensor, Tensor]:
+        return self.compute_limits()
 
 
 def attainable_variance(
@@ -135,21 +156,22 @@ def attainable_variance(
     indices = _representatives(pool, most, include, nearest)
     observed_rows = gp.targets.new_zeros(0, pool.dimension) if observed_rows is None else observed_rows.double()
     if linear:
-        moments = [_second_moment(pool, indices, observed_rows)]
+        is_of_pool = indices is None and not len(observed_rows)
+        moment = functools.partial(_second_moment, pool, indices, observed_rows)
+        moments = [pool.once("second moment", moment) if is_of_pool else moment()]
         if pool.quality is not None or isinstance(observed_quality, Tensor):
             moments.append(_second_moment(pool, indices, observed_rows, observed_quality, by_quality=True))
-        irreducible, whole_pool, pool_rank = _linear_parts(moments, gp)
+        *limits, pool_rank = _linear_parts(moments, gp)
+        compute_limits = lambda: (limits[0], limits[1])
     else:
         indices_or_all = pool.spaced_rows(pool.num_rows) if indices is None else indices
-        rows, quality = pool.rows(indices_or_all), pool.quality_of(indices_or_all)
-        quality = join([(quality, len(rows)), (observed_quality, len(observed_rows))])
-        irreducible, whole_pool = _kernel_parts(torch.cat([rows, observed_rows]), gp, quality)
-        pool_rank = effective_rank(pool.rows(pool.spaced_rows(RANK_ROWS)), gp.kernel)
+        compute_limits = functools.partial(_limits_of_rows, pool, indices_or_all, gp, observed_rows, observed_quality)
+        if distributed.world_size() > 1:  # all processes must take part, and not all of them may read the result
+            limits_of_all = compute_limits()
+            compute_limits = lambda: limits_of_all
+        pool_rank = _of_pool_and_kernel(pool, gp.kernel, "rank", lambda: _rank_of_pool(pool, gp.kernel))
     return AttainableVariance(
-        # Both bound the same number from above. With tiny noise, the second includes directions that the rank
-        # tolerance leaves out of the first, and is then the smaller one.
-        irreducible=torch.minimum(irreducible, whole_pool),
-        whole_pool=whole_pool,
+        compute_limits=compute_limits,
         reach=reach,
         usual_reach=usual_reach,
         nearest=nearest,
@@ -161,18 +183,43 @@ def attainable_variance(
     )
 
 
+def _limits_of_rows(
+    pool: Pool, indices: Sequence[int], gp: GaussianProcess, observed_rows: Tensor, observed_quality: Quality
+) -> tuple[Tensor, Tensor]:
+    rows, quality = pool.rows(indices), pool.quality_of(indices)
+    quality = join([(quality, len(rows)), (observed_quality, len(observed_rows))])
+    return _kernel_parts(torch.cat([rows, observed_rows]), gp, quality)
+
+
+def _rank_of_pool(pool: Pool, kernel: Kernel) -> float:
+    return effective_rank(pool.rows(pool.spaced_rows(RANK_ROWS)), kernel)
+
+
+def _of_pool_and_kernel(pool: Pool, kernel: Kernel, name: str, compute: Callable[[], float]) -> float:
+    """Returns a number that depends on the pool and the kernel alone; it is computed once for a kernel whose settings
+    are all in its description.
+    """
+    if type(kernel) not in (Linear, Cosine, RBF, ExponentialCosine, Laplace):
+        return compute()
+    return pool.once((name, str(kernel.describe())), compute)
+
+
 def target_reach(pool: Pool, gp: GaussianProcess, count: int) -> tuple[Tensor, Tensor, float]:
     """Returns each target's largest correlation with any row, (m,) float64, the numbers of its nearest rows, (k, m),
     and the usual reach of the pool's own rows.
 
     Collective: under `torchrun` all processes must call it.
     """
-    probes = pool.rows(pool.spaced_rows(PROBES))
-    best, indices = nearest_rows(pool, torch.cat([gp.targets, probes]), gp.kernel, count)
-    best, m = best.double().clamp(-1, 1), len(gp.targets)
+    best, indices = nearest_rows(pool, gp.targets, gp.kernel, count)
+    usual_reach = _of_pool_and_kernel(pool, gp.kernel, "usual reach", lambda: _usual_reach(pool, gp.kernel))
+    return best[0].double().clamp(-1, 1), indices, usual_reach
+
+
+def _usual_reach(pool: Pool, kernel: Kernel) -> float:
+    """Returns the correlation that 19 in 20 rows of the pool have with another row, by a sample. Collective."""
+    best, _ = nearest_rows(pool, pool.rows(pool.spaced_rows(PROBES)), kernel, 2)
     # A row's own correlation is its largest: the second is that with the nearest other.
-    usual_reach = float(best[1, m:].quantile(USUAL_QUANTILE)) if len(best) > 1 else 0.0
-    return best[0, :m], indices[:, :m], usual_reach
+    return float(best[1].double().clamp(-1, 1).quantile(USUAL_QUANTILE)) if len(best) > 1 else 0.0
 
 
 def nearest_rows(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:

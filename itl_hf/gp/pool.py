@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ GPU_BLOCK_ROWS = 131072
 LEAST_BLOCKS = 64
 #: Prepared float32 blocks are cached while they fit in this much memory; a larger pool is prepared anew in each pass.
 CACHE_BYTES = 512 * 2**20
+
+Result = TypeVar("Result")
 
 
 class Pool:
@@ -68,6 +70,8 @@ class Pool:
         unusable (`UnusableRows`):
             Rows whose features are all zero or not finite. The preparation is fitted without them, and they are
             prepared to zeros.
+        is_kept (`bool`):
+            Whether the cached blocks stay in memory for the next selection, so that `release` does not free them.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class Pool:
         starts = range(0, self.num_rows, self.block_rows)
         self.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
         self._cache: dict[int, Tensor] = {}
+        self._results: dict[Hashable, Any] = {}
+        self.is_kept = False
         self.longest_row = LongestRow()
         self.preparation, self.unusable = self._fit(standardize)
         self._is_unusable = self.unusable.mask(self.num_rows)
@@ -156,7 +162,7 @@ class Pool:
         """Maps all prepared rows to features of a kernel (`itl_hf.gp.nystroem`) from now on."""
         self.feature_map, self.row_by_row = feature_map, False
         self._set_dimension(feature_map.dimension)
-        self._cache.clear()
+        self._cache, self._results, self.is_kept = {}, {}, False
 
     def subset(self, indices: Sequence[int] | None = None) -> Pool:
         """Returns a pool of these rows, or of all, prepared with the statistics of this pool and not mapped further.
@@ -169,6 +175,7 @@ class Pool:
         """
         part = copy.copy(self)
         part.feature_map, part.row_by_row, part._cache = None, self.preparation.weights.ndim < 2, {}
+        part._results, part.is_kept = {}, False
         if indices is not None:
             part.source = self._read(list(indices))
             part.num_rows, part.unusable = len(part.source), UnusableRows()
@@ -180,8 +187,19 @@ class Pool:
         return part
 
     def release(self) -> None:
-        """Frees the memory of cached blocks; they are prepared again when they are needed."""
-        self._cache.clear()
+        """Frees the memory of cached blocks, unless the pool is kept; they are prepared again when they are needed."""
+        if not self.is_kept:
+            self._cache.clear()
+
+    def once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """Returns what depends on the prepared rows and on `key` alone; it is computed at the first call.
+
+        Collective where `compute` is: all processes have called it equally often.
+        """
+        if key not in self._results:
+            self._results[key] = compute()
+        result: Result = self._results[key]
+        return result
 
     def block(self, start: int, dtype: torch.dtype) -> Tensor:
         """Returns the prepared rows of the block that begins at row `start`, (B, dimension)."""

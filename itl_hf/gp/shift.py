@@ -88,7 +88,7 @@ def measure_shift(pool: Pool, gp: GaussianProcess, nearest: Tensor) -> Shift | N
     count = min(NEAREST, len(nearest), pool.num_rows - 1)
     if len(gp.targets) < FEWEST_TARGETS or count < 1:
         return None
-    mean = pool.rows(spaced_rows(pool.num_rows, MEAN_ROWS)).mean(0)  # (d,)
+    mean = pool.once("mean", lambda: pool.rows(spaced_rows(pool.num_rows, MEAN_ROWS)).mean(0))  # (d,)
     target_indices = spaced_rows(len(gp.targets), MOST_TARGETS)
     near = nearest[:count, target_indices]  # (K, m)
     targets = gp.targets[target_indices]

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from datasets import Dataset
 
+from itl_hf.disk.checks import expand
+from itl_hf.embedding.cached import embed_cached
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.base import Embedder, Fingerprint
 from itl_hf.embedding.row_reading import RowReading, read_dataset
+from itl_hf.embedding.store.cache import FeatureCache
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.selection.feature_arrays import Features
 from itl_hf.text import ColumnMapping, TextRows
 from itl_hf.text.alike import collect_alike_rows
+
+#: Where features are kept: a folder, the default cache, or nowhere.
+Store: TypeAlias = Path | FeatureCache | None
+
+
+def resolve_store(store: str | os.PathLike[str] | bool | None) -> Store:
+    """Returns where features are kept: in a folder, in the default cache (`None`, `True`) or nowhere (`False`)."""
+    if store is False:
+        return None
+    return FeatureCache() if store is None or store is True else expand(store)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +74,23 @@ class EmbedJob:
         parts = {"dataset": self.dataset.select(rows), "rows": self.rows.select(rows)}
         return dataclasses.replace(self, **parts, name=name, reading=reading)
 
-    def embed(self, store: Path | None) -> Features:
-        """Embeds the rows, (N, d): into the store or, without one, into memory."""
-        directory = None
-        if store is not None:
-            directory = feature_directory(store, self.fingerprint, self.reading.keys.hash)
-        return embed(
-            self.rows,
-            self.embedder,
-            directory,
-            description=f"embedding {self.name}",
-            fingerprint=self.fingerprint,
-            rows_hash=self.reading.keys,
-        )
+    def directory(self, store: Store) -> Path | None:
+        """Returns the folder of the features within the store or the cache; `None` if they stay in memory."""
+        if isinstance(store, FeatureCache):
+            return store.directory(self.embedder, self.fingerprint, self.reading.keys.hash)
+        return None if store is None else feature_directory(store, self.fingerprint, self.reading.keys.hash)
+
+    def embed(self, store: Store) -> Features:
+        """Embeds the rows, (N, d): into the store, the cache or, without them, into memory."""
+        directory = self.directory(store)
+        options: dict[str, Any] = {
+            "description": f"embedding {self.name}",
+            "fingerprint": self.fingerprint,
+            "rows_hash": self.reading.keys,
+        }
+        if isinstance(store, FeatureCache) and directory is not None:
+            return embed_cached(self.rows, self.embedder, store, directory, **options)
+        return embed(self.rows, self.embedder, directory, **options)
 
 
 def make_embed_job(

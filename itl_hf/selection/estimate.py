@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itl_hf.embedding.estimate import Estimate, estimate
-from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.gp.attainable import attainable_variance
 from itl_hf.gp.pool import CACHE_BYTES, spaced_rows
 from itl_hf.selection.result.layout import principal_layout
@@ -94,15 +93,14 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
         of_pool,
         of_targets,
         picking_seconds=_picking(selector, num_rows, len(targets), dimension, num_examples),
-        features_bytes=cache_bytes + (features if selector.store is None else 0),
+        features_bytes=cache_bytes + (0 if pool_job.directory(selector.store) else features),
         shortlist=of_shortlist,
     )
 
 
 def _embedding(selector: Selector, job: EmbedJob) -> Estimate:
-    store, fingerprint = selector.store, job.fingerprint
-    directory = None if store is None else feature_directory(store, fingerprint, job.reading.keys.hash)
-    return estimate(job.rows, job.embedder, directory, fingerprint=fingerprint, keys=job.reading.keys)
+    directory = job.directory(selector.store)
+    return estimate(job.rows, job.embedder, directory, fingerprint=job.fingerprint, keys=job.reading.keys)
 
 
 def _picking(selector: Selector, rows: int, targets: int, dimension: int, num_examples: int) -> float:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itl_hf.selection.kept_features import KeptFeatures
+
 
 @runtime_checkable
 class RowReader(Protocol):
@@ -36,7 +38,7 @@ class RowReader(Protocol):
     def __array__(self, dtype: Any = None) -> np.ndarray: ...
 
 
-Features = np.ndarray | Tensor | RowReader | Sequence[Sequence[float]]
+Features = np.ndarray | Tensor | RowReader | KeptFeatures | Sequence[Sequence[float]]
 
 
 class ReadRows:
@@ -114,6 +116,8 @@ def as_rows(features: Features, name: str) -> Any:
         `ValueError`: If the array is not two-dimensional, is empty, or does not hold floats.
     """
     refuse_masked(features, name)
+    if isinstance(features, KeptFeatures):
+        features = features.array
     if isinstance(features, np.ndarray | Tensor):
         rows: Any = np.asarray(features) if isinstance(features, np.ma.MaskedArray) else features
     elif isinstance(features, RowReader) and isinstance(features.dtype, np.dtype):
@@ -188,7 +192,8 @@ def finite(rows: Any, name: str) -> Tensor:
     Raises:
         `ValueError`: If a row holds NaN or infinity; the row is named.
     """
-    tensor = rows if isinstance(rows, Tensor) else torch.as_tensor(np.array(rows[:], copy=True))
+    values = rows if isinstance(rows, Tensor) else rows[:]
+    tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.array(values, copy=True))
     bad = (~torch.isfinite(tensor).all(1)).nonzero()
     if len(bad):
         raise ValueError(

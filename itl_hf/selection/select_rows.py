@@ -25,6 +25,7 @@ from itl_hf.selection.already_selected import prepare_observed, read_already_sel
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.feature_arrays import Features, as_device, as_rows, check_widths, finite
+from itl_hf.selection.kept_features import open_pool, source_of
 from itl_hf.selection.large_pools import approximate, fit_to_memory
 from itl_hf.selection.measured_noise import noise_measurement
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, check_sizes, resolve_texts
@@ -155,7 +156,7 @@ def select_rows(
     availability = constraints.availability(num_examples, num_rows)
     spec = resolve_kernel_spec(kernel, standardize)
     applicable = applicable_shortlist(shortlist, acquisition, num_examples, constraints.replace, has_texts=False)
-    prepared_pool = Pool(pool_rows, spec.standardization, row_quality, as_device(device))
+    prepared_pool = open_pool(pool, pool_rows, spec.standardization, row_quality, as_device(device))
     unusable = describe_unusable(prepared_pool.unusable, constraints.pool_numbers)
     warn_of_unusable(unusable)
     warn_of_long_row(prepared_pool)
@@ -183,7 +184,7 @@ def select_rows(
         observed_quality=observed_quality,
     )
     shortlisted_pool = ShortlistedPool(prepared_pool, applicable)
-    index = None if applicable is None else indexed_rows(pool, spec.standardization)
+    index = None if applicable is None else indexed_rows(source_of(pool), spec.standardization)
     shortlisted_pool.make_list(spec.kernel, prepared_targets, request, index, weights)
     num_picks = num_examples + (len(observed_indices) or len(observed_features))
     measured_noise = noise_measurement(prepared_pool, spec.kernel, prepared_targets, blocked_indices, weights)

@@ -8,20 +8,23 @@ import functools
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
 
-from itl_hf.disk.checks import check_writable_folder, expand
+from itl_hf.disk.checks import check_writable_folder
 from itl_hf.embedding.embedders.base import Embedder, check_embedder
 from itl_hf.embedding.progress import progress_bars_enabled
+from itl_hf.embedding.store.cache import FeatureCache
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
-from itl_hf.selection.embed_job import EmbedJob, make_embed_job
+from itl_hf.selection.embed_job import EmbedJob, make_embed_job, resolve_store
 from itl_hf.selection.feature_arrays import as_device, check_row_numbers
+from itl_hf.selection.pool_memory import PoolMemory
 from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
@@ -71,9 +74,11 @@ class Selector:
         layout (`"pca"` or `"umap"`, *optional*, defaults to `"pca"`):
             The map in reports: principal components, or UMAP, which shows groups that lie on top of each other there
             (extra `umap`; a minute for 20,000 rows).
-        store (`str` or `PathLike`, *optional*):
-            Folder that keeps the features. With it, interrupted embedding continues where it was and the same rows are
-            never embedded twice; without it, features live in memory for one call.
+        store (`str`, `PathLike` or `bool`, *optional*):
+            Folder that keeps the features: interrupted embedding continues where it was, and the same rows are never
+            embedded twice by the same model. Left out, it is the default cache, `ITL_HF_CACHE` or `itl_hf` in
+            `HF_HOME`, which only you can read (`itl-hf cache list`, `itl-hf cache clear`); it keeps no features of
+            embedders that may change without their fingerprint (`Embedder.default_cache`). `False` keeps none.
         shortlist (`int`, `"auto"`, `Embedder` or `Shortlist`, *optional*):
             Pick among the targets' nearest rows only, see `select_rows`. With an embedder (or `Shortlist(size,
             embedder)`) the list is made by its features, and `embedder` embeds only the rows on the list, the targets
@@ -112,7 +117,7 @@ class Selector:
         seed: int | None = None,
         targets_embedder: Embedder | None = None,
         layout: LayoutName = "pca",
-        store: str | os.PathLike[str] | None = None,
+        store: str | os.PathLike[str] | bool | None = None,
         shortlist: ShortlistLike = DEFAULT_SHORTLIST,
         on_bad_rows: OnBadRows = "error",
         columns: Columns = None,
@@ -130,7 +135,8 @@ class Selector:
         resolve_kernel_spec(kernel, self.standardize)  # raises early
         check_layout(layout)
         self.layout: LayoutName = layout
-        self.store = None if store is None else expand(store)
+        self.store = resolve_store(store)
+        self.pool_memory = PoolMemory()
         self.shortlist = resolve_shortlist(shortlist)
         self.device = as_device(device)  # raises early
         self.on_bad_rows = check_on_bad_rows(on_bad_rows)
@@ -189,7 +195,7 @@ class Selector:
             () if already_selected is None else already_selected, len(pool_data), "already_selected"
         )
         check_columns(pool_data, target_data)
-        if self.store is not None:
+        if isinstance(self.store, Path):
             check_writable_folder(self.store, "store")
         numbers = RowNumbers.read(pool_data, target_data, quality, target_weights)
         check_weighs_targets(self.acquisition, numbers.target_weights)
@@ -213,7 +219,8 @@ class Selector:
         inputs = self._inputs(pool_job, target_job, constraints.to_json(resolved_constraints))
         inputs = dataclasses.replace(inputs, numbers=numbers)
         if shortlist is None or shortlist.embedder is None:
-            inputs = skipped.embed_pool(inputs, pool_job, self.store, blocked_rows)
+            embed_pool = functools.partial(self.pool_memory.features, store=self.store)
+            inputs = skipped.embed_pool(inputs, pool_job, embed_pool, blocked_rows)
             rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
         else:
             is_free = torch.ones(len(pool_data), dtype=torch.bool)
@@ -227,6 +234,8 @@ class Selector:
                 rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
                 unusable_rows = inputs.pool_numbers(np.asarray(rows.pool.unusable.numbers, dtype=np.int64))
                 has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist(), unusable_rows.tolist())
+        if isinstance(self.store, FeatureCache):
+            self.store.report()
         extend_fn = None
         if constraints.can_extend:
             extend_fn = functools.partial(self._extend, inputs, rows, observed_rows, resolved_constraints)
@@ -312,7 +321,7 @@ class Selector:
         Raises:
             `ValueError`: If there are no rows, or no format fits their columns.
         """
-        pool_data = as_dataset(pool, "pool", pool_split)
+        pool_data = self.pool_memory.dataset(pool, pool_split, lambda: as_dataset(pool, "pool", pool_split))
         rows = TextRows(pool_data, self.columns)
         return pool_data, as_targets(targets, rows, targets_split, self.targets_columns)
 
@@ -348,7 +357,9 @@ class Selector:
             targets, "targets", target_embedder, also_check=cheap, keep_texts=keep_texts, **skip
         )
         options: dict[str, Any] = {"count_tokens": count_tokens, "keep_texts": keep_texts, **skip}
-        pool_job = make_embed_job(pool, "pool", pool_embedder, also_check=cheap, columns=self.columns, **options)
+        options["columns"] = self.columns
+        make_job = functools.partial(make_embed_job, pool, "pool", pool_embedder, also_check=cheap, **options)
+        pool_job = self.pool_memory.job(pool, pool_embedder, cheap, options, make_job)
         if self.larger_pool is not None:
             pool_job = dataclasses.replace(pool_job, reading=self.larger_pool.complete(pool_job.reading))
         return pool_job, target_job

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from itl_hf.selection.embed_job import EmbedJob
+from itl_hf.selection.feature_arrays import Features, as_rows
 from itl_hf.selection.result.assemble import SelectionInputs
 from itl_hf.selection.shortlist.options import Shortlist
 from itl_hf.selection.shortlist.two_stage import EmbeddedRows
@@ -56,11 +56,15 @@ class SkippedRows:
             raise ValueError(f"already_selected: row {unreadable[0]} cannot be read, so that nothing is known of it")
 
     def embed_pool(
-        self, inputs: SelectionInputs, pool_job: EmbedJob, store: Path | None, blocked_rows: Sequence[int]
+        self,
+        inputs: SelectionInputs,
+        pool_job: EmbedJob,
+        embed: Callable[[EmbedJob], Features],
+        blocked_rows: Sequence[int],
     ) -> SelectionInputs:
         """Embeds the rows of the pool that can be read, and adds the others to the record."""
         job = pool_job.without_bad_rows()
-        inputs = dataclasses.replace(inputs, pool_features=job.embed(store))
+        inputs = dataclasses.replace(inputs, pool_features=embed(job))
         if len(self.targets) or len(self.pool):
             parts = {name: bad.to_json() for name, bad in (("pool", self.pool), ("targets", self.targets)) if len(bad)}
             entries = {**inputs.record_entries, "skipped": parts, "pool_rows": len(pool_job.dataset)}
@@ -69,4 +73,6 @@ class SkippedRows:
             return inputs
         rows = np.setdiff1d(np.arange(len(pool_job.dataset)), self.pool.rows)
         may_be_picked = np.isin(rows, list(blocked_rows), invert=True)
-        return dataclasses.replace(inputs, embedded=EmbeddedRows(rows, may_be_picked, np.asarray(inputs.pool_features)))
+        return dataclasses.replace(
+            inputs, embedded=EmbeddedRows(rows, may_be_picked, np.asarray(as_rows(inputs.pool_features, "pool")[:]))
+        )

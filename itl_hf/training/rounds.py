@@ -7,7 +7,8 @@ is embedded in every round; the log has the seconds of each round next to its in
 The picks of all rounds are stored in `trainer_state.json`, so a resumed run trains on the same rows, also in the middle
 of a round. A round that was interrupted before its first checkpoint is selected again; if the selector has a `store`,
 the features of that round are read from it, since the same weights give the same features. Each round adds one set of
-features to the store.
+features to the store. The default cache (a selector without `store`) keeps only features of embedders that do not
+hold the model in training, such as that of a shortlist.
 
 Not supported: weights sharded over processes (FSDP, DeepSpeed ZeRO-3), where no process has the whole model to embed
 with.
@@ -28,6 +29,9 @@ import torch
 from itl_hf import distributed
 from itl_hf.embedding.embed import rows_fingerprint
 from itl_hf.embedding.embedders.base import Embedder
+from itl_hf.embedding.store.cache import FeatureCache
+from itl_hf.selection.embed_job import Store
+from itl_hf.selection.pool_memory import PoolMemory
 from itl_hf.selection.registry import describe_acquisition
 from itl_hf.selection.screening.larger_pool import LargerPool, pool_wording
 from itl_hf.training.attachment import Attachment
@@ -163,6 +167,7 @@ class ActiveRounds(Attachment):
         selector = copy.copy(self.selector)
         selector.embedder = embedder  # type: ignore[assignment]  # a virtual subclass of `Embedder`
         selector.larger_pool = None if is_whole_pool else LargerPool(rows, self._pool_wording)
+        selector.store, selector.pool_memory = self._round_store(embedder), PoolMemory()  # the model has changed
         model: Any = self.trainer.model
         with preserve_training_state(model, [self.sampler.seed, number]):
             selection = selector.select(
@@ -185,6 +190,22 @@ class ActiveRounds(Attachment):
     def _pool_wording(self) -> frozenset[tuple[str, ...]]:
         """The wording that many rows of the whole pool share, of which a round sees some rows only."""
         return pool_wording(self.options.pool, self.options.targets)
+
+    def _round_store(self, embedder: _TimedEmbedder) -> Store:
+        """Returns where the features of a round are kept.
+
+        The default cache keeps those of frozen embedders only: the weights in training are never the same again, and
+        every round would add features of the whole pool to it.
+        """
+        store = self.selector.store
+        model: Any = self.trainer.model
+        if not isinstance(store, FeatureCache):
+            return store
+        if shares_weights(self.selector.embedder, model):
+            embedder.default_cache = False
+        shortlist = self.selector.shortlist
+        is_live = shortlist is not None and shortlist.embedder is not None and shares_weights(shortlist.embedder, model)
+        return None if is_live else store
 
     def _rows_to_embed(self, number: int, trained_rows: list[int]) -> np.ndarray:
         """Returns the candidates of a round and the rows trained on, which the selection is conditioned on."""
@@ -240,6 +261,7 @@ class _TimedEmbedder:
 
     def __init__(self, embedder: Any) -> None:
         self._embedder = embedder
+        self.default_cache: bool | None = embedder.default_cache
         self._start_time = self._end_time = time.perf_counter()
 
     def __getattr__(self, name: str) -> Any:
@@ -255,6 +277,11 @@ class _TimedEmbedder:
 
         timed_method: Callable[..., Any] = call_and_record
         return timed_method
+
+    @property
+    def wrapped_embedder(self) -> Any:
+        """The embedder, whose class says whether features may be kept in the default cache."""
+        return self._embedder
 
     def for_targets(self, targets: Any) -> _TimedEmbedder:
         """Forwards to the embedder for these targets from now on."""

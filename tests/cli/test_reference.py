@@ -52,7 +52,7 @@ ELSEWHERE = {
     "index": {"min_rows"},
     "select": {
         *("pool_config", "targets_config", "shortlist_model", "stop_gain", "stop_variance_left", "output_dir"),
-        *("report", "dry_run", "overwrite"),
+        *("report", "dry_run", "no_store", "overwrite"),
     },
     "report": set(),
     "diagnose": {"selection"},

@@ -71,6 +71,10 @@ class Embedder(ABC):
             What `Selector(..., standardize=True)` does to the features; see `Standardization`.
         prepares_ahead (`bool`, defaults to `False`):
             Whether `prepare` may run in a second thread while `embed_prepared` runs.
+        default_cache (`bool`, *optional*):
+            Whether `Selector` without `store=` may keep the features on disk. Left at `None`, it does so for the
+            embedders of this package, and for classes of yours whose attributes are plain numbers and texts. Set it to
+            `True` only if `fingerprint()` changes with everything that determines the features, such as the weights.
 
     Example:
         >>> import torch
@@ -88,6 +92,7 @@ class Embedder(ABC):
     storage_dtype: str = "float32"
     preparation: bool | str | Standardization = True
     prepares_ahead: bool = False
+    default_cache: bool | None = None
 
     @property
     @abstractmethod

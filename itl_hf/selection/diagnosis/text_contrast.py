@@ -5,6 +5,7 @@ Only numbers are kept and shown, never the text: the prompts of targets are not 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -135,6 +136,13 @@ def _common_prefix(one: str, other: str) -> str:
 
 
 def _share_of_letters(texts: Iterable[str], *, capitals: bool) -> float:
-    letters = [letter for text in texts for letter in text[:COUNTED_CHARACTERS] if letter.isalpha()]
-    hits = sum(letter.isupper() if capitals else not letter.isascii() for letter in letters)
-    return hits / max(len(letters), 1)
+    counts = [_letter_counts(text) for text in texts]
+    num_hits = sum(count[1 if capitals else 2] for count in counts)
+    return num_hits / max(sum(count[0] for count in counts), 1)
+
+
+@functools.lru_cache(maxsize=4_096)  # the same sample of a pool is compared in each selection from it
+def _letter_counts(text: str) -> tuple[int, int, int]:
+    """Returns the numbers of letters, of capitals, and of letters other than a to z and A to Z."""
+    letters = [letter for letter in text[:COUNTED_CHARACTERS] if letter.isalpha()]
+    return len(letters), sum(map(str.isupper, letters)), sum(not letter.isascii() for letter in letters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from itl_hf.embedding.row_keys import text_columns
 from itl_hf.embedding.row_reading import RowReading, TextPair
@@ -141,8 +142,8 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         indices=picks,
         gains=rows.gains,
         target_variance=rows.target_variance,
-        irreducible=attainable.irreducible.cpu().numpy(),
-        whole_pool=attainable.whole_pool.cpu().numpy(),
+        irreducible=lambda: attainable.irreducible.cpu().numpy(),
+        whole_pool=lambda: attainable.whole_pool.cpu().numpy(),
         reach=attainable.reach.cpu().numpy(),
         pool_size=len(inputs.pool),
         record=record,
@@ -161,6 +162,11 @@ def _shift_record(shift: Shift, inputs: SelectionInputs) -> ShiftRecord:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that the picks depend on."""
+    return dict(_package_versions())
+
+
+@functools.cache
+def _package_versions() -> dict[str, str]:
     versions = {"itl_hf": __version__, "python": platform.python_version()}
     for package in ("torch", "transformers", "datasets", "peft"):
         try:
@@ -186,6 +192,5 @@ def picked_rows(pool: Dataset, rows: RowSelection, mapping: ColumnMapping | None
     table = pool.select(rows.indices).with_format("arrow")[:]  # few rows: in memory, without files or progress bars
     table = as_stored(Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata)))
     table = with_read_columns(table, mapping)
-    for name, values in columns.items():
-        table = table.add_column(name, values.tolist())
-    return table
+    added_columns = Dataset.from_dict({name: values.tolist() for name, values in columns.items()})
+    return concatenate_datasets([table, added_columns], axis=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,23 +28,42 @@ def principal_layout(pool: Pool, targets: Tensor, picks: list[int]) -> Layout:
         picks (`list[int]`):
             Picked row numbers.
     """
-    sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS)).cpu()  # (S, d)
-    centre = sample.mean(0)
-    axes, variance_shares = _axes(sample - centre)
-    del sample
-    numbers = list(spaced_rows(pool.num_rows, SHOWN_ROWS))
-
-    def project(rows: Tensor) -> np.ndarray:
-        return ((rows.cpu() - centre) @ axes).numpy().astype(np.float32)  # (B, 2)
-
-    chunks = [numbers[first : first + CHUNK_ROWS] for first in range(0, len(numbers), CHUNK_ROWS)]
+    pool_map = pool.once("principal map", lambda: _PoolMap.fit(pool))
     return Layout(
-        np.concatenate([project(pool.rows(chunk)) for chunk in chunks]),
-        np.asarray(numbers, dtype=np.int64),
-        project(targets),
-        project(pool.rows(picks)),
-        variance_shares.numpy().astype(np.float32),
+        pool_map.positions.copy(),
+        pool_map.row_numbers.copy(),
+        pool_map.project(targets),
+        pool_map.project(pool.rows(picks)),
+        pool_map.variance_shares.numpy().astype(np.float32),
     )
+
+
+@dataclass(frozen=True)
+class _PoolMap:
+    """The part of the map that depends on the pool alone: its axes, and the positions of its rows."""
+
+    centre: Tensor
+    axes: Tensor
+    variance_shares: Tensor
+    row_numbers: np.ndarray
+    positions: np.ndarray
+
+    @classmethod
+    def fit(cls, pool: Pool) -> _PoolMap:
+        """Fits the axes on an evenly spaced sample, and projects the rows that the map shows."""
+        sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS)).cpu()  # (S, d)
+        centre = sample.mean(0)
+        axes, variance_shares = _axes(sample - centre)
+        del sample
+        numbers = list(spaced_rows(pool.num_rows, SHOWN_ROWS))
+        axes_only = cls(centre, axes, variance_shares, np.asarray(numbers, dtype=np.int64), np.zeros((0, 2)))
+        chunks = [numbers[first : first + CHUNK_ROWS] for first in range(0, len(numbers), CHUNK_ROWS)]
+        positions = np.concatenate([axes_only.project(pool.rows(chunk)) for chunk in chunks])
+        return replace(axes_only, positions=positions)
+
+    def project(self, rows: Tensor) -> np.ndarray:
+        """Returns the positions of prepared rows, (B, d) -> (B, 2)."""
+        return ((rows.cpu() - self.centre) @ self.axes).numpy().astype(np.float32)
 
 
 def _axes(centred_rows: Tensor) -> tuple[Tensor, Tensor]:

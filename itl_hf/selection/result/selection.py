@@ -14,6 +14,7 @@ from datasets import Dataset
 from itl_hf.embedding.store.atomic_files import DamagedError
 from itl_hf.selection.diagnosis.diagnosis import Diagnosis, diagnose
 from itl_hf.selection.result import files
+from itl_hf.selection.result.deferred import DeferredArray
 from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.screening.screening import Screening
 
@@ -67,7 +68,8 @@ class Selection:
         target_variance (`np.ndarray`):
             (n + 1, m) float64, posterior variance of each target after 0..n picks: how unsure the model is about it.
         irreducible (`np.ndarray`):
-            (m,) float64, the part of each target's variance that no row of the pool can remove.
+            (m,) float64, the part of each target's variance that no row of the pool can remove. It and `whole_pool` are
+            measured when one of them is first read, which may take longer than the selection.
         whole_pool (`np.ndarray`):
             (m,) float64, the variance of each target that would be left after picking every row of the pool once.
         reach (`np.ndarray`):
@@ -99,12 +101,13 @@ class Selection:
     indices: np.ndarray
     gains: np.ndarray
     target_variance: np.ndarray
-    irreducible: np.ndarray
-    whole_pool: np.ndarray
     reach: np.ndarray
     pool_size: int
     record: SelectionRecord
     layout: Layout
+    # A descriptor is no default: both are required.
+    irreducible: DeferredArray = DeferredArray()  # noqa: RUF009
+    whole_pool: DeferredArray = DeferredArray()  # noqa: RUF009
     extend_fn: Callable[[int], Selection] | None = field(default=None, repr=False, compare=False)
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
     shortlist_rows: np.ndarray | None = field(default=None, repr=False, compare=False)

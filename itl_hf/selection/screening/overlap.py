@@ -10,6 +10,7 @@ and copies of which there are more than `MOST_HOLDERS` edited versions.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -35,6 +36,7 @@ FEWEST_WORDS = 7
 Run = Words
 
 
+@functools.lru_cache(maxsize=4_096)  # the same sample of a pool is compared in each selection from it
 def words_of(text: str) -> Words:
     """Returns the words and punctuation marks of a text after normalization."""
     return tuple(match[0] for match in _WORD.finditer(normalize_text(text)))

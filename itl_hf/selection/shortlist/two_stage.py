@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from itl_hf.gp.pool import Pool
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
-from itl_hf.selection.embed_job import EmbedJob
+from itl_hf.selection.embed_job import EmbedJob, Store
 from itl_hf.selection.feature_arrays import as_rows, finite
 from itl_hf.selection.shortlist.indexed_rows import indexed_rows
 from itl_hf.selection.shortlist.listed_rows import ListedRows
@@ -141,8 +140,8 @@ class TwoStages:
             The rows of the pool with the expensive embedder.
         target_job (`EmbedJob`):
             The targets.
-        store (`Path`, *optional*):
-            Folder that keeps the features.
+        store (`Path` or `FeatureCache`, *optional*):
+            Where features are kept.
         request (`ListRequest`):
             Which rows may be on the list.
 
@@ -155,7 +154,7 @@ class TwoStages:
         shortlist: Shortlist,
         pool_job: EmbedJob,
         target_job: EmbedJob,
-        store: Path | None,
+        store: Store,
         request: ListRequest,
     ) -> None:
         self.shortlist, self.pool_job, self.store, self.request = shortlist, pool_job, store, request

@@ -129,7 +129,7 @@ def test_the_record_and_the_diagnosis_say_it(tmp_path):
 def test_an_embedder_alone_takes_the_automatic_size(monkeypatch):
     monkeypatch.setattr(options, "FEWEST_EMBEDDED_ROWS", 33)
     for num_examples, size in ((10, 33), (40, 60)):
-        selector = Selector(dear(), shortlist=cheap())
+        selector = Selector(dear(), shortlist=cheap(), store=False)
         selection = selector.select(POOL, TARGETS, num_examples)
         assert selection.record.shortlist["size"] == size
         assert len(selector.embedder.prompts) == size + len(TARGETS)
