@@ -130,4 +130,4 @@ def _facts(selection: Selection) -> dict[str, Any]:
 
 
 def _num_excluded(selection: Selection) -> int:
-    return len(selection.record.constraints.get("exclude", ()))
+    return len(selection.record.constraints.get("exclude") or ())

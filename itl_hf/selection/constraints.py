@@ -252,11 +252,14 @@ class SelectionConstraints:
         """Reads what `to_json` wrote.
 
         Raises:
-            `ValueError`: If costs or groups were given as values, which the entries do not hold.
+            `ValueError`: If costs or groups were given as values, which the entries do not hold, or the excluded rows
+                were not published.
         """
         options = dict(entries)
         if any(name in options and options[name] is None for name in ("costs", "groups")):
             raise ValueError("its costs or groups were given as numbers, which the record does not hold")
+        if options.get("exclude", ()) is None:
+            raise ValueError("its excluded rows were not published with the target prompts")
         if isinstance(options.get("group_shares"), list):
             options["group_shares"] = {label: (low, high) for label, low, high in options["group_shares"]}
         if "stop_when" in options:

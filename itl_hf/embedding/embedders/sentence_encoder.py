@@ -26,6 +26,7 @@ from itl_hf.embedding.embedders.sentence_model import (
     EncoderHash,
     checked_encoder,
     chunks,
+    commit_of,
     describe_modules,
     load_encoder,
     name_of,
@@ -116,7 +117,7 @@ class SentenceEncoder(TwoStageEmbedder):
             if max_length is not None:
                 raise ValueError("max_length is for a model loaded here; of a model object set model.max_seq_length.")
         self.name = str(model) if isinstance(model, str | Path) else name_of(self.model)
-        self.revision = revision
+        self.revision = commit_of(self.model) or revision
         self.prompt = resolve_prompt(self.model, prompt_name)
         self.normalize_embeddings = normalize_embeddings
         self._hash = EncoderHash(self.model)

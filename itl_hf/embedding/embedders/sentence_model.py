@@ -87,6 +87,12 @@ def name_of(model: SentenceTransformer) -> str:
     return str(getattr(config, "_name_or_path", "") or type(model[0]).__name__)
 
 
+def commit_of(model: SentenceTransformer) -> str | None:
+    """Returns the commit on the Hub that the model's transformer was loaded from; `None` for a folder."""
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    return getattr(config, "_commit_hash", None)
+
+
 def describe_modules(model: SentenceTransformer) -> list[tuple[str, dict[str, Any]]]:
     """Returns class and configuration (which may be empty) of each module, in the order in which they run."""
     descriptions = []
