@@ -13,17 +13,20 @@ import itl_hf
 from itl_hf.cli.column_arguments import join_words
 from itl_hf.cli.diagnose import diagnose
 from itl_hf.cli.embed import embed
+from itl_hf.cli.errors import Group, exit_status, sentence
 from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
 from itl_hf.cli.index import index
-from itl_hf.cli.output import exit_status, with_output
+from itl_hf.cli.output import with_output
 from itl_hf.cli.push import push
 from itl_hf.cli.report import report
 from itl_hf.cli.select import select
 from itl_hf.cli.train import CONTEXT, train
+from itl_hf.visible import visible
 
 app = typer.Typer(
     name="itl-hf",
+    cls=Group,
     help="Choose the right data to fine-tune on: information-based transductive learning for Hugging Face models.",
     epilog="Exit status: 0 done, 1 the work failed, 2 a mistake in options or input, 130 interrupted. "
     "Every command has --help with examples, --json for scripts, and reads --config run.yaml.",
@@ -72,8 +75,8 @@ app.command(context_settings=CONTEXT, epilog=epilog("train"))(train)
 def plain_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:
     """Shows a warning about the user's data as one sentence; other warnings keep the line of code."""
     if category is UserWarning:
-        return f"itl-hf: {message}\n"
-    return _format_warning(message, category, *where, **more)  # type: ignore[arg-type]
+        return f"itl-hf: {visible(str(message))}\n"
+    return visible(_format_warning(message, category, *where, **more))  # type: ignore[arg-type]
 
 
 _format_warning = warnings.formatwarning
@@ -84,6 +87,6 @@ def main() -> None:
     warnings.formatwarning = plain_warning
     try:
         app()
-    except (ValueError, TypeError, ImportError, OSError, RuntimeError, MemoryError) as error:
-        typer.echo(f"itl-hf: {error}", err=True)
+    except (Exception, KeyboardInterrupt) as error:
+        typer.echo(f"itl-hf: {sentence(error)}", err=True)
         sys.exit(exit_status(error))

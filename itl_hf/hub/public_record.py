@@ -54,6 +54,8 @@ EMBEDDER_ENTRIES = frozenset(
         "weight",
     ]
 )
+#: What stands in the place of a text that is not published.
+NOT_PUBLISHED = "(not published)"
 PACKAGES = ("itl_hf", "python", "torch", "transformers", "datasets", "peft")
 
 
@@ -109,7 +111,7 @@ def public_fingerprint(fingerprint: Mapping[str, Any]) -> JsonDict:
             if _is_hub_commit(fingerprint.get(f"{prefix}{dot}model"), fingerprint.get(f"{prefix}{dot}revision")):
                 public[key] = value
         elif last in EMBEDDER_ENTRIES and re.fullmatch(r"(part\d+\.)*", prefix + dot):
-            public[key] = value if _is_plain(value) else "(not published)"
+            public[key] = value if _is_plain(value) else NOT_PUBLISHED
     return public
 
 
@@ -153,7 +155,7 @@ def _entries(*names: str) -> _Rule:
 
 
 def _kernel(value: Mapping[str, Any], context: _Context) -> JsonDict:
-    return {"kernel": "(not published)", **dict(_plain(value, context))}
+    return {"kernel": NOT_PUBLISHED, **dict(_plain(value, context))}
 
 
 def _embedder(value: Mapping[str, Any], context: _Context) -> JsonDict:
@@ -206,8 +208,8 @@ def _skipped(value: Mapping[str, Any], context: _Context) -> JsonDict:
     return {side: {"count": value[side]["count"], "kinds": []} for side in ("pool", "targets") if side in value}
 
 
-def _with_targets_only(value: Any, context: _Context) -> Any:
-    return value if context.with_targets else None
+def _targets_fingerprint(value: str, context: _Context) -> str:
+    return value if context.with_targets else NOT_PUBLISHED
 
 
 def _formats(value: Mapping[str, Any], context: _Context) -> JsonDict:
@@ -234,7 +236,7 @@ PUBLIC_FIELDS: dict[str, _Rule] = {
     **dict.fromkeys(("noise_std", "target_noise_std", "effective_rank", "undirected"), _as_it_is),
     **dict.fromkeys(("pool_rows", "target_rows", "dimension", "already_selected", "num_candidates"), _as_it_is),
     "pool_fingerprint": _as_it_is,
-    "targets_fingerprint": _with_targets_only,
+    "targets_fingerprint": _targets_fingerprint,
     **dict.fromkeys(("acquisition_options", "approximation", "unusable"), _plain),
     "kernel_options": _kernel,
     "constraints": _constraints,

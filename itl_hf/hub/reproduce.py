@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from itl_hf.hub.public_record import NOT_PUBLISHED
 from itl_hf.selection.registry import ACQUISITION_NAMES, acquisition_class
 from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST
 
@@ -78,7 +79,7 @@ def rows_lines(record: SelectionRecord, source: Mapping[str, Any], pool_size: in
         options.append(f"split={source.get('split') or 'train'!a}")
         pool = f"load_dataset({', '.join(names + options)})"
     hashes = [record.pool_fingerprint, record.targets_fingerprint]
-    notes = ["" if value is None else f"; hash of their text: {value!a}" for value in hashes]
+    notes = ["" if value in (None, NOT_PUBLISHED) else f"; hash of their text: {value!a}" for value in hashes]
     return [f"pool = {pool}  # {pool_size} rows{notes[0]}", f"targets = ...  # {num_targets} prompts{notes[1]}"]
 
 

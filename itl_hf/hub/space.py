@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from itl_hf.embedding.store.file_modes import set_modes
 from itl_hf.hub.card import card_title
 from itl_hf.hub.contents import public_selection
 from itl_hf.hub.escape import escape
@@ -81,6 +82,7 @@ def write_space(
         (draft / "app.py").write_text(_APP, encoding="utf-8")
         (draft / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(_readme(public, include_targets, title), encoding="utf-8")
+        set_modes(draft, target.parent)
         if target.exists():
             target.rmdir()
         os.rename(draft, target)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from itl_hf.embedding.store.file_modes import set_modes
 from itl_hf.report import sections
 from itl_hf.report.svg import figures
 from itl_hf.report.text import visible
@@ -141,7 +142,7 @@ def _write_atomically(text: str, path: Path) -> Path:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(temporary_path, 0o644)
+        set_modes(Path(temporary_path), path.parent)
         os.replace(temporary_path, path)
     except BaseException:
         Path(temporary_path).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 
 from itl_hf.embedding.store.atomic_files import DamagedError
+from itl_hf.embedding.store.file_modes import set_modes
 from itl_hf.text.json_feature import as_stored
 
 FORMAT_VERSION = 1
@@ -58,7 +59,7 @@ def write(
         header = {"format_version": FORMAT_VERSION, "sha256": checksums}
         text = json.dumps({**header, **facts}, indent=2, ensure_ascii=False)
         (draft / FACTS).write_text(f"{text}\n", encoding="utf-8")
-        draft.chmod(0o755)
+        set_modes(draft, draft.parent)
         if exists:
             _replace_files(draft, target)
         else:
