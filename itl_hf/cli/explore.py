@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.early_checks import check_new_folder
 from itl_hf.cli.load_selection import SelectionArgument, saved_selection
 from itl_hf.cli.output import Outcome
 
@@ -59,7 +60,9 @@ def explore(
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf.report import explorer
 
-    if space is None:
+    if space is not None:
+        check_new_folder(space, "--space")
+    else:
         explorer.check_address(host, port)
     loaded_selection = saved_selection(selection)
     if space is not None:

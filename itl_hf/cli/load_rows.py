@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
@@ -31,6 +32,8 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
         `ValueError`: If the kind of file is unknown, the file cannot be read, or there is no such split.
         `FileNotFoundError`: If the name looks like a file and there is none.
     """
+    if not name.strip() or "\0" in name:
+        raise ValueError(f"{name!r} names no rows: give a file, a folder or a dataset on the Hub")
     files = _files(name)
     if files:
         return _load_files(name, files)
@@ -39,7 +42,7 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
         return _load_saved(name, split)
     try:
         return load_dataset(name, config, split=split)
-    except DatasetGenerationError as error:
+    except (DatasetGenerationError, pa.ArrowException, IndexError, KeyError) as error:
         raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
 
 
@@ -79,13 +82,16 @@ def _load_files(name: str, files: list[str]) -> Dataset:
     options = {"sep": "\t"} if kinds[0] == ".tsv" else {}
     try:
         return load_dataset(reader, data_files=files, split="train", **options)
-    except (DatasetGenerationError, StopIteration) as error:
+    except (DatasetGenerationError, StopIteration, pa.ArrowException, IndexError, KeyError) as error:
         raise ValueError(f"{name} cannot be read as {kinds[0][1:]}: {error.__cause__ or error or 'no rows'}") from error
 
 
 def _load_saved(name: str, split: str) -> Dataset:
     """Loads a folder that `save_to_disk` wrote."""
-    dataset = load_from_disk(name)
+    try:
+        dataset = load_from_disk(name)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} is a damaged dataset ({error}): write it again with save_to_disk") from error
     if not isinstance(dataset, DatasetDict):
         return dataset
     if split not in dataset:

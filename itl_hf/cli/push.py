@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.early_checks import check_new_folder
 from itl_hf.cli.output import Outcome
 
 
@@ -46,9 +47,11 @@ def push(
     Target prompts are not published unless --include_targets is given. --preview FOLDER writes everything to a folder.
     """
     # Heavy imports wait until the command runs, so that --help is quick.
-    from itl_hf.selection.result.selection import Selection
+    from itl_hf.cli.load_selection import local_selection
 
-    to_publish = Selection.load(selection)
+    if preview is not None:
+        check_new_folder(preview, "--preview")
+    to_publish = local_selection(str(selection))
     if preview is not None:
         from itl_hf.hub import publish
 

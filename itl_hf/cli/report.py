@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.early_checks import check_file
 from itl_hf.cli.load_selection import SelectionArgument, saved_selection
 from itl_hf.cli.output import Outcome
 
@@ -22,5 +23,8 @@ def report(
     """Write the report of a selection: one HTML file that loads nothing, to read, print or send."""
     import itl_hf.report.page  # noqa: F401  (a missing extra is named before anything is loaded)
 
+    check_file(path, "--path")
+    if max_picks < 0:
+        raise typer.BadParameter(f"--max_picks must be 0 or more, got {max_picks}")
     path_written = saved_selection(selection).report(path, title=title, max_picks=max_picks)
     return Outcome(f"report at {path_written}", {"path": str(path_written), "bytes": path_written.stat().st_size})

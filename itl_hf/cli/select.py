@@ -10,6 +10,7 @@ import typer
 
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, PickingArguments, with_arguments
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.early_checks import check_file, check_folder, check_picking_fits, check_selection_folder
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 
 if TYPE_CHECKING:
@@ -54,10 +55,16 @@ def select(
         picking.check_picking()
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if num_examples < 1:
+        raise typer.BadParameter(f"--num_examples must be at least 1, got {num_examples}")
+    if not dry_run:
+        _check_places(output_dir, report, store)
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.load_rows import load_rows
+    from itl_hf.selection.defaults import resolve_kernel_spec
     from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
+    from itl_hf.selection.result.umap_layout import check_layout
     from itl_hf.selection.selector import Selector
 
     if report is not None:
@@ -67,6 +74,9 @@ def select(
     constraints = picking.constraints()
     pool_rows, target_rows = load_rows(pool, pool_split, pool_config), load_rows(targets, targets_split, targets_config)
     formats = picking.formats(pool_rows, target_rows)  # before a model is loaded
+    check_picking_fits(picking, pool_rows, target_rows, num_examples)
+    check_layout(layout)
+    resolve_kernel_spec(picking.kernel, picking.standardize_argument)
     selector = Selector(
         embedding.build_embedder(model.model_name_or_path, **model.settings()),
         acquisition,
@@ -109,6 +119,14 @@ def select(
         "memory_bytes": peak_memory(),
     }
     return Outcome("\n".join(lines), facts)
+
+
+def _check_places(output_dir: Path | None, report: Path | None, store: Path | None) -> None:
+    check_selection_folder(Path(str(output_dir)), "--output_dir")
+    if report is not None:
+        check_file(report, "--report")
+    if store is not None:
+        check_folder(store, "--store")
 
 
 def _facts(selection: Selection) -> dict[str, Any]:

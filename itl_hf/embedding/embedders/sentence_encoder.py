@@ -21,6 +21,7 @@ from itl_hf.embedding.embedders.backbone import evaluation_mode
 from itl_hf.embedding.embedders.base import Embedded, TwoStageEmbedder
 from itl_hf.embedding.embedders.batching import TokenBatches
 from itl_hf.embedding.embedders.model_loading import default_device, torch_dtype
+from itl_hf.embedding.embedders.option_checks import check_loading
 from itl_hf.embedding.embedders.sentence_model import (
     Chunk,
     EncoderHash,
@@ -104,8 +105,7 @@ class SentenceEncoder(TwoStageEmbedder):
     ) -> None:
         self.span: Span = checked_span(span)
         self._batches = TokenBatches(batch_tokens)
-        if max_length is not None and max_length < 1:
-            raise ValueError(f"max_length must be at least 1, got {max_length}.")
+        check_loading(dtype=dtype, device=device, max_length=max_length)
         model_dtype = torch_dtype(dtype)
         if isinstance(model, str | Path):
             hub_options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 
 from itl_hf.embedding.embedders.weights_hash import WeightsHash, short_hash, stable_json
@@ -35,7 +36,7 @@ def load_encoder(name: str | Path, **options: Any) -> SentenceTransformer:
     """
     try:
         return _encoder_class()(str(name), **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"no sentence-transformers model at {str(name)!r}, neither as a folder nor on the Hub: {error}"
         ) from error

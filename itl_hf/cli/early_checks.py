@@ -1,0 +1,97 @@
+"""What the commands refuse before a model is loaded: places that cannot be written, and options that do not fit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from itl_hf.cli.arguments import PickingArguments
+
+#: The file that says that a folder holds a selection.
+_SELECTION_FILE = "selection.json"
+
+
+def check_new_folder(path: Path, option: str) -> None:
+    """Raises an error unless the path is an empty folder, or can become one.
+
+    Raises:
+        `FileExistsError`: If something else is there.
+        `PermissionError`: If it cannot be written.
+    """
+    check_folder(path, option)
+    if path.exists() and any(path.iterdir()):
+        raise FileExistsError(f"{option} {path} is not empty: give another folder, or empty it")
+
+
+def check_selection_folder(path: Path, option: str) -> None:
+    """Raises an error unless a selection can be written into the folder: it is new, empty, or holds one.
+
+    Raises:
+        `FileExistsError`: If it holds other files and no selection.
+    """
+    check_folder(path, option)
+    if path.exists() and any(path.iterdir()) and not (path / _SELECTION_FILE).exists():
+        raise FileExistsError(f"{option} {path} holds files but no selection: give another folder, or empty it")
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Raises an error unless the path is a folder that can be written, or can be made.
+
+    Raises:
+        `NotADirectoryError`: If it, or a folder above it, is a file.
+        `PermissionError`: If it cannot be written.
+    """
+    existing = _nearest_existing(path, option)
+    if not existing.is_dir():
+        where = f"{option} {path}" if existing == path else f"{option} {path}: {existing}"
+        raise NotADirectoryError(f"{where} is a file: give the name of a folder")
+    _check_writable(existing, option)
+
+
+def check_file(path: Path, option: str) -> None:
+    """Raises an error unless a file can be written at this path.
+
+    Raises:
+        `IsADirectoryError`: If it is a folder.
+        `PermissionError`: If its folder cannot be written.
+    """
+    if _nearest_existing(path, option) == path and path.is_dir():
+        raise IsADirectoryError(f"{option} {path} is a folder: give the name of a file, such as {path / 'report.html'}")
+    check_folder(path.parent, option)
+
+
+def check_picking_fits(picking: PickingArguments, pool: Dataset, targets: Dataset, num_examples: int) -> None:
+    """Raises `ValueError` if columns are missing or more rows are asked for than there are."""
+    columns = {"quality": picking.quality, "costs": picking.costs, "groups": picking.groups}
+    for name, column in columns.items():
+        if column is not None and column not in pool.column_names:
+            raise ValueError(f"--{name} {column!r}: the pool has no such column; its columns are {pool.column_names}")
+    weights = picking.target_weights
+    if weights is not None and weights not in targets.column_names:
+        raise ValueError(
+            f"--target_weights {weights!r}: the targets have no such column; their columns are {targets.column_names}"
+        )
+    if num_examples > len(pool) and not picking.replace:
+        raise ValueError(
+            f"--num_examples {num_examples} is more than the {len(pool)} rows of the pool: ask for fewer, or add "
+            "--replace"
+        )
+
+
+def _nearest_existing(path: Path, option: str) -> Path:
+    """The path itself or the nearest folder above it that exists."""
+    if "\0" in str(path):
+        raise ValueError(f"{option}: a name of a file cannot hold the character NUL")
+    try:
+        return next(one for one in (path, *path.absolute().parents) if one.exists() or one.is_symlink())
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"{option} {str(path)[:80]!r}: {error.strerror}") from None
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{option}: {folder} cannot be written: give another folder, or change its permissions")
