@@ -24,6 +24,7 @@ from itl_hf.gp.kernels import RBF
 
 ROWS = [{"prompt": f"a {n}", "source": "s"} for n in range(9)]
 GRID = np.arange(18, dtype=np.float64).reshape(9, 2) % 5
+COSTS = [1.0] * 9
 Call = Callable[[Any], Any]
 
 
@@ -55,7 +56,7 @@ CALLS: list[tuple[str, Call, str, str]] = [
     ("targets are a string", selecting(targets="b"), "targets", "list of"),
     ("targets are a mapping", selecting(targets={"a": 1}), "targets", "list of"),
     ("an empty target", selecting(targets=["a", ""]), "row 1", "drop the row"),
-    ("a lone surrogate", selecting([{"prompt": "\ud800"}]), "pool", "surrogate"),
+    ("a lone surrogate", selecting([{"prompt": "\ud800"}], count=1), "pool", "surrogate"),
     ("num_examples 0", selecting(count=0), "num_examples", "at least 1"),
     ("num_examples 1.5", selecting(count=1.5), "num_examples", "whole number"),
     ("num_examples True", selecting(count=True), "num_examples", "whole number"),
@@ -78,7 +79,7 @@ CALLS: list[tuple[str, Call, str, str]] = [
     ("acquisition is a number", selecting(selector={"acquisition": 3}), "acquisition", "itl"),
     ("acquisition unknown", selecting(selector={"acquisition": "best"}), "best", "itl"),
     ("kernel is a class", selecting(selector={"kernel": RBF}), "RBF", "RBF("),
-    ("kernel is a number", selecting(selector={"kernel": 3}), "kernel", "rbf"),
+    ("kernel is a number", selecting(selector={"kernel": 3}), "kernel", "name"),
     ("kernel unknown", selecting(selector={"kernel": "best"}), "best", "rbf"),
     ("standardize is a number", selecting(selector={"standardize": 3}), "standardize", "True"),
     ("standardize unknown", selecting(selector={"standardize": "best"}), "best", "whiten"),
@@ -94,17 +95,22 @@ CALLS: list[tuple[str, Call, str, str]] = [
     ("replace is text", lambda _: SelectionConstraints(replace="no"), "replace", "True"),
     ("exclude out of range", selecting(constraints=SelectionConstraints(exclude=[99])), "exclude", "99"),
     ("exclude all", selecting(constraints=SelectionConstraints(exclude=list(range(9)))), "num_examples", "0 rows"),
-    ("costs without a budget", lambda _: SelectionConstraints(costs="cost"), "costs", "token_budget"),
-    ("budget negative", lambda _: SelectionConstraints(token_budget=-1.0), "token_budget", "positive"),
+    ("costs without a budget", selecting(constraints=SelectionConstraints(costs=COSTS)), "costs", "token_budget"),
+    (
+        "budget negative",
+        selecting(constraints=SelectionConstraints(token_budget=-1.0, costs=[1.0] * 9)),
+        "token_budget",
+        "positive",
+    ),
     ("budget text", lambda _: SelectionConstraints(token_budget="9"), "token_budget", "positive"),
-    ("groups without shares", lambda _: SelectionConstraints(groups="source"), "groups", "group_shares"),
+    ("groups without shares", selecting(constraints=SelectionConstraints(groups="source")), "groups", "group_shares"),
     ("stop_when is a number", lambda _: SelectionConstraints(stop_when=0.1), "stop_when", "StopWhen"),
     ("StopWhen of nothing", lambda _: StopWhen(), "StopWhen", "gain"),
     ("StopWhen of a negative gain", lambda _: StopWhen(gain=-1.0), "gain", "0"),
     ("Shortlist of text", lambda _: Shortlist("few"), "few", "auto"),
     ("Shortlist of a model", lambda _: Shortlist(9, object()), "embedder", "Embedder"),
     ("noise negative", selecting(selector={"noise_std": -1.0}), "noise_std", "positive"),
-    ("noise text", selecting(selector={"noise_std": "small"}), "noise_std", "auto"),
+    ("noise text", selecting(selector={"noise_std": "small"}), "noise_std", "positive"),
     ("noise True", selecting(selector={"noise_std": True}), "noise_std", "positive"),
     (
         "noise in two places",
@@ -112,12 +118,12 @@ CALLS: list[tuple[str, Call, str, str]] = [
         "noise_std",
         "VTL",
     ),
-    ("a seed for ITL", selecting(selector={"seed": "x"}), "seed", "number"),
-    ("a pool of one dimension", picking(GRID[0]), "pool", "two-dimensional"),
+    ("a seed for ITL", selecting(selector={"seed": "x"}), "seed", "random"),
+    ("a pool of one dimension", picking(GRID[0]), "pool", "(n, d)"),
     ("an empty array", picking(GRID[:0]), "pool", "empty"),
     ("targets of another width", picking(targets=GRID[:2, :1]), "targets", "pool"),
     ("NaN in targets", picking(targets=NAN[:2]), "targets", "NaN"),
-    ("infinite targets", picking(targets=np.full((1, 2), np.inf)), "targets", "infinite"),
+    ("infinite targets", picking(targets=np.full((1, 2), np.inf)), "targets", "infinity"),
     ("more than the pool", picking(count=99), "num_examples", "9 rows"),
     ("texts of other length", picking(acquisition="bm25", texts=(["a"], ["b"])), "texts", "9"),
     ("words without texts", picking(acquisition="bm25"), "texts", "bm25"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from itl_hf.cli.arguments import PickingArguments
+    from itl_hf.text import ColumnMapping
 
 #: The file that says that a folder holds a selection.
 _SELECTION_FILE = "selection.json"
@@ -64,8 +66,26 @@ def check_file(path: Path, option: str) -> None:
     check_folder(path.parent, option)
 
 
-def check_picking_fits(picking: PickingArguments, pool: Dataset, targets: Dataset, num_examples: int) -> None:
-    """Raises `ValueError` if columns are missing or more rows are asked for than there are."""
+def check_picking_fits(
+    picking: PickingArguments, pool: Dataset, targets: Dataset, num_examples: int, excluded: Dataset | None = None
+) -> None:
+    """Raises `ValueError` if columns are missing, numbers are out of range, or there are fewer rows than asked for.
+
+    Args:
+        picking (`PickingArguments`):
+            The options.
+        pool (`Dataset`):
+            The rows to pick from.
+        targets (`Dataset`):
+            The targets.
+        num_examples (`int`):
+            Rows to pick.
+        excluded (`Dataset`, *optional*):
+            Rows whose prompts must not be picked.
+    """
+    from itl_hf.text import ColumnMapping
+    from itl_hf.text.template_options import check_template_options
+
     columns = {"quality": picking.quality, "costs": picking.costs, "groups": picking.groups}
     for name, column in columns.items():
         if column is not None and column not in pool.column_names:
@@ -75,11 +95,35 @@ def check_picking_fits(picking: PickingArguments, pool: Dataset, targets: Datase
         raise ValueError(
             f"--target_weights {weights!r}: the targets have no such column; their columns are {targets.column_names}"
         )
+    for name, rows in (("pool", pool), ("targets", targets)):
+        check_template_options(rows, name)
+    mapping = ColumnMapping.of(picking.targets_columns)
+    if mapping is not None:
+        mapping.format(targets.column_names, is_targets=True)
+    if excluded is not None:
+        check_format(excluded, "exclude", picking.mapping)
+    for name, number in (("token_budget", picking.token_budget), ("group_shares", picking.group_shares)):
+        if number is not None and not 0 < number < math.inf:
+            raise ValueError(f"--{name} must be a positive, finite number, got {number}")
+    if picking.group_shares is not None and picking.group_shares > 1:
+        raise ValueError(f"--group_shares must be a share of the picks, from 0 to 1, got {picking.group_shares}")
     if num_examples > len(pool) and not picking.replace:
         raise ValueError(
             f"--num_examples {num_examples} is more than the {len(pool)} rows of the pool: ask for fewer, or add "
             "--replace"
         )
+
+
+def check_format(rows: Dataset, name: str, mapping: ColumnMapping | None = None) -> None:
+    """Raises `ValueError` if no format of rows fits the columns."""
+    from itl_hf.text import TextRows
+    from itl_hf.text.template_options import check_template_options
+
+    check_template_options(rows, name)
+    try:
+        _ = TextRows(rows, mapping if mapping is not None and mapping.fits(rows.column_names) else None, name).format
+    except ValueError as error:
+        raise ValueError(str(error) if name in str(error) else f"{name}: {error}") from None
 
 
 def _nearest_existing(path: Path, option: str) -> Path:

@@ -44,6 +44,10 @@ def load_rows(name: str, split: str = "train", config: str | None = None) -> Dat
         return load_dataset(name, config, split=split)
     except (DatasetGenerationError, pa.ArrowException, IndexError, KeyError) as error:
         raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
+    except (OSError, ValueError) as error:
+        if not path.exists() or name in str(error):
+            raise
+        raise ValueError(f"{name} holds no rows that can be read ({error}): give a file, such as rows.jsonl") from error
 
 
 def _files(name: str) -> list[str]:

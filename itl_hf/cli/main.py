@@ -12,6 +12,7 @@ import typer.core
 import itl_hf
 from itl_hf.cli.column_arguments import join_words
 from itl_hf.cli.diagnose import diagnose
+from itl_hf.cli.doctor import doctor
 from itl_hf.cli.embed import embed
 from itl_hf.cli.errors import Group, exit_status, sentence
 from itl_hf.cli.examples import epilog
@@ -65,7 +66,7 @@ class Command(typer.core.TyperCommand):
         return super().parse_args(ctx, join_words(args))
 
 
-for command in (embed, index, select, report, explore, diagnose, push):
+for command in (embed, index, select, report, explore, diagnose, push, doctor):
     app.command(cls=Command, context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
         with_output(command)
     )

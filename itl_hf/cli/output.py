@@ -12,6 +12,7 @@ import inspect
 import json as json_format
 import logging
 import os
+import re
 import sys
 import traceback
 import typing
@@ -36,6 +37,7 @@ DryRunOption = Annotated[
 ]
 SHARED = {"json": JsonOption, "quiet": QuietOption, "verbose": VerboseOption}
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _QUIET = {
     **dict.fromkeys(("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"), "1"),
     "TRANSFORMERS_VERBOSITY": "error",
@@ -138,7 +140,7 @@ def _visible_log_records() -> Iterator[None]:
     def visible_record(*arguments: Any, **options: Any) -> logging.LogRecord:
         record = make_record(*arguments, **options)
         with contextlib.suppress(Exception):  # a message that does not fit its arguments is reported by `logging`
-            record.msg, record.args = visible(record.getMessage()), None
+            record.msg, record.args = visible(_COLOURS.sub("", record.getMessage())), None
         return record
 
     logging.setLogRecordFactory(visible_record)

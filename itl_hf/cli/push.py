@@ -75,5 +75,9 @@ def push(
         license=license,
         commit_message=commit_message,
     )
+    from itl_hf.hub.publish import visibility
+
+    seen_by = visibility(commit_info.repo_url.repo_id)
     facts = {"published": True, "repo_id": repo_id, "url": str(commit_info.commit_url), "commit": str(commit_info.oid)}
-    return Outcome(f"published: {commit_info.commit_url}", facts)
+    words = {"public": "public: everybody can read it", "private": "private", "unknown": "of unknown visibility"}
+    return Outcome(f"published: {commit_info.commit_url} ({words[seen_by]})", {**facts, "visibility": seen_by})
