@@ -79,14 +79,14 @@ def packages() -> list[Check]:
         if requirement.name == "itl-hf" or (extra and extra[1] in ("dev", "docs", "demo", "test")):
             continue
         version = _version(requirement.name)
-        wanted = f"{requirement.name}{requirement.specifier}"
+        bounds = f"{requirement.name}{requirement.specifier}"
         if version is None and extra is not None:
             missing_extras.setdefault(extra[1], []).append(requirement.name)
         elif version is None:
-            checks.append(Check(requirement.name, "wrong", "is not installed", f"pip install '{wanted}'"))
+            checks.append(Check(requirement.name, "wrong", "is not installed", f"pip install '{bounds}'"))
         elif not requirement.specifier.contains(version, prereleases=True):
             text = f"{version}, but {requirement.specifier} is needed"
-            checks.append(Check(requirement.name, "wrong", text, f"pip install '{wanted}'"))
+            checks.append(Check(requirement.name, "wrong", text, f"pip install '{bounds}'"))
         elif extra is None:
             checks.append(Check(requirement.name, "ok", version))
     for extra_name, names in missing_extras.items():

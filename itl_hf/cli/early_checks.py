@@ -67,7 +67,11 @@ def check_file(path: Path, option: str) -> None:
 
 
 def check_picking_fits(
-    picking: PickingArguments, pool: Dataset, targets: Dataset, num_examples: int, excluded: Dataset | None = None
+    picking: PickingArguments,
+    pool: Dataset,
+    targets: Dataset,
+    num_examples: int,
+    rows_to_exclude: Dataset | None = None,
 ) -> None:
     """Raises `ValueError` if columns are missing, numbers are out of range, or there are fewer rows than asked for.
 
@@ -80,7 +84,7 @@ def check_picking_fits(
             The targets.
         num_examples (`int`):
             Rows to pick.
-        excluded (`Dataset`, *optional*):
+        rows_to_exclude (`Dataset`, *optional*):
             Rows whose prompts must not be picked.
     """
     from itl_hf.text import ColumnMapping
@@ -89,19 +93,19 @@ def check_picking_fits(
     columns = {"quality": picking.quality, "costs": picking.costs, "groups": picking.groups}
     for name, column in columns.items():
         if column is not None and column not in pool.column_names:
-            raise ValueError(f"--{name} {column!r}: the pool has no such column; its columns are {pool.column_names}")
+            raise ValueError(f"{name}: the pool has no column {column!r}; its columns are {pool.column_names}")
     weights = picking.target_weights
     if weights is not None and weights not in targets.column_names:
         raise ValueError(
-            f"--target_weights {weights!r}: the targets have no such column; their columns are {targets.column_names}"
+            f"target_weights: no column {weights!r} in the targets; their columns are {targets.column_names}"
         )
     for name, rows in (("pool", pool), ("targets", targets)):
         check_template_options(rows, name)
     mapping = ColumnMapping.of(picking.targets_columns)
     if mapping is not None:
         mapping.format(targets.column_names, is_targets=True)
-    if excluded is not None:
-        check_format(excluded, "exclude", picking.mapping)
+    if rows_to_exclude is not None:
+        check_format(rows_to_exclude, "exclude", picking.mapping)
     for name, number in (("token_budget", picking.token_budget), ("group_shares", picking.group_shares)):
         if number is not None and not 0 < number < math.inf:
             raise ValueError(f"--{name} must be a positive, finite number, got {number}")
@@ -109,8 +113,7 @@ def check_picking_fits(
         raise ValueError(f"--group_shares must be a share of the picks, from 0 to 1, got {picking.group_shares}")
     if num_examples > len(pool) and not picking.replace:
         raise ValueError(
-            f"--num_examples {num_examples} is more than the {len(pool)} rows of the pool: ask for fewer, or add "
-            "--replace"
+            f"num_examples={num_examples} is more than the {len(pool)} rows of the pool: ask for fewer, or add --replace"
         )
 
 

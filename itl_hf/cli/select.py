@@ -74,8 +74,8 @@ def select(
     constraints = picking.constraints()
     pool_rows, target_rows = load_rows(pool, pool_split, pool_config), load_rows(targets, targets_split, targets_config)
     formats = picking.formats(pool_rows, target_rows)  # before a model is loaded
-    excluded = constraints.exclude if picking.exclude is not None else None
-    check_picking_fits(picking, pool_rows, target_rows, num_examples, excluded)
+    rows_to_exclude = constraints.exclude if picking.exclude is not None else None
+    check_picking_fits(picking, pool_rows, target_rows, num_examples, rows_to_exclude)
     check_layout(layout)
     resolve_kernel_spec(picking.kernel, picking.standardize_argument)
     selector = Selector(

@@ -203,7 +203,7 @@ def _coverage(value: Mapping[str, Any], context: _Context) -> JsonDict:
     return {"column": value["column"], "rows": rows, "others": value["others"]}
 
 
-def _skipped(value: Mapping[str, Any], context: _Context) -> JsonDict:
+def _counts_of_bad_rows(value: Mapping[str, Any], context: _Context) -> JsonDict:
     """Keeps how many rows could not be read: messages of errors may quote them."""
     return {side: {"count": value[side]["count"], "kinds": []} for side in ("pool", "targets") if side in value}
 
@@ -253,5 +253,5 @@ PUBLIC_FIELDS: dict[str, _Rule] = {
     "coverage": _coverage,
     "formats": _formats,
     "columns": _columns,
-    "skipped": _skipped,
+    "skipped": _counts_of_bad_rows,
 }

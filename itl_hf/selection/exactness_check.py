@@ -104,5 +104,5 @@ def _itl_scores(covariance: np.ndarray) -> np.ndarray:
     """Information in nats that each row's answer gives about the targets' values, (N + m, N + m) -> (N,)."""
     cross, between = covariance[:NUM_ROWS, NUM_ROWS:], covariance[NUM_ROWS:, NUM_ROWS:]  # (N, m), (m, m)
     between = between + NOISE_STD**2 * np.eye(NUM_TARGETS)
-    explained = np.einsum("nm,nm->n", cross, np.linalg.solve(between, cross.T).T)
-    return np.asarray(-0.5 * np.log1p(-explained / (covariance.diagonal()[:NUM_ROWS] + NOISE_STD**2)))
+    reduction = np.einsum("nm,nm->n", cross, np.linalg.solve(between, cross.T).T)
+    return np.asarray(-0.5 * np.log1p(-reduction / (covariance.diagonal()[:NUM_ROWS] + NOISE_STD**2)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def check_instance(name: str, value: Any, needed: tuple[str, ...], remedy: str) -> None:
+def check_instance(name: str, value: Any, attributes: tuple[str, ...], remedy: str) -> None:
     """Checks an object that users pass as an option.
 
     Args:
@@ -13,7 +13,7 @@ def check_instance(name: str, value: Any, needed: tuple[str, ...], remedy: str) 
             Name of the option.
         value (`Any`):
             What was passed.
-        needed (`tuple[str, ...]`):
+        attributes (`tuple[str, ...]`):
             Attributes that the object has to have.
         remedy (`str`):
             What to pass instead.
@@ -23,7 +23,7 @@ def check_instance(name: str, value: Any, needed: tuple[str, ...], remedy: str) 
     """
     if isinstance(value, type):
         raise TypeError(f"{name} is the class {value.__name__}: pass an object of it, {value.__name__}()")
-    if not all(hasattr(value, attribute) for attribute in needed):
+    if not all(hasattr(value, attribute) for attribute in attributes):
         raise TypeError(f"{name} must be {remedy}, got {type(value).__name__}")
 
 

@@ -91,7 +91,7 @@ class Manifest:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("sha256") != _hash(values) or values.pop("format") != FORMAT_VERSION:
                 raise ValueError("not what was written")
-            return _checked(cls(is_stream=values.pop("streamed"), **values))
+            return _require_plausible(cls(is_stream=values.pop("streamed"), **values))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path} is damaged or of another version ({error or type(error).__name__}). Delete {directory} to "
@@ -99,7 +99,7 @@ class Manifest:
             ) from error
 
 
-def _checked(manifest: Manifest) -> Manifest:
+def _require_plausible(manifest: Manifest) -> Manifest:
     """Returns the manifest, or raises `ValueError` for numbers that no store has, before memory is taken for them."""
     counts = {"rows": manifest.rows, "stored_rows": manifest.stored_rows}
     ranges = {

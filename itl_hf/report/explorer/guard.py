@@ -128,8 +128,8 @@ def is_unspecified(host: str) -> bool:
 
 def _host_name(value: str) -> str:
     """The name of a `Host` header without its port and the brackets of IPv6."""
-    bracketed = re.match(r"\[([^\]]*)\]", value)
-    name = bracketed[1] if bracketed else value if value.count(":") > 1 else value.partition(":")[0]
+    brackets = re.match(r"\[([^\]]*)\]", value)
+    name = brackets[1] if brackets else value if value.count(":") > 1 else value.partition(":")[0]
     return name.lower().rstrip(".")
 
 
@@ -161,6 +161,6 @@ async def _answer(
         await send({"type": "websocket.close", "code": 1008})
         return
     plain = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"), *(headers or [])]
-    encoded = [(name.encode(), value.encode("latin-1")) for name, value in plain]
-    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    header_bytes = [(name.encode(), value.encode("latin-1")) for name, value in plain]
+    await send({"type": "http.response.start", "status": status, "headers": header_bytes})
     await send({"type": "http.response.body", "body": text.encode()})
