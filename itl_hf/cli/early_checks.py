@@ -99,7 +99,7 @@ def check_picking_fits(
         raise ValueError(
             f"target_weights: no column {weights!r} in the targets; their columns are {targets.column_names}"
         )
-    for name, rows in (("pool", pool), ("targets", targets)):
+    for name, rows in (("pool", pool), ("targets", targets)) if picking.on_bad_rows == "error" else ():
         check_template_options(rows, name)
     mapping = ColumnMapping.of(picking.targets_columns)
     if mapping is not None:
@@ -113,7 +113,8 @@ def check_picking_fits(
         raise ValueError(f"--group_shares must be a share of the picks, from 0 to 1, got {picking.group_shares}")
     if num_examples > len(pool) and not picking.replace:
         raise ValueError(
-            f"num_examples={num_examples} is more than the {len(pool)} rows of the pool: ask for fewer, or add --replace"
+            f"num_examples={num_examples} is more than the {len(pool)} rows of the pool: ask for fewer rows, or add "
+            "--replace"
         )
 
 
