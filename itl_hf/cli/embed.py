@@ -11,6 +11,7 @@ import typer
 
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, with_arguments
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.early_checks import check_folder, check_format
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def embed(
     """
     start_time = time.monotonic()
     name = _one_name(data, dataset_name)
+    if not dry_run:
+        check_folder(store, "--store")
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.load_rows import load_rows
@@ -50,6 +53,7 @@ def embed(
     store = expand(store)
     check_writable_folder(store, "--store")
     rows = load_rows(name, dataset_train_split, dataset_config)
+    check_format(rows, "DATA")  # before a model is loaded
     embedder = embedding.build_embedder(model.model_name_or_path, **model.settings())
     keys, fingerprint = row_keys(rows, embedder), embedder.fingerprint()
     directory = feature_directory(store, fingerprint, keys.hash)
@@ -75,7 +79,7 @@ def embed(
 def _one_name(data: str | None, dataset_name: str | None) -> str:
     if (data is None) == (dataset_name is None):
         raise typer.BadParameter("give the rows once: as DATA, or with --dataset_name")
-    return str(data or dataset_name)
+    return str(dataset_name if data is None else data)
 
 
 def _is_finished(directory: Path) -> bool:

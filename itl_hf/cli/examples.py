@@ -56,6 +56,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("what one has that another lacks", "itl-hf explore selected --compare other"),
         ("as a folder to upload as a Space", "itl-hf explore selected --space space"),
     ),
+    "doctor": (
+        ("is everything there, and are picks exact here?", "itl-hf doctor"),
+    ),
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def explore(
         typer.Option("--store", help="Folder that keeps features: with --pool, drop rows and select again at once."),
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", help="Address to serve on; 0.0.0.0 lets other machines in, without a password.")
+        str, typer.Option("--host", help="Address to serve on; 0.0.0.0 lets in other machines that have the address.")
     ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option("--port", help="A free one from 7860 on if left out.")] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no_open", help="Open the page in a browser.")] = False,
@@ -62,6 +62,8 @@ def explore(
 
     if space is not None:
         check_new_folder(expand(space), "--space")
+    else:
+        explorer.check_address(host, port)
     loaded_selection = saved_selection(selection)
     if space is not None:
         from itl_hf.hub.space import write_space

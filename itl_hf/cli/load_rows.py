@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import fsspec
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
@@ -46,6 +47,8 @@ def load_rows(name: str, split: str = DEFAULT_SPLIT, config: str | None = None) 
             configuration is given for what has none.
         `FileNotFoundError`: If the name looks like a file and there is none.
     """
+    if not name.strip() or "\0" in name:
+        raise ValueError(f"{name!r} names no rows: give a file, a folder or a dataset on the Hub")
     files = _files(name)
     path = Path(name)
     is_saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
@@ -60,8 +63,12 @@ def load_rows(name: str, split: str = DEFAULT_SPLIT, config: str | None = None) 
     options = {"cache_dir": _cache_folder(path.rglob("*"))} if path.is_dir() else {}
     try:
         return load_dataset(name, config, split=split, **options)
-    except DatasetGenerationError as error:
+    except (DatasetGenerationError, pa.ArrowException, IndexError, KeyError) as error:
         raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
+    except (OSError, ValueError) as error:
+        if not path.exists() or name in str(error):
+            raise
+        raise ValueError(f"{name} holds no rows that can be read ({error}): give a file, such as rows.jsonl") from error
 
 
 def _files(name: str) -> list[str]:
@@ -107,7 +114,7 @@ def _load_files(name: str, files: list[str]) -> Dataset:
         files = [_without_patterns(Path(file).absolute(), Path(options["cache_dir"])) for file in files]
     try:
         return load_dataset(reader, data_files=files, split="train", **options)
-    except (DatasetGenerationError, StopIteration, *DAMAGES) as error:
+    except (DatasetGenerationError, StopIteration, pa.ArrowException, IndexError, KeyError, *DAMAGES) as error:
         raise unreadable(name, kinds[0][1:], error) from error
 
 
@@ -131,7 +138,10 @@ def _without_patterns(path: Path, folder: Path) -> str:
 
 def _load_saved(name: str, split: str) -> Dataset:
     """Loads a folder that `save_to_disk` wrote."""
-    dataset = load_from_disk(name)
+    try:
+        dataset = load_from_disk(name)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} is a damaged dataset ({error}): write it again with save_to_disk") from error
     if not isinstance(dataset, DatasetDict):
         if split != DEFAULT_SPLIT:
             raise ValueError(f"{name} has no splits: leave out the split {split!r}")

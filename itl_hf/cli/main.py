@@ -13,18 +13,22 @@ import itl_hf
 from itl_hf.cli.cache import cache
 from itl_hf.cli.column_arguments import join_words
 from itl_hf.cli.diagnose import diagnose
+from itl_hf.cli.doctor import doctor
 from itl_hf.cli.embed import embed
+from itl_hf.cli.errors import Group, exit_status, sentence
 from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
 from itl_hf.cli.index import index
-from itl_hf.cli.output import exit_status, with_output
+from itl_hf.cli.output import with_output
 from itl_hf.cli.push import push
 from itl_hf.cli.report import report
 from itl_hf.cli.select import select
 from itl_hf.cli.train import CONTEXT, train
+from itl_hf.visible import visible
 
 app = typer.Typer(
     name="itl-hf",
+    cls=Group,
     help="Choose the right data to fine-tune on: information-based transductive learning for Hugging Face models.",
     epilog="Exit status: 0 done, 1 the work failed, 2 a mistake in options or input, 130 interrupted. "
     "Every command has --help with examples, --json for scripts, and reads --config run.yaml.",
@@ -63,7 +67,7 @@ class Command(typer.core.TyperCommand):
         return super().parse_args(ctx, join_words(args))
 
 
-for command in (embed, index, select, report, explore, diagnose, push, cache):
+for command in (embed, index, select, report, explore, diagnose, push, cache, doctor):
     app.command(cls=Command, context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
         with_output(command)
     )
@@ -73,8 +77,8 @@ app.command(context_settings=CONTEXT, epilog=epilog("train"))(train)
 def plain_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:
     """Shows a warning about the user's data as one sentence; other warnings keep the line of code."""
     if category is UserWarning:
-        return f"itl-hf: {message}\n"
-    return _format_warning(message, category, *where, **more)  # type: ignore[arg-type]
+        return f"itl-hf: {visible(str(message))}\n"
+    return visible(_format_warning(message, category, *where, **more))  # type: ignore[arg-type]
 
 
 _format_warning = warnings.formatwarning
@@ -85,6 +89,6 @@ def main() -> None:
     warnings.formatwarning = plain_warning
     try:
         app()
-    except (ValueError, TypeError, ImportError, OSError, RuntimeError, MemoryError) as error:
-        typer.echo(f"itl-hf: {error}", err=True)
+    except (Exception, KeyboardInterrupt) as error:
+        typer.echo(f"itl-hf: {sentence(error)}", err=True)
         sys.exit(exit_status(error))

@@ -12,6 +12,7 @@ import inspect
 import json as json_format
 import logging
 import os
+import re
 import sys
 import traceback
 import typing
@@ -20,6 +21,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
+
+from itl_hf.cli.errors import sentence
+from itl_hf.visible import visible, visible_json
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="The result as one JSON object on stdout, all else on stderr.")
@@ -33,13 +37,7 @@ DryRunOption = Annotated[
 ]
 SHARED = {"json": JsonOption, "quiet": QuietOption, "verbose": VerboseOption}
 
-#: Exit statuses, as `docs/command_line.md` explains them.
-DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
-#: Errors that users can correct: in the input, the options, or what is installed.
-MISTAKES = (
-    *(ValueError, TypeError, ImportError),
-    *(FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError),
-)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _QUIET = {
     **dict.fromkeys(("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"), "1"),
     "TRANSFORMERS_VERBOSITY": "error",
@@ -94,31 +92,35 @@ def output_of(name: str, *, json: bool, quiet: bool, verbose: bool) -> Iterator[
     outcomes: list[Outcome | None] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment(_QUIET if quiet else {}))
+        stack.enter_context(_visible_log_records())
         if verbose:
             logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
         if json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         try:
             yield outcomes.append
-        except Exception as error:
-            if json:
-                print(json_format.dumps({"command": name, "error": _sentence(error)}), file=stdout)
+        except (Exception, KeyboardInterrupt) as error:
+            if json and not isinstance(error, typer.Exit):
+                print(json_format.dumps({"command": name, "error": sentence(error)}), file=stdout)
             if verbose and not isinstance(error, typer.Exit):
-                traceback.print_exc()
+                say_note(traceback.format_exc())
+            if isinstance(error, KeyboardInterrupt):
+                say_note(f"itl-hf: {sentence(error)}")
             raise
     for outcome in outcomes:
         if outcome is not None:
             facts = {"command": name, **outcome.facts}
-            typer.echo(json_format.dumps(facts, ensure_ascii=False) if json else outcome.text)
+            text = visible_json(json_format.dumps(facts, ensure_ascii=False)) if json else visible(outcome.text)
+            typer.echo(text)
             stdout.flush()
             if outcome.afterwards is not None:
                 with contextlib.redirect_stdout(sys.stderr if json else stdout):
                     outcome.afterwards()
 
 
-def exit_status(error: BaseException) -> int:
-    """Returns 2 for errors that users can correct, 1 for work that failed: no connection, no memory, a full disk."""
-    return MISTAKE if isinstance(error, MISTAKES) else FAILED
+def say_note(text: str) -> None:
+    """Prints a text that is not a result to stderr, without characters that control a terminal."""
+    print(visible(text), file=sys.stderr)
 
 
 def peak_memory() -> int | None:
@@ -130,8 +132,22 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _sentence(error: Exception) -> str:
-    return str(getattr(error, "message", None) or error or type(error).__name__)
+@contextlib.contextmanager
+def _visible_log_records() -> Iterator[None]:
+    """Makes messages of the log visible that hold text of data; those of progress bars do not pass through it."""
+    make_record = logging.getLogRecordFactory()
+
+    def visible_record(*arguments: Any, **options: Any) -> logging.LogRecord:
+        record = make_record(*arguments, **options)
+        with contextlib.suppress(Exception):  # a message that does not fit its arguments is reported by `logging`
+            record.msg, record.args = visible(_COLOURS.sub("", record.getMessage())), None
+        return record
+
+    logging.setLogRecordFactory(visible_record)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(make_record)
 
 
 @contextlib.contextmanager

@@ -50,12 +50,12 @@ def push(
     Target prompts are not published unless --include_targets is given. --preview FOLDER writes everything to a folder.
     """
     # Heavy imports wait until the command runs, so that --help is quick.
+    from itl_hf.cli.load_selection import local_selection
     from itl_hf.disk.checks import check_new_folder, expand
-    from itl_hf.selection.result.selection import Selection
 
     if preview is not None:
         check_new_folder(expand(preview), "--preview")
-    to_publish = Selection.load(selection)
+    to_publish = local_selection(str(selection))
     if preview is not None:
         from itl_hf.hub import publish
 
@@ -80,5 +80,9 @@ def push(
         commit_message=commit_message,
         overwrite_card=overwrite_card,
     )
+    from itl_hf.hub.publish import visibility
+
+    seen_by = visibility(commit_info.repo_url.repo_id)
     facts = {"published": True, "repo_id": repo_id, "url": str(commit_info.commit_url), "commit": str(commit_info.oid)}
-    return Outcome(f"published: {commit_info.commit_url}", facts)
+    words = {"public": "public: everybody can read it", "private": "private", "unknown": "of unknown visibility"}
+    return Outcome(f"published: {commit_info.commit_url} ({words[seen_by]})", {**facts, "visibility": seen_by})

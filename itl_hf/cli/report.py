@@ -24,5 +24,7 @@ def report(
     from itl_hf.disk.checks import check_output_file, expand
 
     check_output_file(expand(path), "--path")
+    if max_picks < 0:
+        raise typer.BadParameter(f"--max_picks must be 0 or more, got {max_picks}")
     path_written = saved_selection(selection).report(path, title=title, max_picks=max_picks)
     return Outcome(f"report at {path_written}", {"path": str(path_written), "bytes": path_written.stat().st_size})

@@ -10,6 +10,7 @@ import typer
 
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, PickingArguments, store_argument, with_arguments
 from itl_hf.cli.config import ConfigOption
+from itl_hf.cli.early_checks import check_picking_fits
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 
 if TYPE_CHECKING:
@@ -62,21 +63,28 @@ def select(
         picking.check_picking()
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if num_examples < 1:
+        raise typer.BadParameter(f"--num_examples must be at least 1, got {num_examples}")
+    if not dry_run:
+        output_dir, report = _check_output(output_dir, report, store, overwrite)
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.load_rows import load_rows
+    from itl_hf.selection.defaults import resolve_kernel_spec
     from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
+    from itl_hf.selection.result.umap_layout import check_layout
     from itl_hf.selection.selector import Selector
 
     if report is not None:
         import itl_hf.report.page  # noqa: F401  (a missing extra is reported before hours are spent)
-
-    if not dry_run:
-        output_dir, report = _check_output(output_dir, report, store, overwrite)
     acquisition = picking.acquisition_object(seed)
     constraints = picking.constraints()
     pool_rows, target_rows = load_rows(pool, pool_split, pool_config), load_rows(targets, targets_split, targets_config)
     formats = picking.formats(pool_rows, target_rows)  # before a model is loaded
+    rows_to_exclude = constraints.exclude if picking.exclude is not None else None
+    check_picking_fits(picking, pool_rows, target_rows, num_examples, rows_to_exclude)
+    check_layout(layout)
+    resolve_kernel_spec(picking.kernel, picking.standardize_argument)
     selector = Selector(
         embedding.build_embedder(model.model_name_or_path, **model.settings()),
         acquisition,
@@ -158,4 +166,4 @@ def _facts(selection: Selection) -> dict[str, Any]:
 
 
 def _num_excluded(selection: Selection) -> int:
-    return len(selection.record.constraints.get("exclude", ()))
+    return len(selection.record.constraints.get("exclude") or ())

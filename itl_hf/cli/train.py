@@ -8,7 +8,6 @@ they have no row numbers.
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from itl_hf.cli.output import Outcome, output_of
+from itl_hf.cli.output import Outcome, output_of, say_note
 from itl_hf.cli.train_arguments import SelectionArguments, parse
 
 if TYPE_CHECKING:
@@ -216,7 +215,7 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
     release_memory()  # the embedder's model: another one is loaded to be trained
     if distributed.rank() == 0:
         selection.save(folder, overwrite=picking.overwrite)
-        print(f"{selection!r}\nsaved to {folder}", file=sys.stderr)
+        say_note(f"{selection!r}\nsaved to {folder}")
     return selection
 
 
@@ -240,7 +239,7 @@ def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model
     from itl_hf.text import check_trainable
 
     pool, targets = data.pool(), data.targets()
-    print(picking.formats(pool, targets), file=sys.stderr)
+    say_note(picking.formats(pool, targets))
     check_trainable(pool, picking.mapping)
     selector = picking.selector(_embedder(picking, training, model))
     selection = selector.select(
@@ -302,7 +301,7 @@ def _in_rounds(
 
     mapping, targets = picking.mapping, data.targets()
     own_pool = data.pool()
-    print(picking.formats(own_pool, targets), file=sys.stderr)
+    say_note(picking.formats(own_pool, targets))
     # In the columns that trainers read, with those of groups and costs.
     source_columns = TextRows(own_pool, mapping).format.columns
     pool = beside_other_columns(training_rows(own_pool, mapping), own_pool, source_columns)

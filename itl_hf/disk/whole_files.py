@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from itl_hf.disk.checks import check_new_folder
+from itl_hf.disk.file_modes import set_modes
 from itl_hf.disk.temporary import remove, remove_leftovers, temporary_path
 
 
@@ -41,6 +42,7 @@ def write_whole_file(path: Path, content: bytes) -> None:
     draft = temporary_path(destination.parent, destination.name)
     try:
         write_file(draft, content)
+        set_modes(draft, destination.parent)
         with contextlib.suppress(FileNotFoundError):
             draft.chmod(stat.S_IMODE(destination.stat().st_mode))
         os.replace(draft, destination)
@@ -98,6 +100,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         draft.mkdir()
         yield draft
+        set_modes(draft, destination.parent)
         if os.name == "nt" and destination.exists():  # elsewhere an empty folder is replaced at once
             destination.rmdir()
         os.rename(draft, destination)

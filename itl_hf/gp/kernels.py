@@ -274,6 +274,8 @@ def resolve_kernel(kernel: str | Kernel | Callable[[Tensor, Tensor], Any]) -> Ke
         if kernel not in KERNELS:
             raise ValueError(f"unknown kernel {kernel!r}; known: {', '.join(sorted(KERNELS))}")
         return KERNELS[kernel]()
+    if isinstance(kernel, type):
+        raise TypeError(f"kernel is the class {kernel.__name__}: pass an object of it, {kernel.__name__}(...)")
     if hasattr(kernel, "cross") and hasattr(kernel, "diagonal"):
         return cast("Kernel", kernel)
     if callable(kernel):

@@ -53,7 +53,10 @@ class Standardization:
 
         Raises:
             `ValueError`: If there is no such name.
+            `TypeError`: If it is no text.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"standardize must be True, False, a name or a Standardization, got {type(text).__name__}")
         mode, *rest = text.split("-")
         unit = rest[-1:] == ["unit"]
         count = rest[: len(rest) - unit]

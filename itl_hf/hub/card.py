@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import DatasetCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from itl_hf.hub.escape import SafeMarkdown, code_span, escape, finalize, format_number
+from itl_hf.hub.public_record import is_hub_id
 from itl_hf.hub.reproduce import reproduction_script
 from itl_hf.report.gains import gain_name, total_information
 from itl_hf.report.sections import method_name
@@ -33,7 +33,6 @@ TAGS = ("itl-hf", "data-selection", "transductive-active-learning")
 #: The Hub's names of dataset sizes, each with the number of rows that it is below.
 SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
 MAX_PICKS, MAX_TARGETS = 10, 20
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -202,11 +201,6 @@ def model_names(record: SelectionRecord) -> list[str]:
     """Returns the names of the models that computed the features; a combined embedder has several."""
     facts = record.embedder or {}
     return list(dict.fromkeys(str(facts[key]) for key in facts if key.rpartition(".")[2] == "model" and facts[key]))
-
-
-def is_hub_id(name: str) -> bool:
-    """Returns whether a name can be that of a repository on the Hub, and is not that of a folder here."""
-    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
 
 
 def hub_link(name: Any, kind: str = "") -> SafeMarkdown:

@@ -1,16 +1,16 @@
 """Writes everything that is published to a folder, before anything is sent to the Hub.
 
 Two things of a selection are not published: the text of the targets, which are the users' own prompts (unless they are
-included on request), and the paths of files on their disk, such as that of a local model.
+included on request), and the names of files on their disk, such as that of a local model. `public_record` has the list
+of what the record may say.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +21,22 @@ from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.hub.card import Publication, write_card
 from itl_hf.hub.card_section import with_marks
+from itl_hf.hub.public_record import public_record
 from itl_hf.report.figures import map_figure, variance_figure
 from itl_hf.selection.result.columns import VARIANCE_COLUMN, WITHHELD_COLUMN
+from itl_hf.selection.result.coverage import group_column
 from itl_hf.selection.result.parquet import write_parquet
-from itl_hf.selection.result.record import SelectionRecord
 
 if TYPE_CHECKING:
-    from itl_hf.selection.result.selection import Selection
+    from itl_hf.selection.result.record import SelectionRecord
+    from itl_hf.selection.result.selection import Layout, Selection
 
 CARD = "README.md"
 FEATURES_FILE = "features/train-00000-of-00001.parquet"
 DOTS_PER_INCH = 160
+#: Without the targets, similarities above this are published as this, and the map shows targets on a grid of so many
+#: points in each direction.
+MAX_SIMILARITY, GRID = 0.99, 64
 
 
 def write_contents(
@@ -59,7 +64,7 @@ def write_contents(
         write_parquet(features_dataset(selection, features), directory / FEATURES_FILE)
     (directory / "pictures").mkdir()
     pictures = {
-        "map": map_figure(selection.layout, pool_size=selection.pool_size),
+        "map": map_figure(public.layout, pool_size=selection.pool_size),
         "variance": variance_figure(selection.target_variance, selection.irreducible),
     }
     for name, figure in pictures.items():
@@ -83,34 +88,49 @@ def public_selection(selection: Selection, with_targets: bool) -> Selection:
             "this selection came from the Hub without its target prompts, so they cannot be published; leave out "
             "include_targets"
         )
+    record = selection.record
+    column = group_column(selection.dataset.column_names, (record.coverage or {}).get("column"))
+    groups = {str(name) for name in selection.dataset[column]} if column else set()
+    public = replace(
+        selection, record=public_record(record, with_targets=with_targets, picked_groups=groups), extend_fn=None
+    )
     prior_variance = max(float(selection.target_variance[0].sum()), np.finfo(np.float64).tiny)
     variance_left = selection.target_variance[1:].sum(1) / prior_variance  # (n,)
+    public = replace(public, dataset=public.dataset.add_column(VARIANCE_COLUMN, variance_left.tolist()))
+    return public if with_targets else without_targets(public)
+
+
+def without_targets(selection: Selection) -> Selection:
+    """Returns the selection without the text of the targets and without numbers that say which row equals a target.
+
+    A copy of a target has the similarity 1 and the target's place on the map. Similarities are therefore at most
+    `MAX_SIMILARITY`, as those of rows that are only near, and targets are moved to the nearest point of a grid.
+    """
+    similarity = np.minimum(selection.dataset["itl_similarity"], MAX_SIMILARITY)
+    columns = selection.dataset.column_names
+    dataset = selection.dataset.remove_columns("itl_similarity").add_column("itl_similarity", similarity.tolist())
     return replace(
         selection,
-        dataset=selection.dataset.add_column(VARIANCE_COLUMN, variance_left.tolist()),
-        targets=selection.targets if with_targets else placeholder_targets(len(selection.targets)),
-        record=SelectionRecord.from_json(without_paths(selection.record.to_json())),
-        extend_fn=None,
+        dataset=dataset.select_columns(columns),
+        targets=placeholder_targets(len(selection.targets)),
+        reach=np.minimum(selection.reach, MAX_SIMILARITY),
+        layout=_on_grid(selection.layout),
     )
+
+
+def _on_grid(layout: Layout) -> Layout:
+    """Moves the targets on the map to the points of a grid of `GRID` by `GRID` over the whole map."""
+    points = np.concatenate([layout.pool, layout.targets, layout.picks])  # (P + m + n, 2)
+    lowest = points.min(0)
+    step = np.maximum(points.max(0) - lowest, np.finfo(np.float32).tiny) / GRID
+    targets = lowest + (np.floor((layout.targets - lowest) / step) + 0.5) * step
+    return replace(layout, targets=targets.astype(layout.targets.dtype))
 
 
 def placeholder_targets(count: int) -> Dataset:
     """Returns rows that replace target prompts which are not published."""
     prompts = [f"(target {number}: its prompt is not published)" for number in range(count)]
     return Dataset.from_dict({"prompt": prompts, WITHHELD_COLUMN: [True] * count})
-
-
-def without_paths(value: Any) -> Any:
-    """Returns a record in which absolute paths are replaced by their last part, since folders may name their owner."""
-    if isinstance(value, Mapping):
-        return {key: without_paths(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_paths(item) for item in value]
-    if isinstance(value, str):
-        for kind in (PurePosixPath, PureWindowsPath):
-            if kind(value).is_absolute():
-                return kind(value).name
-    return value
 
 
 def picked_features(selection: Selection, store: str | os.PathLike[str] | None = None) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import warnings
 from fnmatch import fnmatch
 from pathlib import Path
@@ -132,10 +133,18 @@ def preview(
 
 
 def pool_source(record: SelectionRecord, base_dataset: str | None) -> dict[str, Any]:
-    """Returns where the pool comes from: the base dataset if it is named, otherwise what the record says."""
+    """Returns where the pool comes from: the base dataset if it is named, otherwise what the record says.
+
+    Raises:
+        `ValueError`: If the name of the base dataset cannot be one on the Hub, as that of a folder.
+    """
     source = dict(record.pool_source or {})
     if base_dataset is None or base_dataset == source.get("dataset"):
         return source
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", base_dataset, re.ASCII):
+        raise ValueError(
+            f"base_dataset {base_dataset!r} is no name of a dataset on the Hub: give user/name, or leave it out"
+        )
     return {"dataset": base_dataset}
 
 
@@ -164,6 +173,11 @@ def _prepare_repository(api: HfApi, repo_id: str, private: bool | None, revision
             f"creating the branch {revision}",
         )
     info = with_retries(lambda: api.dataset_info(repo_id, revision=revision), f"looking at {repo_id}")
+    if private is False and info.private:
+        raise ValueError(
+            f"{repo_id} exists and is private, and a push does not change that: make it public in its settings, or "
+            "leave out --public (private=False)"
+        )
     if private and not info.private:
         raise ValueError(
             f"{repo_id} exists and is public: make it private in its settings first, or choose another name"
@@ -229,3 +243,10 @@ def _commit_folder(api: HfApi, folder: Path, repo_id: str, revision: str | None,
         )
 
     return with_retries(commit, f"publishing {repo_id}")
+
+
+def visibility(repo_id: str, token: str | bool | None = None) -> str:
+    """Returns who can see a dataset on the Hub: `"private"`, `"public"`, or `"unknown"` if the Hub does not answer."""
+    with contextlib.suppress(OSError, ValueError):
+        return "private" if HfApi(token=token).dataset_info(repo_id).private else "public"
+    return "unknown"

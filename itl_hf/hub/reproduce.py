@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from itl_hf.hub.public_record import NOT_PUBLISHED
 from itl_hf.selection.registry import ACQUISITION_NAMES, acquisition_class
 from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST
 
@@ -77,11 +78,9 @@ def rows_lines(record: SelectionRecord, source: Mapping[str, Any], pool_size: in
         options = [f"revision={source['revision']!a}"] if source.get("revision") else []
         options.append(f"split={source.get('split') or 'train'!a}")
         pool = f"load_dataset({', '.join(names + options)})"
-    hashes = [ascii(record.pool_fingerprint), ascii(record.targets_fingerprint)]
-    return [
-        f"pool = {pool}  # {pool_size} rows; hash of their text: {hashes[0]}",
-        f"targets = ...  # {num_targets} prompts; hash of their text: {hashes[1]}",
-    ]
+    hashes = [record.pool_fingerprint, record.targets_fingerprint]
+    notes = ["" if value in (None, NOT_PUBLISHED) else f"; hash of their text: {value!a}" for value in hashes]
+    return [f"pool = {pool}  # {pool_size} rows{notes[0]}", f"targets = ...  # {num_targets} prompts{notes[1]}"]
 
 
 def shortlist_call(record: SelectionRecord) -> tuple[list[str], str]:
@@ -199,7 +198,8 @@ def _subset(facts: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 def _embedder_arguments(model: Any, options: Mapping[str, Any]) -> str:
     without_defaults = {name: value for name, value in options.items() if value is not None}
-    return ", ".join([ascii(model), _keyword_arguments(without_defaults)])
+    # The name of a model that is not on the Hub is not published.
+    return ", ".join([ascii(model) if model else "...", _keyword_arguments(without_defaults)])
 
 
 def _keyword_arguments(options: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ from itl_hf import Selection
 from itl_hf.report.explorer import gather, serve
 
 explorer_data = gather(Selection.load(Path(__file__).parent / "selection"))
-serve(explorer_data, host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")).block_thread()
+serve(explorer_data, host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), public=True).block_thread()
 '''
 #: Extras whose packages the Space needs; Gradio itself comes with the Space's `sdk_version`.
 _EXTRAS = ("explorer", "report")

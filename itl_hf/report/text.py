@@ -5,27 +5,23 @@ The templates escape HTML; this module does what escaping does not do.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
 
 from itl_hf.text import plain_text
+from itl_hf.visible import visible as visible_characters
 
 MAX_CHARACTERS = 6_000
 EXCERPT_CHARACTERS = (36, 64)
-
-# Characters that are invisible or change the order of the text around them: their code point is shown instead.
-_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_HIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_BIDI}\ud800-\udfff\ufeff]")
 
 
 def visible(value: Any) -> Any:
     """Replaces control, bidirectional and undecodable characters by visible ones; returns other values unchanged."""
     if not isinstance(value, str):
         return value
-    visible_text = _HIDDEN.sub(_visible_character, value)
+    visible_text = visible_characters(value)
     # Markup is only made by this package and is already escaped, so it stays Markup.
     return Markup(visible_text) if isinstance(value, Markup) else visible_text
 
@@ -50,10 +46,3 @@ def cut(text: str) -> str:
     if len(text) <= MAX_CHARACTERS:
         return text
     return f"{text[:MAX_CHARACTERS]} […] ({len(text) - MAX_CHARACTERS:,} more characters)"
-
-
-def _visible_character(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)  # the "control pictures" block
-    return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"\u27e8U+{code:04X}\u27e9"

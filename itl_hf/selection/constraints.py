@@ -22,6 +22,7 @@ from itl_hf.gp.quality import weighted_sum
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.selection.feature_arrays import check_row_numbers, refuse_masked
+from itl_hf.selection.option_types import check_constraint_types
 from itl_hf.text import ColumnMapping, Row, TextRows, as_dataset
 
 Shares = Mapping[Any, tuple[float, float]] | float
@@ -132,6 +133,9 @@ class SelectionConstraints:
     groups: str | Sequence[Any] | np.ndarray | None = None
     group_shares: Shares | None = None
     stop_when: StopWhen | None = None
+
+    def __post_init__(self) -> None:
+        check_constraint_types(self.replace, self.token_budget, self.stop_when)
 
     @property
     def counts_tokens(self) -> bool:
@@ -252,11 +256,14 @@ class SelectionConstraints:
         """Reads what `to_json` wrote.
 
         Raises:
-            `ValueError`: If costs or groups were given as values, which the entries do not hold.
+            `ValueError`: If costs or groups were given as values, which the entries do not hold, or the excluded rows
+                were not published.
         """
         options = dict(entries)
         if any(name in options and options[name] is None for name in ("costs", "groups")):
             raise ValueError("its costs or groups were given as numbers, which the record does not hold")
+        if options.get("exclude", ()) is None:
+            raise ValueError("its excluded rows were not published with the target prompts")
         if isinstance(options.get("group_shares"), list):
             options["group_shares"] = {label: (low, high) for label, low, high in options["group_shares"]}
         if "stop_when" in options:

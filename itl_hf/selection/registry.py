@@ -11,6 +11,7 @@ import importlib
 import json
 from typing import Any
 
+from itl_hf.selection.option_types import check_instance
 from itl_hf.selection.protocol import NOISE_RULES, Acquisition, reads
 
 _OURS, _BASELINES = "itl_hf.selection.acquisitions", "itl_hf.selection.baselines"
@@ -70,6 +71,10 @@ def has_seed(name: str) -> bool:
     return "seed" in {one.name for one in dataclasses.fields(acquisition_class(name))}
 
 
+#: What every acquisition has.
+_ACQUISITION = ("name", "noise_std", "target_noise_std", "pick")
+
+
 def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acquisition:
     """The acquisition of this name with the options given, or the object itself.
 
@@ -81,6 +86,7 @@ def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acqui
 
     Raises:
         `ValueError`: If the name is unknown, options stand beside an object, or a noise is out of its range.
+        `TypeError`: If it is neither a name nor an acquisition.
     """
     set_options = {key: value for key, value in options.items() if value is not None}
     if not isinstance(acquisition, str):
@@ -89,6 +95,7 @@ def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acqui
                 f"{', '.join(set_options)}: set on {type(acquisition).__name__}(...) itself when acquisition is an "
                 "object"
             )
+        check_instance("acquisition", acquisition, _ACQUISITION, "a name such as 'itl' or an object such as ITL()")
         _check_noise(acquisition)
         return acquisition
     if "seed" in set_options and not has_seed(acquisition):

@@ -64,11 +64,14 @@ class ColumnMapping:
 
         Raises:
             `ValueError`: If a word is not of the form `part=column`.
+            `TypeError`: If it is neither.
         """
         if not columns and prompt_template is None:
             return None
         if isinstance(columns, Mapping):
             return cls(dict(columns), prompt_template)
+        if columns is not None and not isinstance(columns, str | Sequence):
+            raise TypeError(f"columns must be a mapping such as {{'prompt': 'question'}}, got {type(columns).__name__}")
         words = columns.replace(",", " ").split() if isinstance(columns, str) else list(columns or ())
         for word in words:
             if "=" not in word:

@@ -12,6 +12,7 @@ from itl_hf.text.parse import parsed_json
 from itl_hf.text.recognize import canonical
 from itl_hf.text.roles import UnknownRoleError, known_role
 from itl_hf.text.rows import Row, RowFormat, row_format
+from itl_hf.text.template_options import template_options
 
 _SHAREGPT_KEYS = {"from": "role", "value": "content"}
 #: Names under which templates know the thoughts of reasoning models.
@@ -132,7 +133,7 @@ def read(row: Row, number: int | None, with_completion: bool, template_roles: fr
     # `or None` as in TRL: some templates print tool boilerplate for an empty list.
     template_kwargs = {
         "tools": parsed_json(row.get("tools")) or None,
-        **(parsed_json(row.get("chat_template_kwargs")) or {}),
+        **template_options(row.get("chat_template_kwargs"), where),
     }
     return Parts(column, prompt, completion, template_kwargs)
 

@@ -12,6 +12,7 @@ from itl_hf.text.content import read
 from itl_hf.text.parse import is_message_list, parsed_json
 from itl_hf.text.roles import known_role
 from itl_hf.text.rows import TEXT_COLUMNS, as_dataset, row_format
+from itl_hf.text.template_options import check_template_options
 from itl_hf.text.text_rows import TextRows
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def training_rows(dataset: Dataset, columns: ColumnMapping | None = None, name: 
             Name of the rows in messages.
 
     Raises:
-        `ValueError`: If no format fits, or the rows have prompts only, so that there is nothing to train on.
+        `ValueError`: If no format fits, the rows have prompts only, so that there is nothing to train on, or a row
+            brings a chat template.
 
     Example:
         >>> import datasets
@@ -53,6 +55,7 @@ def training_rows(dataset: Dataset, columns: ColumnMapping | None = None, name: 
         raise ValueError(_nothing_to_learn(name, dataset))
     extra = [column for column in ("tools", "chat_template_kwargs") if column in read_rows.column_names]
     read_rows = read_rows.select_columns([*_COLUMNS[kind], *extra])
+    check_template_options(read_rows, name)
     if kind == "text":
         return read_rows
     own = list(rows) if rows.format.convert is None else list(read_rows)

@@ -13,8 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from itl_hf.cli import main as command_line
+from itl_hf.cli.errors import exit_status
 from itl_hf.cli.main import main
-from itl_hf.cli.output import Outcome, exit_status, peak_memory, with_output
+from itl_hf.cli.output import Outcome, peak_memory, with_output
 
 
 def app_of(command):

@@ -18,9 +18,13 @@ import pytest
 import torch
 
 from itl_hf import Embedder, Selector
+from itl_hf.hub.contents import public_selection
+from itl_hf.hub.restore import VARIANCE_COLUMN
 from tests.hub_server import TOKEN, HubServer
 
 SECRET = "zebras juggle quartz violins"
+#: A commit on the Hub: without one, the name of a model is not published.
+COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 
 class LetterCounts(Embedder):
@@ -29,7 +33,7 @@ class LetterCounts(Embedder):
     dimension = 26
 
     def fingerprint(self):
-        return {"embedder": "letter counts", "model": "someone/letters"}
+        return {"embedder": "letter counts", "model": "someone/letters", "revision": COMMIT}
 
     def embed(self, rows, *, first_row=0, on_rows=None):
         count = lambda text: [text.lower().count(chr(97 + letter)) for letter in range(26)]
@@ -103,8 +107,15 @@ def hub(_server):
     return _server
 
 
-def assert_same(selection, other):
-    """Asserts that two selections are equal in everything that is published."""
+def published(selection, with_targets=False):
+    """What is published of a selection."""
+    public = public_selection(selection, with_targets)
+    return dataclasses.replace(public, dataset=public.dataset.remove_columns(VARIANCE_COLUMN))
+
+
+def assert_same(selection, other, with_targets=False):
+    """Asserts that a selection that was loaded is the one that was published."""
+    selection = published(selection, with_targets)
     assert other.dataset.to_list() == selection.dataset.to_list()
     assert other.dataset.features == selection.dataset.features
     assert other.record == selection.record

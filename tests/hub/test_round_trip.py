@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from tests.hub import actions
-from tests.hub.conftest import POOL, SECRET, TARGETS, LetterCounts, assert_same, make_selection
+from tests.hub.conftest import POOL, SECRET, TARGETS, LetterCounts, assert_same, make_selection, published
 from tests.hub_server import TOKEN
 
 COLUMNS = {"pool_index", "itl_rank", "itl_gain", "itl_variance_left", "itl_nearest_target", "itl_similarity"}
@@ -69,7 +69,7 @@ def test_datasets_loads_the_rows_with_columns_to_sort_by(hub, client, selection,
     assert {"prompt", "completion", "source"} | COLUMNS == set(features)
     assert all(features[name].dtype in ("int64", "float64") for name in COLUMNS)
     left = [row.pop("itl_variance_left") for row in rows]
-    assert rows == selection.dataset.to_list()
+    assert rows == published(selection).dataset.to_list()
     expected = selection.target_variance[1:].sum(1) / selection.target_variance[0].sum()
     np.testing.assert_allclose(left, expected)
     assert left == sorted(left, reverse=True)

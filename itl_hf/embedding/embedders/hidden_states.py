@@ -21,6 +21,7 @@ from itl_hf.embedding.embedders.base import Embedded
 from itl_hf.embedding.embedders.batching import TokenBatches
 from itl_hf.embedding.embedders.language_model import LanguageModelEmbedder
 from itl_hf.embedding.embedders.model_loading import load_model
+from itl_hf.embedding.embedders.option_checks import check_layers, check_loading
 from itl_hf.embedding.embedders.pooling import (
     Part,
     Pooling,
@@ -30,7 +31,7 @@ from itl_hf.embedding.embedders.pooling import (
     resolve_poolings,
     span_positions,
 )
-from itl_hf.text import Span, Tokens
+from itl_hf.text import Span, Tokens, checked_span
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -126,6 +127,9 @@ class HiddenStates(LanguageModelEmbedder):
             raise ValueError(f"skip_tokens must be a number of tokens, 0 or more, got {skip_tokens!r}.")
         self.skip_tokens = skip_tokens
         batches = TokenBatches(batch_tokens)
+        check_layers(layer)
+        checked_span(span)
+        check_loading(dtype=dtype, device=device, max_length=max_length)
         hub_options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         whole_model = load_model(model, dtype=dtype, device=device, load_in_4bit=load_in_4bit, **hub_options)
         self.backbone = Backbone(whole_model, packing=packing, compile=compile)

@@ -87,7 +87,8 @@ class LanguageModelEmbedder(TwoStageEmbedder):
         config = self.model.config
         return {
             "model": str(config._name_or_path or type(self.model).__name__),
-            "revision": self.revision or getattr(config, "_commit_hash", None),
+            # The commit on the Hub, which a model in a folder does not have; else what users named.
+            "revision": getattr(config, "_commit_hash", None) or self.revision,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "span": self.span,
             "max_length": self.max_length,

@@ -6,12 +6,15 @@ import copy
 import importlib.util
 import itertools
 import os
+import pickle
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,6 +65,11 @@ def load_model(
     except OSError as error:
         raise ValueError(
             f"no model at {str(model)!r}, neither as a folder with a config.json nor on the Hub: {error}"
+        ) from error
+    except (SafetensorError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(
+            f"the weights or settings of {str(model)!r} are damaged ({type(error).__name__}: {error}): copy or "
+            "download the model again"
         ) from error
     return loaded_model.to(device or default_device())
 

@@ -22,12 +22,14 @@ from itl_hf.embedding.embedders.base import Embedded, TwoStageEmbedder
 from itl_hf.embedding.embedders.batch_effects import LONG, set_grouping
 from itl_hf.embedding.embedders.batching import TokenBatches
 from itl_hf.embedding.embedders.model_loading import default_device, torch_dtype
+from itl_hf.embedding.embedders.option_checks import check_loading
 from itl_hf.embedding.embedders.sentence_model import (
     Chunk,
     EncoderHash,
     beside_reversed,
     checked_encoder,
     chunks,
+    commit_of,
     describe_modules,
     load_encoder,
     name_of,
@@ -106,8 +108,7 @@ class SentenceEncoder(TwoStageEmbedder):
     ) -> None:
         self.span: Span = checked_span(span)
         self._batches = TokenBatches(batch_tokens)
-        if max_length is not None and max_length < 1:
-            raise ValueError(f"max_length must be at least 1, got {max_length}.")
+        check_loading(dtype=dtype, device=device, max_length=max_length)
         model_dtype = torch_dtype(dtype)
         if isinstance(model, str | Path):
             hub_options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -119,7 +120,7 @@ class SentenceEncoder(TwoStageEmbedder):
             if max_length is not None:
                 raise ValueError("max_length is for a model loaded here; of a model object set model.max_seq_length.")
         self.name = str(model) if isinstance(model, str | Path) else name_of(self.model)
-        self.revision = revision
+        self.revision = commit_of(self.model) or revision
         self.prompt = resolve_prompt(self.model, prompt_name)
         self.normalize_embeddings = normalize_embeddings
         self._hash = EncoderHash(self.model)

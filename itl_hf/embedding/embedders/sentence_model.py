@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 
 from itl_hf.embedding.embedders.batch_effects import LONG, SHORT
@@ -37,7 +38,7 @@ def load_encoder(name: str | Path, **options: Any) -> SentenceTransformer:
     """
     try:
         return _encoder_class()(str(name), **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"no sentence-transformers model at {str(name)!r}, neither as a folder nor on the Hub: {error}"
         ) from error
@@ -87,6 +88,12 @@ def name_of(model: SentenceTransformer) -> str:
     """Returns the name that the model's transformer was loaded by, else the class of its first module."""
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     return str(getattr(config, "_name_or_path", "") or type(model[0]).__name__)
+
+
+def commit_of(model: SentenceTransformer) -> str | None:
+    """Returns the commit on the Hub that the model's transformer was loaded from; `None` for a folder."""
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    return getattr(config, "_commit_hash", None)
 
 
 def describe_modules(model: SentenceTransformer) -> list[tuple[str, dict[str, Any]]]:

@@ -128,11 +128,12 @@ class FeatureStore(ShardReader):
                 f"{path} is unfinished: its stream was not read to the end ({len(store.shard_numbers())} shards are "
                 "there). Embed again into it; what is there is kept."
             )
-        missing = sorted(set(range(store.num_shards)) - store.shard_numbers())
-        if missing:
+        first_missing = store.first_missing(store.shard_numbers())
+        if first_missing is not None:
+            num_missing = store.num_shards - sum(number < store.num_shards for number in store.shard_numbers())
             raise ValueError(
-                f"{path} is unfinished: {len(missing)} of {store.num_shards} shards are missing (the first is "
-                f"{store.path(missing[0]).name}). Embed again into it; what is there is kept."
+                f"{path} is unfinished: {num_missing} of {store.num_shards} shards are missing (the first is "
+                f"{store.path(first_missing).name}). Embed again into it; what is there is kept."
             )
         return store
 
@@ -153,9 +154,9 @@ class FeatureStore(ShardReader):
         Raises:
             `ValueError`: If a shard is absent or damaged.
         """
-        missing = sorted(set(range(self.num_shards)) - self._intact - self.shard_numbers())
-        if missing:
-            self._read_shard(missing[0])  # raises the error that names it
+        missing = self.first_missing(self._intact | self.shard_numbers())
+        if missing is not None:
+            self._read_shard(missing)  # raises the error that names it
         return StoredFeatures(self)
 
     def missing(self) -> list[int]:

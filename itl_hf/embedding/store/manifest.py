@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 2
 DTYPES = ("float32", "float16")
+#: What no store has. Larger numbers come from a damaged or made-up manifest, and would take all memory.
+MOST_BYTES, MOST_ROWS, MOST_DIMENSIONS = 2**24, 2**40, 2**24
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,35 @@ class Manifest:
         """
         path = directory / MANIFEST_NAME
         try:
-            values = json.loads(path.read_text())
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError("it is too large for a manifest")
+            values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("sha256") != _hash(values) or values.pop("format") != FORMAT_VERSION:
                 raise ValueError("not what was written")
-            return cls(is_stream=values.pop("streamed"), **values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return _require_plausible(cls(is_stream=values.pop("streamed"), **values))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{path} is damaged or of another version. Delete {directory} to compute it anew."
+                f"{path} is damaged or of another version ({error or type(error).__name__}). Delete {directory} to "
+                "compute it anew."
             ) from error
+
+
+def _require_plausible(manifest: Manifest) -> Manifest:
+    """Returns the manifest, or raises `ValueError` for numbers that no store has, before memory is taken for them."""
+    counts = {"rows": manifest.rows, "stored_rows": manifest.stored_rows}
+    ranges = {
+        "dimension": (manifest.dimension, 0, MOST_DIMENSIONS),
+        "shard_rows": (manifest.shard_rows, 1, MOST_ROWS),
+        **{name: (count, 0, MOST_ROWS) for name, count in counts.items() if count is not None},
+    }
+    for name, (value, least, most) in ranges.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"{name} is {value!r:.50}")
+    if manifest.storage_dtype not in DTYPES or not isinstance(manifest.fingerprint, dict):
+        raise ValueError("it names no dtype or fingerprint of a store")
+    if None not in counts.values() and int(manifest.stored_rows or 0) > int(manifest.rows or 0):
+        raise ValueError("it has more stored rows than rows")
+    return manifest
 
 
 def require_same_identity(

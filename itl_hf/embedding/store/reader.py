@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from itl_hf.embedding.store.shards import FEATURES, Shard, read_shard
 from itl_hf.embedding.store.statistics import Statistics, centred_products
 
 INDEX_NAME = "rows.npy"
+_SHARD_NAME = re.compile(r"shard-(\d{5,12})\.arrow", re.ASCII)
 
 
 class ShardReader:
@@ -94,7 +96,11 @@ class ShardReader:
         path = self.directory / INDEX_NAME
         if not is_intact(path):
             raise ValueError(f"{path} is absent or damaged: embed the dataset again into {self.directory}.")
-        return np.asarray(np.load(path, mmap_mode="r"))
+        index = np.asarray(np.load(path, mmap_mode="r"))
+        is_fitting = index.shape == (self.rows,) and index.dtype == np.int64
+        if not is_fitting or (len(index) and not 0 <= index.min() <= index.max() < self.stored_rows):
+            raise ValueError(f"{path} is of another store: embed the dataset again into {self.directory}.")
+        return index
 
     def row_numbers(self, first: int, end: int) -> np.ndarray:
         """Returns the row of the dataset that each stored row from `first` to before `end` is made from.
@@ -135,7 +141,12 @@ class ShardReader:
 
     def shard_numbers(self) -> set[int]:
         """Returns the numbers of the shards whose files exist, damaged or not."""
-        return {int(path.stem.removeprefix("shard-")) for path in self.directory.glob("shard-*.arrow")}
+        names = (_SHARD_NAME.fullmatch(path.name) for path in self.directory.glob("shard-*.arrow"))
+        return {int(name[1]) for name in names if name}  # others are stray files, such as copies by hand
+
+    def first_missing(self, numbers: set[int]) -> int | None:
+        """Returns the first shard that is not among these numbers; `None` if all are."""
+        return next((shard for shard in range(self.num_shards) if shard not in numbers), None)
 
     def row_range(self, shard: int) -> tuple[int, int]:
         """Returns the half-open range (first, end) of the stored rows of `shard`."""

@@ -13,7 +13,8 @@ import importlib.util
 if importlib.util.find_spec("gradio") is None:
     raise ImportError("itl_hf.report.explorer needs gradio. Install it with: pip install 'itl-hf[explorer]'")
 
+from itl_hf.report.explorer.address import check_address
 from itl_hf.report.explorer.explorer_data import ExplorerData, gather
 from itl_hf.report.explorer.page import build, serve
 
-__all__ = ["ExplorerData", "build", "gather", "serve"]
+__all__ = ["ExplorerData", "build", "check_address", "gather", "serve"]

@@ -7,20 +7,23 @@ text.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import weakref
+import webbrowser
 from collections.abc import Callable
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from itl_hf.disk.temporary import temporary_folder
 from itl_hf.report.explorer import drawing
+from itl_hf.report.explorer.address import check_address
 from itl_hf.report.explorer.export import write_files
+from itl_hf.report.explorer.guard import Access, Guard
+from itl_hf.report.explorer.private_folder import PrivateFolder
 from itl_hf.report.explorer.row_table import group_column, group_names
 from itl_hf.report.explorer.session import Filters, Session, apply_action, choose_target, reselect, set_filters
 from itl_hf.report.explorer.view import View, summary, target_names, view
@@ -56,40 +59,65 @@ def build(data: ExplorerData, folder: Path) -> Any:
     return page
 
 
-def serve(data: ExplorerData, *, host: str = "127.0.0.1", port: int | None = None, **options: Any) -> Any:
+def serve(
+    data: ExplorerData,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    public: bool = False,
+    inbrowser: bool = False,
+    **options: Any,
+) -> Any:
     """Starts a server for the page and returns immediately. It runs until `.close()` or the end of the process.
+
+    Only the address that is returned opens the page: it holds a random token, as in Jupyter. Requests of other web
+    pages and uploads are refused. Exported files are in a folder that only you can read; it is deleted at the end.
 
     Args:
         data (`ExplorerData`):
             What the page shows, from `gather`.
         host (`str`, *optional*, defaults to `"127.0.0.1"`):
             Address to serve on. The default can be reached from this machine only; with `"0.0.0.0"`, other machines can
-            open the page without a password.
+            open the page as well, if they have the token. The connection is not encrypted.
         port (`int`, *optional*):
             Port to serve on; by default the first free one from 7860 on.
+        public (`bool`, *optional*, defaults to `False`):
+            Whether everybody may open the page without a token, as in a Space.
+        inbrowser (`bool`, *optional*, defaults to `False`):
+            Whether to open the page in a browser.
         **options:
-            Further arguments of `gradio.Blocks.launch`, for example `inbrowser=True`.
+            Further arguments of `gradio.Blocks.launch`.
 
     Returns:
-        `gradio.Blocks`: The page. `.local_url` is its address; `.block_thread()` waits for Ctrl-C.
+        `gradio.Blocks`: The page. `.local_url` is its address with the token; `.block_thread()` waits for Ctrl-C.
 
     Raises:
+        `ValueError`: If the port is out of range, or the host is not this machine.
         `OSError`: If the port is in use.
 
     Example:
         >>> serve(gather(Selection.load("selected"))).block_thread()  # doctest: +SKIP
     """
+    check_address(host, port)
+    access = Access(host, token="") if public else Access(host)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Gradio sends requests to its own server through httpx, which would log each of them.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    stack = contextlib.ExitStack()
-    page = build(data, stack.enter_context(temporary_folder("itl-hf-explorer")))
-    weakref.finalize(page, stack.close)
-    launch = {"server_name": host, "server_port": port, "share": False, "ssr_mode": False, "quiet": True}
+    folder = PrivateFolder()
+    # Gradio copies files that are downloaded into its own folder, which other users of the machine can read.
+    os.environ["GRADIO_TEMP_DIR"] = str(folder.path)
+    page = build(data, folder.path)
+    weakref.finalize(page, folder.delete)
+    launch: dict[str, Any] = {"server_name": host, "server_port": port, "share": False, "ssr_mode": False}
+    # Without `run_history=False` Gradio would keep a list of what was done.
+    launch |= {"quiet": True, "run_history": False, "app_kwargs": {"middleware": [Middleware(Guard, access=access)]}}
     # Skips the request by which Gradio checks its own server, which fails behind a proxy and, on a busy machine, after
     # 3 seconds.
     launch["_frontend"] = False
     page.launch(prevent_thread_lock=True, **launch | launch_options() | options)
+    page.local_url = access.address(page.local_url)
+    if inbrowser:
+        webbrowser.open(page.local_url)
     return page
 
 

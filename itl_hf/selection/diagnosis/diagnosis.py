@@ -16,6 +16,7 @@ from itl_hf.selection.diagnosis.reach import FAR, far_threshold
 from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
 from itl_hf.selection.diagnosis.weighting import weighting_text
 from itl_hf.text import plain_text
+from itl_hf.visible import visible
 
 #: A target with at least this share of irreducible variance cannot be taught: even with noise-free answers to all rows
 #: of the pool, more than half of its variance would be left, and the best prediction would correlate with the truth by
@@ -250,8 +251,8 @@ def diagnose(selection: Diagnosable) -> Diagnosis:
 
 
 def shorten(text: str, length: int = TEXT_LENGTH) -> str:
-    """Shortens a text to one line of at most `length` characters."""
-    line = " ".join(text.split())
+    """Shortens a text to one line of at most `length` characters, without characters that control a terminal."""
+    line = visible(" ".join(text.split()))
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 

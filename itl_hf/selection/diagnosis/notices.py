@@ -60,6 +60,17 @@ def _contamination(screening: Screening) -> list[Notice]:
             f"training, a measurement with {_them(targets)} would show what the model has memorized."
         )
         notices.append(Notice("contamination", text, tuple(ranks), tuple(targets)))
+    if screening.num_copies and not screening.copies:  # as published without the target prompts
+        number = (
+            "1 row of the pool is a copy of a target"
+            if screening.num_copies == 1
+            else (f"{screening.num_copies:,} rows of the pool are copies of targets")
+        )
+        text = (
+            f"{number}, word for word or with small changes; which is not published. After training on copies, a "
+            "measurement with the targets would show what the model has memorized."
+        )
+        notices.append(Notice("contamination", text))
     rest = [target for target in screening.targets_in_pool if target not in screening.targets_among_picks]
     if rest:
         name = "further target" if ranks else "target"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from itl_hf.disk.checks import check_writable_folder, foreign_names
+from itl_hf.disk.file_modes import set_modes
 from itl_hf.disk.lock import lock_folder
 from itl_hf.disk.temporary import remove_leftovers, temporary_path
 from itl_hf.disk.whole_files import move_file, sync_folder, write_file
@@ -197,6 +198,7 @@ def _commit(folder: Path, files: Mapping[str, bytes]) -> None:
         draft.mkdir()
         for name, content in files.items():
             write_file(draft / Path(name).name, content)
+        set_modes(draft, folder)
         sync_folder(draft)
         os.rename(draft, folder / COMMITTED)
         sync_folder(folder)

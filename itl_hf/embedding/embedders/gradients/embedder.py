@@ -27,6 +27,7 @@ from itl_hf.embedding.embedders.gradients.probe import hidden_states, usable_lay
 from itl_hf.embedding.embedders.gradients.sketch import VERSION, KroneckerSketch, unit_length
 from itl_hf.embedding.embedders.language_model import LanguageModelEmbedder
 from itl_hf.embedding.embedders.model_loading import load_model
+from itl_hf.embedding.embedders.option_checks import check_loading
 from itl_hf.embedding.embedders.weights_hash import WeightsHash, short_hash
 from itl_hf.text import Row, Tokens, plain_text
 
@@ -130,20 +131,21 @@ class Gradients(LanguageModelEmbedder):
         trust_remote_code: bool = False,
     ) -> None:
         span = span_for(labels)
+        check_loading(dtype=dtype, device=device, max_length=max_length)
+        batches, sketch = TokenBatches(batch_tokens), KroneckerSketch(dimension, rank, seed)
         hub_options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         causal_model = checked_causal_model(load_model(model, head=True, dtype=dtype, device=device, **hub_options))
         self._head = Head(causal_model)
         self.layers = usable_layers(
             causal_model, self._head, find_layers(causal_model, modules), are_named=not isinstance(modules, str)
         )
-        self.sketch = KroneckerSketch(dimension, rank, seed)
+        self.sketch = sketch
         self.normalize = normalize
         # Rounding rows of unit length to float16 costs less than the sketch's own noise.
         self.storage_dtype = "float16" if normalize else "float32"
         self.adam = adam
         for layer in self.layers if adam is not None else ():
             adam.rescaling(layer)  # type: ignore[union-attr]  # raises now if the state of a layer is missing
-        batches = TokenBatches(batch_tokens)
         self._capture = Capture(causal_model, self.layers, self.sketch, adam)
         self._weights_hash = WeightsHash(causal_model)
         super().__init__(

@@ -53,8 +53,8 @@ class KroneckerSketch:
 
     def __init__(self, dimension: int, rank: int, seed: int) -> None:
         for name, value in (("dimension", dimension), ("rank", rank)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
         self.dimension = dimension
         self.rank = rank
         self._ranks = {"inputs": max(1, rank // 4), "outputs": rank}
