@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from itl_hf.gp.finite_kernel import check_finite, target_names
 from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.posterior import CholeskyBlock, check_noise_std
@@ -28,6 +29,7 @@ class KernelPosterior:
     """
 
     needs_projection_cache = True
+    given_share = 0.0
 
     def __init__(self, kernel: Kernel, noise_std: float, device: torch.device | None = None) -> None:
         self.kernel = kernel
@@ -57,11 +59,14 @@ class KernelPosterior:
                 (m,), how often each row was observed; `itl_hf.gp.quality`.
         """
         posterior = cls(kernel, noise_std, rows.device)
-        gram = scale_gram(kernel.cross(rows, rows), weights)  # (m, m)
+        gram = kernel.cross(rows, rows)  # (m, m)
+        check_finite(gram, kernel, target_names(), target_names())
+        gram = scale_gram(gram, weights)
         values, vectors = torch.linalg.eigh(gram)  # (m,), (m, m)
         nonzero = values > values.max() * len(rows) * torch.finfo(torch.float64).eps
         posterior._given_rows = rows
         weights_of_values = vectors[:, nonzero] / (values[nonzero] + rows_noise_std**2).sqrt()  # (m, r)
+        posterior.given_share = float(values[-1] / (values[-1] + rows_noise_std**2)) if len(values) else 0.0
         posterior._given_weights = scale_rows(weights_of_values, weights).T  # (r, m)
         return posterior
 

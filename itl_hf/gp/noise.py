@@ -30,6 +30,7 @@ import math
 import torch
 from torch import Tensor
 
+from itl_hf.gp.finite_kernel import check_finite, target_names
 from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel, Laplace
 from itl_hf.gp.quality import scale_gram, scale_rows
 
@@ -100,7 +101,9 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None, weights: Tensor |
     if kernel is None or kernel.linear:
         energy = torch.linalg.svdvals(scale_rows(rows, weights)).square()
     else:
-        gram = scale_gram(kernel.cross(rows, rows), weights)
+        gram = kernel.cross(rows, rows)
+        check_finite(gram, kernel, target_names(), target_names())
+        gram = scale_gram(gram, weights)
         energy = torch.linalg.eigvalsh(gram).clamp_min(0)
     return spectrum_rank(energy)
 

@@ -109,7 +109,3 @@ class VTL(Targeted):
         variance, explained_variance = stats
         mean_prior = self.weighted_prior.mean().to(variance.dtype)
         return torch.stack([variance, explained_variance + variance * mean_prior])
-
-    def rounding_error(self, largest_variance: float) -> float:
-        """`v` is of the size of the targets' total variance times `largest_variance`."""
-        return 4e-15 * largest_variance * float(self.weighted_prior.sum()) / self.noise_variance

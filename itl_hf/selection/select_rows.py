@@ -23,8 +23,10 @@ from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.already_selected import prepare_observed, read_already_selected
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
+from itl_hf.selection.exactness_notice import describe_exactness, warn_of_uncertain_picks
 from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
 from itl_hf.selection.large_pools import approximate, fit_to_memory
+from itl_hf.selection.memory_limits import check_memory
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, check_sizes, resolve_texts
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.row_selection import RowSelection, correlation, make_record, target_variance
@@ -120,8 +122,9 @@ def select_rows(
 
     Raises:
         `ValueError`: If an array is empty, not two-dimensional or of another width, a target holds NaN (it is named),
-            there are more picks than rows, a name is unknown, a noise is negative, a quality or a weight is out of its
-            range, a shortlist is shorter than the picks, or the acquisition has no use for weights of targets.
+            there are more picks than rows, a name is unknown, a noise, a quality or a weight is out of its range, a
+            shortlist is shorter than the picks, the acquisition has no use for weights of targets, the kernel is not
+            finite for two rows (they are named), or the result would not fit in memory.
 
     Example:
         >>> import numpy as np
@@ -144,6 +147,7 @@ def select_rows(
     observed_indices, observed_features = read_already_selected(already_selected, pool_rows)
     blocked_indices = constraints.blocked_rows(num_rows, observed_indices)
     check_count(num_examples, num_rows - len(blocked_indices), constraints.replace)
+    check_memory(acquisition, num_examples, num_rows, num_targets, pool_rows.shape[1])
     availability = constraints.availability(num_examples, num_rows)
     spec = resolve_kernel_spec(kernel, standardize)
     applicable = applicable_shortlist(shortlist, acquisition, num_examples, constraints.replace, has_texts=False)
@@ -197,6 +201,8 @@ def select_rows(
     rows = prepared_pool.rows(picks.indices)  # (n, d)
     qualities = observed_quality, prepared_pool.quality_of(picks.indices)
     prepared_pool.release()
+    exactness = describe_exactness(picks.uncertainties)
+    warn_of_uncertain_picks(exactness)
     record = make_record(
         acquisition,
         spec,
@@ -206,6 +212,7 @@ def select_rows(
         already_selected=len(observed_rows),
         undirected=undirected,
         approximation=approximation,
+        exactness=exactness,
         constraints=constraints.to_json(),
         shortlist=shortlisted_pool.record(),
         quality=describe_quality(row_quality),
