@@ -11,6 +11,7 @@ from torch import Tensor
 from itl_hf.gp.finite_kernel import check_finite, target_names
 from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.many_targets import Pivots, given_weights
 from itl_hf.gp.posterior import CholeskyBlock, check_noise_std
 from itl_hf.gp.quality import scale_gram, scale_rows
 
@@ -68,6 +69,16 @@ class KernelPosterior:
         weights_of_values = vectors[:, nonzero] / (values[nonzero] + rows_noise_std**2).sqrt()  # (m, r)
         posterior.given_share = float(values[-1] / (values[-1] + rows_noise_std**2)) if len(values) else 0.0
         posterior._given_weights = scale_rows(weights_of_values, weights).T  # (r, m)
+        return posterior
+
+    @classmethod
+    def given_pivots(
+        cls, kernel: Kernel, pivots: Pivots, rows_noise_std: float, noise_std: float, weights: Tensor | None = None
+    ) -> KernelPosterior:
+        """Builds the posterior that is given the values of f at many rows, from their pivots; see `given_values`."""
+        posterior = cls(kernel, noise_std, pivots.rows.device)
+        posterior._given_rows = pivots.rows
+        posterior._given_weights, posterior.given_share = given_weights(pivots, rows_noise_std**2, weights)
         return posterior
 
     def given_projections(self, rows: Tensor) -> Tensor:

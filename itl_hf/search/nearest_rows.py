@@ -88,7 +88,7 @@ def nearest(rows: PoolRows, targets: Tensor, kernel: Kernel, noise_variance: flo
         prior = kernel.diagonal(block)
         check_finite(prior[:, None], kernel, pool_row_names(numbers), lambda _: "itself")
         scale = (prior + answer_noise(noise_variance, quality, block.dtype)).rsqrt()  # (B,)
-        parts = []
+        parts: list[Tensor] = []
         for part, best_keys in zip(targets.float().split(TARGETS_AT_ONCE), best.split(TARGETS_AT_ONCE), strict=True):
             cross = kernel.cross(part, block)
             check_finite(cross, kernel, target_names(len(parts) * TARGETS_AT_ONCE), pool_row_names(numbers))

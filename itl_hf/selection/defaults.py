@@ -20,6 +20,7 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import RBF, Kernel, resolve_kernel
+from itl_hf.gp.many_targets import pivot_targets
 from itl_hf.gp.noise import auto_noise_std, effective_rank
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.protocol import Acquisition
@@ -65,11 +66,13 @@ class KernelSpec:
                 (m,) weights of the targets.
         """
         noise_std, rule = acquisition.noise_std, "given"
+        pivots = pivot_targets(self.kernel, targets, weights)
+        rank = effective_rank(targets, self.kernel, weights, pivots)
         if noise_std == "auto":
-            noise_std, rule = auto_noise_std(self.kernel, targets, num_examples, weights)
+            noise_std, rule = auto_noise_std(self.kernel, targets, num_examples, weights, rank)
         target_noise_std = noise_std if acquisition.target_noise_std is None else acquisition.target_noise_std
-        gp = GaussianProcess(self.kernel, targets, float(noise_std), float(target_noise_std), weights)
-        return gp, {"noise_rule": rule, "effective_rank": effective_rank(targets, self.kernel, weights)}
+        gp = GaussianProcess(self.kernel, targets, float(noise_std), float(target_noise_std), weights, pivots)
+        return gp, {"noise_rule": rule, "effective_rank": rank}
 
 
 def resolve_kernel_spec(kernel: Any, standardize: bool | str | Standardization) -> KernelSpec:

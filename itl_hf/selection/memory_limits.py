@@ -24,6 +24,19 @@ def machine_bytes() -> int:
         return 16 * 2**30
 
 
+def check_memory_per_target(num_examples: int, num_targets: int, num_candidates: int) -> None:
+    """Raises `ValueError` if so many picks for each target would not fit in memory; see `check_memory`."""
+    limit = int(MEMORY_SHARE * machine_bytes())
+    # Results; then, for one target at a time, projections of the candidates and covariances of three rows a pick.
+    needed = 8 * num_examples * (5 * num_targets + 2 * num_candidates + 6 * num_examples)
+    if needed > limit:
+        raise ValueError(
+            f"num_examples={num_examples} picks for each of {num_targets} targets take about {needed / 2**30:.0f} GiB, "
+            f"more than the {limit / 2**30:.0f} GiB that a selection may use here: pick fewer rows, or select for some "
+            "targets at a time"
+        )
+
+
 def check_memory(acquisition: Acquisition, num_examples: int, num_rows: int, num_targets: int, dimension: int) -> None:
     """Raises `ValueError` if the picks' numbers, or those of pairs of rows and targets, would not fit in memory.
 

@@ -32,6 +32,7 @@ from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.exactness_notice import describe_exactness, warn_of_uncertain_picks
 from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
+from itl_hf.selection.memory_limits import check_memory_per_target
 from itl_hf.selection.protocol import Acquisition, Noise
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
@@ -146,6 +147,7 @@ def select_rows_per_target(
     check_widths(pool_rows, target_rows)
     check_count(num_examples, pool_rows.shape[0], replace)
     breadth = _check_candidates(num_candidates, num_examples, pool_rows.shape[0], replace)
+    check_memory_per_target(int(num_examples), target_rows.shape[0], breadth)
     spec = resolve_kernel_spec(kernel, standardize)
     row_quality = resolve_quality(quality, pool_rows.shape[0])
     prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization, row_quality)

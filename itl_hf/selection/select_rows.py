@@ -23,7 +23,12 @@ from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.already_selected import prepare_observed, read_already_selected
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
-from itl_hf.selection.exactness_notice import describe_exactness, warn_of_uncertain_picks
+from itl_hf.selection.exactness_notice import (
+    describe_exactness,
+    describe_many_targets,
+    warn_of_many_targets,
+    warn_of_uncertain_picks,
+)
 from itl_hf.selection.feature_arrays import Features, as_rows, check_widths, finite
 from itl_hf.selection.large_pools import approximate, fit_to_memory
 from itl_hf.selection.memory_limits import check_memory
@@ -185,6 +190,8 @@ def select_rows(
     spec = fit_to_memory(spec, shortlisted_pool.pool, prepared_targets, num_picks)
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples, weights)
     gp, approximation = approximate(gp, shortlisted_pool.pool, num_picks)
+    reduction = describe_many_targets(gp)
+    warn_of_many_targets(reduction)
     shortlisted_pool.share_feature_map()
     undirected = is_undirected(acquisition, gp)
     observed_rows = prepare_observed(prepared_pool, observed_indices, observed_features)
@@ -213,6 +220,7 @@ def select_rows(
         undirected=undirected,
         approximation=approximation,
         exactness=exactness,
+        many_targets=reduction,
         constraints=constraints.to_json(),
         shortlist=shortlisted_pool.record(),
         quality=describe_quality(row_quality),
