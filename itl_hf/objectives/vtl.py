@@ -40,7 +40,7 @@ class VTL(Targeted):
         self.combination: Tensor | None = None
         if pivots is not None:
             self.combination = pivots.combination(triangle(pivots.factor, gp.target_weights))  # (r, r)
-        self.row_weights = gp.target_weights if many is None else None
+        self.row_weights = gp.target_weights if self.target_rows is gp.targets else None
         self.scaled_targets = scale_rows(self.target_rows, self.row_weights)  # (m, d), for finite features
         weights = gp.target_weights
         self.weighted_prior = self.target_prior if weights is None else self.target_prior * weights  # (m,)

@@ -91,7 +91,7 @@ def nearest(rows: PoolRows, targets: Tensor, kernel: Kernel, noise_variance: flo
         parts: list[Tensor] = []
         for part, best_keys in zip(targets.float().split(TARGETS_AT_ONCE), best.split(TARGETS_AT_ONCE), strict=True):
             cross = kernel.cross(part, block)
-            check_finite(cross, kernel, target_names(len(parts) * TARGETS_AT_ONCE), pool_row_names(numbers))
+            check_finite(cross.T, kernel, pool_row_names(numbers), target_names(len(parts) * TARGETS_AT_ONCE))
             parts.append(_merge(best_keys, cross.abs_().mul_(scale), numbers, count))
         best = torch.cat(parts)
     best = distributed.gather_rows(best.T).T

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from itl_hf.gp.finite_kernel import check_finite, target_names
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import RBF, Kernel, resolve_kernel
 from itl_hf.gp.many_targets import pivot_targets
@@ -66,6 +67,7 @@ class KernelSpec:
                 (m,) weights of the targets.
         """
         noise_std, rule = acquisition.noise_std, "given"
+        check_finite(self.kernel.diagonal(targets)[:, None], self.kernel, target_names(), lambda _: "itself")
         pivots = pivot_targets(self.kernel, targets, weights)
         rank = effective_rank(targets, self.kernel, weights, pivots)
         if noise_std == "auto":

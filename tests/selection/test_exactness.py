@@ -71,7 +71,7 @@ def everything(select):
 @pytest.mark.parametrize("select", [select_rows, select_rows_per_target])
 @pytest.mark.parametrize("noise_std", [1e-300, 1e-9, 1e9, 1e300])
 def test_noise_beyond_64_bits_is_refused_in_a_sentence(select, noise_std):
-    with pytest.raises(ValueError, match="noise_std (is|must be)"):
+    with pytest.raises(ValueError, match=r"noise_std (is|must be)"):
         select(POOL, TARGETS, 3, noise_std=noise_std)
 
 
