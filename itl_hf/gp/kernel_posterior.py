@@ -15,6 +15,9 @@ from itl_hf.gp.many_targets import Pivots, given_weights
 from itl_hf.gp.posterior import CholeskyBlock, check_noise_std
 from itl_hf.gp.quality import scale_gram, scale_rows
 
+#: The eigenvalues of a larger Gram matrix take seconds; where its rows are noisy, a Cholesky factor does as well.
+MOST_DECOMPOSED = 1000
+
 
 class KernelPosterior:
     """Posterior for any kernel: a row's new projections follow from its kernel with the observed rows and from its
@@ -63,6 +66,11 @@ class KernelPosterior:
         gram = kernel.cross(rows, rows)  # (m, m)
         check_finite(gram, kernel, target_names(), target_names())
         gram = scale_gram(gram, weights)
+        if rows_noise_std > 0 and len(rows) > MOST_DECOMPOSED:
+            noisy_gram = gram + rows_noise_std**2 * torch.eye(len(gram)).to(gram)
+            factor, error = torch.linalg.cholesky_ex(noisy_gram)
+            if not error:
+                return posterior._set_given_values(rows, factor, weights, gram.trace(), rows_noise_std)
         values, vectors = torch.linalg.eigh(gram)  # (m,), (m, m)
         nonzero = values > values.max() * len(rows) * torch.finfo(torch.float64).eps
         posterior._given_rows = rows
@@ -70,6 +78,16 @@ class KernelPosterior:
         posterior.given_share = float(values[-1] / (values[-1] + rows_noise_std**2)) if len(values) else 0.0
         posterior._given_weights = scale_rows(weights_of_values, weights).T  # (r, m)
         return posterior
+
+    def _set_given_values(
+        self, rows: Tensor, factor: Tensor, weights: Tensor | None, trace: Tensor, rows_noise_std: float
+    ) -> KernelPosterior:
+        """Takes the values at rows as given, with the Cholesky factor of their noisy Gram matrix, (m, m)."""
+        self._given_rows = rows
+        scale = torch.ones(len(rows)).to(rows) if weights is None else weights.sqrt().to(rows)
+        self._given_weights = torch.linalg.solve_triangular(factor, scale.diag(), upper=False)
+        self.given_share = float(trace / (trace + rows_noise_std**2))
+        return self
 
     @classmethod
     def given_pivots(

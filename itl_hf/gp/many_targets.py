@@ -26,8 +26,8 @@ from itl_hf.gp.finite_kernel import check_finite, target_names
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.quality import scale_rows
 
-#: Up to so many targets, their whole kernel matrix is decomposed.
-FEW_TARGETS = 1000
+#: Up to so many targets, their whole kernel matrix is decomposed, which then costs no more than pivots.
+FEW_TARGETS = 2048
 #: Largest number of pivots, and of bytes of the factor L.
 MOST_PIVOTS, FACTOR_BYTES = 2048, 2**29
 #: The rest of the trace at which no further pivots are added.
@@ -51,7 +51,7 @@ class Pivots:
             (m,) each target's variance given the pivots' values.
         of_pivots (`Tensor`):
             (r, r) lower triangular, the rows of L that are the pivots'.
-        lost (`float`):
+        lost_share (`float`):
             The share of the weighted trace that is left over.
     """
 
@@ -59,7 +59,7 @@ class Pivots:
     factor: Tensor
     rest: Tensor
     of_pivots: Tensor
-    lost: float
+    lost_share: float
 
     def combination(self, functions: Tensor) -> Tensor:
         """Returns the weights of the pivots' values in functions of l, (q, r) -> (q, r)."""
@@ -75,7 +75,7 @@ class Pivots:
         factor = scale_rows(self.factor, weights)
         energy = torch.linalg.eigvalsh(factor.T @ factor).clamp_min(0)  # (r,)
         rest = float(scale_rows(self.rest.sqrt(), weights).square().sum())
-        if self.lost <= REST or len(energy) == len(factor):
+        if self.lost_share <= REST or len(energy) == len(factor):
             return energy
         num_more = min(len(factor) - len(energy), max(1, int(rest / float(energy.median().clamp_min(1e-300)))))
         return torch.cat([energy, energy.new_full((num_more,), rest / num_more)])
@@ -102,23 +102,31 @@ def pivot_targets(kernel: Kernel, targets: Tensor, weights: Tensor | None = None
     prior = kernel.diagonal(targets)
     check_finite(prior[:, None], kernel, target_names(), lambda _: "itself")
     shares = torch.ones_like(prior) if weights is None else weights
-    rest, total, chosen = prior.clone(), float(shares @ prior), prior.new_zeros(0, dtype=torch.int64)
-    while len(chosen) < most and float(shares @ rest) > REST * total:
-        earlier = factor[:, : len(chosen)]
-        pivots, pivot_factor = _next_pivots(kernel, targets, earlier, rest * shares, most - len(chosen))
+    rest, total, numbers = prior.clone(), float(shares @ prior), prior.new_zeros(0, dtype=torch.int64)
+    while len(numbers) < most and float(shares @ rest) > REST * total:
+        earlier = factor[:, : len(numbers)]
+        pivots, pivot_factor = _next_pivots(kernel, targets, earlier, rest * shares, most - len(numbers))
         if len(pivots) == 0:
             break
-        cross = kernel.cross(targets, targets[pivots])  # (m, b)
-        check_finite(cross, kernel, target_names(), lambda at, pivots=pivots: f"target {int(pivots[at])}")  # type: ignore[misc]
-        cross = cross.addmm_(earlier, earlier[pivots].T, alpha=-1)
-        columns = torch.linalg.solve_triangular(pivot_factor.T, cross, upper=True, left=False)
-        columns[pivots] = pivot_factor
-        factor[:, len(chosen) : len(chosen) + len(pivots)] = columns
+        columns = _columns(kernel, targets, earlier, pivots, pivot_factor)
+        factor[:, len(numbers) : len(numbers) + len(pivots)] = columns
         rest = (rest - columns.square().sum(1)).clamp_min_(0)
         rest[pivots] = 0.0
-        chosen = torch.cat([chosen, pivots])
-    factor = factor[:, : len(chosen)]
-    return Pivots(targets[chosen], factor, rest, factor[chosen].tril(), float(shares @ rest) / total if total else 0.0)
+        numbers = torch.cat([numbers, pivots])
+    factor = factor[:, : len(numbers)]
+    return Pivots(
+        targets[numbers], factor, rest, factor[numbers].tril(), float(shares @ rest) / total if total else 0.0
+    )
+
+
+def _columns(kernel: Kernel, targets: Tensor, earlier: Tensor, pivots: Tensor, pivot_factor: Tensor) -> Tensor:
+    """Returns further columns of the factor, (m, b), for these pivots, (b,), from the earlier ones, (m, j)."""
+    cross = kernel.cross(targets, targets[pivots])  # (m, b)
+    check_finite(cross, kernel, target_names(), lambda at: f"target {int(pivots[at])}")
+    cross = cross.addmm_(earlier, earlier[pivots].T, alpha=-1)
+    columns: Tensor = torch.linalg.solve_triangular(pivot_factor.T, cross, upper=True, left=False)
+    columns[pivots] = pivot_factor
+    return columns
 
 
 def num_followed(num_targets: int) -> int:
@@ -148,8 +156,8 @@ def _next_pivots(kernel: Kernel, targets: Tensor, factor: Tensor, rest: Tensor, 
         variance = variance - columns[:, step].square()
         variance[position] = -torch.inf
         order.append(position)
-    chosen = torch.tensor(order, dtype=torch.int64, device=top.device)
-    return top[chosen], columns[chosen][:, : len(order)].tril()
+    positions = torch.tensor(order, dtype=torch.int64, device=top.device)
+    return top[positions], columns[positions][:, : len(order)].tril()
 
 
 def triangle(rows: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -158,8 +166,8 @@ def triangle(rows: Tensor, weights: Tensor | None = None) -> Tensor:
     weight_parts = [None] * len(rows) if weights is None else weights.split(CHUNK_ROWS)
     for part, part_weights in zip(rows.split(CHUNK_ROWS), weight_parts, strict=False):
         scaled_part = scale_rows(part.double(), part_weights)
-        stacked = scaled_part if factor is None else torch.cat([factor, scaled_part])
-        factor = torch.linalg.qr(stacked, mode="r").R
+        part_rows = scaled_part if factor is None else torch.cat([factor, scaled_part])
+        factor = torch.linalg.qr(part_rows, mode="r").R
     assert factor is not None
     return factor
 

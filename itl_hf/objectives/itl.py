@@ -71,20 +71,20 @@ class ITL(Objective):
         after = stats[:, None] - prefix_mask @ decrements
         before = torch.cat([stats[1:], after[1, :-1]])  # (c, B)
         segment_mask = torch.diff(prefix_mask, dim=0, prepend=torch.zeros_like(prefix_mask[:1]))
-        explained = before - segment_mask @ decrements[1].clamp_max(0)
-        return torch.stack([explained + (after[0] - after[1]), explained]), after
+        explained_variance = before - segment_mask @ decrements[1].clamp_max(0)
+        return torch.stack([explained_variance + (after[0] - after[1]), explained_variance]), after
 
     def score(self, stats: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """`e / (c + r)`, of which the gain is 1/2 log1p."""
-        variance, explained = stats
+        variance, explained_variance = stats
         noise = self.answer_noise(stats, quality)
-        return explained.clamp_min(0) / ((variance - explained).clamp_min(0) + noise)
+        return explained_variance.clamp_min(0) / ((variance - explained_variance).clamp_min(0) + noise)
 
     def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """The score of the largest e with the smallest c."""
-        variance, explained = stats
-        conditional = (variance - explained - slack.sum(0)).clamp_min_(0)
-        return (explained + slack[1]) / (conditional + self.answer_noise(stats, quality))
+        variance, explained_variance = stats
+        conditional = (variance - explained_variance - slack.sum(0)).clamp_min_(0)
+        return (explained_variance + slack[1]) / (conditional + self.answer_noise(stats, quality))
 
     def expand_scales(self, scales: Tensor) -> Tensor:
         """`e` and all that is taken from it are the share of s that the targets or a pick explain, at most."""

@@ -50,9 +50,9 @@ def describe_many_targets(gp: GaussianProcess) -> dict[str, Any] | None:
     """Describes for a record the pivots that stood for many targets; `None` if the targets themselves were used, or
     nothing was lost.
     """
-    if gp.pivots is None or gp.pivots.lost <= TOLERANCE:
+    if gp.pivots is None or gp.pivots.lost_share <= TOLERANCE:
         return None
-    return {"targets": len(gp.targets), "pivots": len(gp.pivots.rows), "lost": gp.pivots.lost}
+    return {"targets": len(gp.targets), "pivots": len(gp.pivots.rows), "lost": gp.pivots.lost_share}
 
 
 def warn_of_many_targets(reduction: dict[str, Any] | None) -> None:

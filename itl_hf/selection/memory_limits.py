@@ -28,11 +28,11 @@ def check_memory_per_target(num_examples: int, num_targets: int, num_candidates:
     """Raises `ValueError` if so many picks for each target would not fit in memory; see `check_memory`."""
     limit = int(MEMORY_SHARE * machine_bytes())
     # Results; then, for one target at a time, projections of the candidates and covariances of three rows a pick.
-    needed = 8 * num_examples * (5 * num_targets + 2 * num_candidates + 6 * num_examples)
-    if needed > limit:
+    num_bytes = 8 * num_examples * (5 * num_targets + 2 * num_candidates + 6 * num_examples)
+    if num_bytes > limit:
         raise ValueError(
-            f"num_examples={num_examples} picks for each of {num_targets} targets take about {needed / 2**30:.0f} GiB, "
-            f"more than the {limit / 2**30:.0f} GiB that a selection may use here: pick fewer rows, or select for some "
+            f"num_examples={num_examples} picks for each of {num_targets} targets take about "
+            f"{num_bytes / 2**30:.0f} GiB, more than the {limit / 2**30:.0f} GiB that a selection may use here: pick fewer rows, or select for some "
             "targets at a time"
         )
 

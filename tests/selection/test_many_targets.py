@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from itl_hf import select_rows
-from itl_hf.gp import many_targets
+from itl_hf.gp import kernel_posterior, many_targets
 from itl_hf.gp.kernels import RBF, Linear
 from itl_hf.gp.noise import effective_rank
 from itl_hf.selection.acquisitions import ITL, VTL
@@ -48,6 +48,15 @@ def test_the_picks_are_those_of_all_targets(kernel, acquisition, weights, many):
     np.testing.assert_allclose(reduced.target_variance, plain.target_variance, rtol=1e-7, atol=1e-9)
     assert reduced.record.effective_rank == pytest.approx(plain.record.effective_rank, rel=1e-9)
     assert reduced.record.many_targets is None
+
+
+@pytest.mark.parametrize("options", [{}, {"target_weights": WEIGHTS}, {"acquisition": ITL(0.01, 0.01)}])
+def test_a_cholesky_factor_does_as_well_as_eigenvalues(options, monkeypatch):
+    plain = select_rows(POOL, TARGETS, 40, kernel="rbf", **options)
+    monkeypatch.setattr(kernel_posterior, "MOST_DECOMPOSED", 20)
+    quick = select_rows(POOL, TARGETS, 40, kernel="rbf", **options)
+    assert quick.indices.tolist() == plain.indices.tolist()
+    np.testing.assert_allclose(quick.gains, plain.gains, rtol=1e-7)
 
 
 def test_targets_known_without_noise(many):
