@@ -32,8 +32,8 @@ def check_memory_per_target(num_examples: int, num_targets: int, num_candidates:
     if num_bytes > limit:
         raise ValueError(
             f"num_examples={num_examples} picks for each of {num_targets} targets take about "
-            f"{num_bytes / 2**30:.0f} GiB, more than the {limit / 2**30:.0f} GiB that a selection may use here: pick fewer rows, or select for some "
-            "targets at a time"
+            f"{num_bytes / 2**30:.0f} GiB, more than the {limit / 2**30:.0f} GiB that a selection may use here: pick "
+            "fewer rows, or select for some targets at a time"
         )
 
 
