@@ -1,6 +1,6 @@
 """Measures how long a selection takes with many targets.
 
-    OMP_NUM_THREADS=1 python -m recipes.benchmarks.many_targets     # about half an hour on one core
+    OMP_NUM_THREADS=1 python -m recipes.benchmarks.many_targets     # some minutes on one core; resumable
 
 100 picks out of 10,000 rows of 384 numbers in 200 clusters of a decaying spectrum, for 500 to 50,000 targets of the
 same clusters, with the linear and the default kernel (RBF), ITL and VTL. `cpu_seconds` is the process time of one
@@ -15,6 +15,7 @@ targets' variance that the pivots leave over (`itl_hf.gp.many_targets`). Results
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import time
@@ -73,21 +74,24 @@ def measure(num_targets: int, kernel: str, acquisition: str, num_rows: int) -> d
 
 
 def main() -> None:
-    """Measures all settings, smallest first, and writes the results after each."""
+    """Measures all settings that the results lack, and writes the results after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a few targets and rows, nothing is written")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     sizes, num_rows = ((1_100,), 300) if arguments.smoke else (TARGETS, ROWS)
-    rows: list[dict[str, Any]] = []
-    for num_targets in sizes:
-        for kernel in ("linear", "rbf"):
-            for acquisition in ("itl", "vtl"):
-                rows.append(measure(num_targets, kernel, acquisition, num_rows))
-                print(rows[-1], flush=True)
-                if not arguments.smoke:
-                    about = {"python": platform.python_version(), "torch": torch.__version__, "rows": num_rows}
-                    RESULTS.write_text(json.dumps({**about, "settings": rows}, indent=1) + "\n")
+    is_resumed = RESULTS.exists() and not arguments.smoke
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["settings"] if is_resumed else []
+    present = {(row["kernel"], row["targets"], row["acquisition"]) for row in rows}
+    for setting in itertools.product(("linear", "rbf"), sizes, ("itl", "vtl")):
+        if setting in present:
+            continue
+        kernel, num_targets, acquisition = setting
+        rows.append(measure(num_targets, kernel, acquisition, num_rows))
+        print(rows[-1], flush=True)
+        if not arguments.smoke:
+            about = {"python": platform.python_version(), "torch": torch.__version__, "rows": num_rows}
+            RESULTS.write_text(json.dumps({**about, "settings": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
