@@ -176,7 +176,7 @@ def attainable_variance(
         usual_reach=usual_reach,
         nearest=nearest,
         prior=gp.kernel.diagonal(gp.targets),
-        target_rank=effective_rank(gp.targets, gp.kernel, gp.target_weights),
+        target_rank=effective_rank(gp.targets, gp.kernel, gp.target_weights, gp.pivots),
         pool_rank=pool_rank,
         rows=pool.num_rows if indices is None else len(indices),
         exact=indices is None,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from itl_hf.gp.kernel_posterior import KernelPosterior
 from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.many_targets import Pivots, pivot_targets, stand_ins
 from itl_hf.gp.posterior import LinearPosterior, Posterior
 
 
@@ -28,6 +29,8 @@ class GaussianProcess:
         target_weights (`Tensor`, *optional*):
             (m,) float64, positive: how many copies of itself each target stands for; 1 when left out. Copies of a value
             that is known exactly tell nothing more, so without noise on the targets' values ITL does not depend on it.
+        pivots (`Pivots`, *optional*):
+            What stands for many targets (`itl_hf.gp.many_targets`), where it was computed before.
     """
 
     kernel: Kernel
@@ -35,10 +38,17 @@ class GaussianProcess:
     noise_std: float
     target_noise_std: float
     target_weights: Tensor | None = None
+    pivots: Pivots | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.target_noise_std) and self.target_noise_std >= 0):
             raise ValueError(f"target_noise_std must be 0 or a positive finite number, got {self.target_noise_std}")
+
+    def reduced_targets(self) -> Pivots | None:
+        """Returns the pivots that stand for many targets; `None` for few targets or the linear kernel."""
+        if self.pivots is None:
+            object.__setattr__(self, "pivots", pivot_targets(self.kernel, self.targets, self.target_weights))
+        return self.pivots
 
     def posterior(self) -> Posterior:
         """Returns the posterior before any observation."""
@@ -51,5 +61,11 @@ class GaussianProcess:
         weights = self.target_weights if self.target_noise_std > 0 else None
         noises = self.target_noise_std, self.noise_std
         if self.kernel.linear:
+            rows = stand_ins(self.targets, weights)
+            if rows is not None:
+                return LinearPosterior.given_values(rows, *noises)
             return LinearPosterior.given_values(self.targets, *noises, weights)
+        pivots = self.reduced_targets()
+        if pivots is not None:
+            return KernelPosterior.given_pivots(self.kernel, pivots, *noises, weights)
         return KernelPosterior.given_values(self.kernel, self.targets, *noises, weights)

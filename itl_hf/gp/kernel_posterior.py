@@ -8,10 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from itl_hf.gp.finite_kernel import check_finite, target_names
 from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.many_targets import Pivots, given_weights
 from itl_hf.gp.posterior import CholeskyBlock, check_noise_std
 from itl_hf.gp.quality import scale_gram, scale_rows
+
+#: The eigenvalues of a larger Gram matrix take seconds; where its rows are noisy, a Cholesky factor does as well.
+MOST_DECOMPOSED = 1000
 
 
 class KernelPosterior:
@@ -28,6 +33,7 @@ class KernelPosterior:
     """
 
     needs_projection_cache = True
+    given_share = 0.0
 
     def __init__(self, kernel: Kernel, noise_std: float, device: torch.device | None = None) -> None:
         self.kernel = kernel
@@ -57,12 +63,40 @@ class KernelPosterior:
                 (m,), how often each row was observed; `itl_hf.gp.quality`.
         """
         posterior = cls(kernel, noise_std, rows.device)
-        gram = scale_gram(kernel.cross(rows, rows), weights)  # (m, m)
+        gram = kernel.cross(rows, rows)  # (m, m)
+        check_finite(gram, kernel, target_names(), target_names())
+        gram = scale_gram(gram, weights)
+        if rows_noise_std > 0 and len(rows) > MOST_DECOMPOSED:
+            noisy_gram = gram + rows_noise_std**2 * torch.eye(len(gram)).to(gram)
+            factor, error = torch.linalg.cholesky_ex(noisy_gram)
+            if not error:
+                return posterior._set_given_values(rows, factor, weights, gram.trace(), rows_noise_std)
         values, vectors = torch.linalg.eigh(gram)  # (m,), (m, m)
         nonzero = values > values.max() * len(rows) * torch.finfo(torch.float64).eps
         posterior._given_rows = rows
         weights_of_values = vectors[:, nonzero] / (values[nonzero] + rows_noise_std**2).sqrt()  # (m, r)
+        posterior.given_share = float(values[-1] / (values[-1] + rows_noise_std**2)) if len(values) else 0.0
         posterior._given_weights = scale_rows(weights_of_values, weights).T  # (r, m)
+        return posterior
+
+    def _set_given_values(
+        self, rows: Tensor, factor: Tensor, weights: Tensor | None, trace: Tensor, rows_noise_std: float
+    ) -> KernelPosterior:
+        """Takes the values at rows as given, with the Cholesky factor of their noisy Gram matrix, (m, m)."""
+        self._given_rows = rows
+        scale = torch.ones(len(rows)).to(rows) if weights is None else weights.sqrt().to(rows)
+        self._given_weights = torch.linalg.solve_triangular(factor, scale.diag(), upper=False)
+        self.given_share = float(trace / (trace + rows_noise_std**2))
+        return self
+
+    @classmethod
+    def given_pivots(
+        cls, kernel: Kernel, pivots: Pivots, rows_noise_std: float, noise_std: float, weights: Tensor | None = None
+    ) -> KernelPosterior:
+        """Builds the posterior that is given the values of f at many rows, from their pivots; see `given_values`."""
+        posterior = cls(kernel, noise_std, pivots.rows.device)
+        posterior._given_rows = pivots.rows
+        posterior._given_weights, posterior.given_share = given_weights(pivots, rows_noise_std**2, weights)
         return posterior
 
     def given_projections(self, rows: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+#: Squared distances below this share of the squared norms are computed from the rows' differences, so many at a time.
+CLOSE, PAIRS_AT_ONCE = 1e-3, 4096
+
 
 class Kernel(Protocol):
     """A covariance function. Rows may be float32 or float64; results keep the precision."""
@@ -76,7 +79,7 @@ class Cosine(_UnitVariance):
 
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
         """Computes the kernel, (B, d), (C, d) -> (B, C)."""
-        return torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(others).T
+        return unit_rows(rows) @ unit_rows(others).T
 
     def describe(self) -> dict[str, Any]:
         """Returns name and parameters, JSON types."""
@@ -106,7 +109,7 @@ class RBF(_UnitVariance):
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
         """Computes the kernel, (B, d), (C, d) -> (B, C)."""
         if self.on == "cosine":
-            rows, others = torch.nn.functional.normalize(rows), torch.nn.functional.normalize(others)
+            rows, others = unit_rows(rows), unit_rows(others)
             return (rows @ others.T).sub_(1).div_(self.lengthscale).exp_()
         return _squared_distance(rows, others).div_(-2 * self.lengthscale**2).exp_()
 
@@ -141,7 +144,7 @@ class ExponentialCosine(_UnitVariance):
 
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
         """Computes the kernel, (B, d), (C, d) -> (B, C)."""
-        return self.of_cosines(torch.nn.functional.normalize(rows) @ torch.nn.functional.normalize(others).T)
+        return self.of_cosines(unit_rows(rows) @ unit_rows(others).T)
 
     def of_cosines(self, cosines: Tensor) -> Tensor:
         """Computes the kernel from cosines of any shape, in place."""
@@ -172,7 +175,7 @@ class Laplace(_UnitVariance):
     def cross(self, rows: Tensor, others: Tensor) -> Tensor:
         """Computes the kernel, (B, d), (C, d) -> (B, C)."""
         if self.on == "cosine":
-            rows, others = torch.nn.functional.normalize(rows), torch.nn.functional.normalize(others)
+            rows, others = unit_rows(rows), unit_rows(others)
         return _squared_distance(rows, others).sqrt_().div_(-self.lengthscale).exp_()
 
     def describe(self) -> dict[str, Any]:
@@ -288,9 +291,19 @@ def gram_matrix(rows: Tensor, kernel: Kernel) -> Tensor:
     return kernel.cross(rows, rows).diagonal_scatter(kernel.diagonal(rows))
 
 
+def unit_rows(rows: Tensor) -> Tensor:
+    """Scales rows to norm 1, (..., d); rows of zeros stay zero."""
+    return torch.nn.functional.normalize(rows, dim=-1, eps=torch.finfo(rows.dtype).tiny)
+
+
 def _squared_distance(rows: Tensor, others: Tensor) -> Tensor:
     squares = rows.square().sum(1)[:, None] + others.square().sum(1)
-    return squares.sub_(2 * rows @ others.T).clamp_min_(0)
+    distances = squares - 2 * rows @ others.T
+    # The difference of large numbers has lost the digits of a small distance.
+    row, other = (distances < CLOSE * squares).nonzero(as_tuple=True)
+    for i, j in zip(row.split(PAIRS_AT_ONCE), other.split(PAIRS_AT_ONCE), strict=True):
+        distances[i, j] = (rows[i] - others[j]).square_().sum(1)
+    return distances.clamp_min_(0)
 
 
 def _check_lengthscale(lengthscale: float, on: str = "cosine") -> None:

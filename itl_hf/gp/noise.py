@@ -30,7 +30,9 @@ import math
 import torch
 from torch import Tensor
 
+from itl_hf.gp.finite_kernel import check_finite, target_names
 from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel, Laplace
+from itl_hf.gp.many_targets import Pivots, pivot_targets, stand_ins
 from itl_hf.gp.quality import scale_gram, scale_rows
 
 #: The least noise of kernels that fall with distance, and the noise of kernels about which nothing is known.
@@ -44,7 +46,7 @@ MOST_NOISE_PER_PICK = 100.0
 
 
 def auto_noise_std(
-    kernel: Kernel, targets: Tensor, num_examples: int, weights: Tensor | None = None
+    kernel: Kernel, targets: Tensor, num_examples: int, weights: Tensor | None = None, rank: float | None = None
 ) -> tuple[float, str]:
     """Computes the noise standard deviation for `noise_std="auto"`, and states the rule in words.
 
@@ -57,6 +59,8 @@ def auto_noise_std(
             Number of picks.
         weights (`Tensor`, *optional*):
             (m,) weights of the targets.
+        rank (`float`, *optional*):
+            Effective rank of the targets, where it was computed before.
 
     Example:
         >>> import torch
@@ -65,7 +69,8 @@ def auto_noise_std(
     """
     if not (kernel.linear or isinstance(kernel, Cosine | RBF | ExponentialCosine | Laplace)):
         return UNIT_NOISE_STD, "auto: 1, since nothing is known about this kernel"
-    picks_per_direction = math.sqrt(num_examples / effective_rank(targets, kernel, weights))
+    rank = effective_rank(targets, kernel, weights) if rank is None else rank
+    picks_per_direction = math.sqrt(num_examples / rank)
     if kernel.linear or isinstance(kernel, Cosine):
         return picks_per_direction, "auto: sqrt(num_examples / effective rank of the targets)"
     if isinstance(kernel, ExponentialCosine):
@@ -109,7 +114,9 @@ def measured_noise_std(near: float, rival: float, picks_per_direction: float) ->
     )
 
 
-def effective_rank(rows: Tensor, kernel: Kernel | None = None, weights: Tensor | None = None) -> float:
+def effective_rank(
+    rows: Tensor, kernel: Kernel | None = None, weights: Tensor | None = None, pivots: Pivots | None = None
+) -> float:
     """Computes the effective number of directions that rows span: exp of the entropy of the normalised spectrum of
     their Gram matrix.
 
@@ -120,6 +127,8 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None, weights: Tensor |
             Covariance function of the Gram matrix; linear when left out.
         weights (`Tensor`, *optional*):
             (m,) positive weights W: the Gram matrix is W^1/2 K W^1/2, whose spectrum is that of repeated rows.
+        pivots (`Pivots`, *optional*):
+            Those of many rows, where they were computed before (`itl_hf.gp.many_targets`).
 
     Source: Roy & Vetterli, "The effective rank" (2007), on the eigenvalues of the Gram matrix.
 
@@ -130,9 +139,14 @@ def effective_rank(rows: Tensor, kernel: Kernel | None = None, weights: Tensor |
     """
     rows = rows.double()
     if kernel is None or kernel.linear:
-        energy = torch.linalg.svdvals(scale_rows(rows, weights)).square()
+        many = stand_ins(rows, weights)
+        energy = torch.linalg.svdvals(scale_rows(rows, weights) if many is None else many).square()
+    elif (reduced_rows := pivots or pivot_targets(kernel, rows, weights)) is not None:
+        energy = reduced_rows.spectrum(weights)
     else:
-        gram = scale_gram(kernel.cross(rows, rows), weights)
+        gram = kernel.cross(rows, rows)
+        check_finite(gram, kernel, target_names(), target_names())
+        gram = scale_gram(gram, weights)
         energy = torch.linalg.eigvalsh(gram).clamp_min(0)
     return spectrum_rank(energy)
 

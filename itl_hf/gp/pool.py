@@ -164,6 +164,11 @@ class Pool:
         self._set_dimension(feature_map.dimension)
         self._cache, self._results, self.is_kept = {}, {}, False
 
+    @property
+    def is_unit(self) -> bool:
+        """Whether all prepared rows have norm 1 or 0."""
+        return self.preparation.unit and self.feature_map is None
+
     def subset(self, indices: Sequence[int] | None = None) -> Pool:
         """Returns a pool of these rows, or of all, prepared with the statistics of this pool and not mapped further.
 

@@ -69,6 +69,8 @@ class Posterior(Protocol):
     num_observations: int
     #: Whether new projections of a row depend on its earlier ones.
     needs_projection_cache: bool
+    #: The largest share of a function's variance that the given values explain.
+    given_share: float
 
     def given_projections(self, rows: Tensor) -> Tensor:
         """Computes the projections on the given values, (B, d) -> (r, B), in the rows' precision."""
@@ -126,6 +128,7 @@ class LinearPosterior:
     """
 
     needs_projection_cache = False
+    given_share = 0.0
 
     def __init__(self, dimension: int, noise_std: float, device: torch.device | None = None) -> None:
         self.noise_variance = check_noise_std(noise_std) ** 2
@@ -156,6 +159,7 @@ class LinearPosterior:
         nonzero = scale > scale.max() * max(rows.shape) * torch.finfo(torch.float64).eps
         share = scale[nonzero] ** 2 / (scale[nonzero] ** 2 + rows_noise_std**2)  # (r,)
         posterior._directions.append(share.sqrt()[:, None] * basis[nonzero])
+        posterior.given_share = float(share.max()) if len(share) else 0.0
         posterior._num_given = posterior._directions.length
         return posterior
 

@@ -87,6 +87,10 @@ class Objective:
     #: (r, d) rows whose span holds the targets', where the second projections follow from the covariances with them
     #: (`itl_hf.objectives.target_basis`).
     target_basis: Tensor | None = None
+    #: The largest prior variance of a row of the pool; nothing is assumed about it while it is infinite.
+    largest_variance = float("inf")
+    #: The largest prior variance of a row that was observed, such as one that was trained on before.
+    observed_variance = 0.0
 
     def __init__(self, gp: GaussianProcess, posteriors: list[Posterior]) -> None:
         self.gp = gp
@@ -214,6 +218,10 @@ class Objective:
         """
         raise NotImplementedError
 
+    def resolves(self, stats: Tensor, num_observations: int) -> bool:
+        """Whether scores are as exact as `upper_bound` says they are, (k, B) float64 after so many picks."""
+        return True
+
     def error_scales(self, stats: Tensor) -> Tensor:
         """Returns the sizes that errors of the statistics are relative to, from the statistics before any pick,
         (k, B) -> (s, B). They are kept for every row, so s is as small as can be; `expand_scales` makes k of them.
@@ -233,15 +241,10 @@ class Objective:
         for posterior in self.posteriors:
             posterior.observe(row, quality)
         self.num_observations += 1
+        self.observed_variance = max(self.observed_variance, float(self.gp.kernel.diagonal(row[None])))
 
     def truncate(self, num_observations: int) -> None:
         """Drops all picks after the first `num_observations`."""
         for posterior in self.posteriors:
             posterior.truncate(num_observations)
         self.num_observations = num_observations
-
-    def rounding_error(self, largest_variance: float) -> float:
-        """Returns by how much two float64 scores may differ by rounding alone, where the largest k(x, x) is
-        `largest_variance`.
-        """
-        return 4e-15 * largest_variance / self.noise_variance

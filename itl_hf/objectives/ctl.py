@@ -49,6 +49,12 @@ class CTL(PerTarget):
         high = self._scale(stats[0] + slack[0], stats[-1], num_observations, quality)
         return self.mean(torch.where(covariance > 0, covariance / low, covariance / high))
 
+    def resolves(self, stats: Tensor, num_observations: int) -> bool:
+        """False where a variance is below its floor: the correlation is then that of the floor."""
+        targets = self.target_variance(num_observations, stats.dtype)[:, 0]
+        is_above = bool((stats[0] > self.floor * stats[-1]).all())
+        return is_above and bool((targets > self.floor * self.target_prior).all())
+
     def expand_scales(self, scales: Tensor) -> Tensor:
         """The prior variance is as exact as the variance."""
         return torch.cat([super().expand_scales(scales), scales])
@@ -62,7 +68,3 @@ class CTL(PerTarget):
         target_floor = self.floor * self.target_prior.to(variance.dtype)[:, None]
         targets = self.target_variance(num_observations, variance.dtype).maximum(target_floor)
         return (rows * targets.clamp_min(tiny)).sqrt()
-
-    def rounding_error(self, largest_variance: float) -> float:
-        """A correlation near the floor has lost half of its digits, and more where variances fall to the noise's."""
-        return 1e-9 + super().rounding_error(largest_variance)

@@ -14,17 +14,25 @@ from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 
 
 class Targeted(Objective):
-    """Base class of objectives with one posterior that need the targets' projections on the picks."""
+    """Base class of objectives with one posterior that need the targets' projections on the picks.
 
-    def __init__(self, gp: GaussianProcess) -> None:
+    Args:
+        gp (`GaussianProcess`):
+            Kernel, targets and noise.
+        target_rows (`Tensor`, *optional*):
+            (m, d) rows that are followed in place of the targets.
+    """
+
+    def __init__(self, gp: GaussianProcess, target_rows: Tensor | None = None) -> None:
         super().__init__(gp, [gp.posterior()])
-        self.target_projections = GrowableTensor(len(gp.targets), gp.targets)  # (number of picks, m) float64
+        self.target_rows = gp.targets if target_rows is None else target_rows
+        self.target_projections = GrowableTensor(len(self.target_rows), gp.targets)  # (number of picks, m) float64
         self.target_prior = gp.kernel.diagonal(gp.targets)  # (m,)
 
     def observe(self, row: Tensor, quality: float = 1.0) -> None:
         """Adds a pick and the targets' projections on it."""
         super().observe(row, quality)
-        self.target_projections.append(self.posteriors[0].last_projection(self.gp.targets, self.target_projections[:]))
+        self.target_projections.append(self.posteriors[0].last_projection(self.target_rows, self.target_projections[:]))
 
     def truncate(self, num_observations: int) -> None:
         """Drops all picks after the first `num_observations`."""

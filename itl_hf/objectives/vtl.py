@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
+from itl_hf.gp.many_targets import stand_ins, triangle
 from itl_hf.gp.posterior import LinearPosterior
 from itl_hf.gp.quality import Quality, scale_rows
 from itl_hf.objectives.base import ObservationBlock, ProjectionTables
@@ -30,9 +31,17 @@ class VTL(Targeted):
     name = "vtl"
 
     def __init__(self, gp: GaussianProcess) -> None:
-        super().__init__(gp)
+        many = stand_ins(gp.targets, gp.target_weights) if gp.kernel.linear else None
+        pivots = gp.reduced_targets()
+        super().__init__(gp, pivots.rows if pivots is not None else many)
         self.num_projections = 2
-        self.scaled_targets = scale_rows(gp.targets, gp.target_weights)  # (m, d)
+        # Values of sqrt(w_a) f(a), or of functions with the same sum of squares, are combinations of those at
+        # `target_rows`: by a matrix for pivots, otherwise by factors.
+        self.combination: Tensor | None = None
+        if pivots is not None:
+            self.combination = pivots.combination(triangle(pivots.factor, gp.target_weights))  # (r, r)
+        self.row_weights = gp.target_weights if self.target_rows is gp.targets else None
+        self.scaled_targets = scale_rows(self.target_rows, self.row_weights)  # (m, d), for finite features
         weights = gp.target_weights
         self.weighted_prior = self.target_prior if weights is None else self.target_prior * weights  # (m,)
         if not self.uses_projection_cache:
@@ -45,16 +54,21 @@ class VTL(Targeted):
 
     def initial_state_with_target_cov(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Statistics s and v, and the rows' kernel with the targets times sqrt(w), (2, B), (m, B)."""
-        cross = self.gp.kernel.cross(rows, self.gp.targets.to(rows.dtype)).T  # (m, B)
-        cross = scale_rows(cross, self.gp.target_weights)
+        cross = self._combine(self.gp.kernel.cross(rows, self.target_rows.to(rows.dtype)).T)  # (m, B)
         return torch.stack([self.gp.kernel.diagonal(rows), cross.square().sum(0)]), cross
+
+    def _combine(self, values: Tensor) -> Tensor:
+        """Returns values of sqrt(w_a) f(a) from those at `target_rows`, (m, B) -> (m, B)."""
+        if self.combination is None:
+            return scale_rows(values, self.row_weights)
+        return self.combination.to(values.dtype) @ values
 
     def observations(self, first: int, last: int) -> ObservationBlock:
         """Adds what 2 h - g p needs: for finite features its directions, otherwise g, p(A) and the inner products
         p_i(A).p_j(A) with earlier picks.
         """
         blocks = super().observations(first, last).cholesky_blocks
-        scaled_projections = scale_rows(self.target_projections[:last].T, self.gp.target_weights).T  # (last, m)
+        scaled_projections = self._combine(self.target_projections[:last].T).T  # (last, m)
         new = scaled_projections[first:].clone()  # (b, m)
         gram = new @ scaled_projections.T  # (b, last), of which the diagonal from `first` on is g
         if isinstance(self.posteriors[0], LinearPosterior):
@@ -109,7 +123,3 @@ class VTL(Targeted):
         variance, explained_variance = stats
         mean_prior = self.weighted_prior.mean().to(variance.dtype)
         return torch.stack([variance, explained_variance + variance * mean_prior])
-
-    def rounding_error(self, largest_variance: float) -> float:
-        """`v` is of the size of the targets' total variance times `largest_variance`."""
-        return 4e-15 * largest_variance * float(self.weighted_prior.sum()) / self.noise_variance

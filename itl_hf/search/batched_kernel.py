@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel
+from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel, unit_rows
 
 
 class BatchedKernel:
@@ -26,7 +26,7 @@ class BatchedKernel:
 
     def prepare(self, rows: Tensor) -> Tensor:
         """Returns (B, P, d) rows in the form that calls expect."""
-        return torch.nn.functional.normalize(rows, dim=-1) if self.uses_unit_norm else rows
+        return unit_rows(rows) if self.uses_unit_norm else rows
 
     def __call__(self, rows: Tensor, others: Tensor) -> Tensor:
         """Computes the kernel, (B, P, d), (B, Q, d) -> (B, P, Q)."""

@@ -13,7 +13,6 @@ from itl_hf.gp.quality import Quality, select
 from itl_hf.objectives.base import Objective, ObservationBlock
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.candidates import ProjectionCache, Run
-from itl_hf.search.greedy import tie_margin
 
 #: Picks that share one bound of a row's score. A bound for more picks is less work and lets more rows through.
 SEGMENT_PICKS = 8
@@ -52,8 +51,6 @@ class Verification:
             Number of picks before the run.
         error (`Tensor`):
             (k,), how far each statistic may be off, relative to its scale.
-        rounding (`float`):
-            By how much two exact scores may differ by rounding alone.
     """
 
     objective: Objective
@@ -63,7 +60,6 @@ class Verification:
     run: Run
     num_before: int
     error: Tensor
-    rounding: float
 
 
 @dataclass
@@ -195,7 +191,8 @@ class PoolBlock:
         prefix_mask = (torch.arange(num_steps) < ends[:, None]).to(projections)  # (c, b)
         best, after = objective.optimistic_stats(self.stats, projections, observations, prefix_mask)
         bound = objective.upper_bound(best, slack[:, None], verification.num_before, self.quality)  # (c, B)
-        thresholds = [score - tie_margin(score, verification.rounding) for score in verification.run.scores]
+        run = verification.run
+        thresholds = [score - margin for score, margin in zip(run.scores, run.margins, strict=True)]
         lowest = [min(thresholds[start : start + SEGMENT_PICKS]) for start in starts]
         is_open = verification.is_open[self.span].to(bound.device)
         may_win = (bound >= bound.new_tensor(lowest)[:, None]).any(0) & is_open
@@ -280,12 +277,12 @@ def _compare(
     num_before = verification.num_before + step
     scores = verification.run.scores[step : step + size]
     score = trajectory.new_tensor(scores)[:, None]  # (s, 1)
-    margin = trajectory.new_tensor([tie_margin(each, verification.rounding) for each in scores])[:, None]
+    margin = trajectory.new_tensor(verification.run.margins[step : step + size])[:, None]
     stats, slack = (trajectory[:, :-1], slack[:, None]) if objective.additive else (trajectory[:, 0], slack)
     bound = objective.upper_bound(stats, slack, num_before, quality).reshape(size, -1)  # (s, V)
     # An equal row wins only with a lower number.
     pick_indices = verification.pick_indices[step : step + size].to(trajectory.device)  # (s,)
-    may_win = (bound >= score + margin) | ((bound >= score - margin) & (indices < pick_indices[:, None]))
+    may_win = (bound > score) | ((bound >= score - margin) & (indices < pick_indices[:, None]))
     for offset, availability in enumerate(verification.run.availability[step : step + size]):
         is_open = verification.availability.mask(availability, indices.cpu())
         if is_open is not None:

@@ -69,34 +69,40 @@ class Candidates:
             (k, M) float64, the objective's statistics after the picks so far.
         cache (`ProjectionCache`):
             Projections on these picks.
+        scales (`Tensor`):
+            (s, M) float64, what errors of the statistics are relative to.
     """
 
     indices: Tensor
     rows: Tensor
     stats: Tensor
     cache: ProjectionCache
+    scales: Tensor
 
     @classmethod
     def from_rows(cls, indices: Tensor, rows: Tensor, objective: Objective, capacity: int) -> Candidates:
         """Computes the rows' statistics after all picks of the objective."""
         stats, tables = objective.initial_state(rows)
+        scales = objective.error_scales(stats)
         cache = ProjectionCache(tables, len(objective.posteriors), capacity)
         if objective.num_observations:
             observations = objective.observations(0, objective.num_observations)
             projections = objective.project(rows, cache.tables(), observations)
             stats = objective.update(stats, projections, observations)
             cache.append(projections)
-        return cls(indices, rows, stats, cache)
+        return cls(indices, rows, stats, cache, scales)
 
     def keep_rows(self, positions: Tensor) -> None:
         """Drops all rows but those at these positions, ascending."""
         self.indices, self.rows, self.stats = self.indices[positions], self.rows[positions], self.stats[:, positions]
+        self.scales = self.scales[:, positions]
         self.cache.keep_rows(positions)
 
     def join(self, other: Candidates) -> None:
         """Adds other rows."""
         self.indices = torch.cat([self.indices, other.indices])
         self.rows, self.stats = torch.cat([self.rows, other.rows]), torch.cat([self.stats, other.stats], dim=1)
+        self.scales = torch.cat([self.scales, other.scales], dim=1)
         self.cache.join(other.cache)
         self.keep_rows(self.indices.argsort())
 
@@ -110,6 +116,10 @@ class Run:
             Positions of the picks among the candidates.
         scores (`list[float]`):
             Exact score of each pick at its step.
+        margins (`list[float]`):
+            How far below the largest score others counted as equal to it at each step.
+        uncertainties (`list[float]`):
+            By which share the gain of each pick may lie below that of the best row.
         stats (`list[Tensor]`):
             The candidates' statistics before each step and after the last, (k, M).
         availability (`list[Availability]`):
@@ -118,6 +128,8 @@ class Run:
 
     positions: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    uncertainties: list[float] = field(default_factory=list)
     stats: list[Tensor] = field(default_factory=list)
     availability: list[Availability] = field(default_factory=list)
 
@@ -126,5 +138,11 @@ class Run:
         before `first` are not kept.
         """
         stats = tail.stats[:1] * first + tail.stats
-        availability = self.availability[:first] + tail.availability
-        return Run(positions[:first] + tail.positions, self.scores[:first] + tail.scores, stats, availability)
+        return Run(
+            positions[:first] + tail.positions,
+            self.scores[:first] + tail.scores,
+            self.margins[:first] + tail.margins,
+            self.uncertainties[:first] + tail.uncertainties,
+            stats,
+            self.availability[:first] + tail.availability,
+        )

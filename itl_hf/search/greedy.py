@@ -16,8 +16,8 @@ from torch import Tensor
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.quality import each
 from itl_hf.objectives.base import Objective
-
-RELATIVE_TIE = 1e-9
+from itl_hf.search.exactness import check_noise, first_best, gain_uncertainty
+from itl_hf.search.finite import is_finite, refuse_non_finite
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,15 @@ class GreedyPicks:
             The objective's gains, in its units (nats for ITL).
         passes (`int`, *optional*, defaults to 0):
             How often the pool was read.
+        uncertainties (`tuple[float, ...]`, *optional*):
+            By which share the gain of each pick may lie below that of the best row because of rounding; empty where
+            this is not known (`itl_hf.search.exactness`).
     """
 
     indices: list[int]
     gains: list[float]
     passes: int = 0
+    uncertainties: tuple[float, ...] = ()
 
 
 def plain_greedy(pool: Pool, objective: Objective, num_examples: int, *, replace: bool = False) -> GreedyPicks:
@@ -54,44 +58,36 @@ def plain_greedy(pool: Pool, objective: Objective, num_examples: int, *, replace
     """
     rows = torch.cat([block for _, block in pool.blocks()])  # (N, d)
     stats, tables = objective.initial_state(rows)
+    if not is_finite([stats]):
+        raise _non_finite(objective, rows, [])
     quality, is_free = pool.quality_of(slice(None)), torch.ones(len(rows), dtype=torch.bool)
     qualities = each(quality, len(rows))
-    rounding = objective.rounding_error(objective.gp.kernel.diagonal(rows).max().item())
+    objective.largest_variance = objective.gp.kernel.diagonal(rows).max().item()
+    check_noise(objective.gp.noise_std, objective.gp.target_noise_std, objective.largest_variance)
+    scales = objective.error_scales(stats)
     indices: list[int] = []
     gains: list[float] = []
+    uncertainties: list[float] = []
     for _ in range(num_examples):
-        scores = objective.score(stats, objective.num_observations, quality)  # (N,)
-        best, _ = first_best(scores.masked_fill(~is_free, -torch.inf), rounding)
-        indices.append(best)
-        gains.append(objective.gain(scores[best]).item())
-        is_free[best] = replace
-        objective.observe(rows[best], qualities[best])
+        best = first_best(objective, stats, scales, quality, ~is_free)
+        indices.append(best.position)
+        gains.append(objective.gain(stats.new_tensor(best.score)).item())
+        uncertainties.append(gain_uncertainty(objective, best))
+        is_free[best.position] = replace
+        objective.observe(rows[best.position], qualities[best.position])
         observations = objective.observations(objective.num_observations - 1, objective.num_observations)
         projections = objective.project(rows, tables, observations)
         stats = objective.update(stats, projections, observations)
+        if not is_finite([stats]):
+            raise _non_finite(objective, rows, indices)
         if objective.uses_projection_cache:
             num_posteriors = len(objective.posteriors)
             grown_tables = [torch.cat(pair) for pair in zip(tables[:num_posteriors], projections, strict=False)]
             tables = grown_tables + tables[num_posteriors:]
-    return GreedyPicks(indices, gains, passes=num_examples)
+    return GreedyPicks(indices, gains, num_examples, tuple(uncertainties))
 
 
-def tie_margin(score: float, rounding: float) -> float:
-    """Returns how much lower than the best `score` still counts as equal to it.
-
-    Scores are ratios whose denominators have rounding errors too, hence the part that grows with the score.
-    """
-    return abs(score) * (RELATIVE_TIE + rounding) + rounding
-
-
-def first_best(scores: Tensor, rounding: float) -> tuple[int, float]:
-    """Returns the first position whose score equals the largest up to rounding, and its score; (N,) scores.
-
-    Equal rows (duplicates) get scores that differ in their last bits with their position in a matrix product. Without a
-    tolerance these bits, not the row number, would decide between them.
-    """
-    best = float(scores.max())
-    if best == -torch.inf:
-        return 0, best
-    position = int((scores >= best - tie_margin(best, rounding)).byte().argmax())
-    return position, float(scores[position])
+def _non_finite(objective: Objective, rows: Tensor, indices: list[int]) -> ValueError:
+    """Raises or returns the error for rows, (N, d), with a kernel that is not finite, given the picks so far."""
+    picks = torch.tensor(indices, dtype=torch.int64)
+    return refuse_non_finite(objective.gp, rows, torch.arange(len(rows)), rows[picks], picks)

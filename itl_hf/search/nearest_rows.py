@@ -13,6 +13,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp import pool as pools
+from itl_hf.gp.finite_kernel import check_finite, pool_row_names, target_names
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.quality import answer_noise
@@ -71,6 +72,9 @@ def nearest(rows: PoolRows, targets: Tensor, kernel: Kernel, noise_variance: flo
     These are the rows with the largest |k(x, a)| / sqrt(k(x, x) + r), in float32, with r the noise variance over the
     row's quality; for rows of equal norm and quality, with the largest absolute inner product or correlation. Ties go
     to the lowest row number. Unusable rows of the pool are left out; `count` must not exceed the number of the others.
+
+    Raises:
+        `ValueError`: If the kernel is not finite for a row and a target, which are named.
     """
     best = torch.zeros(len(targets), 0, dtype=torch.int64, device=targets.device)
     for start in rows.pool.starts:
@@ -81,10 +85,14 @@ def nearest(rows: PoolRows, targets: Tensor, kernel: Kernel, noise_variance: flo
         if usable is not None:
             block, numbers = block[usable], numbers[usable]
             quality = quality[usable] if isinstance(quality, Tensor) else quality
-        scale = (kernel.diagonal(block) + answer_noise(noise_variance, quality, block.dtype)).rsqrt()  # (B,)
-        parts = []
+        prior = kernel.diagonal(block)
+        check_finite(prior[:, None], kernel, pool_row_names(numbers), lambda _: "itself")
+        scale = (prior + answer_noise(noise_variance, quality, block.dtype)).rsqrt()  # (B,)
+        parts: list[Tensor] = []
         for part, best_keys in zip(targets.float().split(TARGETS_AT_ONCE), best.split(TARGETS_AT_ONCE), strict=True):
-            parts.append(_merge(best_keys, kernel.cross(part, block).abs_().mul_(scale), numbers, count))
+            cross = kernel.cross(part, block)
+            check_finite(cross.T, kernel, pool_row_names(numbers), target_names(len(parts) * TARGETS_AT_ONCE))
+            parts.append(_merge(best_keys, cross.abs_().mul_(scale), numbers, count))
         best = torch.cat(parts)
     best = distributed.gather_rows(best.T).T
     return (_LAST - (best.topk(count).values & _LAST)).sort(1).values

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itl_hf.gp.finite_kernel import check_rows, pool_row_names
 from itl_hf.search.nearest_rows import PoolRows
 from itl_hf.search.per_target_steps import FEW, PerTargetRequest, greedy_in_float64, prove, search
 
@@ -65,6 +66,7 @@ def greedy_per_target(
     targets: Tensor,
     request: PerTargetRequest,
     on_targets: Callable[[int], object] | None = None,
+    first_target: int = 0,
 ) -> PerTargetPicks:
     """Makes exact greedy picks for each target among its candidates.
 
@@ -79,6 +81,11 @@ def greedy_per_target(
             Kernel, noise and number of picks.
         on_targets (`Callable`, *optional*):
             Called with the number of further finished targets.
+        first_target (`int`, *optional*, defaults to 0):
+            Number of the first of these targets among all, for messages.
+
+    Raises:
+        `ValueError`: If the kernel is not finite for a pair of rows, which is named.
     """
     breadth, picks = candidates.shape[1], request.num_examples
     size = max(1, GROUP_BYTES // (4 * breadth * (targets.shape[1] + picks) + 8 * FEW * picks**2))
@@ -86,7 +93,8 @@ def greedy_per_target(
         return PerTargetPicks(candidates.new_zeros(0, picks), targets.new_zeros(0, picks))
     indices, gains, num_float64 = [], [], 0
     for group_candidates, group_targets in zip(candidates.split(size), targets.split(size), strict=True):
-        group = _TargetGroup(rows, group_candidates, group_targets, request)
+        group = _TargetGroup(rows, group_candidates, group_targets, request, first_target)
+        first_target += len(group_targets)
         num_float64 += group.run()
         indices.append(group_candidates.gather(1, group.positions))
         gains.append(group.gains)
@@ -107,9 +115,14 @@ class _TargetGroup:
             (B, d) float64.
         request (`PerTargetRequest`):
             Kernel, noise and number of picks.
+        first_target (`int`, *optional*, defaults to 0):
+            Number of the first of these targets among all, for messages.
     """
 
-    def __init__(self, rows: PoolRows, indices: Tensor, targets: Tensor, request: PerTargetRequest) -> None:
+    def __init__(
+        self, rows: PoolRows, indices: Tensor, targets: Tensor, request: PerTargetRequest, first_target: int = 0
+    ) -> None:
+        self.first_target = first_target
         self.rows, self.indices, self.targets, self.request = rows, indices, targets, request
         self.positions = indices.new_zeros(len(indices), request.num_examples)  # the picks, among the candidates
         self.gains = targets.new_zeros(len(indices), request.num_examples)
@@ -126,10 +139,22 @@ class _TargetGroup:
             remaining = torch.cat([remaining, tied_targets])
         for which in remaining.split(FLOAT64_TARGETS) if len(remaining) else ():
             rows, quality = self.rows.exact(self.indices[which]), self.rows.pool.quality_of(self.indices[which])
-            self.positions[which], self.gains[which] = greedy_in_float64(
-                rows, self.targets[which], self.request, quality
-            )
+            try:
+                picks = greedy_in_float64(rows, self.targets[which], self.request, quality)
+            except FloatingPointError:
+                self._refuse_non_finite(which)
+                raise
+            self.positions[which], self.gains[which] = picks
         return len(remaining)
+
+    def _refuse_non_finite(self, which: Tensor) -> None:
+        """Raises `ValueError` that names rows with a kernel that is not finite."""
+        for target in which.tolist():
+            numbers, name = self.indices[target], f"target {self.first_target + target}"
+            rows = self.rows.exact(numbers[None])[0]
+            names = pool_row_names(numbers)
+            check_rows(self.request.kernel, rows, names, self.targets[target][None], lambda _, name=name: name)  # type: ignore[misc]
+            check_rows(self.request.kernel, rows, names, rows, names)
 
     def _search(self, which: Tensor, error: float) -> tuple[Tensor, Tensor]:
         """Returns the targets that need a larger assumed error, and those that no assumed error would help."""

@@ -14,7 +14,8 @@ from torch import Tensor
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.quality import Quality, answer_noise
 from itl_hf.search.batched_kernel import BatchedKernel
-from itl_hf.search.greedy import RELATIVE_TIE
+from itl_hf.search.exactness import RELATIVE_TIE, ROUNDING
+from itl_hf.search.finite import is_finite
 from itl_hf.search.nearest_rows import PoolRows
 
 #: Candidates of each step whose scores are computed exactly.
@@ -165,10 +166,10 @@ def prove(
     error = (trace.answer_variance - exact.variance - noise).abs() / (exact.prior + noise)
     deviation = (exact.prior * exact.target_prior[:, None, None]).sqrt()
     error = error.maximum((trace.cross - exact.cross).abs() / deviation)
-    slack = rounding_error(exact.prior.flatten(1), exact.target_prior, request.noise_variance)[:, None]
-    score, limit = scores(exact.variance, exact.cross, trace.is_free, slack, noise)
-    first = trace.few.masked_fill(score < limit, indices.shape[1]).amin(2)  # ties go to the lowest row number
-    limit = limit[:, :, 0] - limit[:, :, 0].abs() * 1e-6  # lowered by what float32 loses in the comparison itself
+    scales = exact.prior, exact.target_prior[:, None, None]
+    score, is_best, limit = scores(exact.variance, exact.cross, trace.is_free, scales, noise)
+    first = trace.few.masked_fill(~is_best, indices.shape[1]).amin(2)  # ties go to the lowest row number
+    limit = limit - limit.abs() * 1e-6  # lowered by what float32 loses in the comparison itself
     is_proved = ((first == trace.positions) & (trace.rest_bound < limit)).all(1) & ~exact.is_singular
     max_error = error.nan_to_num(nan=0.0, posinf=torch.inf).masked_fill(~trace.is_free, 0.0).flatten(1).amax(1)
     return score.take_along_dim(at, 2)[:, :, 0], max_error, is_proved
@@ -203,20 +204,25 @@ def greedy_in_float64(
     """Takes greedy steps in float64; returns positions and gains of the picks, (B, K, d), (B, d) -> (B, n), (B, n).
 
     `quality` is that of the candidates, (B, K).
+
+    Raises:
+        `FloatingPointError`: If a number is not finite.
     """
     kernel, each = request.kernel, torch.arange(len(rows), device=rows.device)
     batched_kernel = BatchedKernel(kernel)
     variance = kernel.diagonal(rows.flatten(0, 1)).view(rows.shape[:2])
-    slack = rounding_error(variance, kernel.diagonal(targets), request.noise_variance)
+    scales = variance, kernel.diagonal(targets)[:, None]
     noise = answer_noise(request.noise_variance, quality, rows.dtype)
     rows = batched_kernel.prepare(rows)
     cross = batched_kernel(batched_kernel.prepare(targets[:, None]), rows)[:, 0]
+    if not is_finite([variance, cross, scales[1]]):
+        raise FloatingPointError("before the first pick")
     is_free = torch.ones_like(cross, dtype=torch.bool)
     projections = rows.new_empty(len(rows), request.num_examples, rows.shape[1])
     positions, gains = [], []
     for step in range(request.num_examples):
-        score, limit = scores(variance, cross, is_free, slack, noise)
-        position = (score >= limit).byte().argmax(1, keepdim=True)  # the first, (B, 1)
+        score, is_best, _ = scores(variance, cross, is_free, scales, noise)
+        position = is_best.byte().argmax(1, keepdim=True)  # the first, (B, 1)
         pick_noise = noise.gather(1, position) if isinstance(noise, Tensor) else noise
         pivot = (variance.gather(1, position).clamp_min_(0) + pick_noise).sqrt_()
         column = batched_kernel(rows[each, position[:, 0]][:, None], rows)  # (B, 1, K)
@@ -227,21 +233,40 @@ def greedy_in_float64(
         gains.append(score.gather(1, position))
         cross = cross.addcmul(projection, cross.gather(1, position) / pivot, value=-1)
         variance = variance.addcmul(projection, projection, value=-1)
+        if not is_finite([variance, cross]):
+            raise FloatingPointError(f"after pick {step}")
         is_free.scatter_(1, position, request.replace)
     return torch.cat(positions, dim=1), torch.cat(gains, dim=1)
 
 
-def scores(variance: Tensor, cross: Tensor, is_free: Tensor, slack: Tensor, noise: Quality) -> tuple[Tensor, Tensor]:
-    """Returns scores (..., M), and the score that still counts as equal to the best, (..., 1), as
-    `itl_hf.search.greedy.tie_margin`.
-    """
-    score = cross.square().div_(variance.clamp_min(0).add_(noise)).masked_fill_(~is_free, -torch.inf)
-    best = score.amax(-1, keepdim=True)
-    return score, best - (best.abs() * (slack + RELATIVE_TIE)).add_(slack)
+def scores(
+    variance: Tensor, cross: Tensor, is_free: Tensor, scales: tuple[Tensor, Tensor], noise: Quality
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Computes scores, and which of them equal the best up to rounding, as `itl_hf.search.exactness.first_best`.
 
+    Args:
+        variance (`Tensor`):
+            (..., M) variance of the rows.
+        cross (`Tensor`):
+            (..., M) their covariance with the target.
+        is_free (`Tensor`):
+            (..., M) bool.
+        scales (`tuple[Tensor, Tensor]`):
+            (..., M) and (..., 1), variances of the rows and of the target before any pick.
+        noise (`Quality`):
+            (..., M) variance of the noise.
 
-def rounding_error(prior: Tensor, target_prior: Tensor, noise_variance: float) -> Tensor:
-    """Returns by how much two float64 scores may differ by rounding alone, as `VTL.rounding_error`, (B, K), (B,) -> (B,
-    1).
+    Returns:
+        `tuple`: (..., M) scores, (..., M) bool, and (...,) the least score that may equal the best.
     """
-    return prior.amax(1, keepdim=True) * target_prior[:, None] * (4e-15 / noise_variance)
+    answers = variance.clamp_min(0).add_(noise)
+    score = cross.square().div_(answers).masked_fill_(~is_free, -torch.inf)
+    prior, target_prior = scales
+    reach = cross.abs().add_((prior * target_prior).sqrt_(), alpha=ROUNDING)
+    least_answers = variance.sub(prior, alpha=ROUNDING).clamp_min_(0).add_(noise)
+    margin = (
+        reach.square_().div_(least_answers).sub_(score).masked_fill_(~is_free, 0.0).add_(score.abs() * RELATIVE_TIE)
+    )
+    best, at = score.max(-1, keepdim=True)
+    margin_of_best = margin.gather(-1, at)
+    return score, is_free & (score >= best - margin.minimum(margin_of_best)), (best - margin_of_best)[..., 0]

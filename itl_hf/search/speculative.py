@@ -29,8 +29,10 @@ from itl_hf.gp.quality import each
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.candidates import Candidates, Run
+from itl_hf.search.exactness import Best, first_best, gain_uncertainty
+from itl_hf.search.finite import is_finite, refuse_non_finite
 from itl_hf.search.gains import gains_of
-from itl_hf.search.greedy import GreedyPicks, first_best
+from itl_hf.search.greedy import GreedyPicks
 from itl_hf.search.verification import PoolVerifier, Suspects
 
 FEWEST_PICKS, FIRST_PICKS, MOST_PICKS = 8, 16, 64
@@ -77,6 +79,7 @@ class Search:
         self.verifier = PoolVerifier(pool, objective, availability, self.capacity, MOST_PICKS)
         self.verifier.is_free[list(exclude)] = False
         self.indices: list[int] = []
+        self.uncertainties: list[float] = []
         self.num_steps, self.num_candidates = FIRST_PICKS, FEWEST_CANDIDATES
         self.candidates: Candidates | None = None
 
@@ -93,7 +96,8 @@ class Search:
                 num_to_keep = self.stop(self.objective, gains)
         if self.stop is None:
             gains = self._final_gains()
-        return GreedyPicks(self.indices[:num_to_keep], gains[:num_to_keep], self.verifier.num_passes)
+        uncertainties = tuple(self.uncertainties[:num_to_keep])
+        return GreedyPicks(self.indices[:num_to_keep], gains[:num_to_keep], self.verifier.num_passes, uncertainties)
 
     def _final_gains(self) -> list[float]:
         if not self.indices:
@@ -166,16 +170,17 @@ class Search:
                 is_open = self.availability.mask(availability, candidates.indices.cpu())
                 if is_open is not None:
                     unavailable = is_closed | ~is_open.to(is_closed.device)
-            scores = objective.score(stats, objective.num_observations, quality).masked_fill_(unavailable, -torch.inf)
-            position, score = first_best(scores, self.verifier.rounding)
-            if score == -math.inf:  # all are closed
+            best = first_best(objective, stats, candidates.scales, quality, unavailable)
+            if best.score == -math.inf:  # all are closed
                 break
             if distributed.world_size() > 1:  # unequal machines may round differently
-                position = int(distributed.broadcast_from_first(torch.tensor([position])))
-                score = float(scores[position])
+                best = Best.from_tensor(distributed.broadcast_from_first(best.to_tensor()))
+            position = best.position
             index = int(candidates.indices[position])
             run.positions.append(position)
-            run.scores.append(score)
+            run.scores.append(best.score)
+            run.margins.append(best.margin)
+            run.uncertainties.append(gain_uncertainty(objective, best))
             run.stats.append(stats)
             run.availability.append(availability)
             is_closed[position] = not self.replace
@@ -185,11 +190,19 @@ class Search:
             projections = objective.project(candidates.rows, cache.tables(), observations)
             cache.append(projections)
             stats = objective.update(stats, projections, observations)
+            if not is_finite([stats]):
+                raise self._non_finite(candidates, run)
             if expected_indices and index != expected_indices[step]:
                 break
         run.stats.append(stats)
         cache.length = cache_length
         return run
+
+    def _non_finite(self, candidates: Candidates, run: Run) -> ValueError:
+        """Raises or returns the error for candidates or picks with a kernel that is not finite."""
+        picks = torch.tensor(self.indices + candidates.indices[run.positions].tolist(), dtype=torch.int64)
+        rows = self.pool.rows(picks.tolist())
+        return refuse_non_finite(self.objective.gp, candidates.rows, candidates.indices, rows, picks)
 
     def _observe(self, candidates: Candidates, position: int) -> None:
         """Adds a candidate to the objective as a pick."""
@@ -255,6 +268,7 @@ class Search:
             self.availability.record_pick(index)
         self.verifier.is_free[pick_indices] = self.replace
         self.indices += pick_indices
+        self.uncertainties += run.uncertainties[:num_accepted]
         candidates.stats = run.stats[num_accepted]
         if self.objective.uses_projection_cache:
             candidates.cache.length = self.objective.num_observations
@@ -277,6 +291,8 @@ class Search:
                 return candidates
         rows = self.pool.rows(indices.tolist())
         new_candidates = Candidates.from_rows(indices, rows, self.objective, self.capacity)
+        if not is_finite([new_candidates.stats]):
+            raise self._non_finite(new_candidates, Run())
         if candidates is None or len(candidates.indices) == 0:
             return new_candidates
         candidates.join(new_candidates)

@@ -23,6 +23,8 @@ from itl_hf.objectives.target_basis import TargetBasisBlock, is_cheaper
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.blocks import PendingUpdate, PoolBlock, Verification
 from itl_hf.search.candidates import Candidates, ProjectionCache, Run
+from itl_hf.search.exactness import check_noise, fits_float32
+from itl_hf.search.finite import is_finite, refuse_non_finite
 
 MAX_SUSPECTS = 4096
 #: Projections of the last pass are kept while they fit in this much memory, for rolling back rejected picks. Otherwise
@@ -86,8 +88,10 @@ class PoolVerifier:
         uses_basis = basis is not None and self.pool.is_cached and is_cheaper(basis, self.max_picks)
         self.target_basis = basis if uses_basis else None
         largest_variance = torch.zeros(1, dtype=torch.float64)
+        has_range = dtype == torch.float64 or fits_float32(objective.gp.targets, self.pool.is_unit)
         for start in self.pool.starts:
             rows = self.pool.block(start, dtype)
+            has_range = has_range and (dtype == torch.float64 or fits_float32(rows, self.pool.is_unit))
             target_cov: Tensor | None = None
             tables: ProjectionTables = []
             if uses_basis:
@@ -99,7 +103,13 @@ class PoolVerifier:
             quality = self.pool.quality_of(span)
             self.blocks.append(PoolBlock(span, stats, scales, cache, target_cov, quality=quality))
             largest_variance = torch.maximum(largest_variance, stats[0].max().double().cpu()[None])
-        self.rounding = objective.rounding_error(float(distributed.gather_rows(largest_variance).max()))
+        objective.largest_variance = float(distributed.gather_rows(largest_variance).max())
+        has_range = has_range and is_finite([block.stats for block in self.blocks])
+        if not bool(distributed.gather_rows(torch.tensor([has_range])).all()):
+            if dtype == torch.float32:  # numbers outside of its range, for which float64 has room
+                return self.initialize(torch.float64)
+            raise self._non_finite()
+        check_noise(objective.gp.noise_std, objective.gp.target_noise_std, objective.largest_variance)
         self.error: Tensor | None = None  # (k,), relative to the statistics' scales; measured on the first candidates
         size = sum(block.stats.shape[1] for block in self.blocks) * objective.num_projections * self.max_picks
         total_size = int(distributed.sum_over_processes(torch.tensor(size)))
@@ -170,6 +180,10 @@ class PoolVerifier:
             self.error = self._initial_error(candidates)
         while True:
             suspects, num_steps = self._pass(candidates, run, num_before, SAFETY_FACTOR * self.error)
+            if not self._is_finite():
+                if self.dtype == torch.float32:
+                    return None
+                raise self._non_finite(candidates.indices[run.positions])
             new_error = self._measure_error(candidates, run, num_before)
             assumed_error, self.error = self.error, torch.maximum(self.error, new_error)
             if self.dtype == torch.float64 or bool((SAFETY_FACTOR * assumed_error >= MIN_MARGIN * new_error).all()):
@@ -178,6 +192,21 @@ class PoolVerifier:
                 self.rollback_now(num_before)
             else:
                 self.rollback(num_before, num_before + len(run.positions))
+
+    def _is_finite(self) -> bool:
+        """Whether all statistics are, on all processes. Collective."""
+        finite = is_finite([block.stats for block in self.blocks])
+        return bool(distributed.gather_rows(torch.tensor([finite])).all())
+
+    def _non_finite(self, picks: Tensor | None = None) -> ValueError:
+        """Raises or returns the error for a kernel that is not finite, between rows, targets or picks, (n,)."""
+        numbers = torch.zeros(0, dtype=torch.int64) if picks is None else picks.cpu()
+        rows = self.pool.rows(numbers.tolist())
+        gp = self.objective.gp
+        for block in self.blocks:
+            block_numbers = torch.arange(block.span.start, block.span.stop)
+            refuse_non_finite(gp, self.pool.own_rows(block.span), block_numbers, rows, numbers)
+        return refuse_non_finite(gp, rows, numbers, rows, numbers)
 
     def _pass(self, candidates: Candidates, run: Run, num_before: int, error: Tensor) -> tuple[Tensor, int]:
         """Verifies the run on all blocks.
@@ -199,7 +228,6 @@ class PoolVerifier:
             run=run,
             num_before=num_before,
             error=error,
-            rounding=self.rounding,
         )
         suspects = [torch.zeros(0, 2, dtype=torch.int64)]
         observations = self._last_observations = self._observations(first, num_before + num_steps).to(self.dtype)

@@ -19,8 +19,10 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from itl_hf.gp.finite_kernel import check_finite, target_names
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import RBF, Kernel, resolve_kernel
+from itl_hf.gp.many_targets import pivot_targets
 from itl_hf.gp.noise import auto_noise_std, effective_rank
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.protocol import Acquisition
@@ -77,16 +79,18 @@ class KernelSpec:
         Raises:
             `ValueError`: If the noise is to be measured and nothing measures it.
         """
-        rank = effective_rank(targets, self.kernel, weights)
         noise_std, rule = acquisition.noise_std, "given"
+        check_finite(self.kernel.diagonal(targets)[:, None], self.kernel, target_names(), lambda _: "itself")
+        pivots = pivot_targets(self.kernel, targets, weights)
+        rank = effective_rank(targets, self.kernel, weights, pivots)
         if noise_std == "auto":
-            noise_std, rule = auto_noise_std(self.kernel, targets, num_examples, weights)
+            noise_std, rule = auto_noise_std(self.kernel, targets, num_examples, weights, rank)
         elif noise_std == "measured":
             if measured_noise is None:
                 raise ValueError("noise_std='measured' needs one selection for all targets; give a number, or 'auto'")
             noise_std, rule = measured_noise(num_examples / rank)
         target_noise_std = noise_std if acquisition.target_noise_std is None else acquisition.target_noise_std
-        gp = GaussianProcess(self.kernel, targets, float(noise_std), float(target_noise_std), weights)
+        gp = GaussianProcess(self.kernel, targets, float(noise_std), float(target_noise_std), weights, pivots)
         return gp, {"noise_rule": rule, "effective_rank": rank}
 
 

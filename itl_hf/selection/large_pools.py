@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from itl_hf import distributed
+from itl_hf.gp import many_targets
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Linear
 from itl_hf.gp.nystroem import FeatureMap
@@ -29,7 +30,7 @@ SAMPLE_ROWS = 1000
 def exceeds_memory(pool: Pool, targets: Tensor, num_picks: int) -> bool:
     """Whether the projections of one process's rows on the targets and on all picks take more than `FACTOR_BYTES`."""
     rows = pool.num_rows / distributed.world_size()
-    return rows * (len(targets) + 2 * num_picks) * 4 > FACTOR_BYTES
+    return rows * (many_targets.num_followed(len(targets)) + 2 * num_picks) * 4 > FACTOR_BYTES
 
 
 def fit_to_memory(spec: KernelSpec, pool: Pool, targets: Tensor, num_picks: int) -> KernelSpec:
@@ -60,4 +61,4 @@ def approximate(gp: GaussianProcess, pool: Pool, num_picks: int) -> tuple[Gaussi
         "lost_of_targets": features.lost_share(gp.targets),
     }
     pool.set_feature_map(features)
-    return replace(gp, kernel=Linear(), targets=features(gp.targets)), loss
+    return replace(gp, kernel=Linear(), targets=features(gp.targets), pivots=None), loss

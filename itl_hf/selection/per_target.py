@@ -18,17 +18,21 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from itl_hf import distributed
+from itl_hf.gp.finite_kernel import check_finite, pool_row_names, target_names
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool, share
 from itl_hf.gp.standardization import Standardization
 from itl_hf.objectives.vtl import VTL
+from itl_hf.search.exactness import MARGINS, ROUNDING, check_noise
 from itl_hf.search.nearest_rows import PoolRows, nearest
 from itl_hf.search.per_target import PerTargetRequest, greedy_per_target
 from itl_hf.search.speculative import speculative_greedy
 from itl_hf.selection.acquisitions import ITL
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
+from itl_hf.selection.exactness_notice import describe_exactness, warn_of_uncertain_picks
 from itl_hf.selection.feature_arrays import Features, as_device, as_rows, check_widths, finite
+from itl_hf.selection.memory_limits import check_memory_per_target
 from itl_hf.selection.protocol import Acquisition, Noise
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.result.record import SelectionRecord
@@ -37,6 +41,8 @@ from itl_hf.selection.row_weights import Numbers, describe_quality, resolve_qual
 from itl_hf.selection.select_rows import KernelLike, check_count, warn_of_long_row
 from itl_hf.selection.unusable_rows import blank_targets, describe_unusable, num_picks_left, warn_of_unusable
 
+#: Rows whose variance the noise is compared with.
+SAMPLE_ROWS = 1000
 #: If all rows are candidates and there are more than this, the pool is read block by block for each target instead.
 MOST_WHOLE = 8192
 
@@ -145,6 +151,7 @@ def select_rows_per_target(
     check_widths(pool_rows, target_rows)
     check_count(num_examples, pool_rows.shape[0], replace)
     breadth = _check_candidates(num_candidates, num_examples, pool_rows.shape[0], replace)
+    check_memory_per_target(int(num_examples), target_rows.shape[0], breadth)
     spec = resolve_kernel_spec(kernel, standardize)
     row_quality = resolve_quality(quality, pool_rows.shape[0])
     prepared_pool = Pool(_as_tensor(pool_rows), spec.standardization, row_quality, as_device(device))
@@ -162,9 +169,12 @@ def select_rows_per_target(
     with tqdm(
         total=len(prepared_targets), desc=f"selecting ({acquisition.name})", unit="target", disable=not progress
     ) as bar:
+        check_noise(gp.noise_std, gp.target_noise_std, _largest_variance(prepared_pool, gp, prepared_targets))
         indices, removed_variance = _pick(prepared_pool, prepared_targets, gp, (num_examples, breadth, replace), bar)
     prior = gp.kernel.diagonal(prepared_targets)  # (m,)
     variance = torch.cat([prior[:, None], removed_variance.neg()], dim=1).cumsum(1).clamp_min_(0)  # (m, n + 1)
+    exactness = describe_exactness(_uncertainties(removed_variance, prior, gp.noise_std**2))
+    warn_of_uncertain_picks(exactness)
     record = make_record(
         acquisition,
         spec,
@@ -176,6 +186,7 @@ def select_rows_per_target(
         constraints=SelectionConstraints(replace=replace).to_json(),
         quality=describe_quality(row_quality),
         unusable=unusable,
+        exactness=exactness,
     )
     return PerTargetSelection(
         indices=indices.cpu().numpy(),
@@ -206,8 +217,29 @@ def _pick(
     # Each process scores its part of the pool for all targets, then picks for its part of the targets.
     mine = share(len(prepared_targets), distributed.rank(), distributed.world_size())
     bar.reset(total=mine.stop - mine.start)
-    result = greedy_per_target(rows, candidates[mine], prepared_targets[mine], request, bar.update)
+    result = greedy_per_target(rows, candidates[mine], prepared_targets[mine], request, bar.update, mine.start)
     return distributed.gather_rows(result.indices), distributed.gather_rows(result.gains)
+
+
+def _largest_variance(pool: Pool, gp: GaussianProcess, targets: Tensor) -> float:
+    """The largest k(x, x) of evenly spaced rows and of the targets."""
+    numbers = pool.spaced_rows(SAMPLE_ROWS)
+    of_rows, of_targets = gp.kernel.diagonal(pool.rows(numbers)), gp.kernel.diagonal(targets)
+    check_finite(of_rows[:, None], gp.kernel, pool_row_names(torch.tensor(numbers)), lambda _: "itself")
+    check_finite(of_targets[:, None], gp.kernel, target_names(), lambda _: "itself")
+    return float(torch.cat([of_rows, of_targets]).max())
+
+
+def _uncertainties(gains: Tensor, target_prior: Tensor, noise_variance: float) -> list[float]:
+    """By which share the gain of the least certain pick at each position may lie below the best, (m, n), (m,) -> n.
+
+    A bound: rounding of the covariance with the target, and of the variance, where no variance but the noise is left.
+    """
+    prior = target_prior[:, None]
+    of_cross = 2 * (prior.square() / (gains.clamp_min(0) * noise_variance)).sqrt()  # (m, n)
+    shares = (MARGINS * ROUNDING * (of_cross + prior / noise_variance)).nan_to_num(nan=1.0).clamp_max(1.0)
+    uncertainties: list[float] = shares.amax(0).tolist()
+    return uncertainties
 
 
 def _gains(acquisition: Acquisition, removed_variance: Tensor, variance: Tensor, gp: GaussianProcess) -> Tensor:

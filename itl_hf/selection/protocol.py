@@ -21,6 +21,7 @@ from itl_hf.objectives.base import Objective
 from itl_hf.objectives.itl import ITL
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.candidates import ProjectionCache
+from itl_hf.search.exactness import check_noise
 from itl_hf.search.greedy import GreedyPicks
 
 Noise = float | Literal["auto", "measured"]
@@ -279,6 +280,8 @@ def measure_picks(indices: list[int], pool: Pool, gp: GaussianProcess, request: 
     at which `SelectionRequest.stop` ends the selection.
     """
     objective, rows, quality = request.condition(ITL(gp)), pool.rows(indices), pool.quality_of(indices)
+    if indices:
+        check_noise(gp.noise_std, gp.target_noise_std, float(gp.kernel.diagonal(rows).max()))
     qualities = each(quality, len(rows))
     stats, tables = objective.initial_state(rows)
     cache = ProjectionCache(tables, len(objective.posteriors), len(request.observed_rows) + len(indices))

@@ -46,8 +46,8 @@ _CLASS_PATHS = {
 ACQUISITION_NAMES = tuple(_CLASS_PATHS)
 #: Options of an acquisition that hold more values than this are recorded by their number and hash.
 RECORDED_VALUES = 64
-#: Least noise that 64-bit numbers resolve: its square is to be well above their rounding error beside 1.
-LEAST_NOISE_STD = 1e-7
+#: Noises whose squares 64-bit numbers can be computed with; `itl_hf.search.exactness` compares them with the kernel.
+LEAST_NOISE_STD, MOST_NOISE_STD = 1e-60, 1e60
 
 
 def acquisition_class(name: str) -> Any:
@@ -115,13 +115,17 @@ def _check_noise(acquisition: Acquisition) -> None:
     """Raises `ValueError` unless the acquisition's noises are numbers in their range (or left to the rule)."""
     if acquisition.noise_std not in NOISE_RULES:
         _check_number("noise_std", acquisition.noise_std, positive=True)
-        if float(acquisition.noise_std) < LEAST_NOISE_STD:
+        if not LEAST_NOISE_STD <= float(acquisition.noise_std) <= MOST_NOISE_STD:
             raise ValueError(
-                f"noise_std must be at least {LEAST_NOISE_STD:g}, got {acquisition.noise_std!r}: below, the variance "
-                "that is left after a pick is rounding error, and rows are picked again"
+                f"noise_std must be between {LEAST_NOISE_STD:g} and {MOST_NOISE_STD:g}, got {acquisition.noise_std!r}; "
+                "with the default preparation, noise_std='auto' is near 1"
             )
     if acquisition.target_noise_std is not None:
         _check_number("target_noise_std", acquisition.target_noise_std, positive=False)
+        if float(acquisition.target_noise_std) > MOST_NOISE_STD:
+            raise ValueError(
+                f"target_noise_std must be at most {MOST_NOISE_STD:g}, got {acquisition.target_noise_std!r}"
+            )
 
 
 def _check_number(name: str, value: Any, positive: bool) -> None:

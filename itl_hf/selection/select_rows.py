@@ -24,10 +24,17 @@ from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.already_selected import prepare_observed, read_already_selected
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
+from itl_hf.selection.exactness_notice import (
+    describe_exactness,
+    describe_many_targets,
+    warn_of_many_targets,
+    warn_of_uncertain_picks,
+)
 from itl_hf.selection.feature_arrays import Features, as_device, as_rows, check_widths, finite
 from itl_hf.selection.kept_features import open_pool, source_of
 from itl_hf.selection.large_pools import approximate, fit_to_memory
 from itl_hf.selection.measured_noise import noise_measurement
+from itl_hf.selection.memory_limits import check_memory
 from itl_hf.selection.protocol import Acquisition, Noise, Raw, SelectionRequest, Text, check_sizes, resolve_texts
 from itl_hf.selection.registry import resolve_acquisition
 from itl_hf.selection.row_selection import RowSelection, correlation, make_record, target_variance
@@ -127,9 +134,9 @@ def select_rows(
 
     Raises:
         `ValueError`: If a device is unknown or not there, an array is empty, not two-dimensional or of another width, a
-            target holds NaN (it is named), there are more picks than rows, a name is unknown, a noise is negative, a
-            quality or a weight is out of its range, a shortlist is shorter than the picks, or the acquisition has no
-            use for weights of targets.
+            target holds NaN (it is named), there are more picks than rows, a name is unknown, a noise, a quality or a
+            weight is out of its range, a shortlist is shorter than the picks, the acquisition has no use for weights of
+            targets, the kernel is not finite for two rows (they are named), or the result would not fit in memory.
 
     Example:
         >>> import numpy as np
@@ -153,6 +160,7 @@ def select_rows(
     observed_indices, observed_features = read_already_selected(already_selected, pool_rows)
     blocked_indices = constraints.blocked_rows(num_rows, observed_indices)
     check_count(num_examples, num_rows - len(blocked_indices), constraints.replace)
+    check_memory(acquisition, num_examples, num_rows, num_targets, pool_rows.shape[1])
     availability = constraints.availability(num_examples, num_rows)
     spec = resolve_kernel_spec(kernel, standardize)
     applicable = applicable_shortlist(shortlist, acquisition, num_examples, constraints.replace, has_texts=False)
@@ -191,6 +199,8 @@ def select_rows(
     spec = fit_to_memory(spec, shortlisted_pool.pool, prepared_targets, num_picks)
     gp, noise_entries = spec.gaussian_process(acquisition, prepared_targets, num_examples, weights, measured_noise)
     gp, approximation = approximate(gp, shortlisted_pool.pool, num_picks)
+    reduction = describe_many_targets(gp)
+    warn_of_many_targets(reduction)
     shortlisted_pool.share_feature_map()
     undirected = is_undirected(acquisition, gp)
     observed_rows = prepare_observed(prepared_pool, observed_indices, observed_features)
@@ -207,6 +217,8 @@ def select_rows(
     rows = prepared_pool.rows(picks.indices)  # (n, d)
     qualities = observed_quality, prepared_pool.quality_of(picks.indices)
     prepared_pool.release()
+    exactness = describe_exactness(picks.uncertainties)
+    warn_of_uncertain_picks(exactness)
     record = make_record(
         acquisition,
         spec,
@@ -216,6 +228,8 @@ def select_rows(
         already_selected=len(observed_rows),
         undirected=undirected,
         approximation=approximation,
+        exactness=exactness,
+        many_targets=reduction,
         constraints=constraints.to_json(),
         shortlist=shortlisted_pool.record(),
         quality=describe_quality(row_quality),

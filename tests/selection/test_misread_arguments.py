@@ -89,9 +89,9 @@ def test_labels_that_cannot_be_labels():
 
 
 def test_noise_that_numbers_do_not_resolve_is_refused():
-    with pytest.raises(ValueError, match="noise_std must be at least 1e-07, got 1e-08"):
+    with pytest.raises(ValueError, match=r"noise_std is 1e-08, and must be between 9\.9e-08"):
         select_rows(POOL, TARGETS, 3, noise_std=1e-8)
-    with pytest.raises(ValueError, match="noise_std must be at least"):
+    with pytest.raises(ValueError, match="noise_std is 1e-12, and must be between"):
         select_rows(POOL, TARGETS, 3, acquisition=ITL(noise_std=1e-12))
     picks = select_rows(POOL, TARGETS, 20, noise_std=1e-7)
     assert np.isfinite(picks.gains).all()

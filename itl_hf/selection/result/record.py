@@ -52,6 +52,13 @@ class SelectionRecord:
             Whether the targets determine the whole function, so that the objective does not depend on them.
         approximation (`dict`, *optional*):
             What was lost where a kernel was approximated by finite features.
+        exactness (`dict`, *optional*):
+            Picks whose gains may lie below the best by more than a `tolerance`, relative to them, because of rounding:
+            their `count`, the position of the `first` among the picks, and the `largest` such share. Nothing where all
+            picks are exact within the tolerance.
+        many_targets (`dict`, *optional*):
+            The number of `targets`, of the `pivots` among them that stood for all, and the share of the targets'
+            variance that these leave over, `lost`. Nothing where all targets counted exactly.
         num_candidates (`int`, *optional*):
             Candidates of each target, in `select_rows_per_target`.
         constraints (`dict`, *optional*):
@@ -123,6 +130,8 @@ class SelectionRecord:
     already_selected: int = 0
     undirected: bool = False
     approximation: JsonDict | None = None
+    exactness: JsonDict | None = None
+    many_targets: JsonDict | None = None
     num_candidates: int | None = None
     constraints: JsonDict = field(default_factory=dict)
     shortlist: JsonDict | None = None

@@ -1,0 +1,156 @@
+"""Which scores count as equal, how exact a pick is, and which noises 64-bit numbers resolve.
+
+Statistics in float64 have rounding errors relative to their scales (`Objective.error_scales`). What they may change a
+score by differs from row to row: little where the denominator of the score is large, much where it has fallen to a tiny
+noise variance. So the margin within which two scores count as equal is that of the rows themselves, and it grows and
+shrinks with the scale of the features and of the noise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from itl_hf.gp.quality import Quality, select
+from itl_hf.objectives.base import Objective
+
+#: Rounding of a statistic in float64, relative to its scale.
+ROUNDING = 4e-15
+#: Scores that differ by this share of them count as equal, and the lowest row number decides.
+RELATIVE_TIE = 1e-9
+#: Margins that a pick's gain may lie below the best: its own error, that of the best row, and the tie.
+MARGINS = 3.0
+#: A pick whose gain is certain to less than this share is reported.
+TOLERANCE = 1e-6
+#: The noise's standard deviation over the largest prior standard deviation, sqrt(max k(x, x)), must lie between these.
+LEAST_NOISE, MOST_NOISE = 1e-7, 1e8
+#: Passes are made in float64 where a row's norm or its inverse is larger.
+FLOAT32_NORM = 1e6
+
+
+@dataclass(frozen=True)
+class Best:
+    """The row to pick.
+
+    Args:
+        position (`int`):
+            Its position among the rows that were compared.
+        score (`float`):
+            Its score; minus infinity if no row is available.
+        margin (`float`, *optional*, defaults to 0):
+            How far below the largest score others counted as equal to it.
+        is_resolved (`bool`, *optional*, defaults to `True`):
+            Whether the margin is all that the score may be off by.
+    """
+
+    position: int
+    score: float
+    margin: float = 0.0
+    is_resolved: bool = True
+
+    def to_tensor(self) -> Tensor:
+        """Returns the fields as numbers, (4,) float64."""
+        return torch.tensor([self.position, self.score, self.margin, self.is_resolved], dtype=torch.float64)
+
+    @classmethod
+    def from_tensor(cls, numbers: Tensor) -> Best:
+        """Reads what `to_tensor` returned."""
+        position, score, margin, is_resolved = numbers.tolist()
+        return cls(int(position), score, margin, bool(is_resolved))
+
+
+def first_best(objective: Objective, stats: Tensor, scales: Tensor, quality: Quality, is_closed: Tensor) -> Best:
+    """Finds the first row whose score equals the largest up to rounding.
+
+    Equal rows (duplicates) get scores that differ in their last bits with their position in a matrix product. Without a
+    tolerance these bits, not the row number, would decide between them.
+
+    Args:
+        objective (`Objective`):
+            Conditioned on the picks so far.
+        stats (`Tensor`):
+            (k, B) float64, the rows' statistics.
+        scales (`Tensor`):
+            (s, B) float64, `Objective.error_scales` of the statistics before any pick.
+        quality (`Quality`):
+            (B,), that of the rows.
+        is_closed (`Tensor`):
+            (B,) bool, rows that may not be picked.
+
+    Raises:
+        `FloatingPointError`: If a score is NaN.
+    """
+    scores = objective.score(stats, objective.num_observations, quality).masked_fill_(is_closed, -torch.inf)
+    largest = scores.argmax()  # of NaN, if there is one
+    best = float(scores[largest])
+    if math.isnan(best):
+        raise FloatingPointError(f"the score of the row at position {int(largest)} is NaN")
+    if best == -math.inf:
+        return Best(0, best)
+    margin = float(_margins(objective, stats, scales, quality, scores, largest[None]))
+    close = ((scores >= best - margin) & ~is_closed).nonzero()[:, 0]
+    if len(close) > 1:  # the more certain of two rows decides whether they are equal
+        own = _margins(objective, stats, scales, quality, scores, close).clamp_max(margin)
+        close = close[scores[close] >= best - own]
+    position = int(close[0])
+    is_resolved = objective.resolves(stats, objective.num_observations)
+    return Best(position, float(scores[position]), margin, is_resolved)
+
+
+def _margins(
+    objective: Objective, stats: Tensor, scales: Tensor, quality: Quality, scores: Tensor, at: Tensor
+) -> Tensor:
+    """Returns by how much rounding may change the scores at these positions, (len(at),)."""
+    slack = ROUNDING * objective.expand_scales(scales[:, at])
+    bound = objective.upper_bound(stats[:, at], slack, objective.num_observations, select(quality, at))
+    score = scores[at]
+    return (bound - score).clamp_min_(0) + score.abs() * RELATIVE_TIE
+
+
+def gain_uncertainty(objective: Objective, best: Best) -> float:
+    """Returns by which share the gain of a pick may lie below that of the best row, at most 1."""
+    if not best.is_resolved:
+        return 1.0
+    low, high = objective.gain(torch.tensor([best.score, best.score + MARGINS * best.margin], dtype=torch.float64))
+    difference = float(high - low)
+    return min(difference / abs(float(low)), 1.0) if float(low) and math.isfinite(difference) else 1.0
+
+
+def check_noise(noise_std: float, target_noise_std: float, largest_variance: float) -> None:
+    """Raises `ValueError` unless 64-bit numbers resolve the noises beside the largest k(x, x).
+
+    Example:
+        >>> check_noise(1.0, 0.0, largest_variance=4.0)
+    """
+    if not 1e-120 < largest_variance < 1e120:
+        raise ValueError(
+            f"the largest k(x, x) is {largest_variance:g}, which 64-bit numbers cannot be computed with: scale the "
+            "features (standardize='scale') or the kernel"
+        )
+    deviation = math.sqrt(largest_variance)
+    low, high = 0.99 * LEAST_NOISE * deviation, 1.01 * MOST_NOISE * deviation  # rows of norm 1 up to rounding
+    for name, value, least in (("noise_std", noise_std, low), ("target_noise_std", target_noise_std, 0.0)):
+        if not least <= value <= high:
+            raise ValueError(
+                f"{name} is {value:g}, and must be between {least:.3g} and {high:.3g}: {LEAST_NOISE:g} to "
+                f"{MOST_NOISE:g} times the largest prior standard deviation, sqrt(max k(x, x)) = {deviation:.3g}. "
+                "Beyond, picks would be decided by rounding errors. Leave it at its default, or scale the features."
+            )
+
+
+def fits_float32(rows: Tensor, is_unit: bool) -> bool:
+    """Whether squares and products of these rows' features, (B, d), are within the range of 32-bit numbers.
+
+    `is_unit` says that all rows have norm 1 or 0. Rows of zeros fit.
+    """
+    if is_unit or len(rows) == 0:
+        return True
+    norms = torch.linalg.vector_norm(rows, dim=1)
+    is_zero = norms == 0
+    if bool(is_zero.any()) and bool(rows[is_zero].any()):
+        return False
+    norms = norms[~is_zero]
+    return len(norms) == 0 or (bool(norms.min() > 1 / FLOAT32_NORM) and bool(norms.max() < FLOAT32_NORM))
