@@ -173,7 +173,7 @@ def test_a_file_in_the_place_of_the_folder_falls_back_to_memory(monkeypatch, tmp
 
 
 def test_errors_of_the_rows_are_not_taken_for_those_of_the_disk():
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="the model failed"):
         select(HashEmbedder(bad_text="secret pool row 7"))
 
 
@@ -214,8 +214,11 @@ def test_using_an_entry_renews_it():
     assert all(time.time() - entry.last_use < 60 for entry in FeatureCache().entries())
 
 
-def test_an_entry_that_is_being_written_is_left_and_not_waited_for():
+def test_an_entry_that_is_being_written_is_not_deleted_nor_waited_for_without_end(monkeypatch):
+    from itl_hf.embedding import driver
     from itl_hf.embedding.store.atomic_files import lock_for_writing
+
+    monkeypatch.setattr(driver, "LONGEST_WAIT_SECONDS", 0.0)
 
     select(HashEmbedder())
     cache = FeatureCache()
