@@ -20,7 +20,7 @@ SELECT_OPTIONS: list[tuple[list[str], str, str]] = [
     (["--noise_std", "-1"], "noise_std", "positive"),
     (["--noise_std", "nan"], "noise_std", "finite"),
     (["--noise_std", "inf"], "noise_std", "finite"),
-    (["--noise_std", "1e-300"], "noise_std", "at least"),
+    (["--noise_std", "1e-300"], "noise_std", "between"),
     (["--noise_std", "much"], "noise_std", "auto"),
     (["--noise_std", ""], "noise_std", "auto"),
     (["--target_noise_std", "-1"], "target_noise_std", "0 or positive"),

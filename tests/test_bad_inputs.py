@@ -64,7 +64,7 @@ def files(tmp_path_factory):
     selected = Selector(Counting()).select(POOL, ["a target"], 3).save(folder / "selected")
     damages = {
         "without_version": lambda path: edit(path / "selection.json", '"format_version": 1,', ""),
-        "future": lambda path: edit(path / "selection.json", '"format_version": 1', '"format_version": 99'),
+        "future": lambda path: make_newer(path / "selection.json"),
         "no_json": lambda path: (path / "selection.json").write_text("{"),
         "list_json": lambda path: (path / "selection.json").write_text("[]"),
         "cut_arrays": lambda path: cut(path / "arrays.safetensors"),
@@ -83,6 +83,12 @@ def edit(path, old, new):
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def make_newer(path):
+    facts = {**json.loads(path.read_text(encoding="utf-8")), "format_version": 99}
+    facts.pop("version")
+    path.write_text(json.dumps(facts), encoding="utf-8")
 
 
 def cut(path):

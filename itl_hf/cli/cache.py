@@ -46,11 +46,12 @@ def cache(
 def _clear(feature_cache: FeatureCache, entries: list[CacheEntry], older_than: float, yes: bool) -> Outcome:
     if entries and not yes and not _confirm(_table(feature_cache, entries)):
         return Outcome("nothing was deleted", {**_facts(feature_cache, []), "deleted": 0})
-    deleted, busy = feature_cache.clear(older_than) if entries else ([], [])
-    words = f"deleted {len(deleted)} of {len(entries)} datasets, {_size(deleted)}, from {feature_cache.folder}"
+    entries_cleared, busy = feature_cache.clear(older_than) if entries else ([], [])
+    count = f"{len(entries_cleared)} of {len(entries)} datasets"
+    words = f"deleted {count}, {_size(entries_cleared)}, from {feature_cache.folder}"
     if busy:
         words += f"; {len(busy)} are being written by another run and were left"
-    return Outcome(words, {**_facts(feature_cache, deleted), "deleted": len(deleted)})
+    return Outcome(words, {**_facts(feature_cache, entries_cleared), "deleted": len(entries_cleared)})
 
 
 def _confirm(table: str) -> bool:

@@ -65,7 +65,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     try:
         # A subclass of SafeLoader, which builds plain values only.
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, IsADirectoryError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -60,7 +60,7 @@ def check_output_file(path: Path, name: str = "the file") -> None:
     """
     destination = Path(os.path.realpath(path))
     if destination.is_dir():
-        raise IsADirectoryError(f"{name} {path} is a folder: give the path of a file, such as {path / 'report.html'}")
+        raise IsADirectoryError(f"{name} {path} is a folder: give the name of a file, such as {path / 'report.html'}")
     check_writable_folder(destination.parent, name)
 
 
@@ -96,6 +96,10 @@ def foreign_names(folder: Path) -> list[str]:
 
 def _nearest_existing(path: Path) -> Path:
     path = Path(os.path.realpath(path))
+    try:
+        path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"{str(path)[:80]!r}: {error.strerror}: give another name") from None
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

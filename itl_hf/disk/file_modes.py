@@ -6,6 +6,7 @@ owner can open, files are for the owner only, also after they are moved elsewher
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def new_file_mode(folder: Path) -> int:
 def new_folder_mode(parent: Path) -> int:
     """Returns the mode of a new folder in a folder that exists."""
     return _PERMISSIONS & ~current_umask() & (parent.stat().st_mode & _PERMISSIONS | 0o700)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, with those above it that are missing; each has the mode that the one above it allows."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):  # another process was faster
+        path.mkdir()
+        path.chmod(new_folder_mode(path.parent))
 
 
 def set_modes(path: Path, parent: Path) -> None:

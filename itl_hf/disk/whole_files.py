@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from itl_hf.disk.checks import check_new_folder
-from itl_hf.disk.file_modes import set_modes
+from itl_hf.disk.file_modes import make_folder, set_modes
 from itl_hf.disk.temporary import remove, remove_leftovers, temporary_path
 
 
@@ -37,7 +37,7 @@ def write_whole_file(path: Path, content: bytes) -> None:
             What to write.
     """
     destination = Path(os.path.realpath(path))
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(destination.parent)
     remove_leftovers(destination.parent, destination.name)
     draft = temporary_path(destination.parent, destination.name)
     try:
@@ -61,7 +61,7 @@ def move_file(source: Path, path: Path) -> None:
             Its new path. Links in it are followed, also to another disk.
     """
     destination = Path(os.path.realpath(path))
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(destination.parent)
     try:
         os.replace(source, destination)
     except OSError as error:
@@ -94,7 +94,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     check_new_folder(target)
     destination = Path(os.path.realpath(target))
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(destination.parent)
     remove_leftovers(destination.parent, destination.name)
     draft = temporary_path(destination.parent, destination.name)
     try:

@@ -71,21 +71,21 @@ def _merge(entries: Entries, earlier: Mapping[str, Any], card: Entries) -> tuple
         card (`dict`):
             Metadata of the selection's card.
     """
-    kept = {key: value for key, value in entries.items() if key not in earlier or earlier[key] != value}
+    entries_now = {key: value for key, value in entries.items() if key not in earlier or earlier[key] != value}
     own: Entries = {}
     for key, value in card.items():
         if key in ("tags", "configs"):
             own[key] = value
-            others = [one for one in _as_list(kept.get(key)) if one not in _as_list(earlier.get(key))]
-            kept[key] = _merge_lists(others, value)
-        elif key not in kept:
-            kept[key] = own[key] = value
-    if "dataset_info" in kept:  # describes files that are not there any more
+            others = [one for one in _as_list(entries_now.get(key)) if one not in _as_list(earlier.get(key))]
+            entries_now[key] = _merge_lists(others, value)
+        elif key not in entries_now:
+            entries_now[key] = own[key] = value
+    if "dataset_info" in entries_now:  # describes files that are not there any more
         names = {config["config_name"] for config in card.get("configs", [])}
-        infos = _as_list(kept.pop("dataset_info"))
+        infos = _as_list(entries_now.pop("dataset_info"))
         infos = [one for one in infos if not isinstance(one, dict) or one.get("config_name", "default") not in names]
-        kept |= {"dataset_info": infos} if infos else {}
-    return kept, own
+        entries_now |= {"dataset_info": infos} if infos else {}
+    return entries_now, own
 
 
 def _merge_lists(others: list[Any], own: list[Any]) -> list[Any]:
@@ -162,4 +162,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _dump(entries: Entries) -> str:
-    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True).rstrip("\n")
+    text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+    if yaml.safe_load(text) != entries:  # it holds line ends other than \n, which are read as spaces
+        text = yaml.safe_dump(entries, sort_keys=False)
+    return text.rstrip("\n")

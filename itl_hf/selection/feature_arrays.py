@@ -85,18 +85,18 @@ def as_device(device: str | torch.device | None) -> torch.device | None:
     if device is None:
         return None
     try:
-        named = torch.device(device)
+        place = torch.device(device)
     except (RuntimeError, TypeError):
         raise ValueError(f"device must be the name of a device such as 'cpu' or 'cuda:0', got {device!r}") from None
-    if named.type == "mps":
+    if place.type == "mps":
         raise ValueError("device='mps' has no float64, without which picks are not exact; use device='cpu'")
-    if named.type == "cuda":
-        if not torch.cuda.is_available() or (named.index or 0) >= torch.cuda.device_count():
+    if place.type == "cuda":
+        if not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count():
             raise ValueError(
                 f"device={str(device)!r}: this machine has {_num_gpus()} such devices; leave device out, or 'cpu'"
             )
-        return torch.device("cuda", torch.cuda.current_device() if named.index is None else named.index)
-    return named
+        return torch.device("cuda", torch.cuda.current_device() if place.index is None else place.index)
+    return place
 
 
 def _num_gpus() -> int:
@@ -190,7 +190,7 @@ def finite(rows: Any, name: str) -> Tensor:
     """Returns all rows as a tensor.
 
     Raises:
-        `ValueError`: If a row holds NaN or infinity; the row is named.
+        `ValueError`: If a row holds NaN or infinity; the row is place.
     """
     values = rows if isinstance(rows, Tensor) else rows[:]
     tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.array(values, copy=True))

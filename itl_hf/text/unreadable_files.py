@@ -61,7 +61,8 @@ def unreadable(name: str, kind: str, error: BaseException) -> ValueError:
         return ValueError(f"{start}it is cut off or damaged ({cause}). Copy or download it again")
     if isinstance(cause, StopIteration) or any(words in str(cause) for words in _NO_ROWS):
         return ValueError(f"{start}it has no rows. Write it again, or name another file")
-    return ValueError(f"{start}{error.__cause__ or error}")
+    # Errors of our own say the line; those of `datasets` have the reason as their cause.
+    return ValueError(f"{start}{error if isinstance(error, ValueError) else error.__cause__ or error}")
 
 
 def _encoding_message(name: str) -> str:

@@ -111,7 +111,7 @@ def _head(results: dict[str, Result]) -> str:
         columns=" | ".join(_VERDICTS),
         dashes="|".join(["---"] * len(_VERDICTS)),
         counts="\n".join(counts),
-        largest=max(one["difference"] or 0.0 for one in findings if one["verdict"] == "yes"),
+        largest=max((one["difference"] or 0.0 for one in findings if one["verdict"] == "yes"), default=0.0),
     )
 
 

@@ -36,7 +36,7 @@ def test_no_store_keeps_nothing_and_contradicts_a_store(run, select, tmp_path):
     assert select("--no_store").exit_code == 0
     assert FeatureCache().entries() == []
     assert "0 datasets" in run("cache", "list").stdout
-    refused = select("--no_store", "--store", tmp_path / "store")
+    refused = select("--no_store", "--overwrite", "--store", tmp_path / "store")
     assert refused.exit_code != 0
     assert "--no_store keeps no features" in str(refused.exception)
 

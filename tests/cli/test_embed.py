@@ -57,7 +57,7 @@ def test_select_finds_what_embed_stored(files, run, tmp_path, embedded):
     assert embedded == []  # select stored them where embed looks
 
     other = ("--model", files / "model", "--layer", 2, "--store", tmp_path / "store")
-    run("select", "--pool", files / "pool.jsonl", *target, *other)
+    run("select", "--pool", files / "pool.jsonl", *target, *other, "--overwrite")
     assert sum(embedded) == 26  # other work is never confused with it
 
 

@@ -139,7 +139,7 @@ def test_it_stops_when_little_is_left_to_learn(files, run, tmp_path):
     [
         (("--costs", "cost"), "--costs goes with --token_budget"),
         (("--max_group_share", 0.5), "--groups and --group_shares go together"),
-        (("--noise_std", "loud"), "'loud' is neither `auto` nor a number"),
+        (("--noise_std", "loud"), "'loud' is neither `auto`, `measured` nor a number"),
         (("--shortlist", "some"), "--shortlist 'some' must be auto, a number of rows (at least 1) or none"),
         (("--shortlist", "0"), "--shortlist '0' must be auto, a number of rows (at least 1) or none"),
         (("--shortlist", "none", "--shortlist_model", "x"), "leave out one of the two"),

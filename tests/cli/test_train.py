@@ -356,9 +356,9 @@ def test_any_embedder_and_its_options(config, files, tmp_path, seen):
     assert (record.embedder["dimension"], record.embedder["rank"]) == (64, 8)
     assert record.arguments["modules"] == "v_proj"
     with pytest.raises(ValueError, match="--layer is not an option of --embedder gradients"):
-        trained(config(**changes))
+        trained(config(**changes, overwrite=True))
     with pytest.raises(ValueError, match="--embedder must be one of hidden_states, gradients, sentence_encoder"):
-        trained(config(embedder="tfidf"))
+        trained(config(embedder="tfidf", overwrite=True))
 
 
 def test_what_the_picks_must_keep_to_holds_in_training_too(config, files, tmp_path, seen):

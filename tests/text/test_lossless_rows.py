@@ -96,7 +96,7 @@ def test_picks_and_picked_rows_are_the_same_in_all_forms(rows):
         ]
         for selection in selections:
             assert selection.indices.tolist() == selections[0].indices.tolist()
-            saved = Selection.load(selection.save(Path(folder) / "selection"))
+            saved = Selection.load(selection.save(Path(folder) / "selection", overwrite=True))
             for picked in (selection.dataset, saved.dataset):
                 for number, row in zip(selection.indices, picked, strict=True):
                     given_row = rows[number]

@@ -193,4 +193,4 @@ def picked_rows(pool: Dataset, rows: RowSelection, mapping: ColumnMapping | None
     table = as_stored(Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata)))
     table = with_read_columns(table, mapping)
     added_columns = Dataset.from_dict({name: values.tolist() for name, values in columns.items()})
-    return concatenate_datasets([table, added_columns], axis=1)
+    return as_stored(concatenate_datasets([table, added_columns], axis=1))

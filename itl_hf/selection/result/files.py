@@ -19,7 +19,14 @@ from safetensors.numpy import load, save
 
 from itl_hf.disk.checks import expand
 from itl_hf.embedding.store.atomic_files import DamagedError
-from itl_hf.selection.result.folder import FACTS, NUMBERS, ROWS, TARGETS, read_selection, replace_selection
+from itl_hf.selection.result.folder import (
+    FACTS,
+    NUMBERS,
+    ROWS,
+    TARGETS,
+    read_selection,
+    replace_selection,
+)
 from itl_hf.selection.result.parquet import parquet_bytes
 from itl_hf.text.json_feature import as_stored
 

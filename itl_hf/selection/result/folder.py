@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from itl_hf.disk.checks import check_writable_folder, foreign_names
-from itl_hf.disk.file_modes import set_modes
+from itl_hf.disk.file_modes import make_folder, set_modes
 from itl_hf.disk.lock import lock_folder
 from itl_hf.disk.temporary import remove_leftovers, temporary_path
 from itl_hf.disk.whole_files import move_file, sync_folder, write_file
@@ -105,7 +105,7 @@ def replace_selection(folder: Path, facts: Mapping[str, Any], contents: Mapping[
     files = {**contents, FACTS: text.encode("utf-8", "backslashreplace")}  # JSON reads these escapes of surrogates
     check_writable_folder(folder)
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with lock_folder(folder, "another process is writing a selection into this folder", _WAIT_SECONDS):
             remove_leftovers(folder, _DRAFT)
@@ -208,15 +208,15 @@ def _commit(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _finish_commit(folder: Path) -> None:
     """Moves the files of `COMMITTED` to their places, `selection.json` last."""
-    committed = folder / COMMITTED
-    if not committed.exists():
+    source_folder = folder / COMMITTED
+    if not source_folder.exists():
         return
     for name in (*FILES[1:], FACTS):
-        source = committed / Path(name).name
+        source = source_folder / Path(name).name
         if source.exists():
             move_file(source, folder / name)
             sync_folder((folder / name).parent)
-    committed.rmdir()
+    source_folder.rmdir()
 
 
 def _check_own_facts(folder: Path) -> None:
@@ -239,10 +239,10 @@ def _check_other_files(folder: Path, overwrite: bool, name: str) -> None:
             f"{name} {folder} holds no selection but other files ({', '.join(names[:3])}{more}): choose another "
             "folder, or write the selection beside them (--overwrite, in Python overwrite=True); they are kept"
         )
-    occupied = [file for file in FILES if os.path.lexists(folder / file)]
-    if occupied:
+    foreign_files = [file for file in FILES if os.path.lexists(folder / file)]
+    if foreign_files:
         raise FileExistsError(
-            f"{folder / occupied[0]} is not of a selection, and would be replaced by one: move it away, or choose "
+            f"{folder / foreign_files[0]} is not of a selection, and would be replaced by one: move it away, or choose "
             "another folder"
         )
 

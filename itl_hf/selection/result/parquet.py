@@ -97,6 +97,8 @@ def _json_columns(dataset: Dataset, name: str) -> list[str]:
 
 def _is_json(kind: pa.DataType) -> bool:
     """Returns whether all values of a type are JSON."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return bool(kind.extension_name == "arrow.json")
     if pa.types.is_struct(kind):
         return all(_is_json(kind.field(number).type) for number in range(kind.num_fields))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -105,9 +107,21 @@ def _is_json(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in (*kinds, pa.types.is_boolean, pa.types.is_null))
 
 
+def _stored_type(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind.storage_type
+    if pa.types.is_struct(kind):
+        fields = [kind.field(number) for number in range(kind.num_fields)]
+        return pa.struct([pa.field(field.name, _stored_type(field.type)) for field in fields])
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_stored_type(kind.value_type))
+    return pa.list_(_stored_type(kind.value_type)) if pa.types.is_list(kind) else kind
+
+
 def _has_parquet_type(field: pa.Field) -> bool:
     try:
-        pq.write_table(pa.schema([field]).empty_table(), io.BytesIO())
+        # Nested extension types, such as JSON, are written as what they are stored as.
+        pq.write_table(pa.schema([pa.field(field.name, _stored_type(field.type))]).empty_table(), io.BytesIO())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return False
     return True

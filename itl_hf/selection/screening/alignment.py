@@ -50,13 +50,13 @@ class Alignment:
     """What is left of a text in another one.
 
     Args:
-        replaced (`tuple[Replacement, ...]`):
+        replacements (`tuple[Replacement, ...]`):
             What was replaced, in the order of the text.
         missing (`float`):
             Share of the words and punctuation marks that the other text lacks, or has elsewhere.
     """
 
-    replaced: tuple[Replacement, ...] = ()
+    replacements: tuple[Replacement, ...] = ()
     missing: float = 0.0
 
 
@@ -75,7 +75,7 @@ def align(text: Words, other: Words) -> Alignment:
 
     Example:
         >>> text, other = tuple("add 2 and 3 now".split()), tuple("please add 7 and 3".split())
-        >>> [(one.old, one.new) for one in align(text, other).replaced]
+        >>> [(one.old, one.new) for one in align(text, other).replacements]
         [(('2',), ('7',))]
     """
     if max(len(text), len(other)) > MOST_WORDS:
@@ -83,8 +83,8 @@ def align(text: Words, other: Words) -> Alignment:
     operations = difflib.SequenceMatcher(None, text, other, autojunk=False).get_opcodes()
     num_equal = sum(end - start for kind, start, end, _, _ in operations if kind == "equal")
     changes = [(places, new) for places, new in _changes(text, other, operations) if places and new]
-    replaced = (Replacement(places, tuple(text[place] for place in places), new) for places, new in changes)
-    return Alignment(tuple(replaced), 1 - num_equal / max(1, len(text)))
+    replacements = (Replacement(places, tuple(text[place] for place in places), new) for places, new in changes)
+    return Alignment(tuple(replacements), 1 - num_equal / max(1, len(text)))
 
 
 def _changes(
@@ -124,13 +124,13 @@ def has_other_content(text: Words, other: Words, relatives: Iterable[Words] = ()
     if f" {' '.join(text)} " in f" {' '.join(other)} ":  # much faster than an alignment
         return False
     alignment = align(text, other)
-    replaced = alignment.replaced
+    replacements = alignment.replacements
     if alignment.missing > MOST_MISSING:
         return True
     least = max(FEWEST_REPLACED, LEAST_REPLACED_SHARE * sum(word.isalnum() for word in text))
-    if sum(_num_words(one.old) for one in replaced) >= least:
+    if sum(_num_words(one.old) for one in replacements) >= least:
         return True
-    return _has_other_numbers(text, replaced) or _fills_slots(text, replaced, relatives)
+    return _has_other_numbers(text, replacements) or _fills_slots(text, replacements, relatives)
 
 
 def _num_words(words: Words) -> float:
@@ -138,8 +138,8 @@ def _num_words(words: Words) -> float:
     return sum(0.5 if len(word) == 1 and word > "\u3000" else 1.0 for word in words)
 
 
-def _has_other_numbers(text: Words, replaced: Sequence[Replacement]) -> bool:
-    num_replaced = sum(min(_num_numbers(one.old), _num_numbers(one.new)) for one in replaced)
+def _has_other_numbers(text: Words, replacements: Sequence[Replacement]) -> bool:
+    num_replaced = sum(min(_num_numbers(one.old), _num_numbers(one.new)) for one in replacements)
     return num_replaced > 0 and num_replaced >= LEAST_NUMBERS * _num_numbers(text)
 
 
@@ -147,13 +147,13 @@ def _num_numbers(words: Words) -> int:
     return sum(word.isdecimal() for word in words)
 
 
-def _fills_slots(text: Words, replaced: Sequence[Replacement], relatives: Iterable[Words]) -> bool:
+def _fills_slots(text: Words, replacements: Sequence[Replacement], relatives: Iterable[Words]) -> bool:
     """Returns whether most places at which further texts differ were replaced, by yet other words than theirs."""
-    new_words = {place: one.new for one in replaced for place in one.places}
+    new_words = {place: one.new for one in replacements for place in one.places}
     slots: set[int] = set()
     filled_slots: set[int] = set()
     for relative in relatives:
-        for one in align(text, relative).replaced:
+        for one in align(text, relative).replacements:
             slots.update(one.places)
             filled_slots.update(place for place in one.places if new_words.get(place, one.new) != one.new)
     return bool(filled_slots) and len(filled_slots) >= LEAST_FILLED * len(slots)

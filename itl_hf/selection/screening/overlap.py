@@ -130,8 +130,8 @@ class Corpus:
 
     def _has_other_content(self, words: Words, number: int, counts: Mapping[int, int], num_own: int) -> bool:
         """Returns whether the text with this number has the wording of the words and other content."""
-        related = [other for other, count in counts.items() if other != number and count >= RELATED * num_own]
-        relatives = [self._words[other] for other in related if self._words[other] != words]
+        alike = [other for other, count in counts.items() if other != number and count >= RELATED * num_own]
+        relatives = [self._words[other] for other in alike if self._words[other] != words]
         return has_other_content(words, self._words[number], relatives[:MOST_RELATIVES])
 
     def _containing(self, words: Words) -> list[int]:

@@ -231,14 +231,14 @@ def test_prepared_rows_come_with_their_tokens():
     [
         ({"pooling": "max"}, "pooling must be one of"),
         ({"pooling": ["mean", "mean"]}, "twice the same"),
-        ({"layer": []}, "layer must name one layer or different ones"),
+        ({"layer": []}, "layer is an empty list: name one layer or several"),
         ({"layer": [1, -3]}, "different ones"),
         ({"skip_tokens": -1}, "skip_tokens"),
         ({"skip_tokens": 1.5}, "skip_tokens"),
         ({"span": "answer"}, "span must be one of"),
         ({"batch_tokens": 0}, "batch_tokens"),
         ({"max_length": 129}, "max_length=129 is more than the model's context of 128"),
-        ({"max_length": 0}, "max_length must be at least 1"),
+        ({"max_length": 0}, "max_length must be a whole number of at least 1"),
         ({"layer": 4}, "hidden states 0 to 3"),
     ],
 )

@@ -174,7 +174,8 @@ def test_a_server_is_guarded(bare, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, None])
 def test_the_private_folder_goes_at_every_kind_of_exit(number, tmp_path):
     code = (
-        "import runpy, sys\n"  # the module alone, which starts at once
+        "import runpy, signal, sys\n"  # the module alone, which starts at once
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where tests run in the background
         f"folder = runpy.run_path({private_folder.__file__!r})['PrivateFolder']()\n"
         "(folder.path / 'picks.jsonl').write_text('private')\n"
         "print(folder.path, flush=True)\n"

@@ -107,18 +107,18 @@ def test_further_texts_show_where_a_template_is_filled():
 
 def test_texts_that_are_too_long_are_not_aligned():
     long_text = ("word",) * (MOST_WORDS + 1)
-    assert align(long_text, ("other",)).replaced == ()
+    assert align(long_text, ("other",)).replacements == ()
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from("abcd.,1"), max_size=12), st.lists(st.sampled_from("abcd.,1"), max_size=12))
 def test_replacements_are_of_the_text(text, other):
     text, other = tuple(text), tuple(other)
-    replaced = align(text, other).replaced
-    places = [place for one in replaced for place in one.places]
+    replacements = align(text, other).replacements
+    places = [place for one in replacements for place in one.places]
     assert places == sorted(set(places))
-    assert all(one.old == tuple(text[place] for place in one.places) for one in replaced)
-    assert all(set(one.new) <= set(other) for one in replaced)
+    assert all(one.old == tuple(text[place] for place in one.places) for one in replacements)
+    assert all(set(one.new) <= set(other) for one in replacements)
     assert not has_other_content(text, (*other, *text, *other)[len(other) :][: len(text)])
 
 
