@@ -6,6 +6,7 @@ that is called, ends the test with an error that no code here catches.
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 

@@ -32,7 +32,7 @@ def check_writable_folder(folder: Path, name: str = "the folder") -> None:
         `NotADirectoryError`: If a part of the path is a file.
         `PermissionError`: If nothing can be written there.
     """
-    existing = _nearest_existing(folder)
+    existing = _nearest_existing(folder, name)
     if not existing.is_dir():
         raise NotADirectoryError(f"{name} {folder}: {existing} is a file, not a folder; choose another path")
     try:
@@ -94,12 +94,12 @@ def foreign_names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if not is_temporary(entry.name))
 
 
-def _nearest_existing(path: Path) -> Path:
+def _nearest_existing(path: Path, name: str) -> Path:
     path = Path(os.path.realpath(path))
     try:
         path.exists()
     except OSError as error:  # such as a name that is too long
-        raise ValueError(f"{str(path)[:80]!r}: {error.strerror}: give another name") from None
+        raise ValueError(f"{name} {str(path)[:80]!r}: {error.strerror}: give another name") from None
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
