@@ -20,6 +20,7 @@ from itl_hf.cli.train_arguments import SelectionArguments, parse
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
     from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, SFTTrainer
 
     from itl_hf.embedding.embedders.base import Embedder
@@ -267,7 +268,27 @@ def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConf
     if picking.embedding_model is None:
         hub |= {"revision": model.model_revision, "load_in_4bit": model.load_in_4bit}
         hub |= {"dtype": model.dtype} if model.dtype in ("bfloat16", "float16") else {}
+        if training.chat_template_path is not None and picking.embedder != "sentence_encoder":
+            hub["tokenizer"] = _tokenizer_with_template(training, model)
     return picking.build_embedder(picking.embedding_model or str(model.model_name_or_path), **hub)
+
+
+def _tokenizer_with_template(training: SFTConfig, model: ModelConfig) -> PreTrainedTokenizerBase:
+    """Returns the model's tokenizer with the chat template that training uses: of a file, or of another model.
+
+    `SFTTrainer` also adds the other model's special tokens to the model. Their embeddings are untrained when rows are
+    selected, so that they are read as ordinary text there.
+    """
+    from transformers import AutoTokenizer
+
+    options = {"trust_remote_code": training.trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(str(model.model_name_or_path), revision=model.model_revision, **options)
+    path = Path(str(training.chat_template_path))
+    if path.suffix in (".jinja", ".j2") and path.is_file():
+        tokenizer.chat_template = path.read_text(encoding="utf-8")
+    else:
+        tokenizer.chat_template = AutoTokenizer.from_pretrained(str(path), **options).chat_template
+    return tokenizer
 
 
 def _attach_picks(trainer: SFTTrainer, selection: Selection, order: str) -> None:

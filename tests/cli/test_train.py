@@ -361,6 +361,15 @@ def test_any_embedder_and_its_options(config, files, tmp_path, seen):
         trained(config(embedder="tfidf", overwrite=True))
 
 
+def test_selection_reads_the_chat_template_that_training_uses(config, tmp_path, seen):
+    template = tmp_path / "own.jinja"
+    template.write_text("{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}{% endfor %}")
+    trained(config(chat_template_path=str(template)))
+    own = Selection.load(tmp_path / "out-put" / "selection").record.embedder["tokenizer"]
+    trained(config(overwrite=True))
+    assert Selection.load(tmp_path / "out-put" / "selection").record.embedder["tokenizer"] != own
+
+
 def test_what_the_picks_must_keep_to_holds_in_training_too(config, files, tmp_path, seen):
     prompts = pool_prompts(files)
     (tmp_path / "benchmark.txt").write_text("\n".join(prompts[:8]))
