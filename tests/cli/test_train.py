@@ -365,9 +365,9 @@ def test_selection_reads_the_chat_template_that_training_uses(config, tmp_path, 
     template = tmp_path / "own.jinja"
     template.write_text("{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}{% endfor %}")
     trained(config(chat_template_path=str(template)))
-    own = Selection.load(tmp_path / "out-put" / "selection").record.embedder["tokenizer"]
+    own = Selection.load(tmp_path / "out-put" / "selection").record.embedder
     trained(config(overwrite=True))
-    assert Selection.load(tmp_path / "out-put" / "selection").record.embedder["tokenizer"] != own
+    assert Selection.load(tmp_path / "out-put" / "selection").record.embedder != own
 
 
 def test_what_the_picks_must_keep_to_holds_in_training_too(config, files, tmp_path, seen):
