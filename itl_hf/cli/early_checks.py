@@ -1,10 +1,8 @@
-"""What the commands refuse before a model is loaded: places that cannot be written, and options that do not fit."""
+"""What the commands refuse before a model is loaded: options that do not fit the rows. For paths: `itl_hf.disk`."""
 
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,20 +10,6 @@ if TYPE_CHECKING:
 
     from itl_hf.cli.arguments import PickingArguments
     from itl_hf.text import ColumnMapping
-
-
-def check_folder(path: Path, option: str) -> None:
-    """Raises an error unless the path is a folder that can be written, or can be made.
-
-    Raises:
-        `NotADirectoryError`: If it, or a folder above it, is a file.
-        `PermissionError`: If it cannot be written.
-    """
-    existing = _nearest_existing(path, option)
-    if not existing.is_dir():
-        where = f"{option} {path}" if existing == path else f"{option} {path}: {existing}"
-        raise NotADirectoryError(f"{where} is a file: give the name of a folder")
-    _check_writable(existing, option)
 
 
 def check_picking_fits(
@@ -90,18 +74,3 @@ def check_format(rows: Dataset, name: str, mapping: ColumnMapping | None = None)
         _ = TextRows(rows, mapping if mapping is not None and mapping.fits(rows.column_names) else None, name).format
     except ValueError as error:
         raise ValueError(str(error) if name in str(error) else f"{name}: {error}") from None
-
-
-def _nearest_existing(path: Path, option: str) -> Path:
-    """The path itself or the nearest folder above it that exists."""
-    if "\0" in str(path):
-        raise ValueError(f"{option}: a name of a file cannot hold the character NUL")
-    try:
-        return next(one for one in (path, *path.absolute().parents) if one.exists() or one.is_symlink())
-    except OSError as error:  # such as a name that is too long
-        raise ValueError(f"{option} {str(path)[:80]!r}: {error.strerror}") from None
-
-
-def _check_writable(folder: Path, option: str) -> None:
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{option}: {folder} cannot be written: give another folder, or change its permissions")

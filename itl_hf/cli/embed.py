@@ -11,7 +11,7 @@ import typer
 
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, with_arguments
 from itl_hf.cli.config import ConfigOption
-from itl_hf.cli.early_checks import check_folder, check_format
+from itl_hf.cli.early_checks import check_format
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ def embed(
     """
     start_time = time.monotonic()
     name = _one_name(data, dataset_name)
-    if not dry_run:
-        check_folder(store, "--store")
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.load_rows import load_rows

@@ -95,6 +95,8 @@ def foreign_names(folder: Path) -> list[str]:
 
 
 def _nearest_existing(path: Path, name: str) -> Path:
+    if "\0" in str(path):
+        raise ValueError(f"{name}: a name of a file cannot hold the character NUL")
     path = Path(os.path.realpath(path))
     try:
         path.exists()

@@ -266,6 +266,12 @@ KERNELS: dict[str, Callable[..., Kernel]] = {
 }
 
 
+def correlation(kernel: Kernel, rows: Tensor, others: Tensor) -> Tensor:
+    """Computes k(x, y) / sqrt(k(x, x) k(y, y)), (B, d), (C, d) -> (B, C); 0 where a row has no variance."""
+    scale = torch.outer(kernel.diagonal(rows), kernel.diagonal(others)).sqrt()
+    return kernel.cross(rows, others) / scale.clamp_min(torch.finfo(torch.float64).tiny)
+
+
 def resolve_kernel(kernel: str | Kernel | Callable[[Tensor, Tensor], Any]) -> Kernel:
     """Returns the kernel of this name, the object itself, or a function as a `Kernel`.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itl_hf.gp.kernels import Kernel
+from itl_hf.gp.kernels import Kernel, correlation
 from itl_hf.gp.noise import measured_noise_std
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.baselines.ranking import NearestRows
@@ -72,12 +72,12 @@ class PoolCorrelations:
         nearest = NearestRows(pool, correlations(kernel), targets, closed_rows)(depth)  # m lists
         near = torch.stack(
             [
-                _correlation(kernel, target[None], pool.rows(rows)).mean()
+                correlation(kernel, target[None], pool.rows(rows)).mean()
                 for rows, target in zip(nearest, targets, strict=True)
             ]
         )
         spaced_rows = pool.rows(pool.spaced_rows(RIVAL_ROWS))
-        rival = torch.quantile(_correlation(kernel, targets, spaced_rows), RIVAL_QUANTILE, dim=1)  # (m,)
+        rival = torch.quantile(correlation(kernel, targets, spaced_rows), RIVAL_QUANTILE, dim=1)  # (m,)
         return cls(_mean(near, weights), _mean(rival, weights), picks_per_direction)
 
     def noise_std(self) -> tuple[float, str]:
@@ -95,11 +95,6 @@ def noise_measurement(
         return pool_correlations.noise_std()
 
     return measure
-
-
-def _correlation(kernel: Kernel, targets: Tensor, rows: Tensor) -> Tensor:
-    scale = torch.outer(kernel.diagonal(targets), kernel.diagonal(rows)).sqrt()
-    return kernel.cross(targets, rows) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
 
 
 def _mean(values: Tensor, weights: Tensor | None) -> float:

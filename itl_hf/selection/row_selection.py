@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itl_hf.gp import kernels
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.quality import Quality, each
@@ -88,9 +89,7 @@ def target_variance(
 
 def correlation(rows: Tensor, gp: GaussianProcess) -> Tensor:
     """k(x, a) / sqrt(k(x, x) k(a, a)), (n, d), (m, d) -> (n, m)."""
-    kernel, targets = gp.kernel, gp.targets
-    scale = torch.outer(kernel.diagonal(rows), kernel.diagonal(targets)).sqrt()
-    return kernel.cross(rows, targets) / scale.clamp_min(torch.finfo(torch.float64).tiny)
+    return kernels.correlation(gp.kernel, rows, gp.targets)
 
 
 def make_record(

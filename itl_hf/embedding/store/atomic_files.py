@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from itl_hf.disk.lock import lock_folder
+from itl_hf.disk.whole_files import sync_folder
 
 _MARK = b"sha-256:"
 _TRAILER = len(_MARK) + hashlib.sha256().digest_size
@@ -56,12 +57,7 @@ def write_atomic(path: Path, content: bytes | pa.Buffer, *, checksum: bool = Tru
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # the new name must be on the disk, too; not every system opens directories
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        sync_folder(path.parent)
     except OSError as error:
         if error.errno not in _DISK_FULL_ERRORS:
             raise

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from itl_hf import distributed
-from itl_hf.gp.kernels import Cosine, ExponentialCosine, Kernel, Linear
+from itl_hf.gp.kernels import Cosine, ExponentialCosine, Kernel, Linear, correlation
 from itl_hf.gp.pool import Pool
 from itl_hf.selection.baselines.ranking import Lists, NearestRows, turn_order, unit, without_rounding
 from itl_hf.selection.shortlist.indexed_rows import IndexedRows
@@ -185,9 +185,7 @@ def correlations(kernel: Kernel) -> Callable[[Tensor, Tensor], Tensor]:
     """Returns a function of rows (B, d) and targets (c, d) that computes their correlations, (c, B)."""
 
     def similarity(rows: Tensor, targets: Tensor) -> Tensor:
-        scale = torch.outer(kernel.diagonal(targets), kernel.diagonal(rows)).sqrt()
-        values = kernel.cross(targets, rows) / scale.clamp_min(torch.finfo(torch.float64).tiny)
-        return without_rounding(values)
+        return without_rounding(correlation(kernel, targets, rows))
 
     return similarity
 
