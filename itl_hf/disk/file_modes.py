@@ -54,7 +54,7 @@ def set_modes(path: Path, parent: Path) -> None:
 def current_umask() -> int:
     """Returns the umask of this process."""
     try:
-        with open("/proc/self/status", encoding="ascii") as status:
+        with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
             return next(int(line.split()[1], 8) for line in status if line.startswith("Umask:"))
     except (OSError, StopIteration):  # not Linux: it can only be read by setting it
         mask = os.umask(0o077)
