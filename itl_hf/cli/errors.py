@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import typer
 
@@ -21,6 +22,8 @@ _OUT_OF_MEMORY = (
     "out of memory: lower --batch_tokens or --max_length, take a smaller model, or a GPU or machine with more"
 )
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+#: In messages of libraries that say in other words that a file could not be written to its end: safetensors, torch.
+_CUT_FILE = (os.strerror(errno.ENOSPC), "PytorchStreamWriter failed writing", ". unexpected pos ")
 
 
 def exit_status(error: BaseException) -> int:
@@ -47,9 +50,12 @@ def _sentence(error: BaseException) -> str:
         return _OUT_OF_MEMORY + (f" ({error})" if str(error) else "")
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        advice = ": free some space and run the same command again" if error.errno in _DISK_FULL else ""
+        is_full = error.errno in _DISK_FULL and "ree some space" not in error.strerror
+        advice = ": free some space and run the same command again" if is_full else ""
         return f"{' -> '.join(names)}: {error.strerror}{advice}"
     text = str(getattr(error, "message", None) or error)
+    if getattr(error, "errno", None) in _DISK_FULL or any(mark in text for mark in _CUT_FILE):
+        return f"no room left on the disk: free some space and run the same command again ({text})"
     if is_foreseen(error):
         return text or type(error).__name__
     return (

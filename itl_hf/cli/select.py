@@ -113,8 +113,7 @@ def select(
     )
     if distributed.rank() != 0:  # all processes picked the same rows
         return None
-    folder = selection.save(str(output_dir), overwrite=overwrite)
-    page = None if report is None else selection.report(report)
+    folder, page = _write(selection, str(output_dir), report, overwrite)
     lines = [formats, repr(selection), f"saved to {folder}", *([] if page is None else [f"report at {page}"])]
     lines[2:2] = [sentence for sentence in (shortlist_sentence(selection.record),) if sentence]
     if picking.exclude is not None:  # none at all may mean that the texts are written differently
@@ -145,6 +144,20 @@ def _check_output(
     report = expand(report)
     check_output_file(report, "--report")
     return folder, report
+
+
+def _write(selection: Selection, output_dir: str, report: Path | None, overwrite: bool) -> tuple[Path, Path | None]:
+    """Writes the report, then the selection: the same command runs again until there is a selection in the folder."""
+    page = None
+    if report is not None:
+        try:
+            page = selection.report(report)
+        except OSError:  # such as a full disk
+            raise
+        except Exception:
+            selection.save(output_dir, overwrite=overwrite)
+            raise
+    return selection.save(output_dir, overwrite=overwrite), page
 
 
 def _facts(selection: Selection) -> dict[str, Any]:

@@ -7,6 +7,7 @@ they have no row numbers.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import warnings
@@ -17,6 +18,7 @@ import typer
 
 from itl_hf.cli.output import Outcome, output_of, say_note
 from itl_hf.cli.train_arguments import SelectionArguments, parse
+from itl_hf.cli.training_folder import check_training_folder, checkpoint_to_resume, training_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -103,10 +105,19 @@ def run(
     Raises:
         `ValueError`: If arguments are missing or contradict each other; raised before any work is done.
     """
-    from itl_hf.text import training_rows
-
     data = _Data(picking, script, mixture)
     _check(picking, training, model, data)
+    is_first = training.process_index == 0
+    with training_folder(Path(str(training.output_dir))) if is_first else contextlib.nullcontext():
+        return _run(picking, data, training, model, script.dataset_name)
+
+
+def _run(
+    picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig, dataset_name: str | None
+) -> SFTTrainer:
+    """Does what `run` says, after the checks."""
+    from itl_hf.text import training_rows
+
     held_out = None if training.eval_strategy == "no" else data.held_out()
     if held_out is not None:
         mapping = picking.mapping
@@ -119,10 +130,10 @@ def run(
         _attach_picks(trainer, selection, picking.order)
     else:
         trainer = _in_rounds(picking, data, held_out, training, model)
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(training))
     trainer.save_model(training.output_dir)
     if training.push_to_hub:
-        trainer.push_to_hub(dataset_name=script.dataset_name)
+        trainer.push_to_hub(dataset_name=dataset_name)
     if hasattr(trainer, "end"):  # transformers 5.18 on
         trainer.end()
     return trainer
@@ -180,7 +191,8 @@ def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig,
     from itl_hf.disk.checks import check_writable_folder, expand
 
     picking.check(training.packing)
-    check_writable_folder(expand(str(training.output_dir)), "--output_dir")
+    # The options have replaced `~` already.
+    check_training_folder(Path(str(training.output_dir)), picking.overwrite, model.model_name_or_path)
     if picking.store is not None:
         check_writable_folder(expand(picking.store), "--store")
     if model.model_name_or_path is None:
@@ -197,7 +209,7 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
 
     from itl_hf import distributed
     from itl_hf.selection.result.assemble import package_versions
-    from itl_hf.selection.result.folder import check_selection_folder
+    from itl_hf.selection.result.folder import check_selection_folder, complete_selection
     from itl_hf.selection.result.selection import Selection
 
     if picking.selection is not None:
@@ -206,6 +218,8 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
     settings = {**picking.decisive(), "model": model.model_name_or_path, **_pool_settings(data)}
     earlier = _earlier_selection(folder)
     if training.resume_from_checkpoint and earlier is not None and earlier.record.arguments == settings:
+        if distributed.rank() == 0:
+            complete_selection(folder)
         return earlier
     # The same arguments, rows and versions give the same selection, which may be saved again.
     same = (settings, package_versions())

@@ -59,7 +59,9 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
     embedding_max_length: int | None = option(None, "Tokens of a row that are embedded.")
     store: str | None = option(None, "Folder that keeps features: none is made twice. Left out: the cache.")
     no_store: bool = option(False, "Keep no features, not in the cache either.")
-    overwrite: bool = option(False, "Replace a selection of other arguments in output_dir/selection.")
+    overwrite: bool = option(
+        False, "Replace a selection of other arguments in output_dir/selection; train beside other files."
+    )
     order: str = option("shuffled", "Order of training: shuffled, gain or interleaved. Packing makes its own.")
     eval_dataset_name: str | None = option(
         None, "Rows for eval_strategy: a file, a folder or a Hub dataset; dataset_name if left out."

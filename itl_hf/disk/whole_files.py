@@ -20,11 +20,16 @@ def write_file(path: Path, content: bytes) -> None:
 
     Raises:
         `FileExistsError`: If the file exists.
+        `OSError`: If the disk is full; the error names the file.
     """
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_whole_file(path: Path, content: bytes) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from itl_hf.disk.temporary import remove_leftovers, temporary_path
 from itl_hf.distributed import OtherProcessFailed, Processes
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.store.cache import is_finished
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from itl_hf.embedding.store.stored_features import StoredFeatures
     from itl_hf.text import TextRows
 
+#: Beginning of the name of a file by which processes find out whether they share the cache.
+_PROBE = "probe"
 #: How another process says that it failed with an `OSError`.
 _DISK_ERROR = re.compile(r"process \d+ failed: (\w*OSError|\w*IOError|PermissionError|\w*FoundError|\w*ExistsError)\b")
 
@@ -75,13 +77,14 @@ def embed_cached(
 
 def _find_obstacle(cache: FeatureCache, directory: Path, processes: Processes) -> str | None:
     """Returns why the cache cannot be written to by all processes, the same text on each; `None` if it can."""
-    probe = cache.folder / f"probe-{uuid.uuid4().hex}"
+    probe = temporary_path(cache.folder, _PROBE)
 
     def make() -> tuple[str, str | None]:
         if processes.rank != 0:
             return "", None
         try:
             cache.prepare(directory)
+            remove_leftovers(cache.folder, _PROBE)
             probe.touch()
         except OSError as error:
             return "", str(error)

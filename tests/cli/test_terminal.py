@@ -116,6 +116,8 @@ def test_warnings_and_tables_and_errors_of_options(tmp_path):
             OSError(28, "No space left on device", "store/shard"),
             "store/shard: No space left on device: free some space",
         ),
+        (OSError(28, "No space left on device"), "no room left on the disk: free some space"),
+        (RuntimeError("[enforce fail] . unexpected pos 64 vs 0"), "no room left on the disk: free some space"),
         (OverflowError("too large"), "too large"),
         (KeyError("format_version"), "unexpected KeyError: 'format_version'"),
         (AssertionError(), "unexpected AssertionError"),

@@ -115,7 +115,10 @@ class FeatureCache:
             self.folder.mkdir(parents=True, mode=_PRIVATE)
             self.folder.chmod(_PRIVATE)  # whatever the umask
         if directory.exists() and not _is_store(directory):
-            shutil.rmtree(directory)
+            # Another run that is creating a store there holds the lock until it is one.
+            with contextlib.suppress(BlockingIOError), lock_for_writing(directory):
+                if not _is_store(directory):
+                    shutil.rmtree(directory)
         directory.mkdir(exist_ok=True, mode=_PRIVATE)
 
     def entries(self) -> list[CacheEntry]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for another process that makes the same store.
 _CREATION_SECONDS = 60.0
+#: Seconds after which it is looked whether the other process has made it.
+_POLL_SECONDS = 0.5
 #: Most damaged files that a warning lists.
 _MOST_LISTED = 5
 
@@ -277,9 +280,15 @@ def _warn_damaged(files: list[str]) -> None:
 def _create(directory: Path, manifest: Manifest, index: np.ndarray | None) -> None:
     """Creates the store, unless another process has done so since it was looked for."""
     directory.mkdir(parents=True, exist_ok=True)
-    with lock_for_writing(directory, _CREATION_SECONDS):
-        if not (directory / MANIFEST_NAME).exists():
-            _write_new(directory, manifest, index)
+    deadline = time.monotonic() + _CREATION_SECONDS
+    while not (directory / MANIFEST_NAME).exists():
+        try:
+            with lock_for_writing(directory, _POLL_SECONDS):
+                if not (directory / MANIFEST_NAME).exists():
+                    _write_new(directory, manifest, index)
+        except BlockingIOError:  # the other process may hold the lock for hours, to embed into what it has created
+            if time.monotonic() > deadline and not (directory / MANIFEST_NAME).exists():
+                raise
 
 
 def _write_new(directory: Path, manifest: Manifest, index: np.ndarray | None) -> None:

@@ -67,6 +67,7 @@ def check_selection_folder(folder: Path, overwrite: bool, name: str = "the folde
     if holds_selection(folder):
         _check_own_facts(folder)
         if not overwrite:
+            complete_selection(folder)
             raise FileExistsError(
                 f"{name} {folder} holds a selection already: choose another folder, or replace it (--overwrite, in "
                 "Python overwrite=True); files that are not of a selection are kept"
@@ -120,6 +121,19 @@ def replace_selection(folder: Path, facts: Mapping[str, Any], contents: Mapping[
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def complete_selection(folder: Path) -> None:
+    """Moves the files to their places that a killed process has not moved, and deletes what it left.
+
+    `read_selection` needs none of this; `datasets.load_dataset` and other programs do.
+    """
+    if not folder.is_dir():
+        return
+    # Another process that holds the lock does the same; what cannot be written stays as it is.
+    with contextlib.suppress(OSError), lock_folder(folder, "another process is writing a selection into this folder"):
+        remove_leftovers(folder, _DRAFT)
+        _finish_commit(folder)
 
 
 def read_selection(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:

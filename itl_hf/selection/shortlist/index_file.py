@@ -95,24 +95,33 @@ def build_index(store: FeatureStore, standardization: Standardization | None, ki
         index.train(_unit(pool.rows(sample)))
     for _, rows in pool.blocks(torch.float32):
         index.add(_unit(rows))
-    temporary = store.directory / f"{INDEX}.{os.getpid()}.tmp"
     with lock_for_writing(store.directory):
-        try:
-            faiss.write_index(index, str(temporary))
-            os.replace(temporary, store.directory / INDEX)
-        finally:
-            temporary.unlink(missing_ok=True)
-    facts = IndexFacts(
-        kind=kind,
-        num_lists=min(num_lists, max(FEWEST_LISTS, num_lists // LIST_SHARE)),
-        standardization=str(standardization or "none"),
-        rows=pool.num_rows,
-        features=store.checksum(),
-        sha256=_sha256(store.directory / INDEX),
-    )
-    text = json.dumps({"format": FORMAT_VERSION, **asdict(facts)}, indent=2)
-    write_atomic(store.directory / FACTS, text.encode(), checksum=False)
+        facts = IndexFacts(
+            kind=kind,
+            num_lists=min(num_lists, max(FEWEST_LISTS, num_lists // LIST_SHARE)),
+            standardization=str(standardization or "none"),
+            rows=pool.num_rows,
+            features=store.checksum(),
+            sha256=_replace_index(store.directory, index),
+        )
+        text = json.dumps({"format": FORMAT_VERSION, **asdict(facts)}, indent=2)
+        write_atomic(store.directory / FACTS, text.encode(), checksum=False)
     return facts
+
+
+def _replace_index(directory: Path, index: Any) -> str:
+    """Writes the file of an index and returns its checksum. Until its facts are written, there is no index."""
+    temporary = directory / f"{INDEX}.{os.getpid()}.tmp"
+    try:
+        import_faiss().write_index(index, str(temporary))
+        checksum = _sha256(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        (directory / FACTS).unlink(missing_ok=True)
+        os.replace(temporary, directory / INDEX)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return checksum
 
 
 def find_index(features: Any, standardization: Standardization | None) -> tuple[Path, IndexFacts] | None:

@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import warnings
 
 import datasets
@@ -204,6 +205,28 @@ def test_one_writer_at_a_time(tmp_path):
         pass
     with lock_for_writing(tmp_path):  # free again
         pass
+
+
+def test_a_store_that_another_run_creates_and_embeds_into_is_opened(tmp_path, monkeypatch):
+    """The other run may hold the lock for hours; the store can be opened as soon as it is created."""
+    (own_end, other_end), number = socket.socketpair(), os.fork()
+    if number == 0:
+        with lock_for_writing(tmp_path):
+            other_end.sendall(b"locked")
+            other_end.recv(1)  # until the test asks for the store
+            open_store(tmp_path / "elsewhere")
+            (tmp_path / "elsewhere" / "manifest.json").rename(tmp_path / "manifest.json")
+            other_end.recv(1)
+        os._exit(0)
+    assert own_end.recv(6) == b"locked"
+    with monkeypatch.context() as patch:
+        patch.setattr("itl_hf.embedding.store.feature_store._CREATION_SECONDS", 0.2)
+        with pytest.raises(BlockingIOError, match="another run is embedding"):
+            open_store(tmp_path)
+    own_end.sendall(b"1")
+    assert open_store(tmp_path).rows == 10
+    own_end.sendall(b"1")
+    assert os.waitpid(number, 0)[1] == 0
 
 
 def test_a_mismatch_says_what_differs(full):

@@ -16,8 +16,9 @@ from itl_hf.gp.kernels import RBF
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
 from itl_hf.selection.shortlist import listed_rows
-from itl_hf.selection.shortlist.index_file import FACTS, INDEX, build_index, read_facts
+from itl_hf.selection.shortlist.index_file import FACTS, INDEX, build_index, find_index, open_index, read_facts
 from itl_hf.text import as_dataset
+from tests.disk.killing import count_operations, kill
 from tests.selection.shortlist.embedders import CountingEmbedder
 
 faiss = pytest.importorskip("faiss")
@@ -164,3 +165,21 @@ def run():
     from itl_hf.cli.main import app
 
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_kill_at_any_operation_leaves_no_index_or_a_whole_one(arrays, tmp_path):
+    store = store_of(arrays[0], tmp_path / "features")
+    build_index(store, AUTO, "IVF9,Flat")
+    job = lambda: build_index(store, AUTO, "Flat")
+    num_points = count_operations(job)
+    kinds = []
+    for point in range(num_points):
+        build_index(store, AUTO, "IVF9,Flat")
+        kill(job, point)
+        index = find_index(store.features(), AUTO)
+        kinds.append(index and index[1].kind)
+        if index:
+            assert open_index(*index).ntotal == len(arrays[0])
+    assert set(kinds) == {"IVF9,Flat", None, "Flat"}
+    job()
+    assert not list(store.directory.glob("*.tmp"))
