@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: help demo test test-slow test-browser test-wheel test-notebooks docs quality format clean
+.PHONY: help demo test test-slow test-faults test-browser test-wheel test-notebooks docs quality format clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  the tests that take minutes each"
+	@echo "make test-faults   kills, full disks, races and wrong clocks in real processes (under 15 minutes on 2 cores)"
 	@echo "make test-browser  the explorer in headless Chromium, if there is one"
 	@echo "make test-wheel    build wheel and sdist, look into them, run every command from the wheel"
 	@echo "make docs       write the table of the command line's options, build the documentation into site/, check links"
@@ -40,6 +41,9 @@ test: quality
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+test-faults: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
 
 test-browser: $(READY)
 	$(BIN)/python -m pytest -m browser tests/report
