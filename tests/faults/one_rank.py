@@ -1,7 +1,4 @@
-"""`itl-hf` with one process of several that dies or raises: `torchrun ... -m tests.faults.one_rank FATE RANK WORDS`.
-
-The fate meets it while it embeds its second batch of rows, or before its third step of training.
-"""
+"""`itl-hf` with one process that dies or raises: `torchrun ... -m tests.faults.one_rank FATE RANK PLACE embed ...`."""
 
 from __future__ import annotations
 
@@ -23,16 +20,27 @@ def fail() -> None:
 FATES: dict[str, Callable[[], None]] = {"dies": die, "raises": fail}
 
 
-def meet(fate: str, rank: int) -> None:
-    """Plans the fate of this process, if it is the one."""
+def meet(fate: str, rank: int, place: str) -> None:
+    """Plans the fate of this process, if it is the one.
+
+    Args:
+        fate: `dies` or `raises`.
+        rank: number of the process.
+        place: `embed`, in its second batch of rows; `select`, between two collective steps; `rounds`, before its third
+            step of training.
+    """
     import trl
 
     from itl_hf import HiddenStates
+    from itl_hf.distributed import Processes
 
-    if int(os.environ["RANK"]) != rank:
-        return
-    _call_at(HiddenStates, "embed_prepared", 1, FATES[fate])
-    _call_at(trl.SFTTrainer, "training_step", 2, FATES[fate])
+    places: dict[str, tuple[type, str, int]] = {
+        "embed": (HiddenStates, "embed_prepared", 1),
+        "select": (Processes, "call_and_gather", 12),
+        "rounds": (trl.SFTTrainer, "training_step", 2),
+    }
+    if int(os.environ["RANK"]) == rank:
+        _call_at(*places[place], FATES[fate])
 
 
 def _call_at(owner: type, name: str, number: int, call: Callable[[], None]) -> None:
@@ -51,9 +59,9 @@ def _call_at(owner: type, name: str, number: int, call: Callable[[], None]) -> N
 def main() -> None:
     from itl_hf.cli.main import main as itl_hf
 
-    fate, rank, *sys.argv = sys.argv[1:]
-    sys.argv = ["itl-hf", *sys.argv]
-    meet(fate, int(rank))
+    fate, rank, place, *words = sys.argv[1:]
+    sys.argv = ["itl-hf", *words]
+    meet(fate, int(rank), place)
     itl_hf()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import accelerate  # noqa: F401  # imported before the fork, once for all
 import torch
 
-from tests.faults.inputs import MODEL, copy, embed_pool, select, train, write_model, write_rows
+from tests.faults.inputs import MODEL, ROWS, copy, embed_pool, select, train, write_model, write_rows
 from tests.faults.kills import Stage, import_everything, trained
 from tests.faults.one_rank import meet
 from tests.faults.processes import Ended, Job, answer, content, differences, launch
@@ -24,19 +24,19 @@ from tests.worlds import ROOT
 
 STAGES = {
     "embed": Stage(embed_pool()),
-    "select": Stage(select(5, "--store", "store", "--batch_tokens", 64)),
+    "select": Stage(select(5, "--store", "store")),
     "rounds": Stage(train("--examples_per_round", 8, "--ddp_find_unused_parameters", False), result=trained),
 }
 #: Seconds within which the other process must have ended.
 _LIMIT = 120.0
 
 
-def two(job: Job, folder: Path, fate: str | None = None, victim: int = 0) -> list[Ended]:
+def two(job: Job, folder: Path, fate: str | None = None, victim: int = 0, place: str = "") -> list[Ended]:
     """Runs a job on two processes, one of which meets a fate."""
 
     def run() -> None:
         if fate is not None:
-            meet(fate, victim)
+            meet(fate, victim, place)
         job()
 
     with socket.socket() as free_socket:
@@ -50,15 +50,15 @@ def two(job: Job, folder: Path, fate: str | None = None, victim: int = 0) -> lis
     return [process.wait(limit=_LIMIT) for process in processes]
 
 
-def fates(stage: Stage, root: Path) -> list[dict[str, object]]:
-    start = write_rows(root / "start")
+def fates(name: str, root: Path) -> list[dict[str, object]]:
+    stage, start = STAGES[name], write_rows(root / "start")
     undisturbed = copy(start, root / "undisturbed")
     ends = two(stage.job, undisturbed)
     assert [ended.code for ended in ends] == [0, 0], [ended.text[-3000:] for ended in ends]
     expected, outcomes = stage.result(undisturbed), []
     for fate, victim in (("dies", 0), ("dies", 1), ("raises", 1), ("raises", 0)):
         here = copy(start, root / "here")
-        first, again = two(stage.job, here, fate, victim), two(stage.job, here)
+        first, again = two(stage.job, here, fate, victim, name), two(stage.job, here)
         outcomes.append(
             {
                 "fate": fate,
@@ -79,13 +79,13 @@ def fates(stage: Stage, root: Path) -> list[dict[str, object]]:
 
 
 def with_torchrun(root: Path) -> dict[str, object]:
-    """One process dies under torchrun; the same command then ends, with the files that one process makes alone."""
+    """One process dies under torchrun; the same command then ends with a selection."""
     here = write_rows(root / "torchrun")
-    words = ["embed", "pool.jsonl", "--store", "store", *map(str, MODEL), "--batch_tokens", "64"]
+    words = ["select", *ROWS, *map(str, MODEL), "--num_examples", "5", "--output_dir", "selected"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ITL_HF_CACHE": str(here / "cache")}
     codes, seconds = [], []
-    for module in (["tests.faults.one_rank", "dies", "0"], ["itl_hf"]):
+    for module in (["tests.faults.one_rank", "dies", "0", "select"], ["itl_hf"]):
         start = time.monotonic()
         command = [*launcher, "-m", *module, *words]
         process = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, check=False)
@@ -95,7 +95,7 @@ def with_torchrun(root: Path) -> dict[str, object]:
         "codes": codes,
         "seconds": seconds,
         "text": process.stderr[-1500:],
-        "content": sorted(content(here / "store")),
+        "content": sorted(content(here / "selected")),
     }
 
 
@@ -108,7 +108,7 @@ def main(root: Path, *names: str) -> None:
         if name in STAGES:
             (root / name).mkdir()
             (root / name / "model").symlink_to(root / "model")
-            results[name] = fates(STAGES[name], root / name)
+            results[name] = fates(name, root / name)
             print(name, results[name], file=sys.stderr, flush=True)
     if not names or "torchrun" in names:
         results["torchrun"] = with_torchrun(root)
