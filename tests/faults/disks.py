@@ -120,7 +120,7 @@ def read(disk: SmallDisk, root: Path) -> dict[str, object]:
         for kind, jobs in (("refused", refused), ("works", works)):
             ends[kind] = {one: run(job, other) for one, job in jobs.items()}
     results: dict[str, object] = {
-        kind: {one: {"code": ended.code, "text": ended.text[-1200:]} for one, ended in group.items()}
+        kind: {one: {"code": ended.code, "text": ended.text[-4000:]} for one, ended in group.items()}
         for kind, group in ends.items()
     }
     return {**results, "same": content(source, leave_out=("tmp", "home")) == before}

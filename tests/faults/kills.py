@@ -107,6 +107,7 @@ def kill_stage(stage: Stage, folder: Path, generator: random.Random) -> dict[str
     start = write_rows(folder / "start")
     for job in stage.before:
         require(run(job, start))
+    require(run(stage.job, copy(start, folder / "first")))  # the others need not import what it imported
     undisturbed = copy(start, folder / "undisturbed")
     ended = require(run(stage.job, undisturbed))
     expected = stage.result(undisturbed)
