@@ -85,10 +85,13 @@ def test_a_run_that_died_leaves_a_folder_that_the_next_one_takes(tmp_path):
     folder = tmp_path / "out"
     number = os.fork()
     if number == 0:
-        with training_folder(folder):
-            (folder / "model.safetensors").write_text("half")
-            os._exit(0)
-    os.waitpid(number, 0)
+        try:
+            with training_folder(folder):
+                (folder / "model.safetensors").write_text("half")
+                os._exit(0)
+        finally:
+            os._exit(1)  # an error must not go on with the tests in this process
+    assert os.waitpid(number, 0)[1] == 0
     check_training_folder(folder, False, None)
     with training_folder(folder):
         pass

@@ -211,13 +211,16 @@ def test_a_store_that_another_run_creates_and_embeds_into_is_opened(tmp_path, mo
     """The other run may hold the lock for hours; the store can be opened as soon as it is created."""
     (own_end, other_end), number = socket.socketpair(), os.fork()
     if number == 0:
-        with lock_for_writing(tmp_path):
-            other_end.sendall(b"locked")
-            other_end.recv(1)  # until the test asks for the store
-            open_store(tmp_path / "elsewhere")
-            (tmp_path / "elsewhere" / "manifest.json").rename(tmp_path / "manifest.json")
-            other_end.recv(1)
-        os._exit(0)
+        try:
+            with lock_for_writing(tmp_path):
+                other_end.sendall(b"locked")
+                other_end.recv(1)  # until the test asks for the store
+                open_store(tmp_path / "elsewhere")
+                (tmp_path / "elsewhere" / "manifest.json").rename(tmp_path / "manifest.json")
+                other_end.recv(1)
+            os._exit(0)
+        finally:
+            os._exit(1)  # an error must not go on with the tests in this process
     assert own_end.recv(6) == b"locked"
     with monkeypatch.context() as patch:
         patch.setattr("itl_hf.embedding.store.feature_store._CREATION_SECONDS", 0.2)
