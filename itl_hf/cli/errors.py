@@ -6,6 +6,7 @@ import errno
 
 import typer
 
+from itl_hf.cli.joined import tell_others
 from itl_hf.visible import visible
 
 #: Exit statuses, as `docs/command_line.md` explains them.
@@ -71,6 +72,7 @@ class Group(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
+            tell_others(error)
             if hasattr(error, "format_message") and hasattr(error, "message"):
                 error.message = visible(str(error.message))
             raise

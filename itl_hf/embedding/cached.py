@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from itl_hf.text import TextRows
 
 #: How another process says that it failed with an `OSError`.
-_DISK_ERROR = re.compile(r"process \d+ failed: (\w*OSError|\w*IOError|PermissionError|\w*FoundError|\w*ExistsError)\b")
+_DISK_ERROR = re.compile(
+    r"process \d+( on \S+)? failed: (\w*OSError|\w*IOError|PermissionError|\w*FoundError|\w*ExistsError)\b"
+)
 
 
 def embed_cached(
