@@ -14,7 +14,7 @@ import threading
 import time
 from datetime import timedelta
 
-from torch.distributed import PrefixStore, Store
+from torch._C._distributed_c10d import PrefixStore, Store
 
 #: Environment variable with the seconds after which a process that is not heard of counts as dead.
 LIMIT_VARIABLE = "ITL_HF_PROCESS_TIMEOUT"

@@ -67,9 +67,9 @@ def check_launch(environment: Mapping[str, str] | None = None) -> None:
             "set num_machines and num_processes to 1"
         )
     num_tasks = _first_number(("SLURM_STEP_NUM_TASKS",), variables)
+    # torchrun says on how many machines it runs; without it each task is a process.
     num_launched = _first_number(("GROUP_WORLD_SIZE",), variables) or launched_size(variables)
-    # A launcher for each task, one process for each, or one launcher that starts all tasks of the step.
-    if num_tasks > max(num_launched, launched_size(variables) if num_launched > 1 else 1):
+    if num_tasks > num_launched:
         raise LaunchError(
             f"srun started {num_tasks} tasks, but this one knows of {num_launched}: each would do all of the work "
             'alone. Start one torchrun on each machine (srun --ntasks-per-node=1 torchrun --nnodes "$SLURM_NNODES" '

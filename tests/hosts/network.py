@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -26,31 +27,36 @@ def run_ip(*words: str) -> None:
 
 
 class Host:
-    """One of the hosts; `disk` is mounted over `mount_point` for its commands."""
+    """One of the hosts: its commands see the names of all hosts, and of `disks` the first folder in place of the second."""
 
-    def __init__(self, network: str, number: int, disks: tuple[Path, Path] | None) -> None:
+    def __init__(self, network: str, number: int, names: Path, disks: tuple[Path, Path] | None) -> None:
         self.namespace = f"{network}-{number}"
         self.name, self.address = f"host{number}", f"10.77.0.{number + 1}"
-        self.disks = disks
+        self.names, self.disks = names, disks
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Starts a command on this host; its output, errors included, is read with `wait`."""
-        mounts = (
-            [f"mount --bind {shlex.quote(str(self.disks[0]))} {shlex.quote(str(self.disks[1]))}"] if self.disks else []
-        )
+        binds = [(self.names, Path("/etc/hosts")), *([self.disks] if self.disks else [])]
+        mounts = [shlex.join(["mount", "--bind", str(source), str(place)]) for source, place in binds]
         script = " && ".join([f"hostname {self.name}", *mounts, f"exec {shlex.join(command)}"])
+        output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe would block when it is full
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, "unshare", "--mount", "--uts", "bash", "-c", script],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "eth0"}
-            | {"TP_SOCKET_IFNAME": "eth0", "PYTHONUNBUFFERED": "1"}
-            | environment,
-            stdout=subprocess.PIPE,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "CUDA_VISIBLE_DEVICES": "",
+                "PYTHONUNBUFFERED": "1",
+                **environment,
+            },
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
+        process.output_file = output  # type: ignore[attr-defined]
         self.processes.append(process)
         return process
 
@@ -68,10 +74,9 @@ class Host:
 
     def kill(self) -> None:
         """Kills every process in this host's namespace."""
-        pids = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True).stdout.split()
-        for pid in pids:
+        for pid, _ in processes_of(self):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -87,6 +92,10 @@ def hosts(count: int, separate_disks: tuple[Path, Path] | None = None) -> Iterat
     network = f"itl{uuid.uuid4().hex[:6]}"
     bridge = f"{network}-bridge"
     members: list[Host] = []
+    names = tempfile.NamedTemporaryFile("w", prefix="hosts-")  # noqa: SIM115  # deleted when it is closed
+    lines = ["127.0.0.1 localhost", *(f"10.77.0.{number + 1} host{number}" for number in range(count))]
+    names.write("\n".join(lines) + "\n")
+    names.flush()
     try:
         run_ip("netns", "add", bridge)
         run_ip("-n", bridge, "link", "add", "bridge", "type", "bridge")
@@ -97,7 +106,7 @@ def hosts(count: int, separate_disks: tuple[Path, Path] | None = None) -> Iterat
                 disks = separate_disks[0] / f"host{number}", separate_disks[1]
                 disks[0].mkdir(parents=True, exist_ok=True)
                 disks[1].mkdir(parents=True, exist_ok=True)
-            host = Host(network, number, disks)
+            host = Host(network, number, Path(names.name), disks)
             members.append(host)
             run_ip("netns", "add", host.namespace)
             run_ip(
@@ -120,10 +129,21 @@ def hosts(count: int, separate_disks: tuple[Path, Path] | None = None) -> Iterat
                 run_ip("-n", host.namespace, "link", "set", device, "up")
         yield members
     finally:
+        names.close()
         for host in members:
             host.kill()
         for namespace in [bridge, *(host.namespace for host in members)]:
             subprocess.run(["ip", "netns", "delete", namespace], capture_output=True)
+
+
+def processes_of(host: Host) -> list[tuple[int, list[str]]]:
+    """Returns the id and the words of every process on a host."""
+    pids = subprocess.run(["ip", "netns", "pids", host.namespace], capture_output=True, text=True).stdout.split()
+    commands = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            commands.append((int(pid), Path(f"/proc/{pid}/cmdline").read_text().split("\0")))
+    return commands
 
 
 def why_impossible() -> str | None:
@@ -132,7 +152,7 @@ def why_impossible() -> str | None:
         return "`ip` (iproute2) or `unshare` (util-linux) is missing"
     try:
         with hosts(1) as (host,):
-            output = host.start("hostname").communicate(timeout=30)[0]
+            ((_, _, output),) = wait([host.start("hostname")], 30)
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or error
         return f"network namespaces cannot be made here (root is needed): {str(detail).strip()}"
@@ -153,5 +173,6 @@ def wait(processes: list[subprocess.Popen[str]], limit: float) -> list[tuple[int
         status = process.poll()
         if status is None:
             os.killpg(process.pid, signal.SIGKILL)
-        results.append((status, ends.get(number, limit), process.stdout.read()))
+        process.output_file.seek(0)  # type: ignore[attr-defined]
+        results.append((status, ends.get(number, limit), process.output_file.read()))  # type: ignore[attr-defined]
     return results
