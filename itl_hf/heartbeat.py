@@ -64,7 +64,7 @@ class Heartbeat:
     def __init__(self, store: Store, rank: int, size: int, number: int, limit: float) -> None:
         self.rank, self.size, self.limit = rank, size, limit
         # A copy has a connection of its own: requests over one connection wait for each other.
-        self._store = PrefixStore(f"itl_hf/heartbeat/{number}", store.clone())
+        self._store = PrefixStore(f"itl_hf/heartbeat/{number}", store.clone())  # type: ignore[attr-defined]
         self._store.set_timeout(timedelta(seconds=limit))
         self._keys = [f"beat/{other}" for other in range(size)] + ["failures"]
         #: What happened to another process; `None` as long as all is well.

@@ -106,6 +106,7 @@ def run(
     """
     from itl_hf import distributed
     from itl_hf.text import training_rows
+    from itl_hf.training.trainer_checks import check_sharding
 
     data = _Data(picking, script, mixture)
     call_on_each(lambda: _check(picking, training, model, data))
@@ -121,6 +122,7 @@ def run(
         _attach_picks(trainer, selection, picking.order)
     else:
         trainer = _in_rounds(picking, data, held_out, training, model)
+    check_sharding(trainer)
     with distributed.unwatched():  # a process may be silent for minutes, as while it writes a checkpoint
         trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
         trainer.save_model(training.output_dir)

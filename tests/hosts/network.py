@@ -27,7 +27,7 @@ def run_ip(*words: str) -> None:
 
 
 class Host:
-    """One of the hosts: its commands see the names of all hosts, and of `disks` the first folder in place of the second."""
+    """One of the hosts: its commands see the names of all hosts, and the first of `disks` in place of the second."""
 
     def __init__(self, network: str, number: int, names: Path, disks: tuple[Path, Path] | None) -> None:
         self.namespace = f"{network}-{number}"
