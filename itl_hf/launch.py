@@ -6,8 +6,13 @@ import os
 import socket
 from collections.abc import Mapping
 
-#: Variables with the number of processes: of torchrun and accelerate, then of three implementations of MPI.
-SIZE_VARIABLES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+#: Variables with a process's number and how many there are: of torchrun and accelerate, then of three kinds of MPI.
+_RANK_AND_SIZE = (
+    ("RANK", "WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+)
 _LOCAL_SIZE_VARIABLES = (
     "LOCAL_WORLD_SIZE",
     "MPI_LOCALNRANKS",
@@ -29,14 +34,16 @@ def launched_size(environment: Mapping[str, str] | None = None) -> int:
         >>> launched_size({})
         1
     """
-    return max(_first_number(SIZE_VARIABLES, os.environ if environment is None else environment), 1)
+    variables = os.environ if environment is None else environment
+    sizes = tuple(size for rank, size in _RANK_AND_SIZE if rank in variables)
+    return max(_first_number(sizes, variables), 1)
 
 
 def is_on_several_machines(environment: Mapping[str, str] | None = None) -> bool:
     """Returns whether some of the processes run on another machine.
 
     Example:
-        >>> is_on_several_machines({"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"})
+        >>> is_on_several_machines({"RANK": "0", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"})
         True
     """
     variables = os.environ if environment is None else environment
@@ -59,7 +66,8 @@ def check_launch(environment: Mapping[str, str] | None = None) -> None:
         `LaunchError`: If this process would run alone; the message says what to type.
     """
     variables = os.environ if environment is None else environment
-    if launched_size(variables) == 1 and "ACCELERATE_MIXED_PRECISION" in variables and "MASTER_ADDR" in variables:
+    has_number = any(rank in variables for rank, _ in _RANK_AND_SIZE)
+    if not has_number and "ACCELERATE_MIXED_PRECISION" in variables and "MASTER_ADDR" in variables:
         raise LaunchError(
             "`accelerate launch` was asked for several processes or machines, but started this one without a number, "
             "so that each would do all of the work alone: with a config for CPUs it starts several through MPI only. "

@@ -79,7 +79,7 @@ ACCELERATE = {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "10.0.0.1"}
     [
         (ACCELERATE, "torchrun --nnodes 2"),
         ({"SLURM_STEP_NUM_TASKS": "4"}, "unset SLURM_STEP_NUM_TASKS"),
-        ({"SLURM_STEP_NUM_TASKS": "4", "GROUP_WORLD_SIZE": "1", "WORLD_SIZE": "8"}, "--nnodes"),
+        ({"SLURM_STEP_NUM_TASKS": "4", "GROUP_WORLD_SIZE": "1", "RANK": "0", "WORLD_SIZE": "8"}, "--nnodes"),
     ],
 )
 def test_a_process_that_would_run_alone_is_refused(environment, remedy):
@@ -93,11 +93,12 @@ def test_a_process_that_would_run_alone_is_refused(environment, remedy):
         {},
         {"MASTER_ADDR": "10.0.0.1"},
         {"ACCELERATE_MIXED_PRECISION": "no"},
-        {**ACCELERATE, "WORLD_SIZE": "2"},
-        {**ACCELERATE, "OMPI_COMM_WORLD_SIZE": "2"},
+        {**ACCELERATE, "RANK": "0", "WORLD_SIZE": "2"},
+        {**ACCELERATE, "RANK": "0", "WORLD_SIZE": "1"},
+        {**ACCELERATE, "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"},
         {"SLURM_STEP_NUM_TASKS": "1"},
-        {"SLURM_STEP_NUM_TASKS": "4", "GROUP_WORLD_SIZE": "4", "WORLD_SIZE": "32"},
-        {"SLURM_STEP_NUM_TASKS": "4", "WORLD_SIZE": "4"},
+        {"SLURM_STEP_NUM_TASKS": "4", "GROUP_WORLD_SIZE": "4", "RANK": "9", "WORLD_SIZE": "32"},
+        {"SLURM_STEP_NUM_TASKS": "4", "RANK": "3", "WORLD_SIZE": "4"},
     ],
 )
 def test_other_launches_are_not_refused(environment):
@@ -105,8 +106,10 @@ def test_other_launches_are_not_refused(environment):
 
 
 def test_the_environment_says_how_many_there_are():
-    assert launched_size({"PMI_SIZE": "3"}) == 3
-    assert not is_on_several_machines({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"})
+    assert launched_size({"PMI_RANK": "2", "PMI_SIZE": "3"}) == 3
+    assert launched_size({"WORLD_SIZE": "3"}) == 1  # without a number it cannot join
+    assert is_on_several_machines({"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"})
+    assert not is_on_several_machines({"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"})
     assert not is_on_several_machines({})
 
 

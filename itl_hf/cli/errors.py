@@ -72,7 +72,8 @@ class Group(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            tell_others(error)
+            if not isinstance(error, typer.Exit):
+                tell_others(error)
             if hasattr(error, "format_message") and hasattr(error, "message"):
                 error.message = visible(str(error.message))
             raise
