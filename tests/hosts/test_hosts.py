@@ -19,6 +19,13 @@ from tests.hosts.network import hosts, processes_of, wait, why_impossible
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.hosts
+#: How a process says that another one cannot be reached: seen by the heartbeat, or first by a broken connection.
+LOSSES = (
+    "has not been heard of",
+    "has not answered",
+    "that the others meet at was lost",
+    "ended without an error message",
+)
 START, END = 300, 120  # seconds until all have started, on a busy machine; seconds in which the others must end
 
 
@@ -67,6 +74,14 @@ def wait_for_shards(store, number, started):
         time.sleep(0.2)
 
 
+def workers(host):
+    """The processes of a host that embed; not torchrun, which started them."""
+    listed = processes_of(host)
+    return [
+        pid for pid, words in listed if "tests.hosts.slow_command" in words and "torch.distributed.run" not in words
+    ]
+
+
 def embed_and(event, folder, store, count):
     """Embeds on `count` hosts, lets `event(hosts)` happen in the middle, and returns how the hosts ended."""
     with hosts(count) as members:
@@ -75,7 +90,13 @@ def embed_and(event, folder, store, count):
         started = torchrun(members, *words, module="tests.hosts.slow_command", environment=environment)
         wait_for_shards(store, 3, started)
         dead = event(members)
-        return [one for number, one in enumerate(wait(started, END)) if number not in dead]
+        deadline = time.monotonic() + END
+        living = [host for number, host in enumerate(members) if number not in dead]
+        while any(workers(host) for host in living):
+            assert time.monotonic() < deadline, wait(started, 1)
+            time.sleep(0.5)
+        # torchrun itself may wait on for the machine that it meets the others at, long after its processes have ended.
+        return [one for number, one in enumerate(wait(started, 20)) if number not in dead]
 
 
 def check_rest_is_embedded(folder, store):
@@ -133,9 +154,9 @@ def test_a_dead_host_ends_the_others(shared, tmp_path, count, victim):
         members[victim].die()
         return [victim]
 
-    ends = embed_and(die, shared, tmp_path / "store", count)
-    for status, _, output in ends:
-        assert status not in (0, None), output
+    for status, _, output in embed_and(die, shared, tmp_path / "store", count):
+        assert status != 0, output
+        assert any(text in output for text in LOSSES), output
     check_rest_is_embedded(shared, tmp_path / "store")
 
 
@@ -147,19 +168,15 @@ def test_a_cut_link_ends_all(shared, tmp_path, count):
 
     ends = embed_and(cut, shared, tmp_path / "store", count)
     for status, _, output in ends:
-        assert status not in (0, None), output
-    assert any("cut" in output for _, _, output in ends), ends
+        assert status != 0, output
+        assert any(text in output for text in LOSSES), output
     check_rest_is_embedded(shared, tmp_path / "store")
 
 
 def kill_worker(member):
     """Kills the process that embeds, not torchrun."""
-    (worker,) = (pid for pid, words in processes_of(member) if is_worker(words))
+    (worker,) = workers(member)
     subprocess.run(["kill", f"-{signal.SIGKILL.value}", str(worker)], check=True)
-
-
-def is_worker(words):
-    return "tests.hosts.slow_command" in words and "torch.distributed.run" not in words
 
 
 def test_a_killed_worker_ends_the_others(shared, tmp_path):
