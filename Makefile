@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: help demo test test-slow test-faults test-browser test-wheel test-notebooks docs quality format clean
+.PHONY: help demo test test-slow test-faults test-browser test-wheel test-notebooks test-hosts docs quality format clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-wheel    build wheel and sdist, look into them, run every command from the wheel"
 	@echo "make docs       write the table of the command line's options, build the documentation into site/, check links"
 	@echo "make test-notebooks  every notebook from top to bottom"
+	@echo "make test-hosts    two and three hosts in network namespaces: kills, cut links, separate disks (needs root)"
 	@echo "make quality    ruff, mypy and the import contract"
 	@echo "make format     let ruff rewrite the code"
 
@@ -63,6 +64,9 @@ docs: $(DOCS_READY)
 
 test-notebooks: $(READY)
 	$(BIN)/python -m pytest -m notebooks tests/notebooks
+
+test-hosts: $(READY)
+	$(BIN)/python -m pytest -m hosts tests/hosts
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -6,8 +6,10 @@ wait. Processes are started by `torchrun` or `accelerate launch`. This module st
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -16,10 +18,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import _get_default_store
 
+from itl_hf.heartbeat import Heartbeat, time_limit
+from itl_hf.launch import check_launch, launched_size, process_label
+
 Result = TypeVar("Result")
 
 #: How long a process waits for the others in `Processes`, where each process may need a different time for its share.
 WAIT_TIMEOUT = timedelta(days=7)
+#: Seconds after which a process that waits for the others to start says so.
+NOTE_SECONDS = 20.0
 _NO_ERROR_MESSAGE = (
     "ended without an error message: it was killed, or ran out of memory. Run the command again: finished work is kept."
 )
@@ -109,28 +116,147 @@ def raise_on_all(error: BaseException | None) -> None:
             raise error
         return
     messages: list[str | None] = [None] * world_size()
-    dist.all_gather_object(messages, None if error is None else _error_text(error))
+    dist.all_gather_object(messages, None if error is None else _failure_text(error))
     if error is not None:
         raise error
-    for number, message in enumerate(messages):
+    for message in messages:
         if message is not None:
-            raise RuntimeError(f"process {number} failed: {message}")
+            raise RuntimeError(message)
 
 
 def initialize() -> None:
     """Initializes the default process group, if a launcher started several processes and the program has not done it.
 
     Collective in that case: all processes must call it.
+
+    Raises:
+        `LaunchError`: If the launcher was asked for several processes, and this one would run alone; a `ValueError`.
     """
-    is_launched = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
-    if not is_launched or not dist.is_available() or dist.is_initialized():
+    if not dist.is_available() or dist.is_initialized():
+        return
+    check_launch()
+    if launched_size() == 1:
         return
     from accelerate import PartialState
 
-    # Without `cpu`, `PartialState` makes no group on a machine that has no accelerator.
-    PartialState(cpu=not torch.accelerator.is_available())
-    if not dist.is_initialized():  # `PartialState` was made earlier in this process, for one process
-        dist.init_process_group("gloo")
+    with _note_after(NOTE_SECONDS, f"itl-hf: waiting for all {launched_size()} processes to start"):
+        # Without `cpu`, `PartialState` makes no group on a machine that has no accelerator.
+        PartialState(cpu=not torch.accelerator.is_available())
+        if not dist.is_initialized():  # `PartialState` was made earlier in this process, for one process
+            dist.init_process_group("gloo")
+
+
+@contextlib.contextmanager
+def _note_after(seconds: float, text: str) -> Iterator[None]:
+    timer = threading.Timer(seconds, print, (text,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+_heartbeat: Heartbeat | None = None
+_num_heartbeats = 0
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Context in which no process waits for one that has failed, was killed, or cannot be reached.
+
+    It joins the process group first. A process that leaves it with an error tells the others. They raise
+    `OtherProcessFailed` where they can, and are ended after some seconds where they wait for a process that will not
+    come. A process that is not heard of for a minute (`ITL_HF_PROCESS_TIMEOUT` seconds) counts as dead. Contexts may be
+    nested; all processes must enter them in the same order. With one process it does nothing. It is also a decorator.
+
+    Raises:
+        `OtherProcessFailed`: If a collective failed because of another process.
+    """
+    global _heartbeat, _num_heartbeats
+    initialize()
+    if world_size() == 1:
+        yield
+        return
+    outer = _heartbeat
+    if outer is None:
+        _num_heartbeats += 1
+        _heartbeat = Heartbeat(_get_default_store(), rank(), world_size(), _num_heartbeats, time_limit())
+        _heartbeat.start()
+    heartbeat = _heartbeat
+    assert heartbeat is not None
+    heartbeat.num_watchers += 1
+    try:
+        yield
+    except BaseException as error:
+        if outer is None:  # within another context, the error may still be caught
+            tell_others(error)
+        if _is_of_a_collective(error):
+            raise OtherProcessFailed(_cause(heartbeat, error), joins_next_gather=False) from error
+        raise
+    finally:
+        heartbeat.num_watchers -= 1
+        if outer is None:
+            _heartbeat = None
+            heartbeat.stop()
+
+
+def tell_others(error: BaseException) -> None:
+    """Tells the other processes within `watched` that this one failed; they end. Not a collective.
+
+    Args:
+        error (`BaseException`):
+            The error. One that says that another process failed is not passed on, nor is a `SystemExit` of status 0.
+    """
+    is_from_others = isinstance(error, OtherProcessFailed) or _is_of_a_collective(error)
+    if _heartbeat is None or is_from_others or (isinstance(error, SystemExit) and not error.code):
+        return
+    _heartbeat.publish(_failure_text(error))
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """Context within `watched` in which a process may be silent for as long as it takes, such as training.
+
+    A process that fails still ends the others.
+    """
+    heartbeat = _heartbeat
+    if heartbeat is None:
+        yield
+        return
+    num_watchers, heartbeat.num_watchers = heartbeat.num_watchers, 0
+    try:
+        yield
+    finally:
+        heartbeat.num_watchers += num_watchers
+
+
+def call_on_first(function: Callable[[], Result]) -> Result:
+    """Calls `function` on process 0 and returns its result on every process. Collective: all processes must call it.
+
+    For what only one process can know, such as what is on its disk.
+
+    Args:
+        function (`Callable[[], Result]`):
+            What to call. Its result must be picklable.
+
+    Raises:
+        `Exception`: The error of `function` on process 0.
+        `OtherProcessFailed`: On the other processes, with the text of the error.
+    """
+    with Processes() as processes:
+        results = processes.call_and_gather(lambda: function() if processes.rank == 0 else None)
+    return results[0]  # type: ignore[return-value]
+
+
+def _is_of_a_collective(error: BaseException) -> bool:
+    """Returns whether the error says that a collective or the key-value store failed: that another process ended."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def _cause(heartbeat: Heartbeat, error: BaseException) -> str:
+    """Returns why a collective failed: what another process said before it ended, or else that it was killed."""
+    return heartbeat.wait_for_loss() or f"another process {_NO_ERROR_MESSAGE} ({str(error).partition(chr(10))[0]})"
 
 
 def _collective_device() -> torch.device:
@@ -177,6 +303,8 @@ class Processes:
         self._group: Any = None
 
     def __enter__(self) -> Processes:
+        self._watch = watched()
+        self._watch.__enter__()
         if self.size > 1:
             Processes._num_contexts += 1
             self._error_key = f"itl_hf/failed/{Processes._num_contexts}"
@@ -184,11 +312,12 @@ class Processes:
             self._group = dist.new_group(backend="gloo", timeout=WAIT_TIMEOUT)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._group is not None:
             dist.destroy_process_group(self._group)
             # The group's threads end with its last reference, which a traceback may hold until the interpreter exits.
             self._group = None
+        self._watch.__exit__(*error)
 
     def call_and_gather(self, function: Callable[[], Result]) -> list[Result]:
         """Calls `function` on every process and gathers what it returns. Collective: all processes must call it.
@@ -218,12 +347,13 @@ class Processes:
             ):
                 raise
             failure = error
-        outcomes = self._gather_objects((result, None if failure is None else _error_text(failure)), failure)
+        is_first_hand = failure is not None and not isinstance(failure, OtherProcessFailed)
+        outcomes = self._gather_objects((result, _failure_text(failure) if is_first_hand else None), failure)
         if failure is not None:
             raise failure
-        for number, (_, message) in enumerate(outcomes):
-            if message is not None and not message.startswith(OtherProcessFailed.__name__):
-                raise OtherProcessFailed(f"process {number} failed: {message}", joins_next_gather=True)
+        for _, message in outcomes:
+            if message is not None:
+                raise OtherProcessFailed(message, joins_next_gather=True)
         return [result for result, _ in outcomes]
 
     def check_others(self) -> None:
@@ -242,13 +372,15 @@ class Processes:
         if text is not None:
             kind, message = text.split(" ", 1)
             raise OtherProcessFailed(message, joins_next_gather=kind == "error")
+        if _heartbeat is not None and _heartbeat.loss is not None:
+            raise OtherProcessFailed(_heartbeat.loss, joins_next_gather=False)
 
     def _publish_error(self, error: BaseException) -> None:
         if isinstance(error, OtherProcessFailed):
             return
         try:
             kind = "error" if isinstance(error, Exception) else "interrupt"
-            self._key_value_store.set(self._error_key, f"{kind} process {self.rank} failed: {_error_text(error)}")
+            self._key_value_store.set(self._error_key, f"{kind} {_failure_text(error)}")
         except (RuntimeError, ValueError):  # the process that holds the key-value store has ended
             return
 
@@ -259,9 +391,13 @@ class Processes:
         except RuntimeError as error:
             if failure is not None:
                 raise failure from None
-            raise OtherProcessFailed(f"another process {_NO_ERROR_MESSAGE} ({error})", False) from error
+            assert _heartbeat is not None
+            raise OtherProcessFailed(_cause(_heartbeat, error), False) from error
         return values
 
 
-def _error_text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def _failure_text(error: BaseException | None) -> str:
+    """Returns what the other processes say about an error of this one."""
+    if isinstance(error, SystemExit):
+        return f"{process_label(rank())} ended with status {error.code}: its own output says why"
+    return f"{process_label(rank())} failed: {type(error).__name__}: {error}"

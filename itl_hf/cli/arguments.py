@@ -116,6 +116,9 @@ class ModelArguments:
     device: str | None = option(
         None, "Where the model runs and rows are compared: cpu, cuda:0, ...; the best there is if left out."
     )
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = option(
+        None, "hidden_states: spread a model that is too large for one GPU over all of the machine; not with --device."
+    )
     revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.", "--model_revision")
     trust_remote_code: bool = option(False, "Run the model repository's code.")
 

@@ -12,6 +12,7 @@ import typer
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, with_arguments
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.early_checks import check_format
+from itl_hf.cli.joined import call_on_each
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def embed(
 
     store = expand(store)
     check_writable_folder(store, "--store")
-    rows = load_rows(name, dataset_train_split, dataset_config)
+    rows = call_on_each(lambda: load_rows(name, dataset_train_split, dataset_config))
     check_format(rows, "DATA")  # before a model is loaded
     embedder = embedding.build_embedder(model.model_name_or_path, **model.settings())
     keys, fingerprint = row_keys(rows, embedder), embedder.fingerprint()

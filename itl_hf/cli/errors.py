@@ -7,6 +7,7 @@ import os
 
 import typer
 
+from itl_hf.cli.joined import tell_others
 from itl_hf.visible import visible
 
 #: Exit statuses, as `docs/command_line.md` explains them.
@@ -77,6 +78,8 @@ class Group(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
+            if not isinstance(error, typer.Exit):
+                tell_others(error)
             if hasattr(error, "format_message") and hasattr(error, "message"):
                 error.message = visible(str(error.message))
             raise

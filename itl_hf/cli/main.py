@@ -19,6 +19,7 @@ from itl_hf.cli.errors import Group, exit_status, sentence
 from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
 from itl_hf.cli.index import index
+from itl_hf.cli.joined import joined
 from itl_hf.cli.output import with_output
 from itl_hf.cli.push import push
 from itl_hf.cli.report import report
@@ -88,7 +89,8 @@ def main() -> None:
     """Runs the command line. Errors end in one sentence and an exit status, without a traceback."""
     warnings.formatwarning = plain_warning
     try:
-        app()
+        with joined():
+            app()
     except (Exception, KeyboardInterrupt) as error:
         typer.echo(f"itl-hf: {sentence(error)}", err=True)
         sys.exit(exit_status(error))

@@ -11,6 +11,7 @@ import typer
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, PickingArguments, store_argument, with_arguments
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.early_checks import check_picking_fits
+from itl_hf.cli.joined import call_on_each, call_on_first
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def select(
     if num_examples < 1:
         raise typer.BadParameter(f"--num_examples must be at least 1, got {num_examples}")
     if not dry_run:
-        output_dir, report = _check_output(output_dir, report, store, overwrite)
+        paths = output_dir, report, store
+        output_dir, report = call_on_first(lambda: _check_output(*paths, overwrite))  # other disks may hold other files
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.load_rows import load_rows
@@ -78,8 +80,13 @@ def select(
     if report is not None:
         import itl_hf.report.page  # noqa: F401  (a missing extra is reported before hours are spent)
     acquisition = picking.acquisition_object(seed)
-    constraints = picking.constraints()
-    pool_rows, target_rows = load_rows(pool, pool_split, pool_config), load_rows(targets, targets_split, targets_config)
+    constraints, pool_rows, target_rows = call_on_each(
+        lambda: (
+            picking.constraints(),
+            load_rows(pool, pool_split, pool_config),
+            load_rows(targets, targets_split, targets_config),
+        )
+    )
     formats = picking.formats(pool_rows, target_rows)  # before a model is loaded
     rows_to_exclude = constraints.exclude if picking.exclude is not None else None
     check_picking_fits(picking, pool_rows, target_rows, num_examples, rows_to_exclude)

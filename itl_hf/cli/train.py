@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from itl_hf.cli.joined import call_on_each, call_on_first
 from itl_hf.cli.output import Outcome, output_of, say_note
 from itl_hf.cli.train_arguments import SelectionArguments, parse
 from itl_hf.cli.training_folder import check_training_folder, checkpoint_to_resume, training_folder
@@ -106,7 +107,7 @@ def run(
         `ValueError`: If arguments are missing or contradict each other; raised before any work is done.
     """
     data = _Data(picking, script, mixture)
-    _check(picking, training, model, data)
+    call_on_each(lambda: _check(picking, training, model, data))
     is_first = training.process_index == 0
     with training_folder(Path(str(training.output_dir))) if is_first else contextlib.nullcontext():
         return _run(picking, data, training, model, script.dataset_name)
@@ -116,9 +117,11 @@ def _run(
     picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig, dataset_name: str | None
 ) -> SFTTrainer:
     """Does what `run` says, after the checks."""
+    from itl_hf import distributed
     from itl_hf.text import training_rows
+    from itl_hf.training.trainer_checks import check_sharding
 
-    held_out = None if training.eval_strategy == "no" else data.held_out()
+    held_out = None if training.eval_strategy == "no" else call_on_each(data.held_out)
     if held_out is not None:
         mapping = picking.mapping
         fits = mapping is not None and mapping.fits(held_out.column_names)
@@ -130,8 +133,10 @@ def _run(
         _attach_picks(trainer, selection, picking.order)
     else:
         trainer = _in_rounds(picking, data, held_out, training, model)
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(training))
-    trainer.save_model(training.output_dir)
+    check_sharding(trainer)
+    with distributed.unwatched():  # a process may be silent for minutes, as while it writes a checkpoint
+        trainer.train(resume_from_checkpoint=checkpoint_to_resume(training))
+        trainer.save_model(training.output_dir)
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=dataset_name)
     if hasattr(trainer, "end"):  # transformers 5.18 on
@@ -211,26 +216,35 @@ def _selection(picking: SelectionArguments, data: _Data, training: SFTConfig, mo
     from itl_hf.selection.result.assemble import package_versions
     from itl_hf.selection.result.folder import check_selection_folder, complete_selection
     from itl_hf.selection.result.selection import Selection
+    from itl_hf.selection.result.transfer import load_from_first
 
     if picking.selection is not None:
-        return Selection.load(picking.selection)
+        return call_on_each(lambda: Selection.load(str(picking.selection)))
     folder = Path(str(training.output_dir)) / "selection"
     settings = {**picking.decisive(), "model": model.model_name_or_path, **_pool_settings(data)}
-    earlier = _earlier_selection(folder)
-    if training.resume_from_checkpoint and earlier is not None and earlier.record.arguments == settings:
-        if distributed.rank() == 0:
+
+    def find_earlier() -> bool:
+        """Whether a selection is there that this run goes on with; raises if one is there that it must not replace."""
+        earlier = _earlier_selection(folder)
+        if training.resume_from_checkpoint and earlier is not None and earlier.record.arguments == settings:
             complete_selection(folder)
-        return earlier
-    # The same arguments, rows and versions give the same selection, which may be saved again.
-    same = (settings, package_versions())
-    if earlier is None or (earlier.record.arguments, earlier.record.versions) != same:
-        check_selection_folder(folder, picking.overwrite, "output_dir/selection:")
+            return True
+        # The same arguments, rows and versions give the same selection, which may be saved again.
+        same = (settings, package_versions())
+        if earlier is None or (earlier.record.arguments, earlier.record.versions) != same:
+            check_selection_folder(folder, picking.overwrite, "output_dir/selection:")
+        return False
+
+    if call_on_first(find_earlier):  # other machines may have disks of their own
+        return load_from_first(folder)
     selection = _select(picking, data, training, model)
     selection = dataclasses.replace(selection, record=dataclasses.replace(selection.record, arguments=settings))
     release_memory()  # the embedder's model: another one is loaded to be trained
+    call_on_first(lambda: selection.save(folder, overwrite=picking.overwrite))
     if distributed.rank() == 0:
-        selection.save(folder, overwrite=picking.overwrite)
         say_note(f"{selection!r}\nsaved to {folder}")
+    elif training.save_on_each_node and training.local_process_index == 0:
+        selection.save(folder, overwrite=picking.overwrite)
     return selection
 
 
@@ -253,7 +267,7 @@ def _pool_settings(data: _Data) -> dict[str, Any]:
 def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig) -> Selection:
     from itl_hf.text import check_trainable
 
-    pool, targets = data.pool(), data.targets()
+    pool, targets = call_on_each(lambda: (data.pool(), data.targets()))
     say_note(picking.formats(pool, targets))
     check_trainable(pool, picking.mapping)
     selector = picking.selector(_embedder(picking, training, model))
@@ -334,8 +348,8 @@ def _in_rounds(
     from itl_hf.training.attach_trainer import attach
     from itl_hf.training.pick_positions import ID_COLUMN
 
-    mapping, targets = picking.mapping, data.targets()
-    own_pool = data.pool()
+    mapping = picking.mapping
+    targets, own_pool = call_on_each(lambda: (data.targets(), data.pool()))
     say_note(picking.formats(own_pool, targets))
     # In the columns that trainers read, with those of groups and costs.
     source_columns = TextRows(own_pool, mapping).format.columns

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 #: Beginning of the name of a file by which processes find out whether they share the cache.
 _PROBE = "probe"
 #: How another process says that it failed with an `OSError`.
-_DISK_ERROR = re.compile(r"process \d+ failed: (\w*OSError|\w*IOError|PermissionError|\w*FoundError|\w*ExistsError)\b")
+_DISK_ERROR = re.compile(
+    r"process \d+( on \S+)? failed: (\w*OSError|\w*IOError|PermissionError|\w*FoundError|\w*ExistsError)\b"
+)
 
 
 def embed_cached(

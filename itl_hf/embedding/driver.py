@@ -21,6 +21,8 @@ from itl_hf.embedding.progress import Progress
 from itl_hf.embedding.row_keys import RowKeys, distinct_rows, read_keys
 from itl_hf.embedding.store.atomic_files import lock_for_writing
 from itl_hf.embedding.store.feature_store import FeatureStore
+from itl_hf.embedding.store.manifest import MANIFEST_NAME
+from itl_hf.embedding.store.shared_folder import require_shared
 from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.embedding.stream import StreamReader
 from itl_hf.embedding.work import EmbeddedShard, ShardTask, embed_shards
@@ -88,7 +90,10 @@ def embed_into_store(
                     missing = store.missing()
             return missing
 
-        _embed_missing(processes.call_and_gather(list_missing)[0], rows, store, settings, processes)
+        missing = processes.call_and_gather(list_missing)[0]
+        if missing:  # before any of them is embedded
+            require_shared(store.directory, processes)
+        _embed_missing(missing, rows, store, settings, processes)
     processes.call_and_gather(lambda: store.mark_intact(range(store.num_shards)))
     return store.features()
 
@@ -139,6 +144,8 @@ def embed_stream_into_store(
                 stack.enter_context(lock_for_writing(store.directory, _wait_seconds(processes)))
 
         processes.call_and_gather(lock_if_unfinished)
+        if processes.call_and_gather(lambda: store.rows is None)[0]:
+            require_shared(store.directory, processes)
         processes.call_and_gather(store.reload)  # another run may have finished it meanwhile
         with Progress(label, None, 0, processes.rank == 0) as progress:
             reader = StreamReader(stream, store, settings.embedder, processes, progress.add_stored_rows)
@@ -215,6 +222,8 @@ def _open_store(
         stores.append(store)
 
     processes.call_and_gather(lambda: open_store() if processes.rank == 0 else None)
+    if not all(processes.call_and_gather((directory / MANIFEST_NAME).exists)):
+        require_shared(directory, processes)  # the others must not make a store of their own
     processes.call_and_gather(lambda: open_store() if processes.rank != 0 else None)
     return stores[0]
 

@@ -78,6 +78,7 @@ class PerTargetSelection:
         return len(self.indices)
 
 
+@distributed.watched()
 def select_rows_per_target(
     pool: Features,
     targets: Features,
@@ -141,7 +142,6 @@ def select_rows_per_target(
         array([[0],
                [1]])
     """
-    distributed.initialize()
     pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
     acquisition = resolve_acquisition(acquisition, noise_std=noise_std)
     if not (isinstance(acquisition, ITL) and acquisition.name in ("itl", "vtl")):

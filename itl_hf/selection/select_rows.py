@@ -56,6 +56,7 @@ from itl_hf.selection.unusable_rows import blank_targets, describe_unusable, num
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
 
 
+@distributed.watched()
 def select_rows(
     pool: Features,
     targets: Features,
@@ -145,7 +146,6 @@ def select_rows(
         >>> select_rows(pool, [[1.0, 0.1]], num_examples=1).indices
         array([0])
     """
-    distributed.initialize()
     pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
     num_rows, num_targets = pool_rows.shape[0], target_rows.shape[0]
     acquisition = resolve_acquisition(acquisition, noise_std=noise_std, seed=seed)

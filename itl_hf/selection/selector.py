@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
 
+from itl_hf import distributed
 from itl_hf.disk.checks import check_writable_folder
 from itl_hf.embedding.embedders.base import Embedder, check_embedder
 from itl_hf.embedding.progress import progress_bars_enabled
@@ -145,6 +146,7 @@ class Selector:
         #: What is known of the pool that the rows were drawn from, in active rounds.
         self.larger_pool: LargerPool | None = None
 
+    @distributed.watched()
     def select(
         self,
         pool: Rows,

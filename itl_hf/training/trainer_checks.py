@@ -4,6 +4,7 @@ of an epoch.
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,21 @@ def check_trainer(trainer: Trainer) -> None:
         )
     if getattr(trainer.args, "packing", False):
         raise ValueError(f"With packing=True the trainer merges rows, so single picks cannot be found: {ALTERNATIVE}.")
+
+
+def check_sharding(trainer: Trainer) -> None:
+    """Checks that a model is sharded where the launcher was asked for it: accelerate ignores FSDP on one process.
+
+    Raises:
+        `ValueError`: If the launcher's config says FSDP and the model would not be sharded.
+    """
+    is_asked_for = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if is_asked_for and not (trainer.is_fsdp_enabled and trainer.args.world_size > 1):
+        raise ValueError(
+            "the config of accelerate launch shards the model (FSDP), but training would not: it runs as "
+            f"{trainer.args.world_size} process(es) on {trainer.args.device.type}. Set num_processes to the number of "
+            "GPUs, or take a config without FSDP (recipes/accelerate_configs/single_gpu.yaml)"
+        )
 
 
 def rows_per_step(trainer: Trainer) -> int:

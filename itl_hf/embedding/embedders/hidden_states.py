@@ -83,6 +83,9 @@ class HiddenStates(LanguageModelEmbedder):
             Whether code from the model's repository may run.
         load_in_4bit (`bool`, *optional*, defaults to `False`):
             Whether to load the model's weights in 4 bits (NF4, computing in `dtype`); needs the package bitsandbytes.
+        device_map (`str`, *optional*):
+            How accelerate spreads a model loaded here over all GPUs of the machine, where it is too large for one:
+            `"auto"`, `"balanced"`, `"balanced_low_0"` or `"sequential"`; in place of `device`.
         packing (`bool`, *optional*, defaults to `False`):
             Whether to run batches without padding. Works with flash attention, where it pays, and for causal decoders
             with other attention, where it does not; see `itl_hf.embedding.embedders.packing`.
@@ -119,6 +122,7 @@ class HiddenStates(LanguageModelEmbedder):
         revision: str | None = None,
         trust_remote_code: bool = False,
         load_in_4bit: bool = False,
+        device_map: str | None = None,
         packing: bool = False,
         compile: bool = False,
     ) -> None:
@@ -131,7 +135,8 @@ class HiddenStates(LanguageModelEmbedder):
         checked_span(span)
         check_loading(dtype=dtype, device=device, max_length=max_length)
         hub_options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        whole_model = load_model(model, dtype=dtype, device=device, load_in_4bit=load_in_4bit, **hub_options)
+        placement: dict[str, Any] = {"device": device, "device_map": device_map}
+        whole_model = load_model(model, dtype=dtype, load_in_4bit=load_in_4bit, **placement, **hub_options)
         self.backbone = Backbone(whole_model, packing=packing, compile=compile)
         self.layers = resolve_layers(layer, self.backbone.num_layers)
         super().__init__(

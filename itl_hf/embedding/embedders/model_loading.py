@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _MAX_LENGTH_DEFAULT = 2048
+_DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -31,6 +32,7 @@ def load_model(
     dtype: str = "float32",
     device: str | torch.device | None = None,
     load_in_4bit: bool = False,
+    device_map: str | None = None,
     **options: Any,
 ) -> nn.Module:
     """Loads a model by name; returns a model object as it is.
@@ -46,13 +48,18 @@ def load_model(
             Defaults to this process's GPU, else the CPU; for a model object, to where it is.
         load_in_4bit (`bool`, *optional*, defaults to `False`):
             Whether to quantize the weights to 4 bits (NF4); needs the package bitsandbytes.
+        device_map (`str`, *optional*):
+            How accelerate spreads the layers over all GPUs of the machine, and what does not fit over its memory:
+            `"auto"`, `"balanced"`, `"balanced_low_0"` or `"sequential"`. The whole model is on `device` when left out.
         options:
             `revision`, `trust_remote_code` and other arguments of `from_pretrained`.
 
     Raises:
-        `ValueError`: If `dtype` is unknown, no model has that name, or `load_in_4bit` is set for a model object.
+        `ValueError`: If `dtype` or `device_map` is unknown, no model has that name, `load_in_4bit` or `device_map` is
+            set for a model object, or both `device` and `device_map` are set.
         `ImportError`: If `load_in_4bit` is set and bitsandbytes is not installed.
     """
+    check_device_map(device_map, device, model)
     if not isinstance(model, str | Path):
         if load_in_4bit:
             raise ValueError("load_in_4bit is for a model loaded here; this one was given as an object.")
@@ -60,6 +67,8 @@ def load_model(
     model_class = transformers.AutoModelForCausalLM if head else transformers.AutoModel
     if load_in_4bit:
         options |= _quantization_options(dtype, device)
+    if device_map is not None:
+        options["device_map"] = device_map
     try:
         loaded_model: nn.Module = model_class.from_pretrained(str(model), dtype=torch_dtype(dtype), **options)
     except OSError as error:
@@ -71,7 +80,29 @@ def load_model(
             f"the weights or settings of {str(model)!r} are damaged ({type(error).__name__}: {error}): copy or "
             "download the model again"
         ) from error
-    return loaded_model.to(device or default_device())
+    return loaded_model if device_map is not None else loaded_model.to(device or default_device())
+
+
+def check_device_map(device_map: str | None, device: str | torch.device | None, model: object) -> None:
+    """Checks the argument `device_map` of `load_model`.
+
+    Raises:
+        `ValueError`: If there is no such way, `device` is set too, the model is loaded already, or several processes of
+            one machine would each spread a model over all of its GPUs.
+    """
+    if device_map is None:
+        return
+    if device_map not in _DEVICE_MAPS:
+        raise ValueError(f"device_map must be one of {', '.join(_DEVICE_MAPS)}, got {device_map!r}.")
+    if device is not None:
+        raise ValueError("device_map spreads the model over devices, and device names one: leave out one of the two.")
+    if not isinstance(model, str | Path):
+        raise ValueError("device_map is for a model loaded here; this one was given as an object.")
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "device_map spreads the model over all GPUs of a machine, and several processes of this machine would each "
+            "do so: start one process on each machine (--nproc_per_node 1), or leave out device_map."
+        )
 
 
 def _quantization_options(dtype: str, device: str | torch.device | None) -> dict[str, Any]:

@@ -422,3 +422,23 @@ def test_fingerprint_depends_on_every_setting():
     assert (
         embedder(pooling=["mean", "last"]).fingerprint()["pooling"] != embedder(pooling="mean").fingerprint()["pooling"]
     )
+
+
+def test_a_device_map_places_the_model_and_changes_no_feature(tmp_path, monkeypatch):
+    tiny_model("llama").save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    rows = [{"prompt": "What is the sum of two and three?"}]
+    plain, spread = HiddenStates(str(tmp_path)), HiddenStates(str(tmp_path), device_map="auto")
+    assert torch.equal(plain.embed(rows), spread.embed(rows))
+    assert plain.fingerprint() == spread.fingerprint()
+    for options, text in (
+        ({"device_map": "all"}, "device_map must be one of auto"),
+        ({"device_map": "auto", "device": "cpu"}, "leave out one of the two"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            HiddenStates(str(tmp_path), **options)
+    with pytest.raises(ValueError, match="given as an object"):
+        HiddenStates(tiny_model("llama"), tokenizer=tiny_tokenizer(), device_map="auto")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="--nproc_per_node 1"):
+        HiddenStates(str(tmp_path), device_map="auto")
