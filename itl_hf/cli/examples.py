@@ -37,6 +37,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("what the pool cannot teach", "itl-hf diagnose selected"),
         ("all targets, for a script", "itl-hf diagnose selected --rows 0 --json"),
     ),
+    "export": (
+        ("every column, one row a line", "itl-hf export selected --path picks.jsonl"),
+        ("into LLaMA-Factory's folder of data sets", "itl-hf export selected --format llama_factory "
+         "--path LLaMA-Factory/data --name my_task"),
+        ("with the lines for axolotl's configuration", "itl-hf export selected --format axolotl --path data"),
+    ),
     "push": (
         ("see what would be published", "itl-hf push selected me/my-subset --preview preview"),
         ("publish", "itl-hf push selected me/my-subset --private"),

@@ -18,6 +18,7 @@ from itl_hf.cli.embed import embed
 from itl_hf.cli.errors import Group, exit_status, sentence
 from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
+from itl_hf.cli.export import export
 from itl_hf.cli.index import index
 from itl_hf.cli.output import with_output
 from itl_hf.cli.push import push
@@ -67,7 +68,7 @@ class Command(typer.core.TyperCommand):
         return super().parse_args(ctx, join_words(args))
 
 
-for command in (embed, index, select, report, explore, diagnose, push, cache, doctor):
+for command in (embed, index, select, report, explore, diagnose, export, push, cache, doctor):
     app.command(cls=Command, context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
         with_output(command)
     )
