@@ -175,7 +175,7 @@ def _weights(weights: str | Sequence[float] | None, gains: np.ndarray) -> list[f
         raise ValueError(f"weights must be {len(gains)} numbers, one for each pick, got shape {numbers.shape}")
     if not np.isfinite(numbers).all() or (numbers < 0).any():
         raise ValueError("weights must be finite and not negative")
-    return numbers.tolist()
+    return [float(number) for number in numbers]
 
 
 def _write(folder: Path, name: str, files: ExportFiles, overwrite: bool) -> tuple[Path, ...]:

@@ -138,6 +138,10 @@ def check_axolotl(folder):
 
 def check_verl(folder):
     bare_package("verl", "verl.utils", "verl.utils.dataset", "verl.utils.tokenizer")
+    if importlib.machinery.PathFinder.find_spec("omegaconf") is None:
+        omegaconf = types.ModuleType("omegaconf")
+        omegaconf.DictConfig, omegaconf.ListConfig = dict, list
+        sys.modules["omegaconf"] = omegaconf
     imports, tokenizer = types.ModuleType("verl.utils.import_utils"), sys.modules["verl.utils.tokenizer"]
     imports.load_extern_object = None
     tokenizer.build_multimodal_processor_inputs = tokenizer.normalize_token_ids = None
