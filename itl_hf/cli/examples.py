@@ -5,6 +5,10 @@ from __future__ import annotations
 import textwrap
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "targets": (
+        ("the few-shot examples of two benchmarks; which rows of the pool are in their tests", "itl-hf targets "
+         "--lm_eval gsm8k,mmlu_abstract_algebra --pool pool.jsonl --output_dir benchmark"),
+    ),
     "embed": (
         ("how long would it take, and would it fit?", "itl-hf embed pool.jsonl --store features --dry_run"),
         ("embed once, select as often as you like", "itl-hf embed pool.jsonl --store features"),

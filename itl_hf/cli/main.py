@@ -24,9 +24,11 @@ from itl_hf.cli.output import with_output
 from itl_hf.cli.push import push
 from itl_hf.cli.report import report
 from itl_hf.cli.select import select
+from itl_hf.cli.targets import targets
 from itl_hf.cli.train import CONTEXT, train
 from itl_hf.visible import visible
 
+HELP_OPTIONS = ["-h", "--help"]
 app = typer.Typer(
     name="itl-hf",
     cls=Group,
@@ -36,6 +38,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": HELP_OPTIONS},
 )
 
 
@@ -68,10 +71,9 @@ class Command(typer.core.TyperCommand):
         return super().parse_args(ctx, join_words(args))
 
 
-for command in (embed, index, select, report, explore, diagnose, export, push, cache, doctor):
-    app.command(cls=Command, context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
-        with_output(command)
-    )
+for command in (targets, embed, index, select, report, explore, diagnose, export, push, cache, doctor):
+    settings = {"token_normalize_func": normalise, "help_option_names": HELP_OPTIONS}
+    app.command(cls=Command, context_settings=settings, epilog=epilog(command.__name__))(with_output(command))
 app.command(context_settings=CONTEXT, epilog=epilog("train"))(train)
 
 

@@ -67,7 +67,8 @@ class VectorEmbedder(Embedder):
         dataset = as_dataset(rows, name)
         self.features = _read_vectors(dataset, vectors, name)  # (N, d)
         text_rows = TextRows(dataset, ColumnMapping.of(columns, prompt_template), name)
-        self.name, self._numbers = name, self._index(text_rows)
+        self.name = name
+        self._numbers = self._index(text_rows)
 
     @property
     def dimension(self) -> int:
