@@ -28,9 +28,11 @@ _HOMES = {
     "Selection": "itl_hf.selection.result.selection",
     "Combined": "itl_hf.embedding.embedders.combined",
     "Embedder": "itl_hf.embedding.embedders.base",
+    "EndpointEmbedder": "itl_hf.embedding.embedders.endpoint",
     "Gradients": "itl_hf.embedding.embedders.gradients",
     "HiddenStates": "itl_hf.embedding.embedders.hidden_states",
     "SentenceEncoder": "itl_hf.embedding.embedders.sentence_encoder",
+    "VectorEmbedder": "itl_hf.embedding.embedders.vectors",
     "embed": "itl_hf.embedding.embed",
     "load_rows": "itl_hf.cli.load_rows",
     "FeatureStore": "itl_hf.embedding.store.feature_store",
@@ -44,6 +46,7 @@ __all__ = [
     "Combined",
     "Cosine",
     "Embedder",
+    "EndpointEmbedder",
     "FeatureStore",
     "Gradients",
     "HiddenStates",
@@ -60,6 +63,7 @@ __all__ = [
     "SentenceEncoder",
     "Shortlist",
     "StopWhen",
+    "VectorEmbedder",
     "attach",
     "embed",
     "load_rows",
@@ -73,9 +77,11 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embed import embed
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.embedding.embedders.combined import Combined
+    from itl_hf.embedding.embedders.endpoint import EndpointEmbedder
     from itl_hf.embedding.embedders.gradients import Gradients
     from itl_hf.embedding.embedders.hidden_states import HiddenStates
     from itl_hf.embedding.embedders.sentence_encoder import SentenceEncoder
+    from itl_hf.embedding.embedders.vectors import VectorEmbedder
     from itl_hf.embedding.store.feature_store import FeatureStore
     from itl_hf.selection.acquisitions import ITL, VTL
     from itl_hf.selection.baselines import Cosine, Random

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from itl_hf.selection.shortlist.options import ShortlistLike, Size
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-EmbedderName = Literal["hidden_states", "gradients", "sentence_encoder"]
+EmbedderName = Literal["hidden_states", "gradients", "sentence_encoder", "endpoint"]
 _EMBEDDER_PATHS = {
     "hidden_states": ("itl_hf.embedding.embedders.hidden_states", "HiddenStates"),
     "gradients": ("itl_hf.embedding.embedders.gradients", "Gradients"),
     "sentence_encoder": ("itl_hf.embedding.embedders.sentence_encoder", "SentenceEncoder"),
+    "endpoint": ("itl_hf.embedding.embedders.endpoint", "EndpointEmbedder"),
 }
 
 
@@ -43,7 +44,8 @@ class EmbedderArguments:
     """What is embedded and how, under the embedders' own names. Options left out keep the embedder's default."""
 
     embedder: EmbedderName = option(
-        "hidden_states", "Features: the model's hidden_states, its gradients, or a sentence_encoder."
+        "hidden_states",
+        "Features: the model's hidden_states, its gradients, a sentence_encoder, or an endpoint (a server).",
     )
     span: Literal["prompt", "completion", "whole"] | None = option(None, "Part of a row that is embedded.")
     layer: str | None = option(
@@ -65,6 +67,8 @@ class EmbedderArguments:
     )
     prompt_name: str | None = option(None, "sentence_encoder: which of the model's prompts comes first.")
     normalize_embeddings: bool = option(False, "sentence_encoder: scale every row to norm 1.")
+    url: str | None = option(None, "endpoint: address of a server with the OpenAI interface for embeddings.")
+    prefix: str | None = option(None, "endpoint: what is put before every text, such as 'query: '.")
     batch_tokens: int | None = option(None, "Tokens in a batch, padding included; changes no feature.")
 
     def build_embedder(self, model: Any, **options: Any) -> Embedder:
@@ -90,7 +94,11 @@ class EmbedderArguments:
                 raise ValueError(f"--{name} is not an option of --embedder {self.embedder}; leave it out")
         if model is None and self.embedder == "sentence_encoder":
             raise ValueError("--embedder sentence_encoder needs --model_name_or_path, a sentence-transformers model")
-        embedder: Embedder = kind(model or DEFAULT_MODEL, **{key: _parse(key, text) for key, text in settings.items()})
+        if self.embedder == "endpoint" and (model is None or self.url is None):
+            raise ValueError("--embedder endpoint needs --url, the server, and --model_name_or_path, its model's name")
+        embedder: Embedder = kind(
+            model=model or DEFAULT_MODEL, **{key: _parse(key, text) for key, text in settings.items()}
+        )
         return embedder
 
     def settings(self) -> dict[str, Any]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import textwrap
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "targets": (
+        ("the few-shot examples of two benchmarks; which rows of the pool are in their tests", "itl-hf targets "
+         "--lm_eval gsm8k,mmlu_abstract_algebra --pool pool.jsonl --output_dir benchmark"),
+    ),
     "embed": (
         ("how long would it take, and would it fit?", "itl-hf embed pool.jsonl --store features --dry_run"),
         ("embed once, select as often as you like", "itl-hf embed pool.jsonl --store features"),
@@ -36,6 +40,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "diagnose": (
         ("what the pool cannot teach", "itl-hf diagnose selected"),
         ("all targets, for a script", "itl-hf diagnose selected --rows 0 --json"),
+    ),
+    "export": (
+        ("every column, one row a line", "itl-hf export selected --path picks.jsonl"),
+        ("into LLaMA-Factory's folder of data sets", "itl-hf export selected --format llama_factory "
+         "--path LLaMA-Factory/data --name my_task"),
+        ("with the lines for axolotl's configuration", "itl-hf export selected --format axolotl --path data"),
     ),
     "push": (
         ("see what would be published", "itl-hf push selected me/my-subset --preview preview"),

@@ -18,15 +18,18 @@ from itl_hf.cli.embed import embed
 from itl_hf.cli.errors import Group, exit_status, sentence
 from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
+from itl_hf.cli.export import export
 from itl_hf.cli.index import index
 from itl_hf.cli.joined import joined
 from itl_hf.cli.output import with_output
 from itl_hf.cli.push import push
 from itl_hf.cli.report import report
 from itl_hf.cli.select import select
+from itl_hf.cli.targets import targets
 from itl_hf.cli.train import CONTEXT, train
 from itl_hf.visible import visible
 
+HELP_OPTIONS = ["-h", "--help"]
 app = typer.Typer(
     name="itl-hf",
     cls=Group,
@@ -36,6 +39,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": HELP_OPTIONS},
 )
 
 
@@ -68,10 +72,9 @@ class Command(typer.core.TyperCommand):
         return super().parse_args(ctx, join_words(args))
 
 
-for command in (embed, index, select, report, explore, diagnose, push, cache, doctor):
-    app.command(cls=Command, context_settings={"token_normalize_func": normalise}, epilog=epilog(command.__name__))(
-        with_output(command)
-    )
+for command in (targets, embed, index, select, report, explore, diagnose, export, push, cache, doctor):
+    settings = {"token_normalize_func": normalise, "help_option_names": HELP_OPTIONS}
+    app.command(cls=Command, context_settings=settings, epilog=epilog(command.__name__))(with_output(command))
 app.command(context_settings=CONTEXT, epilog=epilog("train"))(train)
 
 

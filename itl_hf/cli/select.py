@@ -13,6 +13,7 @@ from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.early_checks import check_picking_fits
 from itl_hf.cli.joined import call_on_each, call_on_first
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
+from itl_hf.cli.vector_column import build_embedders
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
@@ -43,6 +44,10 @@ def select(
     ] = None,
     targets_split: Annotated[str, typer.Option("--targets_split", help="Split of the targets.")] = "train",
     targets_config: Annotated[str | None, typer.Option("--targets_config", help="Subset of the targets.")] = None,
+    embedding_column: Annotated[
+        str | None,
+        typer.Option("--embedding_column", help="Column of pool and targets with vectors made elsewhere; no model."),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of --acquisition random.")] = None,
     layout: Annotated[str, typer.Option("--layout", help="Map of the report: pca, or umap (extra umap).")] = "pca",
     store: Annotated[
@@ -92,9 +97,11 @@ def select(
     check_picking_fits(picking, pool_rows, target_rows, num_examples, rows_to_exclude)
     check_layout(layout)
     resolve_kernel_spec(picking.kernel, picking.standardize_argument)
+    embedders = build_embedders(embedding, model, embedding_column, (pool_rows, target_rows), picking)
     selector = Selector(
-        embedding.build_embedder(model.model_name_or_path, **model.settings()),
+        embedders[0],
         acquisition,
+        targets_embedder=embedders[1],
         kernel=picking.kernel,
         standardize=picking.standardize_argument,
         layout=layout,  # type: ignore[arg-type]  # the selector checks it

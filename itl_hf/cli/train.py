@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.selection.result.selection import Selection
 
+_NO_DATA = "--dataset_name is missing: the rows to pick from (itl-hf train --help shows examples)"
 #: `train` parses its arguments itself, so typer must pass on all of them unchanged.
-CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 
 
 def train(context: typer.Context) -> None:
@@ -47,6 +48,8 @@ def train(context: typer.Context) -> None:
     words = ["--help" if word == "--help_all" else word for word in context.args if word not in ours]
     dry_run = flags.pop("dry_run")
     with output_of("train", **flags) as say:
+        if not words:  # TRL's classes would complain about this machine first
+            raise ValueError(_NO_DATA)
         arguments = parse(words)
         say(_estimate(*arguments) if dry_run else _outcome(run(*arguments)))
 
@@ -195,6 +198,8 @@ class _Data:
 def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig, data: _Data) -> None:
     from itl_hf.disk.checks import check_writable_folder, expand
 
+    if data.name is None and picking.selection is None:
+        raise ValueError(_NO_DATA)
     picking.check(training.packing)
     # The options have replaced `~` already.
     check_training_folder(Path(str(training.output_dir)), picking.overwrite, model.model_name_or_path)
@@ -202,8 +207,6 @@ def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig,
         check_writable_folder(expand(picking.store), "--store")
     if model.model_name_or_path is None:
         raise ValueError("--model_name_or_path is missing: the model to train")
-    if data.name is None and picking.selection is None:
-        raise ValueError("--dataset_name is missing: the rows to pick from")
     if picking.eval_dataset_name is not None and training.eval_strategy == "no":
         warnings.warn("nothing is evaluated on --eval_dataset_name with --eval_strategy no", stacklevel=3)
 

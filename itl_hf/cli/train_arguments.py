@@ -7,6 +7,7 @@ TRL's `TrlParser` reads dataclasses, so the several hundred arguments of `Script
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -81,10 +82,10 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
                 continue
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise ValueError(f"{one.name} must be a text or a number, got {value!r:.60}")
-            if "int" in str(one.type):
+            if re.search(r"\bint\b", str(one.type)):
                 if not isinstance(value, int) or value < (one.name not in ("selection_seed", "skip_tokens")):
                     raise ValueError(f"{one.name} must be a whole number of at least 1, got {value!r}")
-            elif "float" in str(one.type):
+            elif re.search(r"\bfloat\b", str(one.type)):
                 if isinstance(value, str):
                     raise ValueError(f"{one.name} must be a number, got {value!r:.60}")
             else:
@@ -112,16 +113,18 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
                 if self.selection is None
                 else "--selection brings its own targets: leave out --targets"
             )
+        if self.embedder == "endpoint" and self.embedding_model is None:
+            raise ValueError("--embedder endpoint needs --embedding_model, the model's name at the server, and --url")
         if self.examples_per_round is None:
             if self.candidates_per_round is not None:
                 raise ValueError("--candidates_per_round goes with --examples_per_round")
             return
         if packing:
             raise ValueError("--packing merges rows, so picks cannot change between epochs: leave out one of the two")
-        if self.embedding_model is not None or self.embedder == "sentence_encoder":
+        if self.embedding_model is not None or self.embedder in ("sentence_encoder", "endpoint"):
             raise ValueError(
                 "--examples_per_round reads the model in training: leave out --embedding_model, and --embedder "
-                "sentence_encoder"
+                "sentence_encoder or endpoint"
             )
 
     def build_embedder(self, model: Any, **options: Any) -> Embedder:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from itl_hf import (
     ITL,
+    EndpointEmbedder,
     Gradients,
     HiddenStates,
     Selection,
@@ -37,7 +38,7 @@ from itl_hf.selection.shortlist.index_file import build_index
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = typer.main.get_command(app).commands
-EMBEDDERS = (HiddenStates, Gradients, SentenceEncoder)
+EMBEDDERS = (HiddenStates, Gradients, SentenceEncoder, EndpointEmbedder)
 PYTHON = {
     "embed": (*EMBEDDERS, Selector, embed),
     "select": (*EMBEDDERS, Selector, Selector.select, SelectionConstraints, ITL),
@@ -45,6 +46,7 @@ PYTHON = {
     "report": (write_report,),
     "diagnose": (Diagnosis.table,),
     "push": (Selection.push_to_hub,),
+    "export": (Selection.export,),
 }
 #: What Python does with another object or not at all: `load_dataset`, `StopWhen`, `Shortlist`, `Selection.save`.
 ELSEWHERE = {
@@ -52,11 +54,12 @@ ELSEWHERE = {
     "index": {"min_rows"},
     "select": {
         *("pool_config", "targets_config", "shortlist_model", "stop_gain", "stop_variance_left", "output_dir"),
-        *("report", "dry_run", "no_store", "overwrite"),
+        *("report", "dry_run", "no_store", "overwrite", "embedding_column"),
     },
     "report": set(),
     "diagnose": {"selection"},
     "push": {"selection", "preview"},
+    "export": {"selection"},
 }
 
 

@@ -37,8 +37,9 @@ from itl_hf.embedding.embedders.sentence_model import (
     resolve_prompt,
     tokenizer_of,
 )
+from itl_hf.embedding.embedders.span_text import span_text
 from itl_hf.embedding.embedders.tokenizer_hash import tokenizer_hash
-from itl_hf.text import Row, Span, checked_span, plain_text
+from itl_hf.text import Row, Span, checked_span
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -182,7 +183,7 @@ class SentenceEncoder(TwoStageEmbedder):
     def check(self, rows: Sequence[Row], first_row: int = 0) -> None:
         """Raises `ValueError` for rows that cannot be embedded, without running the model."""
         for number, row in enumerate(rows, first_row):
-            self._text(row, number)
+            span_text(row, number, self.span)
 
     def prepare(self, rows: Sequence[Row], first_row: int = 0) -> list[Chunk]:
         """Tokenizes `rows` in chunks of similar length, and remembers which were cut for `report_truncation`.
@@ -190,7 +191,7 @@ class SentenceEncoder(TwoStageEmbedder):
         Raises:
             `ValueError`: If a row has no text, or not the span that is embedded.
         """
-        texts = [self._text(row, number) for number, row in enumerate(rows, first_row)]
+        texts = [span_text(row, number, self.span) for number, row in enumerate(rows, first_row)]
         return [self._tokenize(places, [texts[i] for i in places], first_row) for places in chunks(texts)]
 
     def embed_prepared(self, prepared_rows: list[Chunk], *, on_rows: Callable[[int], None] | None = None) -> Embedded:
@@ -220,24 +221,6 @@ class SentenceEncoder(TwoStageEmbedder):
         if longest is not None and max_length > longest:
             raise ValueError(f"max_length={max_length} is more than the {longest} tokens that the model reads.")
         self.model.max_seq_length = max_length
-
-    def _text(self, row: Row, number: int) -> str:
-        columns = {name: text for name, text in row.items() if self.span != "prompt" or name != "completion"}
-        try:
-            prompt, completion = plain_text(columns, content_only=True)
-        except ValueError as error:
-            raise ValueError(f"row {number}: {error}") from error
-        if self.span == "prompt":
-            return prompt
-        if self.span == "whole":
-            # Strings are joined as they are, as in training; between messages there would be no space.
-            return prompt + (completion if isinstance(row.get("prompt"), str) else f"\n{completion}".rstrip("\n"))
-        if not completion:
-            raise ValueError(
-                f"row {number} has no completion, but span='completion'. Drop such rows, or use span='prompt' or "
-                "span='whole'."
-            )
-        return completion
 
     def _tokenize(self, places: list[int], texts: list[str], first_row: int) -> Chunk:
         features = self._preprocess(texts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from itl_hf.embedding.store.atomic_files import DamagedError
 from itl_hf.selection.diagnosis.diagnosis import Diagnosis, diagnose
+from itl_hf.selection.export.export import Export, export_selection
 from itl_hf.selection.result import files
 from itl_hf.selection.result.deferred import DeferredArray
 from itl_hf.selection.result.record import SelectionRecord
@@ -230,6 +231,51 @@ class Selection:
         from itl_hf.report.page import write_report
 
         return write_report(self, path, **options)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        format: str = "jsonl",
+        *,
+        name: str = "selection",
+        weights: str | Sequence[float] | None = None,
+        on_bad_rows: str = "error",
+        overwrite: bool = False,
+    ) -> Export:
+        """Writes the picked rows, in the order picked, in the format of a trainer.
+
+        Args:
+            path (`str` or `PathLike`):
+                The file for `"jsonl"` and `"parquet"`, a folder for the other formats.
+            format (`str`, *optional*, defaults to `"jsonl"`):
+                `"jsonl"` or `"parquet"`: every column as it is. `"llama_factory"`, `"axolotl"`, `"torchtune"`,
+                `"unsloth"`, `"verl"` (prompts with their answers as ground truth) or `"verl_sft"`: the rows as that
+                trainer reads them, with the lines that belong into its configuration. An existing `dataset_info.json`
+                of LLaMA-Factory gets one more entry.
+            name (`str`, *optional*, defaults to `"selection"`):
+                Name of the files in the folder, and of the data set in the trainer.
+            weights (`"gains"` or `Sequence[float]`, *optional*):
+                n weights of the rows, or their gains with a mean of 1; for `"jsonl"` and `"parquet"` (column `weight`)
+                and `"verl"` (`extra_info`).
+            on_bad_rows (`"error"` or `"skip"`, *optional*, defaults to `"error"`):
+                What to do about rows that the trainer would lose a part of: raise an error that lists them, or leave
+                them out with a warning.
+            overwrite (`bool`, *optional*, defaults to `False`):
+                Replace files of the same names.
+
+        Returns:
+            `Export`: The files, the number of rows, and what to type to train on them.
+
+        Raises:
+            `FileExistsError`: If a file exists and `overwrite` is false.
+            `ValueError`: If the format is unknown, or rows do not fit into it.
+
+        Example:
+            >>> Selection.load("selected").export("axolotl", "axolotl").files[1].name
+            'selection.axolotl.yaml'
+        """
+        options: dict[str, Any] = {"name": name, "weights": weights, "on_bad_rows": on_bad_rows, "overwrite": overwrite}
+        return export_selection(self.dataset, self.record.column_mapping(), self.gains, path, format, **options)
 
     def push_to_hub(
         self,
