@@ -9,7 +9,7 @@ from datasets import concatenate_datasets
 
 from itl_hf.text.bad_rows import BadRows
 from itl_hf.text.content import read
-from itl_hf.text.parse import is_message_list, parsed_json
+from itl_hf.text.parse import is_message_list, parsed_json, with_parsed_calls
 from itl_hf.text.roles import known_role
 from itl_hf.text.rows import TEXT_COLUMNS, as_dataset, row_format
 from itl_hf.text.template_options import check_template_options
@@ -128,7 +128,7 @@ def _in_roles(column: str, value: Any) -> Any:
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     new_names = {"from": "role", "value": "content"} if "role" not in message else {}
     fields = {new_names.get(key, key): value for key, value in message.items() if value is not None}
-    return {"content": "", **fields, "role": known_role(fields.get("role", ""))}
+    return {"content": "", **with_parsed_calls(fields), "role": known_role(fields.get("role", ""))}
 
 
 def _nothing_to_learn(name: str, dataset: Dataset) -> str:
