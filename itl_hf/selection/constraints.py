@@ -296,7 +296,10 @@ def _column(pool: Dataset, values: Any, name: str) -> Any:
 def _check_costs(costs: Any, num_rows: int) -> Tensor:
     """(N,) float64 costs, finite and not negative."""
     refuse_masked(costs, "costs")
-    values = torch.from_numpy(np.array(costs, dtype=np.float64))
+    try:
+        values = torch.from_numpy(np.array(costs, dtype=np.float64))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"costs must hold one number for each row: {error}") from error
     if values.shape != (num_rows,):
         raise ValueError(f"costs must hold one number for each of the {num_rows} rows, got shape {tuple(values.shape)}")
     bad_rows = (~(torch.isfinite(values) & (values >= 0))).nonzero()

@@ -130,6 +130,11 @@ def test_shares_of_another_form_are_refused(shares):
         SelectionConstraints(groups=LABELS, group_shares=shares)
 
 
+def test_costs_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="costs must hold one number for each row: could not convert string"):
+        select_rows(POOL, TARGETS, 3, constraints=SelectionConstraints(costs=["x"] * 200, token_budget=3))
+
+
 @pytest.mark.parametrize("numbers", [3, (i for i in range(2)), {1, 2}])
 def test_row_numbers_of_another_form_are_refused(numbers):
     with pytest.raises(ValueError, match="already_selected must hold row numbers of the pool"):

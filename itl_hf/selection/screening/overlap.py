@@ -14,7 +14,7 @@ import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
-from itertools import combinations
+from itertools import chain, combinations
 
 from itl_hf.selection.screening.alignment import Words, has_other_content
 from itl_hf.text.normalization import normalize_text
@@ -106,7 +106,7 @@ class Corpus:
         self._runs = {number: runs_of(words) for number, words in self._words.items()}
         # Equal texts count once, so that ten copies of a text do not make its runs shared wording.
         distinct_texts = {frozenset(text_runs) for text_runs in self._runs.values()}
-        self._holders = Counter(run for text_runs in distinct_texts for run in text_runs)
+        self._holders = Counter(chain.from_iterable(distinct_texts))
         self._shared_runs = {run for run, count in self._holders.items() if count > MOST_HOLDERS or run in shared}
         self._where: defaultdict[Run, list[int]] = defaultdict(list)
         for number, text_runs in self._runs.items():
@@ -152,11 +152,12 @@ class Corpus:
         own_runs = {number: self._runs[number] - self._shared_runs for number in numbers}
         own = {number: len(text_runs) for number, text_runs in own_runs.items() if text_runs}
         place = {number: i for i, number in enumerate(own)}
-        common: Counter[tuple[int, int]] = Counter()
-        for run, together in self._where.items():
-            if run not in self._shared_runs:
-                among = sorted((number for number in together if number in own), key=lambda number: place[number])
-                common.update(combinations(among, 2))
+        holders: defaultdict[Run, list[int]] = defaultdict(list)  # in the order of `numbers`
+        for number in own:
+            for run in own_runs[number]:
+                holders[run].append(number)
+        several = (together for together in holders.values() if len(together) > 1)
+        common = Counter(pair for together in several for pair in combinations(together, 2))
         shares = [(i, j, count / max(FEWEST_RUNS, own[i], own[j])) for (i, j), count in common.items()]
         pairs = sorted((pair for pair in shares if pair[2] >= NEAR), key=lambda pair: (place[pair[0]], place[pair[1]]))
         return [pair for pair in pairs if not self._are_other(own_runs[pair[0]], *pair[:2])]
