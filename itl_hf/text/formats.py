@@ -120,9 +120,10 @@ def _alpaca(completion: str) -> Callable[[Row], dict[str, Any]]:
 
     def convert(row: Row) -> dict[str, Any]:
         last = convert_columns(row)
-        turns = [turn for earlier in row.get("history") or () for turn in earlier]
-        if not turns:
+        if "history" not in row:
             return last
+        # Where there is such a column, rows without a history are conversations too: trainers take one kind of row.
+        turns = [turn for earlier in row["history"] or () for turn in earlier]
         prompt = last["prompt"] if is_message_list(last["prompt"]) else [{"role": "user", "content": last["prompt"]}]
         answer = last["completion"]
         answer = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer

@@ -59,7 +59,7 @@ def training_rows(dataset: Dataset, columns: ColumnMapping | None = None, name: 
     if kind == "text":
         return read_rows
     own = list(rows) if rows.format.convert is None else list(read_rows)
-    learned_rows = [{column: _in_roles(column, row.get(column)) for column in read_rows.column_names} for row in own]
+    learned_rows = [{column: as_trained(column, row.get(column)) for column in read_rows.column_names} for row in own]
     return as_dataset(learned_rows, name)
 
 
@@ -116,8 +116,19 @@ def beside_other_columns(read_rows: Dataset, dataset: Dataset, source_columns: S
     return read_rows if not others.column_names else concatenate_datasets([others, read_rows], axis=1)
 
 
-def _in_roles(column: str, value: Any) -> Any:
-    """Returns messages with `role`, `content` and the usual roles; other values as they are."""
+def as_trained(column: str, value: Any) -> Any:
+    """Returns messages with `role`, `content`, the usual roles and calls of tools as values; other values as they are.
+
+    Args:
+        column (`str`):
+            The value's column.
+        value (`Any`):
+            A value of a row.
+
+    Example:
+        >>> as_trained("messages", [{"from": "human", "value": "Hi"}])
+        [{'content': 'Hi', 'role': 'user'}]
+    """
     if column in ("tools", "chat_template_kwargs", "messages"):
         value = parsed_json(value)
     if not is_message_list(value) or column in ("tools", "chat_template_kwargs"):

@@ -55,6 +55,7 @@ FORMATS = [
         {"instruction": Q, "input": "", "output": A, "history": [["a", "b"]]},
         (f"user: a\nassistant: b\nuser: {Q}", A),
     ),
+    ("Alpaca without history", {"instruction": Q, "input": "", "output": A, "history": []}, (Q, A)),
     (
         "system twice",
         {"system": S, "conversations": from_value(("system", S), ("human", Q), ("gpt", A))},
@@ -156,6 +157,13 @@ def test_answers_that_are_numbers_do_not_depend_on_other_rows():
         rows = list(TextRows(as_dataset([{"question": Q, "answer": 7}, {"question": Q, "answer": other}])))
         assert rows[0] == whole[0] == {"prompt": Q, "completion": "7"}
         assert rows[1].get("completion") == ("2.5" if other == 2.5 else None)
+
+
+def test_rows_with_and_without_a_history_are_trained_on_together():
+    rows = [{"instruction": Q, "input": "", "output": A, "history": turns} for turns in ([], [["a", "b"]], None)]
+    trained = training_rows(as_dataset(rows))
+    assert [len(row["prompt"]) for row in trained] == [1, 3, 1]
+    assert all(row["completion"] == [ASSISTANT] for row in trained)
 
 
 @pytest.mark.parametrize("row", [{"choices": [], "answer": 0}, {"choices": ["a", "b"], "answer": 2}])
