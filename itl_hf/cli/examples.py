@@ -62,7 +62,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("delete those that were not used for a month", "itl-hf cache clear --older_than 30 --yes"),
     ),
     "explore": (
-        ("look at it in the browser", "itl-hf explore selected --pool pool.jsonl --store features"),
+        ("look at it in the browser", "itl-hf explore selected --pool pool.jsonl"),
         ("what one has that another lacks", "itl-hf explore selected --compare other"),
         ("as a folder to upload as a Space", "itl-hf explore selected --space space"),
     ),

@@ -32,7 +32,9 @@ def explore(
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="Folder that keeps features: with --pool, drop rows and select again at once."),
+        typer.Option(
+            "--store", help="Folder of features; left out, the cache. With --pool: drop rows and select again at once."
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option("--host", help="Address to serve on; 0.0.0.0 lets in other machines that have the address.")
@@ -52,7 +54,7 @@ def explore(
 
     Nothing leaves this machine. Stop with Ctrl-C.
 
-    Example: itl-hf explore selected --pool pool.jsonl --store features
+    Example: itl-hf explore selected --pool pool.jsonl
     """
     if include_targets and space is None:
         raise typer.BadParameter("--include_targets goes with --space; served from here, targets are always shown")

@@ -12,16 +12,25 @@ from typing import Any
 import datasets
 import fsspec
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
 from itl_hf.text.file_contents import contents_digest
+from itl_hf.text.formats import text_column_names
 from itl_hf.text.json_files import read_json_files
 from itl_hf.text.unreadable_files import DAMAGES, check_file, unreadable
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 DEFAULT_SPLIT = "train"
-READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
+READERS = {
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
 
 
 def is_file_name(name: str) -> bool:
@@ -93,7 +102,7 @@ def _files(name: str) -> list[str]:
 
 def _kind(name: str) -> str:
     """Returns the suffix of a file without that of its compression, such as `.jsonl` of `rows.jsonl.gz`."""
-    path = Path(name)
+    path = Path(name.lower())
     return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
 
 
@@ -109,13 +118,36 @@ def _load_files(name: str, files: list[str]) -> Dataset:
     options: dict[str, Any] = {}
     if reader == "csv":  # an empty cell is missing; NA, null and None are texts
         options = {"keep_default_na": False, "na_values": [""], "sep": "\t" if kinds[0] == ".tsv" else ","}
+        options["converters"] = dict.fromkeys(text_column_names(), _cell)  # 007 and 2 are texts there
     if all("://" not in file for file in files):
         options["cache_dir"] = _cache_folder(map(Path, files))
         files = [_without_patterns(Path(file).absolute(), Path(options["cache_dir"])) for file in files]
     try:
-        return load_dataset(reader, data_files=files, split="train", **options)
+        return _load_together(reader, files, options)
     except (DatasetGenerationError, StopIteration, pa.ArrowException, IndexError, KeyError, *DAMAGES) as error:
         raise unreadable(name, kinds[0][1:], error) from error
+
+
+def _load_together(reader: str, files: list[str], options: dict[str, Any]) -> Dataset:
+    """Loads files as one dataset; a column may be empty in some of them, or whole numbers in some and floats in others.
+
+    `datasets` takes the types of the first file for those of all.
+    """
+    try:
+        return load_dataset(reader, data_files=files, split="train", **options)
+    except DatasetGenerationError:
+        if len(files) == 1:
+            raise
+        parts = [load_dataset(reader, data_files=[file], split="train", **options) for file in files]
+    try:
+        return concatenate_datasets(parts)
+    except (ValueError, TypeError) as error:
+        raise DatasetGenerationError(str(error)) from error
+
+
+def _cell(text: str) -> str | None:
+    """Returns the text of a cell as it is written; an empty one is missing."""
+    return text or None
 
 
 def _cache_folder(paths: Iterable[Path]) -> str:

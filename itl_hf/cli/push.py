@@ -21,13 +21,14 @@ def push(
     ] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Branch to publish to.")] = None,
     include_features: Annotated[
-        bool, typer.Option("--include_features", help="Publish the picks' features too; with --store.")
+        bool, typer.Option("--include_features", help="Publish the picks' features too.")
     ] = False,
     include_targets: Annotated[
         bool, typer.Option("--include_targets", help="Publish the target prompts too, which may be private.")
     ] = False,
     store: Annotated[
-        Path | None, typer.Option("--store", help="Folder that keeps features, as given to `itl-hf select`.")
+        Path | None,
+        typer.Option("--store", help="Folder of features, as for `itl-hf select`; left out, the cache."),
     ] = None,
     base_dataset: Annotated[
         str | None, typer.Option("--base_dataset", "--dataset_name", help="The pool's name on the Hub, for the card.")

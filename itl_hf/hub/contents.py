@@ -16,8 +16,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, List, Value
 
-from itl_hf.embedding.store.feature_store import FeatureStore
-from itl_hf.embedding.store.paths import feature_directory
+from itl_hf.embedding.store.lookup import stored_features
 from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.hub.card import Publication, write_card
 from itl_hf.hub.card_section import with_marks
@@ -133,14 +132,14 @@ def placeholder_targets(count: int) -> Dataset:
     return Dataset.from_dict({"prompt": prompts, WITHHELD_COLUMN: [True] * count})
 
 
-def picked_features(selection: Selection, store: str | os.PathLike[str] | None = None) -> np.ndarray:
-    """Returns the feature rows of the picks from memory, or from the selector's store.
+def picked_features(selection: Selection, store: str | os.PathLike[str] | bool | None = None) -> np.ndarray:
+    """Returns the feature rows of the picks from memory, from the selector's store, or from the default cache.
 
     Args:
         selection (`Selection`):
             The selection.
-        store (`str` or `PathLike`, *optional*):
-            The folder of `Selector(store=...)`.
+        store (`str`, `PathLike` or `bool`, *optional*):
+            The `store=` of the selector; left out, the default cache.
 
     Returns:
         `np.ndarray`: (n, d).
@@ -150,11 +149,6 @@ def picked_features(selection: Selection, store: str | os.PathLike[str] | None =
     """
     if selection.features is not None:
         return np.asarray(selection.features)
-    if store is None:
-        raise ValueError(
-            "this selection no longer holds features; pass store=, the folder of `Selector(store=...)`, or leave out "
-            "include_features"
-        )
     record = selection.record
     if selection.shortlist_rows is not None and record.shortlist is not None:
         parts = [_stored_features(store, record, rows_hash)[:] for rows_hash, _ in record.shortlist["parts"]]
@@ -164,11 +158,18 @@ def picked_features(selection: Selection, store: str | os.PathLike[str] | None =
     return np.asarray(_stored_features(store, record, record.pool_fingerprint or "")[selection.indices])
 
 
-def _stored_features(store: str | os.PathLike[str], record: SelectionRecord, rows_hash: str) -> StoredFeatures:
-    directory = feature_directory(store, record.embedder or {}, rows_hash)
-    if not directory.exists():
+def _stored_features(
+    store: str | os.PathLike[str] | bool | None, record: SelectionRecord, rows_hash: str
+) -> StoredFeatures:
+    features = stored_features(store, record.embedder or {}, rows_hash)
+    if features is not None:
+        return features
+    if isinstance(store, str | os.PathLike):
         raise ValueError(f"{os.fspath(store)} holds no features of this selection's pool under its embedder")
-    return FeatureStore.open(directory).features()
+    raise ValueError(
+        "this selection no longer holds features, and the cache does not have them; pass store=, the folder of "
+        "`Selector(store=...)`, or leave out include_features"
+    )
 
 
 def features_dataset(selection: Selection, features: np.ndarray) -> Dataset:

@@ -57,7 +57,7 @@ def publish(
     token: str | bool | None = None,
     include_features: bool = False,
     include_targets: bool = False,
-    store: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | bool | None = None,
     base_dataset: str | None = None,
     license: str | list[str] | None = None,
     commit_message: str | None = None,
@@ -96,7 +96,7 @@ def preview(
     directory: str | os.PathLike[str],
     repo_id: str,
     *,
-    store: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | bool | None = None,
     base_dataset: str | None = None,
     **options: Any,
 ) -> Path:
@@ -109,8 +109,8 @@ def preview(
             A folder that is empty or does not exist yet.
         repo_id (`str`):
             Name of the dataset in the card.
-        store (`str` or `PathLike`, *optional*):
-            The folder of `Selector(store=...)`, from which features are read.
+        store (`str`, `PathLike` or `bool`, *optional*):
+            The `store=` of the selector, from which features are read; left out, the default cache.
         base_dataset (`str`, *optional*):
             Name of the pool on the Hub.
         **options:

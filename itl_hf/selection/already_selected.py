@@ -19,7 +19,11 @@ def read_already_selected(already_selected: Any, pool: Any) -> tuple[list[int], 
         `ValueError`: If they are neither.
     """
     no_rows = torch.zeros(0, pool.shape[1])
-    if already_selected is None or len(already_selected) == 0:
+    if already_selected is None:
+        return [], no_rows
+    if not hasattr(already_selected, "__len__"):  # check_row_numbers says what it must be
+        return check_row_numbers(already_selected, pool.shape[0], "already_selected"), no_rows
+    if len(already_selected) == 0:
         return [], no_rows
     refuse_masked(already_selected, "already_selected")
     array = already_selected if isinstance(already_selected, Tensor) else np.asarray(already_selected)

@@ -22,7 +22,7 @@ from itl_hf.gp.quality import weighted_sum
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.selection.feature_arrays import check_row_numbers, refuse_masked
-from itl_hf.selection.option_types import check_constraint_types
+from itl_hf.selection.option_types import check_constraint_types, plain_number
 from itl_hf.text import ColumnMapping, Row, TextRows, as_dataset
 
 Shares = Mapping[Any, tuple[float, float]] | float
@@ -135,7 +135,9 @@ class SelectionConstraints:
     stop_when: StopWhen | None = None
 
     def __post_init__(self) -> None:
-        check_constraint_types(self.replace, self.token_budget, self.stop_when)
+        for name in ("token_budget", "group_shares"):
+            object.__setattr__(self, name, plain_number(getattr(self, name)))
+        check_constraint_types(self.replace, self.token_budget, self.group_shares, self.stop_when)
 
     @property
     def counts_tokens(self) -> bool:
@@ -244,7 +246,9 @@ class SelectionConstraints:
             "token_budget": self.token_budget,
             "groups": self.groups if isinstance(self.groups, str) else None,
             # As pairs: the keys of a JSON object are strings, and labels may be numbers.
-            "group_shares": [[k, *pair] for k, pair in shares.items()] if isinstance(shares, Mapping) else shares,
+            "group_shares": [[_label(k), *map(plain_number, pair)] for k, pair in shares.items()]
+            if isinstance(shares, Mapping)
+            else shares,
             "stop_when": None if self.stop_when is None else dataclasses.asdict(self.stop_when),
         }
         # An entry of `None` says that there were costs or groups, given as values.
@@ -292,7 +296,10 @@ def _column(pool: Dataset, values: Any, name: str) -> Any:
 def _check_costs(costs: Any, num_rows: int) -> Tensor:
     """(N,) float64 costs, finite and not negative."""
     refuse_masked(costs, "costs")
-    values = torch.as_tensor(np.asarray(costs, dtype=np.float64))
+    try:
+        values = torch.from_numpy(np.array(costs, dtype=np.float64))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"costs must hold one number for each row: {error}") from error
     if values.shape != (num_rows,):
         raise ValueError(f"costs must hold one number for each of the {num_rows} rows, got shape {tuple(values.shape)}")
     bad_rows = (~(torch.isfinite(values) & (values >= 0))).nonzero()

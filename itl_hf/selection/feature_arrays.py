@@ -119,7 +119,9 @@ def as_rows(features: Features, name: str) -> Any:
     if isinstance(features, KeptFeatures):
         features = features.array
     if isinstance(features, np.ndarray | Tensor):
-        rows: Any = np.asarray(features) if isinstance(features, np.ma.MaskedArray) else features
+        rows: Any = features if isinstance(features, Tensor | np.memmap) else _native(np.asarray(features))
+    elif hasattr(features, "toarray"):
+        raise ValueError(f"`{name}` is a sparse matrix; give it as an array: {name}.toarray()")
     elif isinstance(features, RowReader) and isinstance(features.dtype, np.dtype):
         rows = ReadRows(features)
     else:
@@ -134,6 +136,14 @@ def as_rows(features: Features, name: str) -> Any:
     if isinstance(rows, Tensor):
         return rows.detach()
     return MappedRows(rows) if isinstance(rows, np.memmap) and rows.filename is not None else rows
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Returns an array that PyTorch reads: a copy of one of another byte order, of long doubles, or read backwards."""
+    is_long = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    dtype = np.dtype(np.float64) if is_long else array.dtype.newbyteorder("=")
+    is_backwards = any(stride < 0 for stride in array.strides)
+    return np.ascontiguousarray(array, dtype) if is_backwards or dtype != array.dtype else array
 
 
 def check_row_numbers(numbers: Any, num_rows: int, name: str) -> list[int]:

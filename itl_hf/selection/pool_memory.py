@@ -30,7 +30,7 @@ class PoolMemory:
     def __init__(self) -> None:
         self._dataset: tuple[Any, Dataset] | None = None
         self._job: tuple[tuple[Any, ...], EmbedJob] | None = None
-        self._features: tuple[tuple[Any, ...], KeptFeatures] | None = None
+        self._features: dict[str, tuple[tuple[Any, ...], KeptFeatures]] = {}
 
     def dataset(self, rows: Any, split: str | None, convert: Callable[[], Dataset]) -> Dataset:
         """Returns the rows as a dataset: the one of the last call if they are the same.
@@ -81,18 +81,27 @@ class PoolMemory:
             self._job = (key, make())
         return dataclasses.replace(self._job[1], embedder=embedder, fingerprint=fingerprints[0])
 
-    def features(self, job: EmbedJob, store: Store) -> Features:
-        """Embeds the rows of the pool, or returns the features of the last call if they are the same."""
+    def features(self, job: EmbedJob, store: Store, purpose: str = "picks") -> Features:
+        """Embeds the rows of the pool, or returns the features of the last call if they are the same.
+
+        Args:
+            job (`EmbedJob`):
+                The rows.
+            store (`Path` or `FeatureCache`, *optional*):
+                Where features are stored.
+            purpose (`str`, *optional*, defaults to `"picks"`):
+                What they are for: the features of each purpose, such as a shortlist, are kept beside the others.
+        """
         if shares_work():
             return job.embed(store)
         key = (_identity(job.fingerprint), job.reading.keys.hash, job.embedder.storage_dtype)
-        if self._features is None or self._features[0] != key:
-            self._features = None
+        if purpose not in self._features or self._features[purpose][0] != key:
+            self._features.pop(purpose, None)
             features = job.embed(store)
             if not KeptFeatures.fits(features):
                 return features
-            self._features = (key, KeptFeatures(features))
-        return self._features[1]
+            self._features[purpose] = (key, KeptFeatures(features))
+        return self._features[purpose][1]
 
 
 def rows_key(rows: Any, split: str | None) -> Any:

@@ -11,7 +11,7 @@ import importlib
 import json
 from typing import Any
 
-from itl_hf.selection.option_types import check_instance
+from itl_hf.selection.option_types import check_instance, plain_number
 from itl_hf.selection.protocol import NOISE_RULES, Acquisition, reads
 
 _OURS, _BASELINES = "itl_hf.selection.acquisitions", "itl_hf.selection.baselines"
@@ -88,7 +88,7 @@ def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acqui
         `ValueError`: If the name is unknown, options stand beside an object, or a noise is out of its range.
         `TypeError`: If it is neither a name nor an acquisition.
     """
-    set_options = {key: value for key, value in options.items() if value is not None}
+    set_options = {key: plain_number(value) for key, value in options.items() if value is not None}
     if not isinstance(acquisition, str):
         if set_options:
             raise ValueError(

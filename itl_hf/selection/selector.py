@@ -229,7 +229,8 @@ class Selector:
             is_free[blocked_rows] = False
             weighting = (numbers.target_weights, numbers.quality)
             request = ListRequest(availability, is_free, observed_rows, constraints.replace, *weighting)
-            stages = TwoStages(shortlist, pool_job, target_job, self.store, request)
+            embed_pool = functools.partial(self.pool_memory.features, purpose="shortlist")
+            stages = TwoStages(shortlist, pool_job, target_job, self.store, request, embed_pool)
             has_grown = True
             while has_grown:
                 inputs = inputs.of_shortlist(stages)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from itl_hf.text.formats import Format, pair
-from itl_hf.text.parse import marked_turns, messages_of_turns, parsed_json
+from itl_hf.text.parse import marked_turns, messages_of_turns, parsed_json, parsed_messages
 
 Row = Mapping[str, Any]
 
@@ -124,7 +124,7 @@ class ColumnMapping:
             return {"messages": [*start, *messages] if messages else None, **tools}
         prompt = parts.get("prompt") if self.prompt_template is None else self._fill_template(row)
         system = (parts["system"] or "") if "system" in parts else ("" if tools else None)
-        return {**pair(parsed_json(prompt), parsed_json(parts.get("completion")), system), **tools}
+        return {**pair(parsed_messages(prompt), parsed_messages(parts.get("completion")), system), **tools}
 
     def _template_columns(self) -> list[str]:
         if self.prompt_template is None:

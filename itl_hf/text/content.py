@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from itl_hf.text.column_types import is_unicode
-from itl_hf.text.parse import parsed_json
+from itl_hf.text.parse import parsed_json, with_parsed_calls
 from itl_hf.text.recognize import canonical
 from itl_hf.text.roles import UnknownRoleError, known_role
 from itl_hf.text.rows import Row, RowFormat, row_format
@@ -187,6 +187,9 @@ def _message(message: Any, where: str, template_roles: frozenset[str] | None) ->
         role = known_role(fields["role"], template_roles)
     except UnknownRoleError as error:
         raise ValueError(f"{where}: {error}") from error
+    fields = with_parsed_calls(fields)
+    if not isinstance(fields.get("tool_calls", []), list):
+        raise ValueError(f"{where}: tool_calls must be a list of calls, also as JSON text.")
     return {**fields, "role": role, "content": _join_content(fields.get("content", ""), where)}
 
 
@@ -215,7 +218,7 @@ def _readable(content: str | list[dict[str, Any]], content_only: bool) -> str:
 def _message_text(message: dict[str, Any]) -> str:
     """Returns all text of a message: its thoughts, its content, and its calls of tools, such as `sum({"a": 1})`."""
     thoughts = [message[key] for key in _THOUGHTS if isinstance(message.get(key), str)]
-    calls = parsed_json(message.get("tool_calls")) or message.get("function_call") or []
+    calls = message.get("tool_calls") or message.get("function_call") or []
     parts = [*thoughts, str(message["content"]), *map(_call_text, calls if isinstance(calls, list) else [calls])]
     return "\n".join(part for part in parts if part.strip())
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from itl_hf.text.multiple_choice import has_choices, question_and_choice
 from itl_hf.text.parse import (
     answer_and_tools,
     is_message_list,
     marked_turns,
     messages_of_turns,
     parsed_json,
+    parsed_messages,
 )
 
 Row = Mapping[str, Any]
@@ -61,14 +63,25 @@ def join(*parts: Any) -> str:
 
 def pair(prompt: Any, completion: Any, system: Any = None) -> dict[str, Any]:
     """Returns the row of a prompt and its completion; a system prompt makes it a conversation."""
-    if isinstance(completion, int | float) and not isinstance(completion, bool):
-        completion = str(completion)
+    completion = _number_as_text(completion)
     if isinstance(system, str) or is_message_list(prompt):
         turns = [{"role": "system", "content": system}] if isinstance(system, str) and system.strip() else []
         questions = prompt if is_message_list(prompt) else [{"role": "user", "content": prompt or ""}]
         answers = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
         return {"prompt": [*turns, *questions], "completion": answers or None}
     return {"prompt": prompt, "completion": completion if completion not in ("", []) else None}
+
+
+def _number_as_text(value: Any) -> Any:
+    """Returns a number as text, one that is missing (NaN) as `None`, and everything else as it is.
+
+    Whole numbers are written without a point: a column of whole numbers and others holds floats.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if value != value:
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else str(value)
 
 
 def _columns(*prompt: str, completion: str, system: str | None = None) -> Callable[[Row], dict[str, Any]]:
@@ -87,17 +100,45 @@ def _columns(*prompt: str, completion: str, system: str | None = None) -> Callab
 def _conversations(column: str) -> Callable[[Row], dict[str, Any]]:
     def convert(row: Row) -> dict[str, Any]:
         turns = messages_of_turns(parsed_json(row.get(column)))
-        system = row.get("system") or row.get("system_prompt")
-        if isinstance(system, str) and system.strip() and turns:
+        system = row.get("system")
+        if isinstance(system, str) and system.strip() and turns and not _begins_with_system(turns):
             turns = [{"role": "system", "content": system}, *turns]
         return {"messages": turns, "tools": row.get("tools")}
 
     return convert
 
 
+def _begins_with_system(turns: Any) -> bool:
+    """Returns whether a conversation has a system prompt, which stands for that of a column."""
+    first = turns[0] if isinstance(turns, list) else None
+    return isinstance(first, Mapping) and str(first.get("role") or first.get("from")).lower() == "system"
+
+
+def _alpaca(completion: str) -> Callable[[Row], dict[str, Any]]:
+    """Returns the conversion of Alpaca's columns; a `history` of questions and answers comes before."""
+    convert_columns = _columns("instruction", "input", completion=completion, system="system")
+
+    def convert(row: Row) -> dict[str, Any]:
+        last = convert_columns(row)
+        if "history" not in row:
+            return last
+        # Where there is such a column, rows without a history are conversations too: trainers take one kind of row.
+        turns = [turn for earlier in row["history"] or () for turn in earlier]
+        prompt = last["prompt"] if is_message_list(last["prompt"]) else [{"role": "user", "content": last["prompt"]}]
+        answer = last["completion"]
+        answer = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
+        return {"prompt": [*prompt[:-1], *messages_of_turns(turns), prompt[-1]], "completion": answer}
+
+    return convert
+
+
+def _multiple_choice(question: str, answer: str) -> Callable[[Row], dict[str, Any]]:
+    return lambda row: pair(*question_and_choice(row[question], row["choices"], row[answer]))
+
+
 def _preference(row: Row) -> dict[str, Any]:
     """The chosen answer; it may repeat the prompt as its first messages."""
-    prompt, answer = row["prompt"], parsed_json(row["chosen"])
+    prompt, answer = row["prompt"], parsed_messages(row["chosen"])
     if is_message_list(answer) and (len(answer) > 1 or not is_message_list(prompt)):
         if len(answer) > 1:
             return {"messages": answer}
@@ -106,7 +147,7 @@ def _preference(row: Row) -> dict[str, Any]:
 
 
 def _implicit_preference(row: Row) -> dict[str, Any]:
-    answer = parsed_json(row["chosen"])
+    answer = parsed_messages(row["chosen"])
     return {"messages": answer if is_message_list(answer) else marked_turns(answer)}
 
 
@@ -150,12 +191,14 @@ _RULES = (
     _Rule("Glaive", ("chat",), ("system",), _glaive, lambda row: isinstance(row.get("chat", ""), str)),
     _Rule("Dolly", ("instruction", "context", "response"), (), _columns(
         "instruction", "context", completion="response")),
-    _Rule("Alpaca", ("instruction", "output"), ("input", "system"), _columns(
-        "instruction", "input", completion="output", system="system")),
-    _Rule("instruction and response", ("instruction", "response"), ("input", "system"), _columns(
-        "instruction", "input", completion="response", system="system")),
+    _Rule("Alpaca", ("instruction", "output"), ("input", "system", "history"), _alpaca("output")),
+    _Rule("instruction and response", ("instruction", "response"), ("input", "system", "history"), _alpaca("response")),
     _Rule("OpenOrca", ("system_prompt", "question", "response"), (), _columns(
         "question", completion="response", system="system_prompt")),
+    *(
+        _Rule("multiple choice", (question, "choices", answer), (), _multiple_choice(question, answer), has_choices)
+        for question, answer in (("question", "answer"), ("question", "answerKey"), ("question_stem", "answerKey"))
+    ),
     _Rule("SQuAD", ("context", "question", "answers"), (), _squad),
     *(
         _Rule(name, (prompt, completion), ("system", "system_prompt"), convert)
@@ -174,7 +217,7 @@ _RULES = (
         )
         for convert in (
             lambda row, prompt=prompt, completion=completion: pair(
-                parsed_json(row[prompt]), row[completion], _system(row)
+                parsed_messages(row[prompt]), row[completion], _system(row)
             ),
         )
     ),
@@ -214,3 +257,9 @@ def recognize_format(column_names: Sequence[str], first_row: Row) -> Format | No
 def required_columns() -> Iterable[tuple[str, tuple[str, ...]]]:
     """Yields name and must_have columns of every format that is recognised."""
     return ((rule.name, rule.must_have) for rule in _RULES)
+
+
+def text_column_names() -> list[str]:
+    """Returns the names of all columns that are read as text, in any format."""
+    names = [name for rule in _RULES for name in (*rule.must_have, *rule.optional)]
+    return sorted({*names, "messages", "prompt", "completion", "text", "tools", "chat_template_kwargs"})

@@ -23,6 +23,27 @@ def parsed_json(value: Any) -> Any:
     return value
 
 
+def parsed_messages(value: Any) -> Any:
+    """Returns the messages of a text that holds them as JSON; everything else as it is, other JSON as the text it is.
+
+    Example:
+        >>> parsed_messages('[{"role": "user", "content": "Hi"}]'), parsed_messages("[3, 1, 2]")
+        ([{'role': 'user', 'content': 'Hi'}], '[3, 1, 2]')
+    """
+    messages = parsed_json(value)
+    has_roles = is_message_list(messages) and all("role" in one or "from" in one for one in messages)
+    return messages if has_roles else value
+
+
+def with_parsed_calls(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a message whose `tool_calls` are values, also where the data has them as JSON text.
+
+    A template would print a text letter by letter, or nothing.
+    """
+    calls = parsed_json(message.get("tool_calls"))
+    return {**message, "tool_calls": calls} if calls is not None else dict(message)
+
+
 def is_message_list(value: Any) -> bool:
     """Returns whether this is a list of messages."""
     return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)

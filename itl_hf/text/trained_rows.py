@@ -9,7 +9,7 @@ from datasets import concatenate_datasets
 
 from itl_hf.text.bad_rows import BadRows
 from itl_hf.text.content import read
-from itl_hf.text.parse import is_message_list, parsed_json
+from itl_hf.text.parse import is_message_list, parsed_json, with_parsed_calls
 from itl_hf.text.roles import known_role
 from itl_hf.text.rows import TEXT_COLUMNS, as_dataset, row_format
 from itl_hf.text.template_options import check_template_options
@@ -59,7 +59,7 @@ def training_rows(dataset: Dataset, columns: ColumnMapping | None = None, name: 
     if kind == "text":
         return read_rows
     own = list(rows) if rows.format.convert is None else list(read_rows)
-    learned_rows = [{column: _in_roles(column, row.get(column)) for column in read_rows.column_names} for row in own]
+    learned_rows = [{column: as_trained(column, row.get(column)) for column in read_rows.column_names} for row in own]
     return as_dataset(learned_rows, name)
 
 
@@ -116,8 +116,19 @@ def beside_other_columns(read_rows: Dataset, dataset: Dataset, source_columns: S
     return read_rows if not others.column_names else concatenate_datasets([others, read_rows], axis=1)
 
 
-def _in_roles(column: str, value: Any) -> Any:
-    """Returns messages with `role`, `content` and the usual roles; other values as they are."""
+def as_trained(column: str, value: Any) -> Any:
+    """Returns messages with `role`, `content`, the usual roles and calls of tools as values; other values as they are.
+
+    Args:
+        column (`str`):
+            The value's column.
+        value (`Any`):
+            A value of a row.
+
+    Example:
+        >>> as_trained("messages", [{"from": "human", "value": "Hi"}])
+        [{'content': 'Hi', 'role': 'user'}]
+    """
     if column in ("tools", "chat_template_kwargs", "messages"):
         value = parsed_json(value)
     if not is_message_list(value) or column in ("tools", "chat_template_kwargs"):
@@ -128,7 +139,7 @@ def _in_roles(column: str, value: Any) -> Any:
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     new_names = {"from": "role", "value": "content"} if "role" not in message else {}
     fields = {new_names.get(key, key): value for key, value in message.items() if value is not None}
-    return {"content": "", **fields, "role": known_role(fields.get("role", ""))}
+    return {"content": "", **with_parsed_calls(fields), "role": known_role(fields.get("role", ""))}
 
 
 def _nothing_to_learn(name: str, dataset: Dataset) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 
+from itl_hf.text.trained_rows import as_trained
 from itl_hf.training.trainer_checks import ALTERNATIVE
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def check_text(trainer: Trainer, positions: np.ndarray, rows: Any) -> None:
     trainer_text = dataset.select_columns(columns).with_format(None)[positions[sample]]
     for column in columns:
         for row, pool_value, trainer_value in zip(sample, pool_text[column], trainer_text[column], strict=True):
-            if not _is_same_text(pool_value, trainer_value):
+            if not _is_same_text(as_trained(column, pool_value), as_trained(column, trainer_value)):
                 raise ValueError(
                     f"Row {positions[row]} of the trainer's train_dataset has another {column!r} than the row that was "
                     f"picked: {_shorten(trainer_value)} where the selection has {_shorten(pool_value)}. The picks were "

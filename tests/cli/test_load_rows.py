@@ -76,6 +76,34 @@ def test_texts_that_look_like_missing_values_are_texts(tmp_path):
         assert load_rows(str(path))["completion"][:] == [*words, None]
 
 
+def test_numbers_in_columns_of_text_stay_as_they_are_written(tmp_path):
+    for name, answers in (("a", ["007", "1e5", "True", ""]), ("b", ["2", "2.50", "words", "3"])):
+        lines = ["question,answer,cost", *(f"what?,{answer},3" for answer in answers)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = load_rows(str(tmp_path / "*.csv"))
+    assert rows["answer"][:] == ["007", "1e5", "True", None, "2", "2.50", "words", "3"]
+    assert rows["cost"][:] == [3] * 8
+
+
+def test_a_column_may_be_empty_in_the_first_of_several_files(tmp_path):
+    Dataset.from_list([{"prompt": "a", "tools": None, "cost": 1}]).to_parquet(tmp_path / "1.parquet")
+    Dataset.from_list([{"prompt": "b", "tools": [{"n": 1}], "cost": None}]).to_parquet(tmp_path / "2.parquet")
+    rows = load_rows(str(tmp_path / "*.parquet"))
+    assert rows.to_list() == [
+        {"prompt": "a", "tools": None, "cost": 1},
+        {"prompt": "b", "tools": [{"n": 1}], "cost": None},
+    ]
+    Dataset.from_list([{"prompt": {"x": 1}, "tools": None, "cost": 2}]).to_parquet(tmp_path / "3.parquet")
+    with pytest.raises(ValueError, match=r"\*\.parquet cannot be read as parquet"):
+        load_rows(str(tmp_path / "*.parquet"))
+
+
+@pytest.mark.parametrize("name", ["rows.ndjson", "ROWS.JSONL", "rows.Json"])
+def test_other_spellings_of_a_suffix_are_read(name, tmp_path):
+    (tmp_path / name).write_text('{"text": "a"}\n', encoding="utf-8")
+    assert load_rows(str(tmp_path / name)).to_list() == [{"text": "a"}]
+
+
 def test_splits_and_configurations_of_what_has_none_are_refused(files, tmp_path):
     pool = str(files / "pool.jsonl")
     assert is_file_name(pool)

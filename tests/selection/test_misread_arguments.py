@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import numpy as np
@@ -106,3 +107,60 @@ def test_a_row_that_decides_the_preparation_is_reported():
         warnings.simplefilter("error")
         select_rows(POOL, TARGETS, 3)
         select_rows(pool, TARGETS, 3, standardize=False, kernel="cosine")  # nothing is divided by the variance
+
+
+def test_numbers_of_numpy_are_numbers():
+    constraints = SelectionConstraints(costs=[1.0] * 200, token_budget=np.int64(3))
+    assert select_rows(POOL, TARGETS, 5, constraints=constraints).record.constraints["token_budget"] == 3
+    constraints = SelectionConstraints(groups=LABELS, group_shares=np.float32(0.5))
+    assert select_rows(POOL, TARGETS, 4, constraints=constraints).record.constraints["group_shares"] == 0.5
+    labels = np.arange(200) % 2
+    shares = {labels[0]: (np.float64(0), np.float32(0.5))}
+    record = select_rows(POOL, TARGETS, 4, constraints=SelectionConstraints(groups=labels, group_shares=shares)).record
+    assert json.loads(json.dumps(record.to_json()))["constraints"]["group_shares"] == [[0, 0.0, 0.5]]
+    one, other = (select_rows(POOL, TARGETS, 4, noise_std=value) for value in (0.5, np.float32(0.5)))
+    assert one.record == other.record
+    one, other = (select_rows(POOL, TARGETS, 4, acquisition="random", seed=value) for value in (3, np.int32(3)))
+    assert one.indices.tolist() == other.indices.tolist()
+
+
+@pytest.mark.parametrize("shares", ["0.5", {"a": 0.5}, [("a", 0.1, 0.5)], {"a": (0.1, 0.2, 0.5)}, {"a": "ab"}, True])
+def test_shares_of_another_form_are_refused(shares):
+    with pytest.raises(TypeError, match=r"group_shares must be the largest share of every group, such as 0\.5"):
+        SelectionConstraints(groups=LABELS, group_shares=shares)
+
+
+def test_costs_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="costs must hold one number for each row: could not convert string"):
+        select_rows(POOL, TARGETS, 3, constraints=SelectionConstraints(costs=["x"] * 200, token_budget=3))
+
+
+@pytest.mark.parametrize("numbers", [3, (i for i in range(2)), {1, 2}])
+def test_row_numbers_of_another_form_are_refused(numbers):
+    with pytest.raises(ValueError, match="already_selected must hold row numbers of the pool"):
+        select_rows(POOL, TARGETS, 3, already_selected=numbers)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows[::-1].copy()[::-1],
+        lambda rows: rows.astype(">f8"),
+        lambda rows: rows.astype(np.longdouble),
+        lambda rows: np.asfortranarray(rows),
+    ],
+)
+def test_arrays_of_every_layout_give_the_same_picks(change):
+    expected = select_rows(POOL, TARGETS, 3)
+    picked = select_rows(change(POOL), change(TARGETS), 3)
+    assert picked.indices.tolist() == expected.indices.tolist()
+    np.testing.assert_allclose(picked.gains, expected.gains, rtol=1e-9)
+
+
+def test_sparse_features_are_refused():
+    class Sparse:
+        def toarray(self):
+            return POOL
+
+    with pytest.raises(ValueError, match=r"`pool` is a sparse matrix; give it as an array: pool\.toarray\(\)"):
+        select_rows(Sparse(), TARGETS, 3)

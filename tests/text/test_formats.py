@@ -38,6 +38,32 @@ FORMATS = [
     ("FLAN", {"inputs": Q, "targets": A}, (Q, A)),
     ("Aya", {"inputs": Q, "targets": A, "language": "en"}, (Q, A)),
     ("SQuAD", {"context": "C", "question": Q, "answers": {"text": [A, "x"], "answer_start": [0, 1]}}, (f"C\n\n{Q}", A)),
+    ("MMLU", {"question": Q, "subject": "x", "choices": ["3", "4"], "answer": 1}, (f"{Q}\n\nA. 3\nB. 4", "B")),
+    (
+        "ARC",
+        {"id": "1", "question": Q, "choices": {"text": ["3", "4"], "label": ["1", "2"]}, "answerKey": "2"},
+        (f"{Q}\n\n1. 3\n2. 4", "2"),
+    ),
+    (
+        "OpenBookQA",
+        {"question_stem": Q, "choices": {"text": ["3", "4"], "label": ["A", "B"]}, "answerKey": "A"},
+        (f"{Q}\n\nA. 3\nB. 4", "A"),
+    ),
+    ("answer in words", {"question": Q, "choices": ["3", "4"], "answer": "4"}, (f"{Q}\n\nA. 3\nB. 4", "B")),
+    (
+        "Alpaca with history",
+        {"instruction": Q, "input": "", "output": A, "history": [["a", "b"]]},
+        (f"user: a\nassistant: b\nuser: {Q}", A),
+    ),
+    ("Alpaca without history", {"instruction": Q, "input": "", "output": A, "history": []}, (Q, A)),
+    (
+        "system twice",
+        {"system": S, "conversations": from_value(("system", S), ("human", Q), ("gpt", A))},
+        (f"system: {S}\nuser: {Q}", A),
+    ),
+    ("questions that are JSON", {"question": "[3, 1, 2]", "answer": "[1, 2, 3]"}, ("[3, 1, 2]", "[1, 2, 3]")),
+    ("objects that are JSON", {"query": '{"a": 1}', "response": "{}"}, ('{"a": 1}', "{}")),
+    ("DPO, JSON", {"prompt": Q, "chosen": '[{"name": "x"}]', "rejected": "[]"}, (Q, '[{"name": "x"}]')),
     ("SQuAD none", {"context": "C", "question": Q, "answers": {"text": [], "answer_start": []}}, (f"C\n\n{Q}", "")),
     ("Nemotron", {"input": [USER], "output": A, "category": "chat"}, (Q, A)),
     ("WildChat", {"conversation": [USER, ASSISTANT], "language": "English"}, (Q, A)),
@@ -112,6 +138,40 @@ def test_tools_as_json_give_the_same_tokens():
     assert first == second
 
 
+def test_calls_as_json_give_the_same_tokens():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = TOOL_TEMPLATE
+    calls = [{"type": "function", "function": CALL}]
+    rows = [{"messages": [USER, {**ASSISTANT, "tool_calls": one}]} for one in (calls, json.dumps(calls))]
+    first, second = RowTokenizer(tokenizer)(rows)
+    assert first == second
+    trained = training_rows(as_dataset(rows))
+    assert [row["messages"][1]["tool_calls"] for row in TextRows(trained)] == [calls, calls]
+    with pytest.raises(ValueError, match=r"row 0: .*message 1: tool_calls must be a list of calls"):
+        RowTokenizer(tokenizer)([{"messages": [USER, {**ASSISTANT, "tool_calls": "f(1)"}]}])
+
+
+def test_answers_that_are_numbers_do_not_depend_on_other_rows():
+    whole = list(TextRows(as_dataset([{"question": Q, "answer": 7}])))
+    for other in (2.5, float("nan"), None):
+        rows = list(TextRows(as_dataset([{"question": Q, "answer": 7}, {"question": Q, "answer": other}])))
+        assert rows[0] == whole[0] == {"prompt": Q, "completion": "7"}
+        assert rows[1].get("completion") == ("2.5" if other == 2.5 else None)
+
+
+def test_rows_with_and_without_a_history_are_trained_on_together():
+    rows = [{"instruction": Q, "input": "", "output": A, "history": turns} for turns in ([], [["a", "b"]], None)]
+    trained = training_rows(as_dataset(rows))
+    assert [len(row["prompt"]) for row in trained] == [1, 3, 1]
+    assert all(row["completion"] == [ASSISTANT] for row in trained)
+
+
+@pytest.mark.parametrize("row", [{"choices": [], "answer": 0}, {"choices": ["a", "b"], "answer": 2}])
+def test_questions_without_their_choice_are_bad_rows(row):
+    rows = TextRows(as_dataset([{"question": Q, "choices": ["a", "b"], "answer": 0}, {"question": Q, **row}]))
+    assert list(rows)[1] == {"prompt": None}
+
+
 @pytest.mark.parametrize(
     ("columns", "template", "expected"),
     [
@@ -121,12 +181,16 @@ def test_tools_as_json_give_the_same_tokens():
         ({"completion": "a"}, "{s}:\n{q} {missing}"[:-10], ("S1:\nQ1", "A1")),
         ({"text": "q"}, None, ("Q1", "")),
         ({"messages": "m"}, None, ("Q2", "A2")),
+        ({"prompt": "q", "completion": "j"}, None, ("Q1", '{"name": "x"}')),
+        ({"prompt": "l", "completion": "a"}, None, ('[{"x": 1}]', "A1")),
+        ({"prompt": "c", "completion": "a"}, None, ("Q3", "A1")),
     ],
 )
 def test_columns_that_are_named(columns, template, expected):
     row = {
         "q": "Q1", "a": "A1", "s": "S1",
         "m": [{"from": "human", "value": "Q2"}, {"from": "gpt", "value": "A2"}],
+        "j": '{"name": "x"}', "l": '[{"x": 1}]', "c": json.dumps([{"role": "user", "content": "Q3"}]),
     }  # fmt: skip
     mapping = ColumnMapping.of(columns, template)
     dataset = as_dataset([row])

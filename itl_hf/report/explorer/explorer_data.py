@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itl_hf.embedding.row_keys import row_keys
-from itl_hf.embedding.store.feature_store import FeatureStore
-from itl_hf.embedding.store.paths import feature_directory
+from itl_hf.embedding.store.lookup import stored_features
 from itl_hf.selection.reselect import check_reselectable
 from itl_hf.text import TextRows
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
 NO_FEATURES = (
-    "Selecting again is not possible without the features. Start the explorer with --store and the folder that was "
-    "given to `itl-hf select --store`."
+    "Selecting again is not possible without the features, and the cache does not have them. Start the explorer with "
+    "--store and the folder that was given to `itl-hf select --store`."
 )
 NO_POOL = (
     "Selecting again is not possible without the rows of the pool. Start the explorer with --pool and the rows that "
@@ -74,7 +73,7 @@ def gather(
     compare: Selection | None = None,
     compare_name: str = "the other selection",
     pool: Dataset | None = None,
-    store: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | bool | None = None,
 ) -> ExplorerData:
     """Collects what the explorer shows: a selection, its pool and its stored features.
 
@@ -89,9 +88,9 @@ def gather(
             Name of the other selection on the page.
         pool (`Dataset`, *optional*):
             The rows that the selection was made from. With it, the page shows the text of rows that were not picked.
-        store (`str` or `PathLike`, *optional*):
-            The folder that was given to `Selector(store=...)`. With it and `pool`, the visitor can drop rows and select
-            again.
+        store (`str`, `PathLike` or `bool`, *optional*):
+            The `store=` of the selector; left out, the default cache. With these features and `pool`, the visitor can
+            drop rows and select again.
 
     Returns:
         `ExplorerData`: The data to give to `serve` or `build`.
@@ -109,11 +108,11 @@ def gather(
     text_ids = None if pool is None else _check_pool(selection, pool)
     pool_features: Features | None = None
     target_features: Features | None = None
-    obstacle = NO_FEATURES if store is None else NO_POOL if pool is None else ""
-    if store is not None:
-        if selection.shortlist_rows is None:  # otherwise most rows of the pool have no features
-            pool_features = _open_features(selection, store, "pool", "embedder")
-        target_features = _open_features(selection, store, "targets", "targets_embedder")
+    if selection.shortlist_rows is None:  # otherwise most rows of the pool have no features
+        pool_features = _open_features(selection, store, "pool", "embedder")
+    target_features = _open_features(selection, store, "targets", "targets_embedder")
+    is_complete = target_features is not None and (pool_features is not None or selection.shortlist_rows is not None)
+    obstacle = NO_FEATURES if not is_complete else NO_POOL if pool is None else ""
     if not obstacle:
         try:
             check_reselectable(selection.record)
@@ -136,12 +135,15 @@ def _check_pool(selection: Selection, pool: Dataset) -> np.ndarray | None:
     return keys.index()
 
 
-def _open_features(selection: Selection, store: str | os.PathLike[str], side: str, embedder: str) -> Features:
+def _open_features(
+    selection: Selection, store: str | os.PathLike[str] | bool | None, side: str, embedder: str
+) -> Features | None:
+    """Opens the features of the pool or the targets; `None` if the cache does not have them."""
     fingerprint = getattr(selection.record, embedder) or {}
-    directory = feature_directory(store, fingerprint, getattr(selection.record, f"{side}_fingerprint") or "")
-    if not directory.exists():
+    features = stored_features(store, fingerprint, getattr(selection.record, f"{side}_fingerprint") or "")
+    if features is None and isinstance(store, str | os.PathLike):
         raise ValueError(
             f"{os.fspath(store)} holds no features of this selection's {side}: pass the folder that was given to "
             "`itl-hf select --store`"
         )
-    return FeatureStore.open(directory).features()
+    return features

@@ -286,7 +286,7 @@ class Selection:
         token: str | bool | None = None,
         include_features: bool = False,
         include_targets: bool = False,
-        store: str | os.PathLike[str] | None = None,
+        store: str | os.PathLike[str] | bool | None = None,
         base_dataset: str | None = None,
         license: str | None = None,
         commit_message: str | None = None,
@@ -314,8 +314,9 @@ class Selection:
             include_targets (`bool`, *optional*, defaults to `False`):
                 Publish the target rows as well, as the configuration `targets`. Otherwise no text of them leaves this
                 machine; their number, their variances and their places on the map do.
-            store (`str` or `PathLike`, *optional*):
-                The folder of `Selector(store=...)`: features that are no longer in memory are read from it.
+            store (`str`, `PathLike` or `bool`, *optional*):
+                The `store=` of the selector: features that are no longer in memory are read from it; left out, from
+                the default cache.
             base_dataset (`str`, *optional*):
                 Name of the pool on the Hub, if the record does not hold it.
             license (`str`, *optional*):

@@ -1,9 +1,11 @@
 """Tells a copy with small changes from another text that was written with the same template.
 
 Both have most runs of words in common. They differ in what was changed: a template is filled with other content, that
-is with several new words, with other numbers, or with new words at most of the places where further texts have
-new words as well. `has_other_content` aligns the words of two texts (longest common blocks, Ratcliff and Obershelp, as
-in Python's `difflib`) and looks at the words that were replaced. Words that were only added or left out do not count.
+is with several new words, together or in a row, with other numbers, or with new words at most of the places where
+further texts have new words as well. A copy in which several of a few numbers were changed is another problem by this
+rule, and is not found. `has_other_content` aligns the words of two texts (longest common blocks, Ratcliff and
+Obershelp, as in Python's `difflib`) and looks at the words that were replaced. Words that were only added or left out
+do not count.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from dataclasses import dataclass
 MOST_WORDS = 1_000
 #: So many replaced words are other content, if they are this share of all words of the text, too.
 FEWEST_REPLACED, LEAST_REPLACED_SHARE = 3, 0.1
+#: The same for words in a row: edits are scattered, and the place of a template that is filled is not.
+LEAST_SHARE_IN_A_ROW = 0.04
 #: Share of a text's words and punctuation marks that a copy may lack.
 MOST_MISSING = 0.2
-#: Share of a text's numbers that are other ones in another problem with the same wording.
-LEAST_NUMBERS = 0.5
+#: Share of a text's numbers that are other ones in another problem with the same wording; the smaller one for several
+#: numbers, because the wording has numbers, too.
+LEAST_NUMBERS, LEAST_SEVERAL_NUMBERS = 0.5, 0.25
 #: Share of the places at which further texts differ that is filled anew in another text of the same template.
 LEAST_FILLED = 0.5
 
@@ -127,10 +132,18 @@ def has_other_content(text: Words, other: Words, relatives: Iterable[Words] = ()
     replacements = alignment.replacements
     if alignment.missing > MOST_MISSING:
         return True
-    least = max(FEWEST_REPLACED, LEAST_REPLACED_SHARE * sum(word.isalnum() for word in text))
-    if sum(_num_words(one.old) for one in replacements) >= least:
+    if _has_other_words(text, replacements):
         return True
     return _has_other_numbers(text, replacements) or _fills_slots(text, replacements, relatives)
+
+
+def _has_other_words(text: Words, replacements: Sequence[Replacement]) -> bool:
+    num_words = sum(word.isalnum() for word in text)
+    in_a_row = [_num_words(one.old) for one in replacements]
+    least, least_in_a_row = (
+        max(FEWEST_REPLACED, share * num_words) for share in (LEAST_REPLACED_SHARE, LEAST_SHARE_IN_A_ROW)
+    )
+    return sum(in_a_row) >= least or max(in_a_row, default=0.0) >= least_in_a_row
 
 
 def _num_words(words: Words) -> float:
@@ -140,11 +153,13 @@ def _num_words(words: Words) -> float:
 
 def _has_other_numbers(text: Words, replacements: Sequence[Replacement]) -> bool:
     num_replaced = sum(min(_num_numbers(one.old), _num_numbers(one.new)) for one in replacements)
-    return num_replaced > 0 and num_replaced >= LEAST_NUMBERS * _num_numbers(text)
+    least_share = LEAST_SEVERAL_NUMBERS if num_replaced > 1 else LEAST_NUMBERS
+    return num_replaced > 0 and num_replaced >= least_share * _num_numbers(text)
 
 
 def _num_numbers(words: Words) -> int:
-    return sum(word.isdecimal() for word in words)
+    """Counts numbers, also those with letters in them, such as `0xb5` and `1d6`."""
+    return sum(word[0].isdecimal() for word in words)
 
 
 def _fills_slots(text: Words, replacements: Sequence[Replacement], relatives: Iterable[Words]) -> bool:

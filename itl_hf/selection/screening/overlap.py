@@ -14,7 +14,7 @@ import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
-from itertools import combinations
+from itertools import chain, combinations
 
 from itl_hf.selection.screening.alignment import Words, has_other_content
 from itl_hf.text.normalization import normalize_text
@@ -42,9 +42,10 @@ def words_of(text: str) -> Words:
     return tuple(match[0] for match in _WORD.finditer(normalize_text(text)))
 
 
-def runs_of(words: Words) -> set[Run]:
-    """Returns all runs of `RUN` words; fewer words are one run."""
-    return {words[i : i + RUN] for i in range(max(1, len(words) - RUN + 1))} if words else set()
+def runs_of(words: Words, relevant_runs: Set[Run] | None = None) -> set[Run]:
+    """Returns all runs of `RUN` words, or those that are relevant; fewer words are one run."""
+    all_runs = (words[i : i + RUN] for i in range(max(1, len(words) - RUN + 1)) if words)
+    return set(all_runs) if relevant_runs is None else {run for run in all_runs if run in relevant_runs}
 
 
 def runs(text: str) -> set[Run]:
@@ -92,6 +93,9 @@ class Corpus:
             Further texts that these may be copies of. Wording that they share, among each other too, is shared wording.
         shared (`Set`, *optional*):
             Runs that are shared wording for reasons that these texts do not show.
+        compared (`Iterable[int]`, *optional*):
+            Numbers of the texts that `near_pairs` is asked for; `near` is then asked for `others`. Only their runs are
+            kept, which is much faster for many texts. Left out, all runs are kept.
 
     Example:
         >>> corpus = Corpus({0: "the quick brown fox jumps over the lazy dog", 1: "red green blue"})
@@ -99,14 +103,24 @@ class Corpus:
         [0]
     """
 
-    def __init__(self, texts: Mapping[int, str], others: Sequence[str] = (), shared: Set[Run] = frozenset()) -> None:
+    def __init__(
+        self,
+        texts: Mapping[int, str],
+        others: Sequence[str] = (),
+        shared: Set[Run] = frozenset(),
+        compared: Iterable[int] | None = None,
+    ) -> None:
         self._words = {number: words_of(text) for number, text in texts.items()}
         # Further texts have negative numbers; equal ones are one.
         self._words |= {-1 - i: words for i, words in enumerate(dict.fromkeys(map(words_of, others)))}
-        self._runs = {number: runs_of(words) for number, words in self._words.items()}
+        relevant_runs: set[Run] | None = None
+        if compared is not None:
+            numbers = {*compared, *(number for number in self._words if number < 0)}
+            relevant_runs = set[Run]().union(*(runs_of(self._words[number]) for number in numbers))
+        self._runs = {number: runs_of(words, relevant_runs) for number, words in self._words.items()}
         # Equal texts count once, so that ten copies of a text do not make its runs shared wording.
-        distinct_texts = {frozenset(text_runs) for text_runs in self._runs.values()}
-        self._holders = Counter(run for text_runs in distinct_texts for run in text_runs)
+        distinct_texts = {words: self._runs[number] for number, words in self._words.items()}
+        self._holders = Counter(chain.from_iterable(distinct_texts.values()))
         self._shared_runs = {run for run, count in self._holders.items() if count > MOST_HOLDERS or run in shared}
         self._where: defaultdict[Run, list[int]] = defaultdict(list)
         for number, text_runs in self._runs.items():
@@ -152,11 +166,12 @@ class Corpus:
         own_runs = {number: self._runs[number] - self._shared_runs for number in numbers}
         own = {number: len(text_runs) for number, text_runs in own_runs.items() if text_runs}
         place = {number: i for i, number in enumerate(own)}
-        common: Counter[tuple[int, int]] = Counter()
-        for run, together in self._where.items():
-            if run not in self._shared_runs:
-                among = sorted((number for number in together if number in own), key=lambda number: place[number])
-                common.update(combinations(among, 2))
+        holders: defaultdict[Run, list[int]] = defaultdict(list)  # in the order of `numbers`
+        for number in own:
+            for run in own_runs[number]:
+                holders[run].append(number)
+        several = (together for together in holders.values() if len(together) > 1)
+        common = Counter(pair for together in several for pair in combinations(together, 2))
         shares = [(i, j, count / max(FEWEST_RUNS, own[i], own[j])) for (i, j), count in common.items()]
         pairs = sorted((pair for pair in shares if pair[2] >= NEAR), key=lambda pair: (place[pair[0]], place[pair[1]]))
         return [pair for pair in pairs if not self._are_other(own_runs[pair[0]], *pair[:2])]

@@ -163,7 +163,7 @@ def screen(
     near = nearest[: max(1, min(CANDIDATES, MOST_CANDIDATES // len(target_prompts)))]  # (<= k, m)
     texts, tools = _texts(text_columns(pool), ranks, near.flatten().tolist(), pool_reading)
     joined_texts = {number: "\n".join(text) for number, text in texts.items()}
-    corpus = Corpus(joined_texts, target_prompts, pool_reading.shared_wording)
+    corpus = Corpus(joined_texts, target_prompts, pool_reading.shared_wording, compared=ranks)
     copies = {
         (target, row): Copy(target, row, ranks.get(row), "near", round(share, 3))
         for target, prompt in enumerate(target_prompts)

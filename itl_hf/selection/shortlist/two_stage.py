@@ -12,7 +12,7 @@ expensive ones decide among them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from itl_hf.embedding.embedders.base import Embedder, Fingerprint
-from itl_hf.gp.pool import Pool
+from itl_hf.gp.standardization import Standardization
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.embed_job import EmbedJob, Store
-from itl_hf.selection.feature_arrays import as_rows, finite
+from itl_hf.selection.feature_arrays import Features, as_rows, finite
+from itl_hf.selection.kept_features import open_pool, source_of
 from itl_hf.selection.shortlist.indexed_rows import indexed_rows
 from itl_hf.selection.shortlist.listed_rows import ListedRows
 from itl_hf.selection.shortlist.options import Shortlist
@@ -144,6 +145,8 @@ class TwoStages:
             Where features are kept.
         request (`ListRequest`):
             Which rows may be on the list.
+        embed_pool (`Callable`, *optional*):
+            Embeds the pool by the cheap embedder, for callers that keep these features; `EmbedJob.embed` when left out.
 
     Raises:
         `ValueError`: If no row of the pool may be picked.
@@ -156,26 +159,28 @@ class TwoStages:
         target_job: EmbedJob,
         store: Store,
         request: ListRequest,
+        embed_pool: Callable[[EmbedJob, Store], Features] = EmbedJob.embed,
     ) -> None:
         self.shortlist, self.pool_job, self.store, self.request = shortlist, pool_job, store, request
         embedder: Embedder = shortlist.embedder  # type: ignore[assignment]  # the caller has checked it
         cheap = embedder.for_targets(list(target_job.rows))
         cheap_pool_job = pool_job.by(cheap)
         self.cheap_fingerprint: Fingerprint = cheap_pool_job.fingerprint
-        self.listed_rows = self._make_list(cheap_pool_job, target_job.by(cheap))
+        self.listed_rows = self._make_list(target_job.by(cheap), embed_pool(cheap_pool_job, store), cheap.preparation)
         self.num_first = shortlist.num_rows(request.availability.num_examples)
         self._parts: list[tuple[np.ndarray, np.ndarray, str]] = []  # row numbers, their features, the rows' hash
         if not self.listed_rows.grow(request.open_rows(()), self.num_first):
             raise ValueError("no row of the pool may be picked: the budget or the shares of groups leave none")
         self._embed([*self.listed_rows.rows, *request.observed_rows])
 
-    def _make_list(self, pool_job: EmbedJob, target_job: EmbedJob) -> ListedRows:
-        """Embeds pool and targets by the cheap embedder; the list is empty at first."""
+    def _make_list(
+        self, target_job: EmbedJob, features: Features, standardize: bool | str | Standardization
+    ) -> ListedRows:
+        """Embeds the targets by the cheap embedder, as `features` of the pool were; the list is empty at first."""
         target_features = finite(as_rows(target_job.embed(self.store), "targets"), "targets")
-        spec = resolve_kernel_spec("auto", pool_job.embedder.preparation)
-        features = pool_job.embed(self.store)
-        index = indexed_rows(features, spec.standardization)
-        pool = Pool(as_rows(features, "pool"), spec.standardization, self.request.quality)
+        spec = resolve_kernel_spec("auto", standardize)
+        index = indexed_rows(source_of(features), spec.standardization)
+        pool = open_pool(features, as_rows(features, "pool"), spec.standardization, self.request.quality)
         warn_of_unusable(describe_unusable(pool.unusable))
         self.request.free[pool.unusable.numbers] = False
         targets = blank_targets(pool.preparation(target_features), target_features).to(pool.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import warnings
 
@@ -94,6 +95,44 @@ def test_other_numbers_are_another_problem_and_one_of_many_is_not():
     question = words_of("If 12 workers need 30 days, how long do 18 workers need?")
     assert has_other_content(question, words_of("If 15 workers need 44 days, how long do 18 workers need?"))
     assert not has_other_content(question, words_of("If 12 workers need 30 days, how long do 19 workers need?"))
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("(0xbb5d >> 0x1) in hexadecimal", "(0xb2a0 >> 0x7) in hexadecimal"),
+        (
+            "Roll 1d20, 1d14 and 1d8: the odds of 21 or more, as 1/60",
+            "Roll 1d20, 1d6 and 1d4: the odds of 23 or more, as 1/60",
+        ),
+        ("Compute 879.2124^3 to 3 digits, as 1.23e+4", "Compute 925.9611^3 to 3 digits, as 1.23e+4"),
+        (
+            f"{'Each letter is a digit . ' * 9}TBUK + IBIVT = IRVYV",
+            f"{'Each letter is a digit . ' * 9}FUIPF + NRHRR = IPUONK",
+        ),
+    ],
+)
+def test_problems_of_one_kind_are_no_copies(text, other):
+    assert has_other_content(words_of(text), words_of(other))
+
+
+def test_words_replaced_here_and_there_in_a_long_text_are_edits():
+    text = words_of(" ".join(f"word{i}" for i in range(100)))
+    scattered = tuple("new" if i in (10, 30, 50, 70) else word for i, word in enumerate(text))
+    in_a_row = tuple("new" if 10 <= i < 14 else word for i, word in enumerate(text))
+    assert not has_other_content(text, scattered)
+    assert has_other_content(text, in_a_row)
+
+
+def test_a_corpus_of_the_compared_texts_finds_the_same():
+    rng = random.Random(0)
+    texts = {i: " ".join(rng.choices("abcdefgh", k=12)) for i in range(300)}
+    texts |= {300 + i: f"{texts[i]} {rng.choice('abc')}" for i in range(20)}
+    others, picks = [texts[i][2:] for i in range(40, 50)], [3, 303, 5, 305, 7, 100, 310, 10]
+    whole, part = Corpus(texts, others), Corpus(texts, others, compared=picks)
+    assert whole.near_pairs(picks) == part.near_pairs(picks) != []
+    assert [whole.near(text) for text in others] == [part.near(text) for text in others]
+    assert any(whole.near(text) for text in others)
 
 
 def test_further_texts_show_where_a_template_is_filled():

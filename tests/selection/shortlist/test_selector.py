@@ -23,7 +23,7 @@ from itl_hf.embedding import embed
 from itl_hf.gp.pool import Pool
 from itl_hf.hub.contents import picked_features
 from itl_hf.report.explorer.explorer_data import gather
-from itl_hf.selection import embed_job
+from itl_hf.selection import embed_job, kept_features
 from itl_hf.selection.defaults import AUTO_STANDARDIZATION
 from itl_hf.selection.reselect import check_reselectable
 from itl_hf.selection.shortlist import options
@@ -148,6 +148,28 @@ def test_stored_features_are_used_again(tmp_path):
     selector, second = two_stages(store=tmp_path / "store")
     assert selector.embedder.prompts == selector.shortlist.embedder.prompts == []
     assert second.indices.tolist() == first.indices.tolist()
+
+
+def test_the_cheap_features_are_embedded_and_prepared_once(monkeypatch):
+    prepared = []
+    real = kept_features.Pool
+    monkeypatch.setattr(
+        kept_features, "Pool", lambda *arguments: prepared.append(len(arguments[0])) or real(*arguments)
+    )
+    selector, first = two_stages(store=False)
+    others = [{"prompt": "cherry paints harbour"}]
+    second = selector.select(POOL, others, 10)
+    assert len(selector.shortlist.embedder.prompts) == len(POOL) + len(TARGETS) + len(others)
+    assert prepared == [len(POOL), 30, 30]
+    for selection, targets in ((first, TARGETS), (second, others), (selector.select(POOL, TARGETS, 10), TARGETS)):
+        plain = Selector(dear(), shortlist=Shortlist(30, cheap()), store=False).select(POOL, targets, 10)
+        assert selection.indices.tolist() == plain.indices.tolist()
+        assert selection.shortlist_rows.tolist() == plain.shortlist_rows.tolist()
+        assert selection.record == plain.record
+    weighted = selector.select(POOL, TARGETS, 10, quality=[0.5] * 100 + [1.0] * 44)
+    plain = Selector(dear(), shortlist=Shortlist(30, cheap()), store=False)
+    expected = plain.select(POOL, TARGETS, 10, quality=[0.5] * 100 + [1.0] * 44)
+    assert weighted.indices.tolist() == expected.indices.tolist()
 
 
 def test_an_interrupted_embedding_of_the_list_continues(tmp_path, monkeypatch):
