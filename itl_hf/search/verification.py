@@ -11,6 +11,7 @@ steps. So blocks differ in how many picks they have applied, until the rejected 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,11 +21,12 @@ from itl_hf import distributed
 from itl_hf.gp.pool import Pool
 from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 from itl_hf.objectives.target_basis import TargetBasisBlock, is_cheaper
-from itl_hf.search.availability import AvailabilityTracker
-from itl_hf.search.blocks import PendingUpdate, PoolBlock, Verification
+from itl_hf.search.blocks import PendingUpdate, PoolBlock
 from itl_hf.search.candidates import Candidates, ProjectionCache, Run
 from itl_hf.search.exactness import check_noise, fits_float32
 from itl_hf.search.finite import is_finite, refuse_non_finite
+from itl_hf.search.limits import Limits, upload
+from itl_hf.search.suspects import Verification
 
 MAX_SUSPECTS = 4096
 #: Projections of the last pass are kept while they fit in this much memory, for rolling back rejected picks. Otherwise
@@ -62,20 +64,18 @@ class PoolVerifier:
             The rows.
         objective (`Objective`):
             Shared with the search, which adds and drops picks.
-        availability (`AvailabilityTracker`):
-            Shared with the search, which records picks.
+        limits (`Limits`):
+            Which rows may be picked, given the picks that the search has recorded.
         capacity (`int`):
             Number of picks that projection caches need memory for.
         max_picks (`int`):
             The longest run that will be verified.
     """
 
-    def __init__(
-        self, pool: Pool, objective: Objective, availability: AvailabilityTracker, capacity: int, max_picks: int
-    ) -> None:
-        self.pool, self.objective, self.availability = pool, objective, availability
+    def __init__(self, pool: Pool, objective: Objective, limits: Limits, capacity: int, max_picks: int) -> None:
+        self.pool, self.objective, self.limits = pool, objective, limits
         self.capacity, self.max_picks = capacity, max_picks
-        self.is_free = torch.ones(pool.num_rows, dtype=torch.bool)
+        self.is_free = torch.ones(pool.num_rows, dtype=torch.bool, device=pool.device)
         self.num_passes = 0
         self.initialize(torch.float32)
 
@@ -148,31 +148,42 @@ class PoolVerifier:
         for block in self.blocks:
             block.rollback(self.objective, rejected_picks)
 
-    def open_rows(self) -> Tensor:
-        """Returns which rows can be picked next, (N,) bool."""
-        is_open = self.availability.mask(self.availability.current(), slice(None))
-        return self.is_free if is_open is None else self.is_free & is_open
+    def close_rows(self, indices: Sequence[int]) -> None:
+        """Excludes rows from the further picks."""
+        self.is_free.index_fill_(0, upload(torch.tensor(indices, dtype=torch.int64), self.pool.device), False)
 
-    def largest_scores(self, open_rows: Tensor, count: int) -> Tensor:
-        """Returns the numbers of the open rows with the largest scores, ascending, (M,); equal on all processes."""
-        device = self.pool.device
+    def _open_rows(self) -> Tensor:
+        """Returns which rows can be picked next, (N,) bool."""
+        if not self.limits.is_constrained:
+            return self.is_free
+        is_open = self.limits.mask(self.limits.current(self.limits.used()), slice(None))
+        return self.is_free if is_open is None else self.is_free & is_open[0]
+
+    def largest_scores(self, count: int) -> tuple[Tensor, int]:
+        """Returns the numbers of the open rows with the largest scores, ascending, (M,) on the CPU, and how many rows
+        are open; equal on all processes.
+        """
+        device, open_rows = self.pool.device, self._open_rows()
         scores = [torch.zeros(0, dtype=torch.float64, device=device)]
         indices = [torch.zeros(0, dtype=torch.int64, device=device)]
         for block in self.blocks:
             num_observations = min(self.objective.num_observations, block.num_applied)
             block_scores = self.objective.score(block.stats, num_observations, block.quality).double()
             # What float32 cannot express (a share of 1, for example) may well be the best: exact statistics decide.
-            is_closed = ~open_rows[block.span].to(device)
+            is_closed = ~open_rows[block.span]
             block_scores = block_scores.nan_to_num(nan=torch.inf).masked_fill(is_closed, -torch.inf)
             top = block_scores.topk(min(count, len(block_scores)))
             scores.append(top.values)
             indices.append(top.indices + block.span.start)
         top = torch.cat(scores).topk(min(count, sum(map(len, scores))))
-        score, index = distributed.gather_rows(top.values), distributed.gather_rows(torch.cat(indices)[top.indices])
+        # Scores, row numbers (below 2^53) and the number of open rows in one copy, for which the host waits.
+        own = torch.stack([top.values, torch.cat(indices)[top.indices].double()], dim=1)  # (M, 2)
+        own = torch.cat([own, open_rows.sum().double().expand(1, 2)]).cpu()
+        score, index = distributed.gather_rows(own[:-1]).T
         # Ascending row numbers first, so that the stable sort leaves ties to the lowest.
         order = index.argsort()
         order = order[score[order].argsort(descending=True, stable=True)][:count]
-        return index[order[score[order] > -torch.inf]].sort().values
+        return index[order[score[order] > -torch.inf]].long().sort().values, int(own[-1, 0])
 
     def verify(self, candidates: Candidates, run: Run, num_before: int) -> Suspects | None:
         """Returns the rows that might beat a pick of the run; `None` if float32 leaves too many of them."""
@@ -183,7 +194,7 @@ class PoolVerifier:
             if not self._is_finite():
                 if self.dtype == torch.float32:
                     return None
-                raise self._non_finite(candidates.indices[run.positions])
+                raise self._non_finite(candidates.numbers[run.positions])
             new_error = self._measure_error(candidates, run, num_before)
             assumed_error, self.error = self.error, torch.maximum(self.error, new_error)
             if self.dtype == torch.float64 or bool((SAFETY_FACTOR * assumed_error >= MIN_MARGIN * new_error).all()):
@@ -200,7 +211,7 @@ class PoolVerifier:
 
     def _non_finite(self, picks: Tensor | None = None) -> ValueError:
         """Raises or returns the error for a kernel that is not finite, between rows, targets or picks, (n,)."""
-        numbers = torch.zeros(0, dtype=torch.int64) if picks is None else picks.cpu()
+        numbers = torch.zeros(0, dtype=torch.int64) if picks is None else picks
         rows = self.pool.rows(numbers.tolist())
         gp = self.objective.gp
         for block in self.blocks:
@@ -218,16 +229,8 @@ class PoolVerifier:
         if self.pending and self.pending[-1].sign > 0:  # picks yet to be applied go into the same matrix product
             first = self.pending.pop().observations.first
         updates, self.pending = [update.to(self.dtype) for update in self.pending], []
-        is_open = self.is_free.clone()
-        is_open[candidates.indices.cpu()] = False
-        verification = Verification(
-            objective=self.objective,
-            availability=self.availability,
-            is_open=is_open,
-            pick_indices=candidates.indices[run.positions],
-            run=run,
-            num_before=num_before,
-            error=error,
+        verification = Verification.from_run(
+            self.objective, self.limits, self.is_free, candidates, run, num_before, error, self.dtype
         )
         suspects = [torch.zeros(0, 2, dtype=torch.int64)]
         observations = self._last_observations = self._observations(first, num_before + num_steps).to(self.dtype)
@@ -261,16 +264,18 @@ class PoolVerifier:
 
     def _may_win(self, indices: Tensor, candidates: Candidates, run: Run) -> Tensor:
         """Returns False for rows equal to a candidate with a lower number that the run does not pick, (V,) bool."""
-        if self.availability.is_constrained:  # copies may belong to other groups
+        if self.limits.is_constrained:  # copies may belong to other groups
             return torch.ones(len(indices), dtype=torch.bool)
-        is_unpicked = torch.ones(len(candidates.indices), dtype=torch.bool)
+        is_unpicked = torch.ones(len(candidates.numbers), dtype=torch.bool)
         is_unpicked[run.positions] = False
-        lowest: dict[int, int] = {}
-        hashes = self._hashes(candidates.rows, candidates.indices)[is_unpicked].tolist()
-        for row_hash, index in zip(hashes, candidates.indices[is_unpicked].tolist(), strict=True):
-            lowest.setdefault(row_hash, index)
         rows = self.pool.rows(indices.tolist())
-        pairs = zip(self._hashes(rows, indices.to(rows.device)).tolist(), indices.tolist(), strict=True)
+        suspect_hashes = self._hashes(rows, upload(indices, rows.device))
+        hashes = torch.cat([suspect_hashes, self._hashes(candidates.rows, candidates.indices)]).cpu()
+        lowest: dict[int, int] = {}
+        unpicked = (hashes[len(indices) :][is_unpicked], candidates.numbers[is_unpicked])
+        for row_hash, index in zip(*(numbers.tolist() for numbers in unpicked), strict=True):
+            lowest.setdefault(row_hash, index)
+        pairs = zip(hashes[: len(indices)].tolist(), indices.tolist(), strict=True)
         return torch.tensor([lowest.get(row_hash, index) >= index for row_hash, index in pairs], dtype=torch.bool)
 
     def _hashes(self, rows: Tensor, indices: Tensor) -> Tensor:
@@ -289,9 +294,10 @@ class PoolVerifier:
         """Returns the largest error of the pass on rows with exact statistics, (k,); equal on all processes."""
         worst = torch.zeros(1, len(run.stats[0]), dtype=torch.float64)
         for block in self.blocks:
-            inside = (candidates.indices >= block.span.start) & (candidates.indices < block.span.stop)
-            positions = inside.nonzero()[:, 0]
-            if len(positions):
+            inside = (candidates.numbers >= block.span.start) & (candidates.numbers < block.span.stop)
+            host_positions = inside.nonzero()[:, 0]
+            if len(host_positions):
+                positions = upload(host_positions, self.pool.device)
                 columns = candidates.indices[positions] - block.span.start
                 exact = run.stats[block.num_applied - num_before][:, positions]
                 difference = block.stats[:, columns].double() - exact
