@@ -156,16 +156,17 @@ def check_noise(noise_std: float, target_noise_std: float, largest_variance: flo
             )
 
 
-def fits_float32(rows: Tensor, is_unit: bool) -> bool:
-    """Whether squares and products of these rows' features, (B, d), are within the range of 32-bit numbers.
+def fits_float32(rows: Tensor, is_unit: bool) -> Tensor:
+    """Returns whether squares and products of these rows' features, (B, d), are within the range of 32-bit numbers, ()
+    bool.
 
     `is_unit` says that all rows have norm 1 or 0. Rows of zeros fit.
     """
     if is_unit or len(rows) == 0:
-        return True
-    norms = torch.linalg.vector_norm(rows, dim=1)
+        return torch.ones((), dtype=torch.bool, device=rows.device)
+    norms = torch.linalg.vector_norm(rows, dim=1)  # (B,)
     is_zero = norms == 0
-    if bool(is_zero.any()) and bool(rows[is_zero].any()):
-        return False
-    norms = norms[~is_zero]
-    return len(norms) == 0 or (bool(norms.min() > 1 / FLOAT32_NORM) and bool(norms.max() < FLOAT32_NORM))
+    fits = ~is_zero & (norms > 1 / FLOAT32_NORM) & (norms < FLOAT32_NORM)
+    if rows.device.type != "cpu" or bool(is_zero.any()):  # norms of tiny numbers are 0 as well
+        fits |= is_zero & (torch.linalg.vector_norm(rows, ord=torch.inf, dim=1) == 0)
+    return fits.all()

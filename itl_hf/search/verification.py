@@ -24,7 +24,7 @@ from itl_hf.objectives.target_basis import TargetBasisBlock, is_cheaper
 from itl_hf.search.blocks import PendingUpdate, PoolBlock
 from itl_hf.search.candidates import Candidates, ProjectionCache, Run
 from itl_hf.search.exactness import check_noise, fits_float32
-from itl_hf.search.finite import is_finite, refuse_non_finite
+from itl_hf.search.finite import refuse_non_finite
 from itl_hf.search.limits import Limits, upload
 from itl_hf.search.suspects import Verification
 
@@ -87,11 +87,11 @@ class PoolVerifier:
         basis = objective.target_basis
         uses_basis = basis is not None and self.pool.is_cached and is_cheaper(basis, self.max_picks)
         self.target_basis = basis if uses_basis else None
-        largest_variance = torch.zeros(1, dtype=torch.float64)
-        has_range = dtype == torch.float64 or fits_float32(objective.gp.targets, self.pool.is_unit)
-        for start in self.pool.starts:
-            rows = self.pool.block(start, dtype)
-            has_range = has_range and (dtype == torch.float64 or fits_float32(rows, self.pool.is_unit))
+        is_unit = self.pool.is_unit or dtype == torch.float64
+        fits = [fits_float32(objective.gp.targets, is_unit)]
+        for span in self.pool.spans(objective.num_projections * self.max_picks * dtype.itemsize):
+            rows = self.pool.span(span, dtype)
+            fits.append(fits_float32(rows, is_unit))
             target_cov: Tensor | None = None
             tables: ProjectionTables = []
             if uses_basis:
@@ -99,13 +99,10 @@ class PoolVerifier:
             else:
                 stats, tables = objective.initial_state(rows)
             cache = ProjectionCache(tables, len(objective.posteriors), self.capacity)
-            span, scales = slice(start, start + len(rows)), objective.error_scales(stats)
-            quality = self.pool.quality_of(span)
+            quality, scales = self.pool.quality_of(span), objective.error_scales(stats)
             self.blocks.append(PoolBlock(span, stats, scales, cache, target_cov, quality=quality))
-            largest_variance = torch.maximum(largest_variance, stats[0].max().double().cpu()[None])
-        objective.largest_variance = float(distributed.gather_rows(largest_variance).max())
-        has_range = has_range and is_finite([block.stats for block in self.blocks])
-        if not bool(distributed.gather_rows(torch.tensor([has_range])).all()):
+        objective.largest_variance, has_range = self._range(fits)
+        if not has_range:
             if dtype == torch.float32:  # numbers outside of its range, for which float64 has room
                 return self.initialize(torch.float64)
             raise self._non_finite()
@@ -190,24 +187,36 @@ class PoolVerifier:
         if self.error is None:
             self.error = self._initial_error(candidates)
         while True:
-            suspects, num_steps = self._pass(candidates, run, num_before, SAFETY_FACTOR * self.error)
-            if not self._is_finite():
+            own_suspects, own_steps = self._pass(candidates, run, num_before, SAFETY_FACTOR * self.error)
+            own_numbers = self._pass_numbers(candidates, run, num_before, [own_steps, len(own_suspects)])
+            numbers = distributed.gather_rows(own_numbers)
+            if not bool(numbers[:, 2].all()):
                 if self.dtype == torch.float32:
                     return None
                 raise self._non_finite(candidates.numbers[run.positions])
-            new_error = self._measure_error(candidates, run, num_before)
+            new_error = numbers[:, 3:].max(0).values
             assumed_error, self.error = self.error, torch.maximum(self.error, new_error)
             if self.dtype == torch.float64 or bool((SAFETY_FACTOR * assumed_error >= MIN_MARGIN * new_error).all()):
-                return self._narrow(suspects, num_steps, candidates, run)
+                suspects = distributed.gather_rows(own_suspects) if bool(numbers[:, 1].any()) else own_suspects
+                return self._narrow(suspects, int(numbers[:, 0].min()), candidates, run)
             if self.keeps_projections:  # the pass is repeated with the larger error
                 self.rollback_now(num_before)
             else:
                 self.rollback(num_before, num_before + len(run.positions))
 
-    def _is_finite(self) -> bool:
-        """Whether all statistics are, on all processes. Collective."""
-        finite = is_finite([block.stats for block in self.blocks])
-        return bool(distributed.gather_rows(torch.tensor([finite])).all())
+    def _range(self, fits: list[Tensor]) -> tuple[float, bool]:
+        """Returns the largest variance of a row, and whether all statistics are finite and all of these flags set, on
+        all processes. Collective.
+        """
+        flags = torch.stack([*fits, *self._finite_flags()]).all()
+        variances = [block.stats[0].max().double() for block in self.blocks]
+        largest = torch.stack(variances).max() if variances else torch.zeros_like(flags, dtype=torch.float64)
+        numbers = distributed.gather_rows(torch.stack([largest, flags.double()])[None].cpu())
+        return float(numbers[:, 0].max()), bool(numbers[:, 1].all())
+
+    def _finite_flags(self) -> list[Tensor]:
+        """Returns for each block whether all of its statistics are finite, () bool."""
+        return [torch.isfinite(block.stats).all() for block in self.blocks]
 
     def _non_finite(self, picks: Tensor | None = None) -> ValueError:
         """Raises or returns the error for a kernel that is not finite, between rows, targets or picks, (n,)."""
@@ -220,7 +229,7 @@ class PoolVerifier:
         return refuse_non_finite(gp, rows, numbers, rows, numbers)
 
     def _pass(self, candidates: Candidates, run: Run, num_before: int, error: Tensor) -> tuple[Tensor, int]:
-        """Verifies the run on all blocks.
+        """Verifies the run on this process's blocks.
 
         Returns:
             `tuple`: (V, 2) suspects: row number, first step reached; and after how many steps the run ends.
@@ -235,7 +244,7 @@ class PoolVerifier:
         suspects = [torch.zeros(0, 2, dtype=torch.int64)]
         observations = self._last_observations = self._observations(first, num_before + num_steps).to(self.dtype)
         for block in self.blocks:
-            rows = self.pool.block(block.span.start, self.dtype)
+            rows = self.pool.span(block.span, self.dtype)
             for update in updates:
                 block.apply(self.objective, rows, update)
             block_suspects, end = block.verify(verification, rows, observations, self.keeps_projections)
@@ -243,8 +252,7 @@ class PoolVerifier:
             if end < num_steps:  # for the blocks after this one, too
                 num_steps, observations = end, self._observations(first, num_before + end).to(self.dtype)
         self.num_passes += 1
-        fewest_steps = int(distributed.gather_rows(torch.tensor([num_steps])).min())
-        return distributed.gather_rows(torch.cat(suspects)), fewest_steps
+        return torch.cat(suspects), num_steps
 
     def _narrow(self, suspects: Tensor, num_steps: int, candidates: Candidates, run: Run) -> Suspects | None:
         """Drops suspects after the run's end, those that cannot win, and all beyond a bounded number, (V, 2)."""
@@ -288,11 +296,13 @@ class PoolVerifier:
         exact_stats, _ = self.objective.initial_state(candidates.rows)
         rounded_stats, _ = self.objective.initial_state(candidates.rows.to(self.dtype))
         error = self._relative_error(rounded_stats.double() - exact_stats, self.objective.error_scales(exact_stats))
-        return error.clamp_min(2 * torch.finfo(self.dtype).eps)
+        return error.clamp_min(2 * torch.finfo(self.dtype).eps).cpu()
 
-    def _measure_error(self, candidates: Candidates, run: Run, num_before: int) -> Tensor:
-        """Returns the largest error of the pass on rows with exact statistics, (k,); equal on all processes."""
-        worst = torch.zeros(1, len(run.stats[0]), dtype=torch.float64)
+    def _pass_numbers(self, candidates: Candidates, run: Run, num_before: int, counts: list[int]) -> Tensor:
+        """Returns `counts`, whether all statistics are finite, and the largest error of the pass on rows with exact
+        statistics, (k,), in one row, (1, 3 + k) float64 on the CPU.
+        """
+        errors = [torch.zeros(len(run.stats[0]), dtype=torch.float64, device=self.pool.device)]
         for block in self.blocks:
             inside = (candidates.numbers >= block.span.start) & (candidates.numbers < block.span.stop)
             host_positions = inside.nonzero()[:, 0]
@@ -301,14 +311,16 @@ class PoolVerifier:
                 columns = candidates.indices[positions] - block.span.start
                 exact = run.stats[block.num_applied - num_before][:, positions]
                 difference = block.stats[:, columns].double() - exact
-                error = self._relative_error(difference, block.scales[:, columns].double())
-                worst = torch.maximum(worst, error[None].cpu())
-        return distributed.gather_rows(worst).max(0).values
+                errors.append(self._relative_error(difference, block.scales[:, columns].double()))
+        largest_errors = torch.stack(errors).amax(0)
+        finite = torch.stack([torch.isfinite(largest_errors).all(), *self._finite_flags()]).all()
+        numbers = torch.cat([finite.double()[None], largest_errors]).cpu()  # for these the host waits
+        return torch.cat([torch.tensor(counts, dtype=torch.float64), numbers])[None]
 
     def _relative_error(self, difference: Tensor, scales: Tensor) -> Tensor:
         """Returns the largest difference relative to its scale, (k, B), (s, B) -> (k,)."""
         all_scales = self.objective.expand_scales(scales).clamp_min(torch.finfo(torch.float32).tiny)
-        return (difference.abs() / all_scales).max(1).values.cpu()
+        return (difference.abs() / all_scales).amax(1)
 
 
 def row_hashes(rows: Tensor) -> Tensor:
