@@ -73,7 +73,7 @@ class DeviceFault(RuntimeError):
     """What CUDA would have refused."""
 
 
-class _LaunchCounter(TorchDispatchMode):
+class _LaunchCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations of one call."""
 
     is_on = False
@@ -82,6 +82,10 @@ class _LaunchCounter(TorchDispatchMode):
         if func._schema.name.split("::")[1] not in _NO_LAUNCH:
             LAUNCHES[_place()] += 1
         return func(*args, **(kwargs or {}))
+
+
+def _new_counter() -> Any:
+    return _LaunchCounter()  # type: ignore[no-untyped-call]
 
 
 class PretendTensor(torch.Tensor):
@@ -238,7 +242,7 @@ def _check_index(name: str, args: tuple[Any, ...]) -> None:
 
 
 def _plain(func: Any, args: Any, kwargs: Any, on_device: bool = False) -> Any:
-    counter = _LaunchCounter() if on_device and _LaunchCounter.is_on else contextlib.nullcontext()
+    counter: Any = _new_counter() if on_device and _LaunchCounter.is_on else contextlib.nullcontext()
     with torch._C.DisableTorchFunctionSubclass(), counter:
         return func(*args, **kwargs)
 

@@ -74,12 +74,19 @@ def count(
     """Counts waits, operations and copies of one selection on the pretend device."""
     from itl_hf import select_rows
 
-    pool_module, verification = (importlib.import_module(f"itl_hf.{n}") for n in ("gp.pool", "search.verification"))
+    pool_module: Any = importlib.import_module("itl_hf.gp.pool")
+    verification: Any = importlib.import_module("itl_hf.search.verification")
     pool, near = rows_and_targets(rows, dimension, targets)
     options: dict[str, Any] = {"constraints": constraints(rows, picks)} if is_limited else {}
-    passes, verify_all = [], verification.PoolVerifier._pass
+    passes: list[int] = []
+    verify_all = verification.PoolVerifier._pass
+
+    def counted_pass(*arguments: Any) -> Any:
+        passes.append(1)
+        return verify_all(*arguments)
+
     saved, pool_module.BLOCK_ROWS = pool_module.BLOCK_ROWS, block_rows
-    verification.PoolVerifier._pass = lambda *arguments: passes.append(1) or verify_all(*arguments)
+    verification.PoolVerifier._pass = counted_pass
     try:
         with warnings.catch_warnings(action="ignore"), pretend_device.pretend(counts_launches=True):
             device_pool, device_targets = pretend_device.put(pool), pretend_device.put(near)
@@ -127,8 +134,9 @@ def _traffic_of(rank: int, rows: int, picks: int, path: Path) -> None:
     from itl_hf import select_rows
 
     torch.set_num_threads(1)
-    verification = importlib.import_module("itl_hf.search.verification")
-    importlib.import_module("itl_hf.gp.pool").BLOCK_ROWS = 100
+    verification: Any = importlib.import_module("itl_hf.search.verification")
+    pool_module: Any = importlib.import_module("itl_hf.gp.pool")
+    pool_module.BLOCK_ROWS = 100
     dist.init_process_group("gloo")
     calls: dict[str, list[int]] = {}
     phase = ["before the first pass"]
@@ -143,7 +151,12 @@ def _traffic_of(rank: int, rows: int, picks: int, path: Path) -> None:
     for name in ("all_gather", "all_reduce", "broadcast"):
         setattr(dist, name, _counting(getattr(dist, name), calls, phase))
     rounds: list[int] = []
-    verification.PoolVerifier.verify = lambda *arguments: rounds.append(1) or with_passes(*arguments)
+
+    def counted_run(*arguments: Any) -> Any:
+        rounds.append(1)
+        return with_passes(*arguments)
+
+    verification.PoolVerifier.verify = counted_run
     pool, near = rows_and_targets(rows, 16, 4)
     selection = select_rows(pool.numpy(), near.numpy(), picks, kernel="linear")
     if rank == 0:
