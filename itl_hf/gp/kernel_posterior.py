@@ -13,7 +13,7 @@ from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.many_targets import Pivots, given_weights
 from itl_hf.gp.posterior import CholeskyBlock, check_noise_std
-from itl_hf.gp.quality import scale_gram, scale_rows
+from itl_hf.gp.quality import Quality, scale_gram, scale_rows
 
 #: The eigenvalues of a larger Gram matrix take seconds; where its rows are noisy, a Cholesky factor does as well.
 MOST_DECOMPOSED = 1000
@@ -124,7 +124,7 @@ class KernelPosterior:
         """Computes each row's projection on the last observation, (B, d) -> (1, B)."""
         return self.project(rows, earlier, self.cholesky_block(self.num_observations - 1, self.num_observations))
 
-    def observe(self, row: Tensor, quality: float = 1.0) -> None:
+    def observe(self, row: Tensor, quality: Quality = 1.0) -> None:
         """Adds an observation at `row`, (d,), whose noise variance is `noise_variance / quality`."""
         row = row.double()[None]  # (1, d)
         projections = self.projections(row)  # (r + n, 1)

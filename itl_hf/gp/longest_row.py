@@ -19,6 +19,17 @@ LEAST_RATIO, LEAST_SHARE = 20.0, 0.05
 FEWEST_ROWS = 20
 
 
+def measure_longest(block: Tensor) -> Tensor:
+    """Computes the position of the row farthest from the mean of a block, (B, d), its squared distance, and the sum of
+    those of all rows, (3,) float64.
+    """
+    dtype = torch.promote_types(block.dtype, torch.float32)
+    lengths = torch.linalg.vector_norm(block.to(dtype) - block.mean(0, dtype=dtype), dim=1)  # (B,)
+    squares = lengths.double().square()
+    longest = squares.argmax(0, keepdim=True)  # (1,)
+    return torch.cat([longest.double(), squares[longest], squares.sum()[None]])
+
+
 @dataclass(frozen=True)
 class LongestRow:
     """The row farthest from the mean of the rows it was read with, and the sum over all rows.
@@ -41,14 +52,12 @@ class LongestRow:
 
     def with_block(self, numbers: Tensor, block: Tensor) -> LongestRow:
         """Returns the longest row of those so far and of raw rows, (B, d), with their row numbers, (B,)."""
-        if len(block) == 0:
-            return self
-        dtype = torch.promote_types(block.dtype, torch.float32)
-        lengths = torch.linalg.vector_norm(block.to(dtype) - block.mean(0, dtype=dtype), dim=1)  # (B,)
-        squares = lengths.double().square()
-        longest = int(squares.argmax())
-        row = int(numbers[longest])
-        return self.merge(LongestRow(row, float(squares[longest]), float(squares.sum()), len(block)))
+        return self.with_longest(numbers, measure_longest(block).tolist()) if len(block) else self
+
+    def with_longest(self, numbers: Tensor | range, longest: list[float]) -> LongestRow:
+        """Returns the same from the rows' numbers and what `measure_longest` returned."""
+        position, square, total = longest
+        return self.merge(LongestRow(int(numbers[int(position)]), square, total, len(numbers)))
 
     def merge(self, other: LongestRow) -> LongestRow:
         """Returns the longest row of both."""

@@ -8,7 +8,6 @@ depend neither on the storage nor on the number of processes.
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -17,11 +16,13 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp import standardization as preparation
+from itl_hf.gp.first_pass import FirstPass
 from itl_hf.gp.longest_row import LongestRow
 from itl_hf.gp.nystroem import FeatureMap
 from itl_hf.gp.quality import Quality
-from itl_hf.gp.standardization import Moments, Preparation, Standardization
-from itl_hf.gp.unusable_rows import UnusableRows, find_unusable
+from itl_hf.gp.row_cache import RowCache
+from itl_hf.gp.standardization import Preparation, Standardization
+from itl_hf.gp.unusable_rows import UnusableRows
 
 BLOCK_ROWS = 8192
 #: The largest on a GPU, where starting a small operation takes longer than the operation; a pool has at least
@@ -31,6 +32,9 @@ GPU_BLOCK_ROWS = 131072
 LEAST_BLOCKS = 64
 #: Prepared float32 blocks are cached while they fit in this much memory; a larger pool is prepared anew in each pass.
 CACHE_BYTES = 512 * 2**20
+
+#: What a pass computes at a time on a device; a few times as much memory is used beside it.
+PASS_BYTES = 512 * 2**20
 
 Result = TypeVar("Result")
 
@@ -90,7 +94,7 @@ class Pool:
         self.block_rows = BLOCK_ROWS if self.device.type == "cpu" else device_block_rows(self.num_rows)
         starts = range(0, self.num_rows, self.block_rows)
         self.starts = list(starts[share(len(starts), distributed.rank(), distributed.world_size())])
-        self._cache: dict[int, Tensor] = {}
+        self._cache = RowCache()
         self._results: dict[Hashable, Any] = {}
         self.is_kept = False
         self.longest_row = LongestRow()
@@ -106,52 +110,33 @@ class Pool:
         if self.device.type == "cuda":
             # A model may be there too.
             max_bytes = torch.cuda.mem_get_info(self.device)[0] // 3
-        num_rows = sum(min(self.block_rows, self.num_rows - start) for start in self.starts)
-        self.is_cached = num_rows * dimension * 4 <= max_bytes
+        stop = min(self.starts[-1] + self.block_rows, self.num_rows) if self.starts else 0
+        own_rows = range(self.starts[0] if self.starts else 0, stop)
+        self.is_cached = len(own_rows) * dimension * 4 <= max_bytes
+        self._cache = RowCache(own_rows)
 
     def _fit(self, standardize: Standardization | None) -> tuple[Preparation, UnusableRows]:
         error: ValueError | None = None
-        moments: list[Moments] = []
-        unusable = UnusableRows()
+        first_pass = FirstPass(standardize)
         try:
-            moments, unusable = self._read_all(standardize)
+            block_at = lambda start: self._read(slice(start, start + self.block_rows))
+            first_pass.read(self.starts, block_at, self.device.type != "cpu")
         except ValueError as unreadable:
             error = unreadable
         # Before anything is gathered: the others would wait there for a process that failed.
         distributed.raise_on_all(error)
-        unusable = unusable.of_all_processes()
+        unusable = first_pass.unusable.of_all_processes()
         if len(unusable) == self.num_rows:
             raise ValueError(f"no row of `pool` can be picked: {unusable.summary()}. Embed the pool again.")
         if standardize is None:
             return Preparation.none(self.raw_dimension), unusable
-        self.longest_row = self.longest_row.over_processes(self.device)
+        self.longest_row = first_pass.longest_row.over_processes(self.device)
         try:
-            return preparation.fit(moments, standardize, self.raw_dimension), unusable
+            return preparation.fit(first_pass.moments, standardize, self.raw_dimension), unusable
         except ValueError as equal_rows:
             if not len(unusable):
                 raise
             raise ValueError(f"{equal_rows} ({unusable.summary()})") from None
-
-    def _read_all(self, standardize: Standardization | None) -> tuple[list[Moments], UnusableRows]:
-        """Returns the moments of this process's usable rows, block by block, and its unusable rows."""
-        full = standardize is not None and standardize.mode == "whiten"
-        moments: list[Moments] = []
-        zero_rows: list[int] = []
-        bad_rows: list[int] = []
-        for start in self.starts:
-            block = self._read(slice(start, start + self.block_rows))
-            unusable = find_unusable(block)
-            zero_rows += [start + row for row in unusable.zero]
-            bad_rows += [start + row for row in unusable.not_finite]
-            if standardize is not None:
-                mask = unusable.mask(len(block))
-                usable = torch.arange(len(block)) if mask is None else (~mask).nonzero()[:, 0]
-                usable_rows = block if mask is None else block[usable.to(block.device)]
-                self.longest_row = self.longest_row.with_block(start + usable, usable_rows)
-                moments.append(Moments.from_rows(usable_rows, full))
-            if full:  # d x d numbers for every block would be too many to hold
-                moments = [functools.reduce(Moments.merge, moments)]
-        return moments, UnusableRows(tuple(zero_rows), tuple(bad_rows))
 
     def prepare(self, rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """Prepares raw rows, (B, d) -> (B, dimension)."""
@@ -162,7 +147,7 @@ class Pool:
         """Maps all prepared rows to features of a kernel (`itl_hf.gp.nystroem`) from now on."""
         self.feature_map, self.row_by_row = feature_map, False
         self._set_dimension(feature_map.dimension)
-        self._cache, self._results, self.is_kept = {}, {}, False
+        self._results, self.is_kept = {}, False
 
     @property
     def is_unit(self) -> bool:
@@ -179,7 +164,7 @@ class Pool:
                 Row numbers; all rows, which are not copied, when left out.
         """
         part = copy.copy(self)
-        part.feature_map, part.row_by_row, part._cache = None, self.preparation.weights.ndim < 2, {}
+        part.feature_map, part.row_by_row = None, self.preparation.weights.ndim < 2
         part._results, part.is_kept = {}, False
         if indices is not None:
             part.source = self._read(list(indices))
@@ -208,17 +193,30 @@ class Pool:
 
     def block(self, start: int, dtype: torch.dtype) -> Tensor:
         """Returns the prepared rows of the block that begins at row `start`, (B, dimension)."""
-        if dtype == torch.float32 and start in self._cache:
-            return self._cache[start]
+        cached_rows = self._cache.get(start) if dtype == torch.float32 else None
+        if cached_rows is not None:
+            return cached_rows
         rows = self.own_rows(slice(start, start + self.block_rows), dtype)
-        if dtype == torch.float32 and self.is_cached:
-            self._cache[start] = rows
-        return rows
+        return self._cache.put(start, rows) if dtype == torch.float32 and self.is_cached else rows
 
     def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[int, Tensor]]:
         """Yields (first row number, prepared rows) of this process's blocks, in row order."""
         for start in self.starts:
             yield start, self.block(start, dtype)
+
+    def spans(self, row_bytes: int) -> list[slice]:
+        """Returns the parts in which a pass reads this process's rows: its blocks on the CPU, where they fit in a
+        processor's cache; on a device as many blocks at a time as `PASS_BYTES` holds, at `row_bytes` for each row.
+        """
+        bytes_of_row = row_bytes if self.is_cached else max(row_bytes, 8 * self.dimension)
+        count = 1 if self.device.type == "cpu" else max(1, PASS_BYTES // (bytes_of_row * self.block_rows))
+        parts = [self.starts[first : first + count] for first in range(0, len(self.starts), count)]
+        return [slice(part[0], min(part[-1] + self.block_rows, self.num_rows)) for part in parts]
+
+    def span(self, span: slice, dtype: torch.dtype) -> Tensor:
+        """Returns the prepared rows of some blocks beside each other, (B, dimension)."""
+        starts = range(span.start, span.stop, self.block_rows)
+        return self._cache.join(span, [self.block(start, dtype) for start in starts])
 
     def own_rows(self, index: slice | list[int] | Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """Returns the prepared rows of these numbers, (B, dimension), from this process's view of the source."""

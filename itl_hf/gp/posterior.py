@@ -25,7 +25,7 @@ from torch import Tensor
 
 from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Linear
-from itl_hf.gp.quality import scale_rows
+from itl_hf.gp.quality import Quality, scale_rows
 
 
 def check_noise_std(noise_std: float) -> float:
@@ -95,7 +95,7 @@ class Posterior(Protocol):
     def last_projection(self, rows: Tensor, earlier: Tensor) -> Tensor:
         """Computes each row's projection on the last observation, (B, d) float64 -> (1, B); see `project`."""
 
-    def observe(self, row: Tensor, quality: float = 1.0) -> None:
+    def observe(self, row: Tensor, quality: Quality = 1.0) -> None:
         """Adds an observation at `row`, (d,) float64, whose noise variance is `noise_variance / quality`."""
 
     def truncate(self, num_observations: int) -> None:
@@ -190,11 +190,11 @@ class LinearPosterior:
         """Computes each row's projection on the last observation, (B, d) -> (1, B); `earlier` is not used."""
         return (rows @ self.directions[-1])[None]
 
-    def observe(self, row: Tensor, quality: float = 1.0) -> None:
+    def observe(self, row: Tensor, quality: Quality = 1.0) -> None:
         """Adds an observation at `row`, (d,), whose noise variance is `noise_variance / quality`."""
         row, directions = row.double(), self.directions
         covariance = torch.addmv(row, directions.T, directions @ row, alpha=-1)  # (d,), posterior covariance times row
-        pivot = math.sqrt(self.noise_variance / quality + max(float(row @ covariance), 0.0))
+        pivot = row.dot(covariance).clamp_min_(0).add_(self.noise_variance / quality).sqrt_()
         torch.div(covariance, pivot, out=self._directions.next())
         self.num_observations += 1
 

@@ -101,7 +101,7 @@ class Moments:
         mean = rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
         deviations = rows - mean
         spread = deviations.T @ deviations if full else deviations.square().sum(0)
-        return cls(rows.new_tensor(float(len(rows))), mean, spread)
+        return cls(rows.new_full((), len(rows)), mean, spread)
 
     def merge(self, other: Moments) -> Moments:
         """Returns the moments of both together."""
@@ -146,7 +146,7 @@ class Preparation:
         """
         if not (self.unit or self.weights.ndim or self.mean.any()) and bool(self.weights == 1):
             return rows.to(dtype)
-        mean, weights = self.mean.to(rows.device, dtype), self.weights.to(rows.device, dtype)
+        mean, weights = (part.to(rows.device, dtype, non_blocking=True) for part in (self.mean, self.weights))
         prepared_rows = torch.empty(len(rows), self.dimension, dtype=dtype, device=rows.device)
         # Some rows at a time: several passes over rows in the processor's cache are faster than one pass each over
         # memory.
@@ -210,8 +210,8 @@ def _by_dimension(variance: Tensor, how: Standardization) -> Tensor:
 def _merge(moments: Iterable[Moments], dimension: int, full: bool) -> Moments:
     """Merges the moments of all blocks in row order, whichever process they come from."""
     empty = Moments.from_rows(torch.zeros(0, dimension), full)
-    table = [torch.cat([part.count[None], part.mean, part.spread.flatten()]).cpu() for part in moments]
+    table = [torch.cat([part.count[None], part.mean, part.spread.flatten()]) for part in moments]
     width = 1 + dimension + empty.spread.numel()
-    rows = distributed.gather_rows(torch.stack(table) if table else torch.zeros(0, width, dtype=torch.float64))
+    rows = distributed.gather_rows(torch.stack(table).cpu() if table else torch.zeros(0, width, dtype=torch.float64))
     parts = [Moments(row[0], row[1 : 1 + dimension], row[1 + dimension :].view_as(empty.spread)) for row in rows]
     return functools.reduce(Moments.merge, parts)

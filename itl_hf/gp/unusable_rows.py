@@ -65,6 +65,12 @@ class UnusableRows:
         return UnusableRows(*(tuple(distributed.gather_rows(rows).tolist()) for rows in numbers))
 
 
+def row_norms(rows: Tensor) -> Tensor:
+    """Computes the norm of each row, (B, d) -> (B,), at least in 32 bits."""
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
+    return norms
+
+
 def find_unusable(rows: Tensor) -> UnusableRows:
     """Returns the unusable ones among feature rows, (B, d), by their positions.
 
@@ -73,7 +79,7 @@ def find_unusable(rows: Tensor) -> UnusableRows:
         UnusableRows(zero=(1,), not_finite=(2,))
     """
     # The norms show both in one pass; only rows whose norm is not finite or zero are checked number by number.
-    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))  # (B,)
+    norms = row_norms(rows)
     suspicious, small = (~torch.isfinite(norms)).nonzero()[:, 0], (norms == 0).nonzero()[:, 0]
     not_finite = suspicious[~torch.isfinite(rows[suspicious]).all(1)]
     return UnusableRows(tuple(small[(rows[small] == 0).all(1)].tolist()), tuple(not_finite.tolist()))

@@ -14,6 +14,7 @@ appendix for the two readings of I(f(A); y_x) that `target_noise_std` chooses be
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -89,7 +90,7 @@ class Objective:
     target_basis: Tensor | None = None
     #: The largest prior variance of a row of the pool; nothing is assumed about it while it is infinite.
     largest_variance = float("inf")
-    #: The largest prior variance of a row that was observed, such as one that was trained on before.
+    #: The largest prior variance of a row that was observed before that was known, such as one that was trained on.
     observed_variance = 0.0
 
     def __init__(self, gp: GaussianProcess, posteriors: list[Posterior]) -> None:
@@ -218,9 +219,11 @@ class Objective:
         """
         raise NotImplementedError
 
-    def resolves(self, stats: Tensor, num_observations: int) -> bool:
-        """Whether scores are as exact as `upper_bound` says they are, (k, B) float64 after so many picks."""
-        return True
+    def resolves(self, stats: Tensor, num_observations: int) -> Tensor | None:
+        """Returns whether scores are as exact as `upper_bound` says they are, () bool, from (k, B) float64 statistics
+        after so many picks; `None` if they always are.
+        """
+        return None
 
     def error_scales(self, stats: Tensor) -> Tensor:
         """Returns the sizes that errors of the statistics are relative to, from the statistics before any pick,
@@ -236,12 +239,16 @@ class Objective:
         """Converts the score to the objective's gain in its own unit."""
         return score
 
-    def observe(self, row: Tensor, quality: float = 1.0) -> None:
-        """Adds a pick, (d,) float64, of this quality."""
+    def observe(self, row: Tensor, quality: Quality = 1.0) -> None:
+        """Adds a pick, (d,) float64, of this quality, a number or a () tensor.
+
+        Once `largest_variance` is known, it must be a row of the pool.
+        """
         for posterior in self.posteriors:
             posterior.observe(row, quality)
         self.num_observations += 1
-        self.observed_variance = max(self.observed_variance, float(self.gp.kernel.diagonal(row[None])))
+        if math.isinf(self.largest_variance):
+            self.observed_variance = max(self.observed_variance, float(self.gp.kernel.diagonal(row[None])))
 
     def truncate(self, num_observations: int) -> None:
         """Drops all picks after the first `num_observations`."""

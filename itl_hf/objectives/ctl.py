@@ -49,11 +49,11 @@ class CTL(PerTarget):
         high = self._scale(stats[0] + slack[0], stats[-1], num_observations, quality)
         return self.mean(torch.where(covariance > 0, covariance / low, covariance / high))
 
-    def resolves(self, stats: Tensor, num_observations: int) -> bool:
+    def resolves(self, stats: Tensor, num_observations: int) -> Tensor:
         """False where a variance is below its floor: the correlation is then that of the floor."""
         targets = self.target_variance(num_observations, stats.dtype)[:, 0]
-        is_above = bool((stats[0] > self.floor * stats[-1]).all())
-        return is_above and bool((targets > self.floor * self.target_prior).all())
+        is_above = (stats[0] > self.floor * stats[-1]).all()
+        return is_above & (targets > self.floor * self.target_prior).all()
 
     def expand_scales(self, scales: Tensor) -> Tensor:
         """The prior variance is as exact as the variance."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.growable_tensor import GrowableTensor
-from itl_hf.gp.quality import weighted_mean
+from itl_hf.gp.quality import Quality, weighted_mean
 from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 
 
@@ -29,7 +29,7 @@ class Targeted(Objective):
         self.target_projections = GrowableTensor(len(self.target_rows), gp.targets)  # (number of picks, m) float64
         self.target_prior = gp.kernel.diagonal(gp.targets)  # (m,)
 
-    def observe(self, row: Tensor, quality: float = 1.0) -> None:
+    def observe(self, row: Tensor, quality: Quality = 1.0) -> None:
         """Adds a pick and the targets' projections on it."""
         super().observe(row, quality)
         self.target_projections.append(self.posteriors[0].last_projection(self.target_rows, self.target_projections[:]))

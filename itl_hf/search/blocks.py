@@ -11,13 +11,8 @@ from torch import Tensor
 
 from itl_hf.gp.quality import Quality, select
 from itl_hf.objectives.base import Objective, ObservationBlock
-from itl_hf.search.availability import AvailabilityTracker
-from itl_hf.search.candidates import ProjectionCache, Run
-
-#: Picks that share one bound of a row's score. A bound for more picks is less work and lets more rows through.
-SEGMENT_PICKS = 8
-#: Steps that are computed together: few operations on many numbers, while they still fit in the processor's cache.
-STEPS_AT_ONCE = 8
+from itl_hf.search.candidates import ProjectionCache
+from itl_hf.search.suspects import SEGMENT_PICKS, Verification, find_suspects
 
 
 @dataclass(frozen=True)
@@ -30,36 +25,6 @@ class PendingUpdate:
     def to(self, dtype: torch.dtype) -> PendingUpdate:
         """Returns the same update in another precision."""
         return PendingUpdate(self.observations.to(dtype), self.sign)
-
-
-@dataclass(frozen=True)
-class Verification:
-    """A speculated run that every block verifies in one pass: which of its rows might beat a pick of the run?
-
-    Args:
-        objective (`Objective`):
-            Scores and their bounds.
-        availability (`AvailabilityTracker`):
-            Computes which rows could be picked at each step.
-        is_open (`Tensor`):
-            (N,) bool, rows that may be picked and are no candidates; candidates were compared in the run itself.
-        pick_indices (`Tensor`):
-            (b,) int64 row numbers of the run's picks.
-        run (`Run`):
-            The speculated picks.
-        num_before (`int`):
-            Number of picks before the run.
-        error (`Tensor`):
-            (k,), how far each statistic may be off, relative to its scale.
-    """
-
-    objective: Objective
-    availability: AvailabilityTracker
-    is_open: Tensor
-    pick_indices: Tensor
-    run: Run
-    num_before: int
-    error: Tensor
 
 
 @dataclass
@@ -139,17 +104,15 @@ class PoolBlock:
             self._update(objective, projections[:, :num_pending], observations.part(0, num_pending))
         run_projections = projections[:, num_pending:]
         run_observations = observations.part(num_pending, len(observations))
-        error = verification.error[:, None].to(rows.device, rows.dtype)
-        slack = error * objective.expand_scales(self.scales)  # (k, B)
+        slack = verification.error[:, None] * objective.expand_scales(self.scales)  # (k, B)
         after: Tensor | None = None
+        may_win = verification.is_open[self.span]  # (B,)
         if objective.additive:
-            positions, after = self._prefilter(verification, run_projections, run_observations, slack)
-        else:
-            positions = verification.is_open[self.span].to(rows.device).nonzero()[:, 0]
-        indices = positions + self.span.start
+            may_win, after = self._prefilter(verification, run_projections, run_observations, slack)
+        positions = may_win.nonzero()[:, 0]
         columns = slack[:, positions], self.stats[:, positions], run_projections[:, :, positions]
-        quality = select(self.quality, positions)
-        first_steps, num_steps = _first_steps_reached(verification, indices, quality, *columns, run_observations)
+        rows_at = positions + self.span.start, select(self.quality, positions)
+        suspects, num_steps = find_suspects(verification, *rows_at, *columns, run_observations)
         if after is not None and num_steps == run_projections.shape[1]:
             self.stats = after
             self._update_target_cov(run_projections, run_observations)
@@ -157,8 +120,7 @@ class PoolBlock:
             self._update(objective, run_projections[:, :num_steps], run_observations.part(0, num_steps))
         self.num_applied = verification.num_before + num_steps
         self.projections = projections[:, : num_pending + num_steps] if keep_projections else None
-        is_suspect = first_steps < num_steps
-        return torch.stack([indices[is_suspect], first_steps[is_suspect]], dim=1).cpu(), num_steps
+        return suspects, num_steps
 
     def _project(self, objective: Objective, rows: Tensor, observations: ObservationBlock) -> Tensor:
         """Computes the projections on some picks, (q, b, B); cuts the cache to the picks before them first."""
@@ -182,112 +144,13 @@ class PoolBlock:
     def _prefilter(
         self, verification: Verification, projections: Tensor, observations: ObservationBlock, slack: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns the positions of rows that might reach a pick's score, by one bound for each segment of the run, and
-        all statistics after the run.
+        """Returns which rows might reach a pick's score, (B,) bool, by one bound for each segment of the run, and all
+        statistics after the run.
         """
         objective, num_steps = verification.objective, projections.shape[1]
-        starts = range(0, num_steps, SEGMENT_PICKS)
-        ends = torch.tensor([min(start + SEGMENT_PICKS, num_steps) for start in starts])
-        prefix_mask = (torch.arange(num_steps) < ends[:, None]).to(projections)  # (c, b)
+        prefix_mask = verification.prefix_mask[: -(-num_steps // SEGMENT_PICKS), :num_steps]
         best, after = objective.optimistic_stats(self.stats, projections, observations, prefix_mask)
         bound = objective.upper_bound(best, slack[:, None], verification.num_before, self.quality)  # (c, B)
-        run = verification.run
-        thresholds = [score - margin for score, margin in zip(run.scores, run.margins, strict=True)]
-        lowest = [min(thresholds[start : start + SEGMENT_PICKS]) for start in starts]
-        is_open = verification.is_open[self.span].to(bound.device)
-        may_win = (bound >= bound.new_tensor(lowest)[:, None]).any(0) & is_open
-        return may_win.nonzero()[:, 0], after[:, -1]
-
-
-def _first_steps_reached(
-    verification: Verification,
-    indices: Tensor,
-    quality: Quality,
-    slack: Tensor,
-    stats: Tensor,
-    projections: Tensor,
-    observations: ObservationBlock,
-) -> tuple[Tensor, int]:
-    """Finds the first step of the run at which each of some rows might be picked instead.
-
-    Args:
-        verification (`Verification`):
-            The run.
-        indices (`Tensor`):
-            (V,) row numbers.
-        quality (`Quality`):
-            (V,), that of the rows.
-        slack (`Tensor`):
-            (k, V), how far the rows' statistics may be off.
-        stats (`Tensor`):
-            (k, V), the rows' statistics before the run.
-        projections (`Tensor`):
-            (q, b, V), the rows' projections on the run's picks.
-        observations (`ObservationBlock`):
-            The run's picks.
-
-    Returns:
-        `tuple`: (V,) first steps, the number of steps where there is none; and after how many steps the run ends.
-    """
-    num_steps, step, is_beaten = projections.shape[1], 0, False
-    first_steps = torch.full_like(indices, num_steps)
-    if not len(indices):
-        return first_steps, num_steps
-    while step < num_steps and not is_beaten:
-        size = min(STEPS_AT_ONCE if verification.objective.additive else 1, num_steps - step)
-        part = observations.part(step, step + size)
-        trajectory = verification.objective.trajectory(stats, projections[:, step : step + size], part)
-        may_win, wins = _compare(verification, indices, quality, slack, trajectory, step)  # (size, V) each
-        if wins is not None:
-            beaten_steps = wins.any(1).nonzero()[:, 0]
-            if len(beaten_steps):
-                is_beaten, size = True, int(beaten_steps[0]) + 1
-                may_win = may_win[:size]
-            first_reached = torch.where(may_win.any(0), step + may_win.int().argmax(0), num_steps)
-            first_steps = first_steps.minimum(first_reached)
-        stats = trajectory[:, size]
-        step += size
-    return first_steps, step
-
-
-def _compare(
-    verification: Verification, indices: Tensor, quality: Quality, slack: Tensor, trajectory: Tensor, step: int
-) -> tuple[Tensor, Tensor | None]:
-    """Compares rows with the run's picks at the steps from `step` on.
-
-    Args:
-        verification (`Verification`):
-            The run.
-        indices (`Tensor`):
-            (V,) row numbers.
-        quality (`Quality`):
-            (V,), that of the rows.
-        slack (`Tensor`):
-            (k, V), how far the rows' statistics may be off.
-        trajectory (`Tensor`):
-            (k, s + 1, V), the rows' statistics before each step and after the last.
-        step (`int`):
-            The first of the s steps.
-
-    Returns:
-        `tuple`: Which rows might be picked instead at each step, (s, V) bool; and which of them beat the pick even at
-            the low end of their error, `None` if there are none of the former.
-    """
-    objective, size = verification.objective, trajectory.shape[1] - 1
-    num_before = verification.num_before + step
-    scores = verification.run.scores[step : step + size]
-    score = trajectory.new_tensor(scores)[:, None]  # (s, 1)
-    margin = trajectory.new_tensor(verification.run.margins[step : step + size])[:, None]
-    stats, slack = (trajectory[:, :-1], slack[:, None]) if objective.additive else (trajectory[:, 0], slack)
-    bound = objective.upper_bound(stats, slack, num_before, quality).reshape(size, -1)  # (s, V)
-    # An equal row wins only with a lower number.
-    pick_indices = verification.pick_indices[step : step + size].to(trajectory.device)  # (s,)
-    may_win = (bound > score) | ((bound >= score - margin) & (indices < pick_indices[:, None]))
-    for offset, availability in enumerate(verification.run.availability[step : step + size]):
-        is_open = verification.availability.mask(availability, indices.cpu())
-        if is_open is not None:
-            may_win[offset] &= is_open.to(trajectory.device)
-    if not bool(may_win.any()):
-        return may_win, None
-    lower_bound = objective.upper_bound(stats, -slack, num_before, quality).reshape(size, -1)
-    return may_win, (lower_bound > score + margin) & may_win
+        lowest = verification.lowest_of_segments[: len(bound), None]
+        may_win = (bound >= lowest).any(0) & verification.is_open[self.span]
+        return may_win, after[:, -1].clone()  # a view would keep the statistics of all segments

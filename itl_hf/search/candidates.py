@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from itl_hf.objectives.base import Objective, ProjectionTables
-from itl_hf.search.availability import Availability
+from itl_hf.search.limits import OpenRows, upload
 
 
 class ProjectionCache:
@@ -61,8 +61,10 @@ class Candidates:
     """Rows with exact statistics, in ascending order of row number.
 
     Args:
+        numbers (`Tensor`):
+            (M,) int64 row numbers, on the CPU.
         indices (`Tensor`):
-            (M,) int64 row numbers.
+            (M,) the same, on the device of the rows.
         rows (`Tensor`):
             (M, d) float64.
         stats (`Tensor`):
@@ -73,6 +75,7 @@ class Candidates:
             (s, M) float64, what errors of the statistics are relative to.
     """
 
+    numbers: Tensor
     indices: Tensor
     rows: Tensor
     stats: Tensor
@@ -80,8 +83,8 @@ class Candidates:
     scales: Tensor
 
     @classmethod
-    def from_rows(cls, indices: Tensor, rows: Tensor, objective: Objective, capacity: int) -> Candidates:
-        """Computes the rows' statistics after all picks of the objective."""
+    def from_rows(cls, numbers: Tensor, rows: Tensor, objective: Objective, capacity: int) -> Candidates:
+        """Computes the rows' statistics after all picks of the objective, (M,) row numbers on the CPU, (M, d)."""
         stats, tables = objective.initial_state(rows)
         scales = objective.error_scales(stats)
         cache = ProjectionCache(tables, len(objective.posteriors), capacity)
@@ -90,21 +93,23 @@ class Candidates:
             projections = objective.project(rows, cache.tables(), observations)
             stats = objective.update(stats, projections, observations)
             cache.append(projections)
-        return cls(indices, rows, stats, cache, scales)
+        return cls(numbers, upload(numbers, rows.device), rows, stats, cache, scales)
 
-    def keep_rows(self, positions: Tensor) -> None:
-        """Drops all rows but those at these positions, ascending."""
+    def keep_rows(self, host_positions: Tensor) -> None:
+        """Drops all rows but those at these positions, ascending, on the CPU."""
+        self.numbers, positions = self.numbers[host_positions], upload(host_positions, self.rows.device)
         self.indices, self.rows, self.stats = self.indices[positions], self.rows[positions], self.stats[:, positions]
         self.scales = self.scales[:, positions]
         self.cache.keep_rows(positions)
 
     def join(self, other: Candidates) -> None:
         """Adds other rows."""
+        self.numbers = torch.cat([self.numbers, other.numbers])
         self.indices = torch.cat([self.indices, other.indices])
         self.rows, self.stats = torch.cat([self.rows, other.rows]), torch.cat([self.stats, other.stats], dim=1)
         self.scales = torch.cat([self.scales, other.scales], dim=1)
         self.cache.join(other.cache)
-        self.keep_rows(self.indices.argsort())
+        self.keep_rows(self.numbers.argsort())
 
 
 @dataclass
@@ -122,7 +127,7 @@ class Run:
             By which share the gain of each pick may lie below that of the best row.
         stats (`list[Tensor]`):
             The candidates' statistics before each step and after the last, (k, M).
-        availability (`list[Availability]`):
+        open_rows (`OpenRows`):
             Which rows could be picked at each step.
     """
 
@@ -131,7 +136,7 @@ class Run:
     margins: list[float] = field(default_factory=list)
     uncertainties: list[float] = field(default_factory=list)
     stats: list[Tensor] = field(default_factory=list)
-    availability: list[Availability] = field(default_factory=list)
+    open_rows: OpenRows = field(default_factory=OpenRows)
 
     def replace_tail(self, positions: list[int], first: int, tail: Run) -> Run:
         """Returns this run's steps before `first` (their positions now `positions`), then those of `tail`. Statistics
@@ -144,5 +149,5 @@ class Run:
             self.margins[:first] + tail.margins,
             self.uncertainties[:first] + tail.uncertainties,
             stats,
-            self.availability[:first] + tail.availability,
+            OpenRows.join([self.open_rows.part(0, first), tail.open_rows]),
         )

@@ -33,90 +33,105 @@ FLOAT32_NORM = 1e6
 
 @dataclass(frozen=True)
 class Best:
-    """The row to pick.
+    """The row to pick, in tensors on the device of the statistics, so that the host need not wait for it.
 
     Args:
-        position (`int`):
-            Its position among the rows that were compared.
-        score (`float`):
-            Its score; minus infinity if no row is available.
-        margin (`float`, *optional*, defaults to 0):
-            How far below the largest score others counted as equal to it.
-        is_resolved (`bool`, *optional*, defaults to `True`):
-            Whether the margin is all that the score may be off by.
+        position (`Tensor`):
+            (1,) int64, its position among the rows that were compared.
+        score (`Tensor`):
+            (1,) float64, its score; minus infinity if no row is available, NaN if a score is.
+        margin (`Tensor`):
+            (1,) float64, how far below the largest score others counted as equal to it.
+        is_resolved (`Tensor`, *optional*):
+            () bool, whether the margin is all that the score may be off by; `None` for yes.
     """
 
-    position: int
-    score: float
-    margin: float = 0.0
-    is_resolved: bool = True
+    position: Tensor
+    score: Tensor
+    margin: Tensor
+    is_resolved: Tensor | None = None
 
-    def to_tensor(self) -> Tensor:
-        """Returns the fields as numbers, (4,) float64."""
-        return torch.tensor([self.position, self.score, self.margin, self.is_resolved], dtype=torch.float64)
-
-    @classmethod
-    def from_tensor(cls, numbers: Tensor) -> Best:
-        """Reads what `to_tensor` returned."""
-        position, score, margin, is_resolved = numbers.tolist()
-        return cls(int(position), score, margin, bool(is_resolved))
+    def check(self) -> None:
+        """Raises `FloatingPointError` if a score is NaN."""
+        check_score(float(self.score), int(self.position))
 
 
-def first_best(objective: Objective, stats: Tensor, scales: Tensor, quality: Quality, is_closed: Tensor) -> Best:
+def check_score(score: float, position: int) -> None:
+    """Raises `FloatingPointError` if the score of the row at a position is NaN."""
+    if math.isnan(score):
+        raise FloatingPointError(f"the score of the row at position {position} is NaN")
+
+
+def rounding_slack(objective: Objective, scales: Tensor) -> Tensor:
+    """Returns how far rounding may change statistics in float64, from `Objective.error_scales`, (s, B) -> (k, B)."""
+    return ROUNDING * objective.expand_scales(scales)
+
+
+def first_best(objective: Objective, stats: Tensor, slack: Tensor, quality: Quality, is_closed: Tensor) -> Best:
     """Finds the first row whose score equals the largest up to rounding.
 
     Equal rows (duplicates) get scores that differ in their last bits with their position in a matrix product. Without a
-    tolerance these bits, not the row number, would decide between them.
+    tolerance these bits, not the row number, would decide between them. Of two rows the more certain one decides
+    whether they are equal.
 
     Args:
         objective (`Objective`):
             Conditioned on the picks so far.
         stats (`Tensor`):
             (k, B) float64, the rows' statistics.
-        scales (`Tensor`):
-            (s, B) float64, `Objective.error_scales` of the statistics before any pick.
+        slack (`Tensor`):
+            (k, B) or (1, B) float64, `rounding_slack` of the rows.
         quality (`Quality`):
             (B,), that of the rows.
         is_closed (`Tensor`):
             (B,) bool, rows that may not be picked.
-
-    Raises:
-        `FloatingPointError`: If a score is NaN.
     """
     scores = objective.score(stats, objective.num_observations, quality).masked_fill_(is_closed, -torch.inf)
-    largest = scores.argmax()  # of NaN, if there is one
-    best = float(scores[largest])
-    if math.isnan(best):
-        raise FloatingPointError(f"the score of the row at position {int(largest)} is NaN")
-    if best == -math.inf:
-        return Best(0, best)
-    margin = float(_margins(objective, stats, scales, quality, scores, largest[None]))
-    close = ((scores >= best - margin) & ~is_closed).nonzero()[:, 0]
-    if len(close) > 1:  # the more certain of two rows decides whether they are equal
-        own = _margins(objective, stats, scales, quality, scores, close).clamp_max(margin)
-        close = close[scores[close] >= best - own]
-    position = int(close[0])
+    largest = scores.argmax(0, keepdim=True)  # (1,), of NaN if there is one
+    best = scores[largest]  # (1,)
     is_resolved = objective.resolves(stats, objective.num_observations)
-    return Best(position, float(scores[position]), margin, is_resolved)
+    if stats.device.type == "cpu" and not objective.additive:
+        # The bounds of such an objective take as long as its scores, and reading a number costs nothing here.
+        margin = _margins(objective, stats, slack, quality, scores, largest)
+        close = ((scores >= best - margin) & ~is_closed).nonzero()[:, 0]
+        if len(close) > 1:
+            own = _margins(objective, stats, slack, quality, scores, close).minimum(margin)
+            close = close[scores[close] >= best - own]
+        position = close[:1] if len(close) else largest
+        return Best(position, scores[position], margin, is_resolved)
+    margins = _margins(objective, stats, slack, quality, scores, slice(None))  # (B,)
+    margin = margins[largest]
+    position = (scores >= best - margins.minimum(margin)).byte().argmax(0, keepdim=True)
+    return Best(position, scores[position], margin, is_resolved)
 
 
 def _margins(
-    objective: Objective, stats: Tensor, scales: Tensor, quality: Quality, scores: Tensor, at: Tensor
+    objective: Objective, stats: Tensor, slack: Tensor, quality: Quality, scores: Tensor, at: Tensor | slice
 ) -> Tensor:
     """Returns by how much rounding may change the scores at these positions, (len(at),)."""
-    slack = ROUNDING * objective.expand_scales(scales[:, at])
-    bound = objective.upper_bound(stats[:, at], slack, objective.num_observations, select(quality, at))
+    bound = objective.upper_bound(stats[:, at], slack[:, at], objective.num_observations, select(quality, at))
     score = scores[at]
-    return (bound - score).clamp_min_(0) + score.abs() * RELATIVE_TIE
+    return (bound - score).clamp_min_(0).add_(score.abs(), alpha=RELATIVE_TIE)
 
 
-def gain_uncertainty(objective: Objective, best: Best) -> float:
-    """Returns by which share the gain of a pick may lie below that of the best row, at most 1."""
-    if not best.is_resolved:
-        return 1.0
-    low, high = objective.gain(torch.tensor([best.score, best.score + MARGINS * best.margin], dtype=torch.float64))
-    difference = float(high - low)
-    return min(difference / abs(float(low)), 1.0) if float(low) and math.isfinite(difference) else 1.0
+def gain_uncertainties(objective: Objective, scores: Tensor, margins: Tensor, is_resolved: Tensor) -> list[float]:
+    """Returns by which share the gain of each pick may lie below that of the best row, at most 1.
+
+    Args:
+        objective (`Objective`):
+            Converts scores to gains.
+        scores (`Tensor`):
+            (b,) float64, those of the picks.
+        margins (`Tensor`):
+            (b,) float64, `Best.margin`.
+        is_resolved (`Tensor`):
+            (b,) bool, `Best.is_resolved`.
+    """
+    low, high = objective.gain(scores), objective.gain(scores + MARGINS * margins)
+    shares = (high - low) / low.abs()
+    is_certain = is_resolved & (low != 0) & torch.isfinite(high - low)
+    uncertainties: list[float] = torch.where(is_certain, shares, 1.0).clamp_max(1.0).tolist()
+    return uncertainties
 
 
 def check_noise(noise_std: float, target_noise_std: float, largest_variance: float) -> None:
@@ -141,16 +156,17 @@ def check_noise(noise_std: float, target_noise_std: float, largest_variance: flo
             )
 
 
-def fits_float32(rows: Tensor, is_unit: bool) -> bool:
-    """Whether squares and products of these rows' features, (B, d), are within the range of 32-bit numbers.
+def fits_float32(rows: Tensor, is_unit: bool) -> Tensor:
+    """Returns whether squares and products of these rows' features, (B, d), are within the range of 32-bit numbers, ()
+    bool.
 
     `is_unit` says that all rows have norm 1 or 0. Rows of zeros fit.
     """
     if is_unit or len(rows) == 0:
-        return True
-    norms = torch.linalg.vector_norm(rows, dim=1)
+        return torch.ones((), dtype=torch.bool, device=rows.device)
+    norms = torch.linalg.vector_norm(rows, dim=1)  # (B,)
     is_zero = norms == 0
-    if bool(is_zero.any()) and bool(rows[is_zero].any()):
-        return False
-    norms = norms[~is_zero]
-    return len(norms) == 0 or (bool(norms.min() > 1 / FLOAT32_NORM) and bool(norms.max() < FLOAT32_NORM))
+    fits = ~is_zero & (norms > 1 / FLOAT32_NORM) & (norms < FLOAT32_NORM)
+    if rows.device.type != "cpu" or bool(is_zero.any()):  # norms of tiny numbers are 0 as well
+        fits |= is_zero & (torch.linalg.vector_norm(rows, ord=torch.inf, dim=1) == 0)
+    return fits.all()

@@ -46,4 +46,4 @@ def refuse_non_finite(
 
 def is_finite(tensors: list[Tensor]) -> bool:
     """Whether all numbers are."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+    return not tensors or bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())

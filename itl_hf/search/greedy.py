@@ -16,7 +16,7 @@ from torch import Tensor
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.quality import each
 from itl_hf.objectives.base import Objective
-from itl_hf.search.exactness import check_noise, first_best, gain_uncertainty
+from itl_hf.search.exactness import check_noise, first_best, gain_uncertainties, rounding_slack
 from itl_hf.search.finite import is_finite, refuse_non_finite
 
 
@@ -60,21 +60,23 @@ def plain_greedy(pool: Pool, objective: Objective, num_examples: int, *, replace
     stats, tables = objective.initial_state(rows)
     if not is_finite([stats]):
         raise _non_finite(objective, rows, [])
-    quality, is_free = pool.quality_of(slice(None)), torch.ones(len(rows), dtype=torch.bool)
+    quality, is_free = pool.quality_of(slice(None)), torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     qualities = each(quality, len(rows))
     objective.largest_variance = objective.gp.kernel.diagonal(rows).max().item()
     check_noise(objective.gp.noise_std, objective.gp.target_noise_std, objective.largest_variance)
-    scales = objective.error_scales(stats)
+    slack = rounding_slack(objective, objective.error_scales(stats))
     indices: list[int] = []
     gains: list[float] = []
     uncertainties: list[float] = []
     for _ in range(num_examples):
-        best = first_best(objective, stats, scales, quality, ~is_free)
-        indices.append(best.position)
-        gains.append(objective.gain(stats.new_tensor(best.score)).item())
-        uncertainties.append(gain_uncertainty(objective, best))
-        is_free[best.position] = replace
-        objective.observe(rows[best.position], qualities[best.position])
+        best = first_best(objective, stats, slack, quality, ~is_free)
+        best.check()
+        position, is_resolved = int(best.position), best.is_resolved is None or best.is_resolved[None]
+        indices.append(position)
+        gains += objective.gain(best.score).tolist()
+        uncertainties += gain_uncertainties(objective, best.score, best.margin, torch.as_tensor(is_resolved))
+        is_free[position] = replace
+        objective.observe(rows[position], qualities[position])
         observations = objective.observations(objective.num_observations - 1, objective.num_observations)
         projections = objective.project(rows, tables, observations)
         stats = objective.update(stats, projections, observations)

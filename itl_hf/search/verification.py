@@ -11,6 +11,7 @@ steps. So blocks differ in how many picks they have applied, until the rejected 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,11 +21,12 @@ from itl_hf import distributed
 from itl_hf.gp.pool import Pool
 from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 from itl_hf.objectives.target_basis import TargetBasisBlock, is_cheaper
-from itl_hf.search.availability import AvailabilityTracker
-from itl_hf.search.blocks import PendingUpdate, PoolBlock, Verification
+from itl_hf.search.blocks import PendingUpdate, PoolBlock
 from itl_hf.search.candidates import Candidates, ProjectionCache, Run
 from itl_hf.search.exactness import check_noise, fits_float32
-from itl_hf.search.finite import is_finite, refuse_non_finite
+from itl_hf.search.finite import refuse_non_finite
+from itl_hf.search.limits import Limits, upload
+from itl_hf.search.suspects import Verification
 
 MAX_SUSPECTS = 4096
 #: Projections of the last pass are kept while they fit in this much memory, for rolling back rejected picks. Otherwise
@@ -62,20 +64,18 @@ class PoolVerifier:
             The rows.
         objective (`Objective`):
             Shared with the search, which adds and drops picks.
-        availability (`AvailabilityTracker`):
-            Shared with the search, which records picks.
+        limits (`Limits`):
+            Which rows may be picked, given the picks that the search has recorded.
         capacity (`int`):
             Number of picks that projection caches need memory for.
         max_picks (`int`):
             The longest run that will be verified.
     """
 
-    def __init__(
-        self, pool: Pool, objective: Objective, availability: AvailabilityTracker, capacity: int, max_picks: int
-    ) -> None:
-        self.pool, self.objective, self.availability = pool, objective, availability
+    def __init__(self, pool: Pool, objective: Objective, limits: Limits, capacity: int, max_picks: int) -> None:
+        self.pool, self.objective, self.limits = pool, objective, limits
         self.capacity, self.max_picks = capacity, max_picks
-        self.is_free = torch.ones(pool.num_rows, dtype=torch.bool)
+        self.is_free = torch.ones(pool.num_rows, dtype=torch.bool, device=pool.device)
         self.num_passes = 0
         self.initialize(torch.float32)
 
@@ -87,11 +87,11 @@ class PoolVerifier:
         basis = objective.target_basis
         uses_basis = basis is not None and self.pool.is_cached and is_cheaper(basis, self.max_picks)
         self.target_basis = basis if uses_basis else None
-        largest_variance = torch.zeros(1, dtype=torch.float64)
-        has_range = dtype == torch.float64 or fits_float32(objective.gp.targets, self.pool.is_unit)
-        for start in self.pool.starts:
-            rows = self.pool.block(start, dtype)
-            has_range = has_range and (dtype == torch.float64 or fits_float32(rows, self.pool.is_unit))
+        is_unit = self.pool.is_unit or dtype == torch.float64
+        fits = [fits_float32(objective.gp.targets, is_unit)]
+        for span in self.pool.spans(objective.num_projections * self.max_picks * dtype.itemsize):
+            rows = self.pool.span(span, dtype)
+            fits.append(fits_float32(rows, is_unit))
             target_cov: Tensor | None = None
             tables: ProjectionTables = []
             if uses_basis:
@@ -99,13 +99,10 @@ class PoolVerifier:
             else:
                 stats, tables = objective.initial_state(rows)
             cache = ProjectionCache(tables, len(objective.posteriors), self.capacity)
-            span, scales = slice(start, start + len(rows)), objective.error_scales(stats)
-            quality = self.pool.quality_of(span)
+            quality, scales = self.pool.quality_of(span), objective.error_scales(stats)
             self.blocks.append(PoolBlock(span, stats, scales, cache, target_cov, quality=quality))
-            largest_variance = torch.maximum(largest_variance, stats[0].max().double().cpu()[None])
-        objective.largest_variance = float(distributed.gather_rows(largest_variance).max())
-        has_range = has_range and is_finite([block.stats for block in self.blocks])
-        if not bool(distributed.gather_rows(torch.tensor([has_range])).all()):
+        objective.largest_variance, has_range = self._range(fits)
+        if not has_range:
             if dtype == torch.float32:  # numbers outside of its range, for which float64 has room
                 return self.initialize(torch.float64)
             raise self._non_finite()
@@ -148,59 +145,82 @@ class PoolVerifier:
         for block in self.blocks:
             block.rollback(self.objective, rejected_picks)
 
-    def open_rows(self) -> Tensor:
-        """Returns which rows can be picked next, (N,) bool."""
-        is_open = self.availability.mask(self.availability.current(), slice(None))
-        return self.is_free if is_open is None else self.is_free & is_open
+    def close_rows(self, indices: Sequence[int]) -> None:
+        """Excludes rows from the further picks."""
+        self.is_free.index_fill_(0, upload(torch.tensor(indices, dtype=torch.int64), self.pool.device), False)
 
-    def largest_scores(self, open_rows: Tensor, count: int) -> Tensor:
-        """Returns the numbers of the open rows with the largest scores, ascending, (M,); equal on all processes."""
-        device = self.pool.device
+    def _open_rows(self) -> Tensor:
+        """Returns which rows can be picked next, (N,) bool."""
+        if not self.limits.is_constrained:
+            return self.is_free
+        is_open = self.limits.mask(self.limits.current(self.limits.used()), slice(None))
+        return self.is_free if is_open is None else self.is_free & is_open[0]
+
+    def largest_scores(self, count: int) -> tuple[Tensor, int]:
+        """Returns the numbers of the open rows with the largest scores, ascending, (M,) on the CPU, and how many rows
+        are open; equal on all processes.
+        """
+        device, open_rows = self.pool.device, self._open_rows()
         scores = [torch.zeros(0, dtype=torch.float64, device=device)]
         indices = [torch.zeros(0, dtype=torch.int64, device=device)]
         for block in self.blocks:
             num_observations = min(self.objective.num_observations, block.num_applied)
             block_scores = self.objective.score(block.stats, num_observations, block.quality).double()
             # What float32 cannot express (a share of 1, for example) may well be the best: exact statistics decide.
-            is_closed = ~open_rows[block.span].to(device)
+            is_closed = ~open_rows[block.span]
             block_scores = block_scores.nan_to_num(nan=torch.inf).masked_fill(is_closed, -torch.inf)
             top = block_scores.topk(min(count, len(block_scores)))
             scores.append(top.values)
             indices.append(top.indices + block.span.start)
         top = torch.cat(scores).topk(min(count, sum(map(len, scores))))
-        score, index = distributed.gather_rows(top.values), distributed.gather_rows(torch.cat(indices)[top.indices])
+        # Scores, row numbers (below 2^53) and the number of open rows in one copy, for which the host waits.
+        own = torch.stack([top.values, torch.cat(indices)[top.indices].double()], dim=1)  # (M, 2)
+        own = torch.cat([own, open_rows.sum().double().expand(1, 2)]).cpu()
+        score, index = distributed.gather_rows(own[:-1]).T
         # Ascending row numbers first, so that the stable sort leaves ties to the lowest.
         order = index.argsort()
         order = order[score[order].argsort(descending=True, stable=True)][:count]
-        return index[order[score[order] > -torch.inf]].sort().values
+        return index[order[score[order] > -torch.inf]].long().sort().values, int(own[-1, 0])
 
     def verify(self, candidates: Candidates, run: Run, num_before: int) -> Suspects | None:
         """Returns the rows that might beat a pick of the run; `None` if float32 leaves too many of them."""
         if self.error is None:
             self.error = self._initial_error(candidates)
         while True:
-            suspects, num_steps = self._pass(candidates, run, num_before, SAFETY_FACTOR * self.error)
-            if not self._is_finite():
+            own_suspects, own_steps = self._pass(candidates, run, num_before, SAFETY_FACTOR * self.error)
+            own_numbers = self._pass_numbers(candidates, run, num_before, [own_steps, len(own_suspects)])
+            numbers = distributed.gather_rows(own_numbers)
+            if not bool(numbers[:, 2].all()):
                 if self.dtype == torch.float32:
                     return None
-                raise self._non_finite(candidates.indices[run.positions])
-            new_error = self._measure_error(candidates, run, num_before)
+                raise self._non_finite(candidates.numbers[run.positions])
+            new_error = numbers[:, 3:].max(0).values
             assumed_error, self.error = self.error, torch.maximum(self.error, new_error)
             if self.dtype == torch.float64 or bool((SAFETY_FACTOR * assumed_error >= MIN_MARGIN * new_error).all()):
-                return self._narrow(suspects, num_steps, candidates, run)
+                suspects = distributed.gather_rows(own_suspects) if bool(numbers[:, 1].any()) else own_suspects
+                return self._narrow(suspects, int(numbers[:, 0].min()), candidates, run)
             if self.keeps_projections:  # the pass is repeated with the larger error
                 self.rollback_now(num_before)
             else:
                 self.rollback(num_before, num_before + len(run.positions))
 
-    def _is_finite(self) -> bool:
-        """Whether all statistics are, on all processes. Collective."""
-        finite = is_finite([block.stats for block in self.blocks])
-        return bool(distributed.gather_rows(torch.tensor([finite])).all())
+    def _range(self, fits: list[Tensor]) -> tuple[float, bool]:
+        """Returns the largest variance of a row, and whether all statistics are finite and all of these flags set, on
+        all processes. Collective.
+        """
+        flags = torch.stack([*fits, *self._finite_flags()]).all()
+        variances = [block.stats[0].max().double() for block in self.blocks]
+        largest = torch.stack(variances).max() if variances else torch.zeros_like(flags, dtype=torch.float64)
+        numbers = distributed.gather_rows(torch.stack([largest, flags.double()])[None].cpu())
+        return float(numbers[:, 0].max()), bool(numbers[:, 1].all())
+
+    def _finite_flags(self) -> list[Tensor]:
+        """Returns for each block whether all of its statistics are finite, () bool."""
+        return [torch.isfinite(block.stats).all() for block in self.blocks]
 
     def _non_finite(self, picks: Tensor | None = None) -> ValueError:
         """Raises or returns the error for a kernel that is not finite, between rows, targets or picks, (n,)."""
-        numbers = torch.zeros(0, dtype=torch.int64) if picks is None else picks.cpu()
+        numbers = torch.zeros(0, dtype=torch.int64) if picks is None else picks
         rows = self.pool.rows(numbers.tolist())
         gp = self.objective.gp
         for block in self.blocks:
@@ -209,7 +229,7 @@ class PoolVerifier:
         return refuse_non_finite(gp, rows, numbers, rows, numbers)
 
     def _pass(self, candidates: Candidates, run: Run, num_before: int, error: Tensor) -> tuple[Tensor, int]:
-        """Verifies the run on all blocks.
+        """Verifies the run on this process's blocks.
 
         Returns:
             `tuple`: (V, 2) suspects: row number, first step reached; and after how many steps the run ends.
@@ -218,21 +238,13 @@ class PoolVerifier:
         if self.pending and self.pending[-1].sign > 0:  # picks yet to be applied go into the same matrix product
             first = self.pending.pop().observations.first
         updates, self.pending = [update.to(self.dtype) for update in self.pending], []
-        is_open = self.is_free.clone()
-        is_open[candidates.indices.cpu()] = False
-        verification = Verification(
-            objective=self.objective,
-            availability=self.availability,
-            is_open=is_open,
-            pick_indices=candidates.indices[run.positions],
-            run=run,
-            num_before=num_before,
-            error=error,
+        verification = Verification.from_run(
+            self.objective, self.limits, self.is_free, candidates, run, num_before, error, self.dtype
         )
         suspects = [torch.zeros(0, 2, dtype=torch.int64)]
         observations = self._last_observations = self._observations(first, num_before + num_steps).to(self.dtype)
         for block in self.blocks:
-            rows = self.pool.block(block.span.start, self.dtype)
+            rows = self.pool.span(block.span, self.dtype)
             for update in updates:
                 block.apply(self.objective, rows, update)
             block_suspects, end = block.verify(verification, rows, observations, self.keeps_projections)
@@ -240,8 +252,7 @@ class PoolVerifier:
             if end < num_steps:  # for the blocks after this one, too
                 num_steps, observations = end, self._observations(first, num_before + end).to(self.dtype)
         self.num_passes += 1
-        fewest_steps = int(distributed.gather_rows(torch.tensor([num_steps])).min())
-        return distributed.gather_rows(torch.cat(suspects)), fewest_steps
+        return torch.cat(suspects), num_steps
 
     def _narrow(self, suspects: Tensor, num_steps: int, candidates: Candidates, run: Run) -> Suspects | None:
         """Drops suspects after the run's end, those that cannot win, and all beyond a bounded number, (V, 2)."""
@@ -261,16 +272,18 @@ class PoolVerifier:
 
     def _may_win(self, indices: Tensor, candidates: Candidates, run: Run) -> Tensor:
         """Returns False for rows equal to a candidate with a lower number that the run does not pick, (V,) bool."""
-        if self.availability.is_constrained:  # copies may belong to other groups
+        if self.limits.is_constrained:  # copies may belong to other groups
             return torch.ones(len(indices), dtype=torch.bool)
-        is_unpicked = torch.ones(len(candidates.indices), dtype=torch.bool)
+        is_unpicked = torch.ones(len(candidates.numbers), dtype=torch.bool)
         is_unpicked[run.positions] = False
-        lowest: dict[int, int] = {}
-        hashes = self._hashes(candidates.rows, candidates.indices)[is_unpicked].tolist()
-        for row_hash, index in zip(hashes, candidates.indices[is_unpicked].tolist(), strict=True):
-            lowest.setdefault(row_hash, index)
         rows = self.pool.rows(indices.tolist())
-        pairs = zip(self._hashes(rows, indices.to(rows.device)).tolist(), indices.tolist(), strict=True)
+        suspect_hashes = self._hashes(rows, upload(indices, rows.device))
+        hashes = torch.cat([suspect_hashes, self._hashes(candidates.rows, candidates.indices)]).cpu()
+        lowest: dict[int, int] = {}
+        unpicked = (hashes[len(indices) :][is_unpicked], candidates.numbers[is_unpicked])
+        for row_hash, index in zip(*(numbers.tolist() for numbers in unpicked), strict=True):
+            lowest.setdefault(row_hash, index)
+        pairs = zip(hashes[: len(indices)].tolist(), indices.tolist(), strict=True)
         return torch.tensor([lowest.get(row_hash, index) >= index for row_hash, index in pairs], dtype=torch.bool)
 
     def _hashes(self, rows: Tensor, indices: Tensor) -> Tensor:
@@ -283,26 +296,31 @@ class PoolVerifier:
         exact_stats, _ = self.objective.initial_state(candidates.rows)
         rounded_stats, _ = self.objective.initial_state(candidates.rows.to(self.dtype))
         error = self._relative_error(rounded_stats.double() - exact_stats, self.objective.error_scales(exact_stats))
-        return error.clamp_min(2 * torch.finfo(self.dtype).eps)
+        return error.clamp_min(2 * torch.finfo(self.dtype).eps).cpu()
 
-    def _measure_error(self, candidates: Candidates, run: Run, num_before: int) -> Tensor:
-        """Returns the largest error of the pass on rows with exact statistics, (k,); equal on all processes."""
-        worst = torch.zeros(1, len(run.stats[0]), dtype=torch.float64)
+    def _pass_numbers(self, candidates: Candidates, run: Run, num_before: int, counts: list[int]) -> Tensor:
+        """Returns `counts`, whether all statistics are finite, and the largest error of the pass on rows with exact
+        statistics, (k,), in one row, (1, 3 + k) float64 on the CPU.
+        """
+        errors = [torch.zeros(len(run.stats[0]), dtype=torch.float64, device=self.pool.device)]
         for block in self.blocks:
-            inside = (candidates.indices >= block.span.start) & (candidates.indices < block.span.stop)
-            positions = inside.nonzero()[:, 0]
-            if len(positions):
+            inside = (candidates.numbers >= block.span.start) & (candidates.numbers < block.span.stop)
+            host_positions = inside.nonzero()[:, 0]
+            if len(host_positions):
+                positions = upload(host_positions, self.pool.device)
                 columns = candidates.indices[positions] - block.span.start
                 exact = run.stats[block.num_applied - num_before][:, positions]
                 difference = block.stats[:, columns].double() - exact
-                error = self._relative_error(difference, block.scales[:, columns].double())
-                worst = torch.maximum(worst, error[None].cpu())
-        return distributed.gather_rows(worst).max(0).values
+                errors.append(self._relative_error(difference, block.scales[:, columns].double()))
+        largest_errors = torch.stack(errors).amax(0)
+        finite = torch.stack([torch.isfinite(largest_errors).all(), *self._finite_flags()]).all()
+        numbers = torch.cat([finite.double()[None], largest_errors]).cpu()  # for these the host waits
+        return torch.cat([torch.tensor(counts, dtype=torch.float64), numbers])[None]
 
     def _relative_error(self, difference: Tensor, scales: Tensor) -> Tensor:
         """Returns the largest difference relative to its scale, (k, B), (s, B) -> (k,)."""
         all_scales = self.objective.expand_scales(scales).clamp_min(torch.finfo(torch.float32).tiny)
-        return (difference.abs() / all_scales).max(1).values.cpu()
+        return (difference.abs() / all_scales).amax(1)
 
 
 def row_hashes(rows: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from itl_hf import SelectionConstraints, Selector, select_rows
+from itl_hf.gp import pool as pool_module
 from itl_hf.gp.pool import BLOCK_ROWS, GPU_BLOCK_ROWS, LEAST_BLOCKS, device_block_rows
+from itl_hf.search import speculation
 from itl_hf.selection import large_pools
 from itl_hf.selection.per_target import select_rows_per_target
 from tests import pretend_device
@@ -83,6 +85,50 @@ def test_targets_one_by_one_on_a_device(num_candidates, monkeypatch):
     with pretend():
         own = select_rows_per_target(POOL, TARGETS, 3, num_candidates=num_candidates, device="cuda")
     np.testing.assert_array_equal(own.indices, expected.indices)
+
+
+LIMITS = {
+    "none": {},
+    "both": {
+        "constraints": SelectionConstraints(
+            groups=[n % 3 for n in NUMBERS], group_shares=0.5, costs=[1.0 + n % 4 for n in NUMBERS], token_budget=900
+        )
+    },
+}
+#: How often the host may wait for the device: for each pick, all of `select_rows` included, and before the first pick.
+WAITS_PER_PICK, WAITS_BEFORE = 0.2, 24
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_host_waits_for_few_numbers(kernel, limits, monkeypatch):
+    """One read for each run of picks and a few for each pass, over whatever number of blocks and candidates."""
+    monkeypatch.setattr(pool_module, "BLOCK_ROWS", 400)
+    expected = select_rows(POOL, TARGETS, 256, kernel=kernel, **LIMITS[limits])
+    waits = {}
+    for num_examples in (8, 256):
+        with pretend():
+            own = select_rows(put(POOL), put(TARGETS), num_examples, kernel=kernel, **LIMITS[limits])
+        waits[num_examples] = sum(pretend_device.SYNCS.values())
+        places = pretend_device.SYNCS.most_common(5)
+    np.testing.assert_array_equal(own.indices, expected.indices)
+    assert waits[256] <= WAITS_PER_PICK * 256, places
+    assert waits[8] <= WAITS_BEFORE + 8
+    # Copies to the device that wait for it are those of the preparation.
+    assert sum(pretend_device.BLOCKING_COPIES.values()) <= WAITS_BEFORE, pretend_device.BLOCKING_COPIES.most_common(5)
+
+
+@pytest.mark.parametrize("option", ["default", "linear", "groups", "budget", "quality"])
+def test_the_number_of_blocks_and_of_steps_between_reads_does_not_change_picks(option, monkeypatch):
+    expected = select_rows(POOL, TARGETS, 24, **OPTIONS[option]).indices
+    monkeypatch.setattr(pool_module, "BLOCK_ROWS", 400)
+    for steps, pass_bytes in ((1, 1), (5, 800 * 512), (64, 2**29)):
+        monkeypatch.setattr(speculation, "STEPS_BETWEEN_READS", steps)
+        monkeypatch.setattr(pool_module, "PASS_BYTES", pass_bytes)
+        with pretend():
+            own = select_rows(put(POOL), put(TARGETS), 24, **OPTIONS[option]).indices
+        np.testing.assert_array_equal(own, expected)
 
 
 class OnDevice(CountingEmbedder):
