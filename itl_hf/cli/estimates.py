@@ -77,9 +77,9 @@ def calculated_outcome(
     lines = [
         f"time     {_time(seconds)} on {count} process{'es' if count > 1 else ''}: "
         + ", ".join([*parts, f"picking {_time(cost.seconds)}"]),
-        f"memory   {_memory(memory)}, for each process",
+        f"memory   {_memory(memory)}, at least, for each process",
         f"disk     {size(disk_bytes)} for the features",
-        f"traffic  {size(cost.traffic_bytes)} for each process; {cost.bytes_per_pick:,} bytes for each pick",
+        f"traffic  at least {size(cost.traffic_bytes)} for each process; {cost.bytes_per_pick:,} bytes for each pick",
         how,
     ]
     facts = {**asdict(cost), "seconds": seconds, "picking_seconds": cost.seconds, "memory_bytes": memory}

@@ -3,11 +3,11 @@
 Time is measured here, on random rows: `time_picking` at two heights gives the time that does not depend on the pool's
 rows and the time of each row. Several processes share the second. Memory, disk and traffic are counted:
 
-- Memory of a process, beside what the program itself takes: its blocks in the cache (at most `CACHE_BYTES`), one block
+- Memory of a process, at least, beside the program's own: its blocks in the cache (at most `CACHE_BYTES`), one block
   in float64 with a copy, its part of the numbers kept for each row, and the rows of the map and of the limits.
 - Disk: the features, as the store keeps them.
-- Traffic: bytes that each process sends: rows that all processes need (picks, map, limits) and the nearest rows of each
-  target.
+- Traffic, at least: bytes that each process sends: rows that all processes need (picks, map, limits) and the nearest
+  rows of each target.
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ class SelectionCost:
         seconds (`float`):
             Time, without embedding.
         memory_bytes (`int`):
-            Memory of one process, beside the program and the model.
+            Least memory of one process, beside the program and the model; temporary copies may take as much again.
         disk_bytes (`int`):
             Features in float32.
         traffic_bytes (`int`):
-            Bytes that one process sends; 0 on one process.
+            Least bytes that one process sends; 0 on one process. Messages of the search itself are not counted.
         bytes_per_pick (`int`):
             Of these, bytes for each pick: they do not depend on the number of rows.
         timed_rows (`int`):

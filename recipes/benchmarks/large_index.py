@@ -4,7 +4,7 @@
 
 Each step runs in a process of its own, which reports its time and its peak memory (resident pages; those of files that
 are mapped count while they are in memory). The rows are independent and normal: they have no clusters, which is the
-hardest case for an index of lists, so recall on features of texts is higher. Targets are rows of the pool with noise.
+hardest case for an index of lists. Targets are rows of the pool with noise. No results file is committed yet.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from itl_hf import SelectionConstraints, Selector
 from itl_hf.embedding import row_keys
 from itl_hf.embedding.row_reading import read_dataset
+from itl_hf.gp import pool as pool_module
 from itl_hf.text import as_dataset
 from itl_hf.text.alike import collect_alike_rows
 from tests.embedding.fakes import HashEmbedder
@@ -43,7 +44,8 @@ def selection_of():
         selection = selector.select(TEXTS, TARGETS, 9, constraints=constraints)
     texts = sorted(str(one.message) for one in caught)
     record = selection.record.screening, selection.record.pool_fingerprint
-    return embedder.rows_checked, [selection.indices.tolist(), *record, texts]
+    positions = selection.layout.pool.round(4).tolist()
+    return embedder.rows_checked, [selection.indices.tolist(), *record, texts, positions]
 
 
 def reading_of(tokenizer, skip_bad_rows):
@@ -63,6 +65,7 @@ def reading_of(tokenizer, skip_bad_rows):
 def main(folder: Path) -> None:
     tokenizer = tiny_tokenizer()
     row_keys.CHECK_ROWS = 16
+    pool_module.BLOCK_ROWS = 30  # four blocks
 
     def work(rank):
         dist.init_process_group("gloo")
