@@ -60,7 +60,7 @@ class EmbedderArguments:
     modules: str | None = option(
         None, "gradients: linear layers that count: all, or v_proj,down_proj.", metavar="<name>[,...]"
     )
-    dimension: int | None = option(None, "gradients: numbers in a feature row.")
+    dimension: int | None = option(None, "gradients, and estimate without a model: numbers in a feature row.")
     rank: int | None = option(None, "gradients: numbers that either side of a layer is projected to.")
     labels: Literal["completion", "whole", "predicted"] | None = option(
         None, "gradients: loss on the completion, all tokens, or what the model predicts."

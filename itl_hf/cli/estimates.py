@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from itl_hf.cli.output import Outcome, peak_memory
 from itl_hf.embedding.store.sizes import size
 
 if TYPE_CHECKING:
     from itl_hf.embedding.estimate import Estimate
+    from itl_hf.selection.calculator import SelectionCost, SelectionSizes
     from itl_hf.selection.estimate import SelectionEstimate
 
 
@@ -55,6 +56,34 @@ def selection_outcome(estimate: SelectionEstimate, startup: float) -> Outcome:
         "memory_bytes": total,
         **_gpu(),
     }
+    return Outcome("\n".join(lines), facts)
+
+
+def calculated_outcome(
+    sizes: SelectionSizes, cost: SelectionCost, embedding: dict[str, Any] | None, base: int | None
+) -> Outcome:
+    """The output of `itl-hf estimate`; `embedding` holds the fields of an `Estimate`, where a model was named, and
+    `base` the memory of the program, with the model.
+    """
+    memory = None if base is None else base + cost.memory_bytes
+    count = sizes.num_processes
+    embedding_seconds = 0.0 if embedding is None else embedding["seconds"] / count
+    seconds = cost.seconds + embedding_seconds
+    disk_bytes = cost.disk_bytes if embedding is None else embedding["disk_bytes"]
+    parts = [] if embedding is None else [f"embedding {_time(embedding_seconds)}"]
+    how = f"Picking was timed here on {cost.timed_rows:,} random rows; other processes are taken to be as fast."
+    if embedding is not None:
+        how += f" The model embedded {embedding['timed_rows']} rows of random words."
+    lines = [
+        f"time     {_time(seconds)} on {count} process{'es' if count > 1 else ''}: "
+        + ", ".join([*parts, f"picking {_time(cost.seconds)}"]),
+        f"memory   {_memory(memory)}, at least, for each process",
+        f"disk     {size(disk_bytes)} for the features",
+        f"traffic  at least {size(cost.traffic_bytes)} for each process; {cost.bytes_per_pick:,} bytes for each pick",
+        how,
+    ]
+    facts = {**asdict(cost), "seconds": seconds, "picking_seconds": cost.seconds, "memory_bytes": memory}
+    facts |= {"disk_bytes": disk_bytes, "embedding": embedding, "sizes": asdict(sizes)}
     return Outcome("\n".join(lines), facts)
 
 

@@ -20,6 +20,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("shortlists of a large pool without reading all of it", "itl-hf index --store features"),
         ("less memory: 64 bytes a row", "itl-hf index --store features --kind IVF65536,PQ64"),
     ),
+    "estimate": (
+        ("ten million rows on eight processes, for a script", "itl-hf estimate --rows 10000000 --dimension 384 "
+         "--num_examples 1000 --targets 100 --num_processes 8 --json"),
+        ("embedding by a model too", "itl-hf estimate --rows 100000 --num_examples 1000 --model "
+         "HuggingFaceTB/SmolLM2-135M-Instruct"),
+    ),
     "select": (
         ("a thousand rows for your prompts", "itl-hf select --pool pool.jsonl --targets prompts.jsonl "
          "--num_examples 1000 --output_dir selected"),

@@ -16,6 +16,7 @@ from itl_hf.cli.diagnose import diagnose
 from itl_hf.cli.doctor import doctor
 from itl_hf.cli.embed import embed
 from itl_hf.cli.errors import Group, exit_status, sentence
+from itl_hf.cli.estimate import estimate
 from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
 from itl_hf.cli.export import export
@@ -72,7 +73,7 @@ class Command(typer.core.TyperCommand):
         return super().parse_args(ctx, join_words(args))
 
 
-for command in (targets, embed, index, select, report, explore, diagnose, export, push, cache, doctor):
+for command in (targets, embed, index, estimate, select, report, explore, diagnose, export, push, cache, doctor):
     settings = {"token_normalize_func": normalise, "help_option_names": HELP_OPTIONS}
     app.command(cls=Command, context_settings=settings, epilog=epilog(command.__name__))(with_output(command))
 app.command(context_settings=CONTEXT, epilog=epilog("train"))(train)

@@ -7,6 +7,7 @@ Rows that are not in the feature store are read a second time when they are embe
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from itl_hf import distributed
 from itl_hf.embedding.row_keys import RowKeys, check_batch, keys_of, read_batches, text_columns
+from itl_hf.embedding.shared_reading import exchange, own_range
 from itl_hf.gp.pool import spaced_rows
 from itl_hf.text import Row, RowTokenizer, TextRows, plain_text
+from itl_hf.text.alike import current_collector
 from itl_hf.text.bad_rows import BadRows
 from itl_hf.text.normalization import normalize_text
 
@@ -94,6 +98,7 @@ def read_dataset(
     count_tokens: bool = False,
     keep_texts: bool = False,
     skip_bad_rows: bool = False,
+    share_rows: bool = False,
 ) -> RowReading:
     """Reads the text of all rows once; each row is checked on the way.
 
@@ -110,6 +115,9 @@ def read_dataset(
             Whether to keep the text of every row.
         skip_bad_rows (`bool`, *optional*, defaults to `False`):
             Whether rows that cannot be read are only noted in the result.
+        share_rows (`bool`, *optional*, defaults to `False`):
+            Whether each of several processes reads a part of the rows and gets the rest from the others. All processes
+            must then call this together. Texts are not exchanged: with `keep_texts` every process reads all rows.
 
     Raises:
         `ValueError`: If no column holds text, rows cannot be read (the message lists all of them by kind), or tokens
@@ -123,12 +131,34 @@ def read_dataset(
     """
     rows = text_columns(dataset)
     tokenize = _row_tokenizer(embedder) if count_tokens else None
+    if share_rows:
+        distributed.initialize()
+    if share_rows and not keep_texts and distributed.world_size() > 1:
+        read_part = functools.partial(_read_rows, rows, own_range(len(rows)), embedder, also_check, tokenize, False)
+        reading = exchange(read_part, rows, current_collector())
+    else:
+        reading = _read_rows(rows, range(len(rows)), embedder, also_check, tokenize, keep_texts)
+    if len(reading.bad_rows) and not skip_bad_rows:
+        raise ValueError(reading.bad_rows.message(len(rows)))
+    return reading
+
+
+def _read_rows(
+    rows: TextRows,
+    numbers: range,
+    embedder: Embedder | None,
+    also_check: Embedder | None,
+    tokenize: RowTokenizer | None,
+    keep_texts: bool,
+) -> RowReading:
+    """Reads the rows of these numbers; the arrays of the result have one entry for each of them."""
     sample_rows = set(spaced_rows(len(rows), SAMPLE_ROWS))
-    key_parts, prompt_parts, token_counts = [], [], []
+    no_keys = np.empty((0, 2), dtype=np.uint64)
+    key_parts, prompt_parts, token_counts = [no_keys], [no_keys], []
     texts: list[TextPair] = []
     sample: dict[int, TextPair] = {}
     bad_rows = BadRows()
-    for start, batch in read_batches(rows, embedder, 0, len(rows), bad_rows):
+    for start, batch in read_batches(rows, embedder, numbers.start, numbers.stop, bad_rows):
         if also_check is not None:
             check_batch(also_check, batch, start, bad_rows)
         batch_texts = _texts(batch, start, bad_rows)
@@ -139,13 +169,11 @@ def read_dataset(
             texts += batch_texts
         if tokenize is not None:
             token_counts += _token_counts(batch, start, tokenize, bad_rows)
-    if len(bad_rows) and not skip_bad_rows:
-        raise ValueError(bad_rows.message(len(rows)))
     return RowReading(
         keys=RowKeys(rows.column_names, np.concatenate(key_parts)),
         prompt_keys=np.concatenate(prompt_parts),
         sample=sample,
-        num_tokens=np.asarray(token_counts, dtype=np.int64) if count_tokens else None,
+        num_tokens=None if tokenize is None else np.asarray(token_counts, dtype=np.int64),
         texts=texts if keep_texts else None,
         bad_rows=bad_rows,
     )

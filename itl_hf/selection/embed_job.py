@@ -101,7 +101,7 @@ def make_embed_job(
     columns: ColumnMapping | None = None,
     **options: Any,
 ) -> EmbedJob:
-    """Reads and checks the rows of a dataset.
+    """Reads and checks the rows of a dataset; several processes share the reading, and must all call this together.
 
     Args:
         dataset (`Dataset`):
@@ -123,7 +123,7 @@ def make_embed_job(
     try:
         rows = TextRows(dataset, columns, name)
         with collect_alike_rows() as alike:
-            reading = read_dataset(rows, embedder, also_check=also_check, **options)
+            reading = read_dataset(rows, embedder, also_check=also_check, share_rows=True, **options)
         job = EmbedJob(dataset, rows, name, embedder, embedder.fingerprint(), reading)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error

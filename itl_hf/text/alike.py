@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -53,6 +53,20 @@ class AlikeRows:
         self._texts.append(_key(text))
         self._readings.append(_key(reading))
         self._cut.append(is_cut)
+
+    def exchange(self, of_all: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Takes over what the other processes collected.
+
+        Args:
+            of_all (`Callable`):
+                Returns the rows of an int64 array of all processes, in their order.
+        """
+        own = np.array([self._rows, self._texts, self._readings, self._cut], dtype=np.int64).T  # (N, 4)
+        columns = np.ascontiguousarray(of_all(own).T)
+        self._rows, self._texts, self._readings = (array("q", column.tobytes()) for column in columns[:3])
+        self._cut = array("b", columns[3].astype(np.int8).tobytes())
+        max_length = int(of_all(np.array([self.max_length or 0])).max())
+        self.max_length = max_length or None
 
     def groups(self) -> list[tuple[np.ndarray, bool]]:
         """Returns each set of rows of different text that are read alike, and whether they were cut.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 OnBadRows = Literal["error", "skip"]
@@ -49,6 +50,20 @@ class BadRows:
         kind = re.sub(r"\d+", "#", message)
         self._errors.setdefault(kind, message)
         self._rows.setdefault(kind, []).append(row)
+
+    def entries(self) -> list[tuple[str, list[int]]]:
+        """Returns the error and the rows of each kind, JSON types, from which `joined` makes the same object."""
+        return [(self._errors[kind], rows) for kind, rows in self._rows.items()]
+
+    @classmethod
+    def joined(cls, parts: Iterable[Sequence[tuple[str, list[int]]]]) -> BadRows:
+        """Returns the rows of all parts, which are `entries` in the order of their rows."""
+        joined = cls()
+        for entries in parts:
+            for message, rows in entries:
+                for row in rows:
+                    joined.add(row, ValueError(message))
+        return joined
 
     def message(self, num_rows: int) -> str:
         """Returns one error for all rows, given the number of rows in all; a single row keeps its own error."""

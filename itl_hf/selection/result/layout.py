@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itl_hf import distributed
 from itl_hf.gp.pool import Pool, spaced_rows
 from itl_hf.selection.result.selection import Layout
 
@@ -58,8 +59,22 @@ class _PoolMap:
         numbers = list(spaced_rows(pool.num_rows, SHOWN_ROWS))
         axes_only = cls(centre, axes, variance_shares, np.asarray(numbers, dtype=np.int64), np.zeros((0, 2)))
         chunks = [numbers[first : first + CHUNK_ROWS] for first in range(0, len(numbers), CHUNK_ROWS)]
-        positions = np.concatenate([axes_only.project(pool.rows(chunk)) for chunk in chunks])
+        positions = np.concatenate([axes_only._project_shared(pool, chunk) for chunk in chunks])
         return replace(axes_only, positions=positions)
+
+    def _project_shared(self, pool: Pool, numbers: list[int]) -> np.ndarray:
+        """Returns the positions of rows of the pool, (B, 2): each process projects its own, and sends two numbers each.
+
+        Collective: all processes must ask for the same rows.
+        """
+        if distributed.world_size() == 1:
+            return self.project(pool.own_rows(numbers))
+        places = [place for place, number in enumerate(numbers) if pool.has_row(number)]
+        positions = torch.zeros(len(numbers), 2)
+        if places:
+            own_rows = pool.own_rows([numbers[place] for place in places])
+            positions[places] = torch.from_numpy(self.project(own_rows))
+        return distributed.sum_over_processes(positions).numpy()
 
     def project(self, rows: Tensor) -> np.ndarray:
         """Returns the positions of prepared rows, (B, d) -> (B, 2)."""

@@ -7,10 +7,10 @@ is refused. Only selections with the same preparation use it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
-import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +24,9 @@ from itl_hf.embedding.store.stored_features import StoredFeatures
 from itl_hf.gp.pool import Pool, spaced_rows
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.feature_arrays import as_rows
+from itl_hf.selection.shortlist.index_parts import PART_ROWS, IndexParts, unit_rows, write_index
 
-INDEX, FACTS = "nearest.faiss", "nearest.json"
+INDEX, FACTS, LISTS = "nearest.faiss", "nearest.json", "nearest.lists"
 FORMAT_VERSION = 1
 #: Fewer rows are searched one by one (`Flat`): that is exact and takes less time than to build lists.
 FEWEST_LISTED_ROWS = 50_000
@@ -51,7 +52,9 @@ class IndexFacts:
         features (`str`):
             Checksum of the features.
         sha256 (`str`):
-            Checksum of the file of the index.
+            Checksum of the files of the index.
+        lists (`str`, *optional*):
+            Name of the file with the lists, where they are a file of their own: those of a large pool.
     """
 
     kind: str
@@ -60,10 +63,16 @@ class IndexFacts:
     rows: int
     features: str
     sha256: str
+    lists: str | None = None
 
 
-def build_index(store: FeatureStore, standardization: Standardization | None, kind: str = "auto") -> IndexFacts:
+def build_index(
+    store: FeatureStore, standardization: Standardization | None, kind: str = "auto", part_rows: int = PART_ROWS
+) -> IndexFacts:
     """Indexes the features of a finished store; an earlier index there is replaced.
+
+    A pool of more than `part_rows` rows is indexed part by part, in a folder beside the features: a build that was
+    killed continues there. Memory is then bounded by a part and by the sample that the lists are fitted on.
 
     Args:
         store (`FeatureStore`):
@@ -73,6 +82,8 @@ def build_index(store: FeatureStore, standardization: Standardization | None, ki
         kind (`str`, *optional*, defaults to `"auto"`):
             `"Flat"`, or a name of FAISS's factory that begins with `IVF`. `"auto"` is `Flat` for fewer than 50,000 rows
             and `IVF<lists>,Flat` with 4 sqrt(N) lists for more.
+        part_rows (`int`, *optional*, defaults to `PART_ROWS`):
+            Rows of a part, rounded up to whole blocks of the pool.
 
     Raises:
         `ImportError`: If FAISS is not installed.
@@ -90,38 +101,36 @@ def build_index(store: FeatureStore, standardization: Standardization | None, ki
     except RuntimeError as error:
         raise ValueError(f"FAISS has no index {kind!r} for {pool.dimension} numbers a row: {error}") from None
     num_lists = 0 if kind == "Flat" else int(index.nlist)
-    if num_lists:
-        sample = spaced_rows(pool.num_rows, ROWS_PER_LIST * num_lists)
-        index.train(_unit(pool.rows(sample)))
-    for _, rows in pool.blocks(torch.float32):
-        index.add(_unit(rows))
+    sample = spaced_rows(pool.num_rows, ROWS_PER_LIST * num_lists) if num_lists else []
+    part_rows = -(-part_rows // pool.block_rows) * pool.block_rows
+    entries = {"kind": kind, "standardization": str(standardization or "none"), "features": store.checksum()}
+    parts, lists_name = None, None
     with lock_for_writing(store.directory):
+        if pool.num_rows > part_rows and isinstance(index, faiss.IndexIVF):
+            identity = _identity({**entries, "part_rows": part_rows})
+            parts, lists_name = IndexParts(store.directory, identity, part_rows), f"{LISTS}-{identity}"
+            (store.directory / FACTS).unlink(missing_ok=True)  # until its facts are written, there is no index
+            (store.directory / lists_name).unlink(missing_ok=True)  # of an earlier build, perhaps not complete
+            index = parts.build(index, pool, sample, store.directory / lists_name)
+        else:
+            _add_all(index, pool, sample)
+        (store.directory / FACTS).unlink(missing_ok=True)  # a build that is killed leaves no index, or a whole one
+        write_index(index, store.directory / INDEX)
+        for path in store.directory.glob(f"{LISTS}-*"):
+            if path.name != lists_name:
+                path.unlink()
         facts = IndexFacts(
-            kind=kind,
             num_lists=min(num_lists, max(FEWEST_LISTS, num_lists // LIST_SHARE)),
-            standardization=str(standardization or "none"),
             rows=pool.num_rows,
-            features=store.checksum(),
-            sha256=_replace_index(store.directory, index),
+            sha256=_sha256(store.directory, lists_name),
+            lists=lists_name,
+            **entries,
         )
         text = json.dumps({"format": FORMAT_VERSION, **asdict(facts)}, indent=2)
         write_atomic(store.directory / FACTS, text.encode(), checksum=False)
+        if parts is not None:
+            parts.delete()
     return facts
-
-
-def _replace_index(directory: Path, index: Any) -> str:
-    """Writes the file of an index and returns its checksum. Until its facts are written, there is no index."""
-    temporary = directory / f"{INDEX}.{os.getpid()}.tmp"
-    try:
-        import_faiss().write_index(index, str(temporary))
-        checksum = _sha256(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        (directory / FACTS).unlink(missing_ok=True)
-        os.replace(temporary, directory / INDEX)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return checksum
 
 
 def find_index(features: Any, standardization: Standardization | None) -> tuple[Path, IndexFacts] | None:
@@ -178,10 +187,12 @@ def open_index(path: Path, facts: IndexFacts) -> Any:
     Raises:
         `ValueError`: If the file is absent or not the one that was written.
     """
-    if not path.exists() or _sha256(path) != facts.sha256:
+    lists_path = path if facts.lists is None else path.with_name(Path(facts.lists).name)
+    if not (path.exists() and lists_path.exists()) or _sha256(path.parent, facts.lists) != facts.sha256:
         raise ValueError(f"{path} is absent or damaged: run itl-hf index again, or delete {FACTS} beside it")
     faiss = import_faiss()
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    where = faiss.IO_FLAG_MMAP if facts.lists is None else faiss.IO_FLAG_ONDISK_SAME_DIR
+    return faiss.read_index(str(path), where | faiss.IO_FLAG_READ_ONLY)
 
 
 def import_faiss() -> Any:
@@ -197,10 +208,30 @@ def import_faiss() -> Any:
     return faiss
 
 
-def _unit(rows: torch.Tensor) -> Any:
-    return torch.nn.functional.normalize(rows.float()).contiguous().cpu().numpy()
+def _add_all(index: Any, pool: Pool, sample: list[int]) -> None:
+    if sample:
+        index.train(unit_rows(pool.rows(sample)))
+    for _, rows in pool.blocks(torch.float32):
+        index.add(unit_rows(rows))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _identity(entries: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sha256(directory: Path, lists_name: str | None) -> str:
+    """Returns the checksum of the index and of its lists, where they are a file of their own."""
+    paths = [directory / INDEX, *([] if lists_name is None else [directory / Path(lists_name).name])]
+    stamps = tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in (path.stat() for path in paths))
+    return _sha256_of(tuple(paths), stamps)
+
+
+@functools.lru_cache(maxsize=16)
+def _sha256_of(paths: tuple[Path, ...], stamps: tuple[tuple[int, ...], ...]) -> str:
+    """Files are read once in a process while their size, time and inode stay the same (`stamps`)."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**24):
+                digest.update(block)
+    return digest.hexdigest()
