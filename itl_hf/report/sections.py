@@ -53,6 +53,7 @@ HEADINGS = {
     "shift": "Targets unlike the pool",
     "undirected": "The objective ignores the targets",
     "unusable": "Rows that are never picked",
+    "few_picks": "Few picks for each target",
     "negligible": "More picks than needed",
 }
 MAX_GROUPS = 40

@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
+from itl_hf.selection.diagnosis.few_picks import few_picks_text
 from itl_hf.selection.diagnosis.shift_notice import shift_text
 from itl_hf.selection.screening.screening import Screening
 from itl_hf.selection.unusable_rows import unusable_sentences
 
-Kind = Literal["contamination", "duplicates", "shift", "undirected", "negligible", "unusable"]
+Kind = Literal["contamination", "duplicates", "shift", "undirected", "negligible", "unusable", "few_picks"]
 #: The last picks were not needed if all of them together gave less than this share of the total information.
 NEGLIGIBLE = 0.01
 
@@ -24,7 +25,8 @@ class Notice:
 
     Args:
         kind (`str`):
-            `"contamination"`, `"duplicates"`, `"shift"`, `"undirected"`, `"unusable"` or `"negligible"`.
+            `"contamination"`, `"duplicates"`, `"shift"`, `"undirected"`, `"unusable"`, `"few_picks"` or
+            `"negligible"`.
         text (`str`):
             A few sentences, without text from the data.
         ranks (`tuple[int, ...]`):
@@ -47,7 +49,14 @@ def notices(selection: Diagnosable) -> list[Notice]:
     """
     screening = Screening.from_record(selection.record.screening)
     copies = [] if screening is None else [*_contamination(screening), *_duplicates(screening)]
-    return [*copies, *_shift(selection), *_undirected(selection), *_unusable(selection), *_negligible(selection)]
+    return [
+        *copies,
+        *_shift(selection),
+        *_undirected(selection),
+        *_unusable(selection),
+        *_few_picks(selection),
+        *_negligible(selection),
+    ]
 
 
 def _contamination(screening: Screening) -> list[Notice]:
@@ -112,6 +121,11 @@ def _undirected(selection: Diagnosable) -> list[Notice]:
 def _unusable(selection: Diagnosable) -> list[Notice]:
     sentences = unusable_sentences(selection.record.unusable)
     return [Notice("unusable", f"Never picked: {' '.join(sentences)}")] if sentences else []
+
+
+def _few_picks(selection: Diagnosable) -> list[Notice]:
+    text = few_picks_text(selection)
+    return [] if text is None else [Notice("few_picks", text)]
 
 
 def _negligible(selection: Diagnosable) -> list[Notice]:
