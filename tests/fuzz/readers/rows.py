@@ -25,8 +25,11 @@ def _read_rows(content: bytes, folder: Path) -> None:
     path.write_bytes(content[1:])
     cache, datasets.config.HF_DATASETS_CACHE = datasets.config.HF_DATASETS_CACHE, folder / "cache"
     try:
+        rows = None
         with documented(path):
             rows = load_rows(str(path))
+        if rows is None:
+            return
         with contextlib.suppress(ValueError):  # no column with text
             list(TextRows(rows))
     finally:

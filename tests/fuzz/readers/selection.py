@@ -46,8 +46,11 @@ def _selected() -> Path:
 
 
 def _use_selection(folder: Path) -> None:
+    selection = None
     with documented(folder):
         selection = Selection.load(folder)
+    if selection is None:
+        return
     repr(selection), len(selection), selection.diagnose()
     for method in ("acquisition", "kernel", "standardization", "column_mapping", "selection_constraints"):
         with contextlib.suppress(ValueError):
