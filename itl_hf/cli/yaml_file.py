@@ -67,6 +67,10 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
     except (UnicodeDecodeError, IsADirectoryError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} cannot be read as YAML: brackets are nested too deeply. Write it anew") from error
+    except (KeyError, AttributeError) as error:  # PyYAML's, for a value that is not of the kind that a tag says
+        raise ValueError(f"{path}: a value does not fit its tag (such as !!bool). Leave out the tag") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(values or {}, dict):

@@ -245,6 +245,8 @@ PUBLIC_FIELDS: dict[str, _Rule] = {
     "target_weights": _target_weights,
     "embedder": _embedder,
     "targets_embedder": _embedder,
+    "exactness": _entries("tolerance", "count", "first", "largest"),
+    "many_targets": _entries("targets", "pivots", "lost"),
     "pool_source": _pool_source,
     "versions": _entries(*PACKAGES),
     "attainable": _entries("rows", "exact", "pool_effective_rank", "usual_reach"),

@@ -52,6 +52,8 @@ HEADINGS = {
     "duplicates": "Copies among the picks",
     "shift": "Targets unlike the pool",
     "undirected": "The objective ignores the targets",
+    "uncertain": "Picks that rounding may have decided",
+    "many_targets": "Targets that stand for all",
     "unusable": "Rows that are never picked",
     "few_picks": "Few picks for each target",
     "negligible": "More picks than needed",

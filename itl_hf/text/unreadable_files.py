@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 #: Errors of files that are cut or damaged; `ValueError` includes those of JSON, of texts that are not UTF-8, of Arrow.
-DAMAGES = (ValueError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+DAMAGES = (ValueError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, RecursionError)
 #: Parts of the messages by which pandas and datasets say that a file has no rows.
 _NO_ROWS = ("corresponds to no data", "Please pass `features`", "No columns to parse")
 _PARQUET_MARK = b"PAR1"
@@ -59,6 +59,8 @@ def unreadable(name: str, kind: str, error: BaseException) -> ValueError:
         return ValueError(f"{start}{_encoding_message(name)}")
     if isinstance(cause, EOFError | zlib.error | lzma.LZMAError | gzip.BadGzipFile):
         return ValueError(f"{start}it is cut off or damaged ({cause}). Copy or download it again")
+    if isinstance(cause, RecursionError):
+        return ValueError(f"{start}a value is nested too deeply. Write the file again without it")
     if isinstance(cause, StopIteration) or any(words in str(cause) for words in _NO_ROWS):
         return ValueError(f"{start}it has no rows. Write it again, or name another file")
     # Errors of our own say the line; those of `datasets` have the reason as their cause.

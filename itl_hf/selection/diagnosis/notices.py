@@ -9,12 +9,23 @@ from typing import Literal
 import numpy as np
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
+from itl_hf.selection.diagnosis.exactness_sentences import many_targets_text, uncertain_picks_text
 from itl_hf.selection.diagnosis.few_picks import few_picks_text
 from itl_hf.selection.diagnosis.shift_notice import shift_text
 from itl_hf.selection.screening.screening import Screening
 from itl_hf.selection.unusable_rows import unusable_sentences
 
-Kind = Literal["contamination", "duplicates", "shift", "undirected", "negligible", "unusable", "few_picks"]
+Kind = Literal[
+    "contamination",
+    "duplicates",
+    "shift",
+    "undirected",
+    "uncertain",
+    "many_targets",
+    "negligible",
+    "unusable",
+    "few_picks",
+]
 #: The last picks were not needed if all of them together gave less than this share of the total information.
 NEGLIGIBLE = 0.01
 
@@ -25,8 +36,8 @@ class Notice:
 
     Args:
         kind (`str`):
-            `"contamination"`, `"duplicates"`, `"shift"`, `"undirected"`, `"unusable"`, `"few_picks"` or
-            `"negligible"`.
+            `"contamination"`, `"duplicates"`, `"shift"`, `"undirected"`, `"uncertain"`, `"many_targets"`, `"unusable"`,
+            `"few_picks"` or `"negligible"`.
         text (`str`):
             A few sentences, without text from the data.
         ranks (`tuple[int, ...]`):
@@ -53,6 +64,7 @@ def notices(selection: Diagnosable) -> list[Notice]:
         *copies,
         *_shift(selection),
         *_undirected(selection),
+        *_exactness(selection),
         *_unusable(selection),
         *_few_picks(selection),
         *_negligible(selection),
@@ -116,6 +128,14 @@ def _undirected(selection: Diagnosable) -> list[Notice]:
         )
         return [Notice("undirected", text)]
     return []
+
+
+def _exactness(selection: Diagnosable) -> list[Notice]:
+    texts: tuple[tuple[Kind, str | None], ...] = (
+        ("uncertain", uncertain_picks_text(selection.record)),
+        ("many_targets", many_targets_text(selection.record)),
+    )
+    return [Notice(kind, text) for kind, text in texts if text is not None]
 
 
 def _unusable(selection: Diagnosable) -> list[Notice]:

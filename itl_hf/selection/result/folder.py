@@ -173,7 +173,8 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(text)
         is_intact = isinstance(facts, dict) and facts.pop("version", None) in (None, _version(facts))
-    except ValueError:
+        is_intact = is_intact and isinstance(facts.get("sha256", {}), dict)
+    except (ValueError, RecursionError):
         is_intact = False
     if not is_intact:
         raise DamagedError(f"{folder / FACTS} is damaged: its content is not what was written. {_REMEDY}")
@@ -237,7 +238,7 @@ def _check_own_facts(folder: Path) -> None:
     """Raises `FileExistsError` if `selection.json` is a file of something else."""
     try:
         facts = json.loads(_read(folder, FACTS) or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict) or "format_version" not in facts:
         raise FileExistsError(

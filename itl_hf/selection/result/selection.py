@@ -174,7 +174,7 @@ class Selection:
                 shortlist_rows=arrays.get("shortlist_rows"),
                 **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{directory} holds a damaged selection: {type(error).__name__}: {error}") from error
 
     def extend(self, num_examples: int) -> Selection:

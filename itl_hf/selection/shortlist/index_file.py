@@ -177,7 +177,7 @@ def read_facts(directory: Path) -> IndexFacts:
         if entries.pop("format") != FORMAT_VERSION:
             raise ValueError("another version")
         return IndexFacts(**entries)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{directory / FACTS} is damaged or of another version: run itl-hf index again") from error
 
 
