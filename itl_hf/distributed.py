@@ -162,7 +162,7 @@ _num_heartbeats = 0
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[None]:
+def watch() -> Iterator[None]:
     """Context in which no process waits for one that has failed, was killed, or cannot be reached.
 
     It joins the process group first. A process that leaves it with an error tells the others. They raise
@@ -202,7 +202,7 @@ def watched() -> Iterator[None]:
 
 
 def tell_others(error: BaseException) -> None:
-    """Tells the other processes within `watched` that this one failed; they end. Not a collective.
+    """Tells the other processes within `watch` that this one failed; they end. Not a collective.
 
     Args:
         error (`BaseException`):
@@ -215,8 +215,8 @@ def tell_others(error: BaseException) -> None:
 
 
 @contextlib.contextmanager
-def unwatched() -> Iterator[None]:
-    """Context within `watched` in which a process may be silent for as long as it takes, such as training.
+def pause_watch() -> Iterator[None]:
+    """Context within `watch` in which a process may be silent for as long as it takes, such as training.
 
     A process that fails still ends the others.
     """
@@ -303,7 +303,7 @@ class Processes:
         self._group: Any = None
 
     def __enter__(self) -> Processes:
-        self._watch = watched()
+        self._watch = watch()
         self._watch.__enter__()
         if self.size > 1:
             Processes._num_contexts += 1

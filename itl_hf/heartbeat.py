@@ -149,10 +149,10 @@ class Heartbeat:
     def _compare(self, beats: list[int]) -> None:
         now = time.monotonic()
         for other, beat in enumerate(beats):
-            last_beat, changed = self._last_changes.get(other, (None, now))
+            last_beat, change_time = self._last_changes.get(other, (None, now))
             if beat != last_beat:
                 self._last_changes[other] = (beat, now)
-            elif beat > 0 and now - changed > self.limit and self.num_watchers:
+            elif beat > 0 and now - change_time > self.limit and self.num_watchers:
                 self._note(
                     f"process {other} has not been heard of for {self.limit:.0f} seconds: it hangs, its machine is "
                     "down, or the link to it is cut"

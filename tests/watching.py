@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from itl_hf import Selector, distributed, heartbeat, select_rows
-from itl_hf.cli.joined import call_on_each, joined
-from itl_hf.distributed import Processes, call_on_first, unwatched, watched
+from itl_hf.cli.group import call_on_each, join_group
+from itl_hf.distributed import Processes, call_on_first, pause_watch, watch
 from itl_hf.embedding.store.shared_folder import require_shared
 from itl_hf.selection.result.transfer import load_from_first
 from tests.selection.result.test_folder import Lengths
@@ -37,7 +37,7 @@ class Silence:
 
 def fail_alone(rank, folder):
     """Process 1 fails while process 0 waits for it."""
-    with watched():
+    with watch():
         if rank == 1:
             raise FileNotFoundError("pool.jsonl: no such file")
         meet()
@@ -49,13 +49,13 @@ def read_alone(rank, folder):
     path = folder / f"only-on-{rank}"
     if rank == 0:
         path.touch()
-    with joined():
+    with join_group():
         call_on_each(lambda: path.read_text() if rank == 0 else (folder / "missing").read_text())
 
 
 def exit_alone(rank, folder):
     """A mistake in the options on one process: the parser ends it."""
-    with joined():
+    with join_group():
         if rank == 1:
             sys.exit(2)
         meet()
@@ -68,7 +68,7 @@ def bad_pool(rank, folder):
 
 def fall_silent(rank, folder):
     """Process 1 is not heard of any longer, as behind a cut link, while process 0 waits for it."""
-    with watched():
+    with watch():
         meet()
         if rank == 1:
             distributed._heartbeat._store = Silence()
@@ -78,7 +78,7 @@ def fall_silent(rank, folder):
 
 def silent_in_training(rank, folder):
     """Silence is allowed where it is said to be."""
-    with watched(), unwatched():
+    with watch(), pause_watch():
         if rank == 1:
             distributed._heartbeat._store = Silence()
             time.sleep(4)
@@ -86,7 +86,7 @@ def silent_in_training(rank, folder):
 
 
 def killed(rank, folder):
-    with watched():
+    with watch():
         meet()
         if rank == 1:
             os.kill(os.getpid(), 9)
@@ -135,7 +135,7 @@ def resumed_from_first(rank, folder):
 def same_picks(rank, folder):
     """Contexts one after the other, and within each other."""
     for _ in range(2):
-        with watched():
+        with watch():
             picks = select_rows(POOL, TARGETS, 5).indices.tolist()
     (folder / f"{rank}.json").write_text(json.dumps(picks))
 

@@ -12,7 +12,7 @@ import typer
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, with_arguments
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.early_checks import check_format
-from itl_hf.cli.joined import call_on_each
+from itl_hf.cli.group import call_on_each
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 
 if TYPE_CHECKING:

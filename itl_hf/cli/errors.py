@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from itl_hf.cli.joined import tell_others
+from itl_hf.cli.group import tell_others
 from itl_hf.visible import visible
 
 #: Exit statuses, as `docs/command_line.md` explains them.

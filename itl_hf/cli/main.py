@@ -20,8 +20,8 @@ from itl_hf.cli.estimate import estimate
 from itl_hf.cli.examples import epilog
 from itl_hf.cli.explore import explore
 from itl_hf.cli.export import export
+from itl_hf.cli.group import join_group
 from itl_hf.cli.index import index
-from itl_hf.cli.joined import joined
 from itl_hf.cli.output import with_output
 from itl_hf.cli.push import push
 from itl_hf.cli.report import report
@@ -93,7 +93,7 @@ def main() -> None:
     """Runs the command line. Errors end in one sentence and an exit status, without a traceback."""
     warnings.formatwarning = plain_warning
     try:
-        with joined():
+        with join_group():
             app()
     except (Exception, KeyboardInterrupt) as error:
         typer.echo(f"itl-hf: {sentence(error)}", err=True)

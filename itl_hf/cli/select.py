@@ -11,7 +11,7 @@ import typer
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, PickingArguments, store_argument, with_arguments
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.early_checks import check_picking_fits
-from itl_hf.cli.joined import call_on_each, call_on_first
+from itl_hf.cli.group import call_on_each, call_on_first
 from itl_hf.cli.output import DryRunOption, Outcome, peak_memory
 from itl_hf.cli.vector_column import build_embedders
 

@@ -45,7 +45,7 @@ def targets(
     rows = None if pool is None else load_rows(pool, pool_split)
     names = [name.strip() for name in lm_eval.split(",") if name.strip()]
     benchmark = benchmark_targets(names, None if include_path is None else expand(include_path))
-    contaminated_rows = [] if rows is None else _contaminated(rows, benchmark, ngram)
+    contaminated_rows = [] if rows is None else _copies_of_tests(rows, benchmark, ngram)
     with new_folder(folder) as draft:
         write_file(draft / TARGETS_FILE, _lines(benchmark.targets))
         if rows is not None:
@@ -61,7 +61,7 @@ def targets(
     return Outcome(_summary(benchmark, contaminated_rows, folder, pool, ngram), facts)
 
 
-def _contaminated(rows: Any, benchmark: BenchmarkTargets, ngram: int) -> list[dict[str, Any]]:
+def _copies_of_tests(rows: Any, benchmark: BenchmarkTargets, ngram: int) -> list[dict[str, Any]]:
     """Returns the rows that share words with a test, with the words and the test."""
     from itl_hf.text import TextRows
     from itl_hf.text.ngrams import NgramScreen

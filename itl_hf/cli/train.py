@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from itl_hf.cli.joined import call_on_each, call_on_first
+from itl_hf.cli.group import call_on_each, call_on_first
 from itl_hf.cli.output import Outcome, output_of, say_note
 from itl_hf.cli.train_arguments import SelectionArguments, parse
 from itl_hf.cli.training_folder import check_training_folder, checkpoint_to_resume, training_folder
@@ -137,7 +137,7 @@ def _run(
     else:
         trainer = _in_rounds(picking, data, held_out, training, model)
     check_sharding(trainer)
-    with distributed.unwatched():  # a process may be silent for minutes, as while it writes a checkpoint
+    with distributed.pause_watch():  # a process may be silent for minutes, as while it writes a checkpoint
         trainer.train(resume_from_checkpoint=checkpoint_to_resume(training))
         trainer.save_model(training.output_dir)
     if training.push_to_hub:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Beginning of the name of the hidden file.
 _MARK = "training"
 #: What only a training leaves.
-_TRAINED = re.compile(r"checkpoint-\d+|training_args\.bin|selection")
+_TRAINING_FILES = re.compile(r"checkpoint-\d+|training_args\.bin|selection")
 #: Folders of logs, which other programs make before a training begins.
 _LOGS = {"runs", "logs", "wandb"}
 _BUSY = (
@@ -58,7 +58,7 @@ def check_training_folder(folder: Path, overwrite: bool, model: str | None) -> N
             "another folder, or replace them (--overwrite)"
         )
     names = [name for name in foreign_names(folder) if name not in _LOGS]
-    if names and not any(map(_TRAINED.fullmatch, names)) and not _marks(folder):
+    if names and not any(map(_TRAINING_FILES.fullmatch, names)) and not _marks(folder):
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise FileExistsError(
             f"--output_dir {folder} holds other files than those of a training ({', '.join(names[:3])}{more}): choose "

@@ -140,17 +140,17 @@ def read_batches(
     Raises:
         `ValueError`: If rows cannot be read, and `bad_rows` was left out.
     """
-    collected = BadRows() if bad_rows is None else bad_rows
+    all_bad_rows = BadRows() if bad_rows is None else bad_rows
     # The bar shows only where reading takes longer than two seconds.
     with tqdm(total=end - first, desc="checking rows", unit="row", delay=2, leave=False) as bar:
         for start in range(first, end, CHECK_ROWS):
             batch = rows.read(range(start, min(start + CHECK_ROWS, end)))
             if embedder is not None:
-                check_batch(embedder, batch, start, collected)
+                check_batch(embedder, batch, start, all_bad_rows)
             yield start, batch
             bar.update(len(batch))
-    if bad_rows is None and len(collected):
-        raise ValueError(collected.message(len(rows)))
+    if bad_rows is None and len(all_bad_rows):
+        raise ValueError(all_bad_rows.message(len(rows)))
 
 
 def check_batch(embedder: Embedder, batch: Sequence[Row], start: int, bad_rows: BadRows) -> None:

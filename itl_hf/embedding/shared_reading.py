@@ -21,7 +21,7 @@ from itl_hf.text.bad_rows import BadRows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from itl_hf.embedding.row_reading import RowReading
+    from itl_hf.embedding.reading import RowReading
     from itl_hf.text import TextRows
 
 
@@ -63,7 +63,7 @@ def exchange(read_part: Callable[[], RowReading], rows: TextRows, alike: AlikeRo
         prompt_keys=_of_all(part.prompt_keys),
         sample={number: (prompt, answer) for other in others for number, prompt, answer in other["sample"]},
         num_tokens=None if part.num_tokens is None else _of_all(part.num_tokens),
-        bad_rows=BadRows.joined([other["bad_rows"] for other in others]),
+        bad_rows=BadRows.join([other["bad_rows"] for other in others]),
     )
 
 
@@ -77,5 +77,5 @@ def _small_parts(part: RowReading, num_filled: int) -> list[dict[str, Any]]:
 
 def _of_all(numbers: np.ndarray) -> np.ndarray:
     """Returns the rows of all processes, in the order of ranks; gloo has no unsigned numbers of 64 bits."""
-    gathered = distributed.gather_rows(torch.from_numpy(np.ascontiguousarray(numbers).view(np.int64)))
-    return gathered.numpy().view(numbers.dtype)
+    all_rows = distributed.gather_rows(torch.from_numpy(np.ascontiguousarray(numbers).view(np.int64)))
+    return all_rows.numpy().view(numbers.dtype)

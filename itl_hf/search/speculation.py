@@ -99,9 +99,9 @@ class Speculator:
         while not is_over and len(run.positions) < num_steps:
             start = len(run.positions)
             count = min(STEPS_BETWEEN_READS, num_steps - start)
-            expected = expected_indices[start : start + count]
-            numbers = self._take_agreed(state, count, expected)
-            num_kept, is_over = _end(numbers, candidates, expected)
+            expected_picks = expected_indices[start : start + count]
+            numbers = self._take_agreed(state, count, expected_picks)
+            num_kept, is_over = _end(numbers, candidates, expected_picks)
             self._add(run, numbers[:num_kept])
         num_kept = len(run.positions)
         self.objective.truncate(num_before + num_kept)
@@ -121,12 +121,12 @@ class Speculator:
         quality = 1.0 if self.pool.quality is None else self.pool.quality[candidates.indices[position]][0]
         self.objective.observe(candidates.rows[position][0], quality)
 
-    def _take_agreed(self, state: RunState, count: int, expected: Sequence[int]) -> Tensor:
+    def _take_agreed(self, state: RunState, count: int, expected_picks: Sequence[int]) -> Tensor:
         """Takes some steps and returns their numbers, (count, 4); all processes take the steps of the first one, since
         unequal machines may round differently.
         """
         before, cache_length, num_before = state.copy(), state.candidates.cache.length, self.objective.num_observations
-        numbers = own_numbers = self._take(state, count, expected)
+        numbers = own_numbers = self._take(state, count, expected_picks)
         if distributed.world_size() > 1:
             numbers = distributed.broadcast_from_first(own_numbers)
             positions = numbers[:-1, 0].long()
@@ -139,7 +139,9 @@ class Speculator:
         self._check(state, numbers)
         return numbers[:-1]
 
-    def _take(self, state: RunState, count: int, expected: Sequence[int], forced: Tensor | None = None) -> Tensor:
+    def _take(
+        self, state: RunState, count: int, expected_picks: Sequence[int], forced_picks: Tensor | None = None
+    ) -> Tensor:
         """Takes steps, with the picks at these positions if some are forced.
 
         Returns:
@@ -149,14 +151,14 @@ class Speculator:
         """
         candidates, bests = state.candidates, list[Best]()
         slack, quality = rounding_slack(self.objective, candidates.scales), self.pool.quality_of(candidates.indices)
-        for step in range(count if forced is None else len(forced)):
+        for step in range(count if forced_picks is None else len(forced_picks)):
             best = self._best(state, slack, quality)
-            if not self.waits and forced is None and float(best.score) == -torch.inf:  # all are closed
+            if not self.waits and forced_picks is None and float(best.score) == -torch.inf:  # all are closed
                 break
-            position = best.position if forced is None else forced[step : step + 1]
+            position = best.position if forced_picks is None else forced_picks[step : step + 1]
             bests.append(best)
             self._step(state, position)
-            if not self.waits and len(expected) and int(candidates.numbers[position]) != expected[step]:
+            if not self.waits and len(expected_picks) and int(candidates.numbers[position]) != expected_picks[step]:
                 break
         return _numbers(bests, state.stats[-1], count)
 
@@ -207,19 +209,19 @@ def _numbers(bests: list[Best], stats: Tensor, count: int) -> Tensor:
     numbers[:, 0] = -1
     for column, name in enumerate(("position", "score", "margin") if bests else ()):
         numbers[: len(bests), column] = torch.cat([getattr(best, name) for best in bests])
-    resolved = [best.is_resolved for best in bests if best.is_resolved is not None]
-    numbers[: len(bests), 3] = torch.stack(resolved).to(numbers.dtype) if resolved else 1.0
+    resolutions = [best.is_resolved for best in bests if best.is_resolved is not None]
+    numbers[: len(bests), 3] = torch.stack(resolutions).to(numbers.dtype) if resolutions else 1.0
     numbers[count, 0] = torch.isfinite(stats).all()
     return numbers.cpu()
 
 
-def _end(numbers: Tensor, candidates: Candidates, expected: Sequence[int]) -> tuple[int, bool]:
+def _end(numbers: Tensor, candidates: Candidates, expected_picks: Sequence[int]) -> tuple[int, bool]:
     """Returns how many of some steps, (count, 4), a run keeps, and whether it ends there."""
     closed_steps = (numbers[:, 1] == -torch.inf).nonzero()[:, 0]
     num_kept = int(closed_steps[0]) if len(closed_steps) else len(numbers)
-    if len(expected):
+    if len(expected_picks):
         indices = candidates.numbers[numbers[:num_kept, 0].long()]
-        unexpected_steps = (indices != torch.tensor(expected[:num_kept])).nonzero()[:, 0]
+        unexpected_steps = (indices != torch.tensor(expected_picks[:num_kept])).nonzero()[:, 0]
         if len(unexpected_steps):
             return int(unexpected_steps[0]) + 1, True
     return num_kept, num_kept < len(numbers)

@@ -280,8 +280,8 @@ class PoolVerifier:
         suspect_hashes = self._hashes(rows, upload(indices, rows.device))
         hashes = torch.cat([suspect_hashes, self._hashes(candidates.rows, candidates.indices)]).cpu()
         lowest: dict[int, int] = {}
-        unpicked = (hashes[len(indices) :][is_unpicked], candidates.numbers[is_unpicked])
-        for row_hash, index in zip(*(numbers.tolist() for numbers in unpicked), strict=True):
+        open_hashes = (hashes[len(indices) :][is_unpicked], candidates.numbers[is_unpicked])
+        for row_hash, index in zip(*(numbers.tolist() for numbers in open_hashes), strict=True):
             lowest.setdefault(row_hash, index)
         pairs = zip(hashes[: len(indices)].tolist(), indices.tolist(), strict=True)
         return torch.tensor([lowest.get(row_hash, index) >= index for row_hash, index in pairs], dtype=torch.bool)

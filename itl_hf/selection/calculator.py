@@ -140,13 +140,14 @@ def _seconds(sizes: SelectionSizes) -> tuple[float, int]:
     """Extrapolates the time from pools of two heights; a small pool is timed itself."""
     heights = [max(height, sizes.num_examples) for height in HEIGHTS]
 
-    def timed(height: int) -> float:
+    def time_height(height: int) -> float:
         return time_picking(sizes.kernel, height, sizes.targets, sizes.dimension, sizes.num_examples)
 
-    timed(min(2_048, sizes.rows) if sizes.num_examples <= 2_048 else sizes.num_examples)  # first calls take longer
+    # A first call takes longer, so its time does not count.
+    time_height(min(2_048, sizes.rows) if sizes.num_examples <= 2_048 else sizes.num_examples)
     if sizes.rows <= heights[1] and sizes.num_processes == 1:
-        return timed(sizes.rows), sizes.rows
-    low, high = timed(heights[0]), timed(heights[1])
+        return time_height(sizes.rows), sizes.rows
+    low, high = time_height(heights[0]), time_height(heights[1])
     per_row = max(high - low, 0.0) / (heights[1] - heights[0])
     return max(low + per_row * (sizes.own_rows - heights[0]), 0.0), sum(heights)
 

@@ -16,7 +16,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from itl_hf.embedding.row_reading import RowReading, read_dataset
+from itl_hf.embedding.reading import RowReading
+from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.quality import weighted_sum
 from itl_hf.objectives.base import Objective

@@ -15,7 +15,8 @@ from itl_hf.disk.checks import expand
 from itl_hf.embedding.cached import embed_cached
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.embedders.base import Embedder, Fingerprint
-from itl_hf.embedding.row_reading import RowReading, read_dataset
+from itl_hf.embedding.reading import RowReading
+from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.embedding.store.cache import FeatureCache
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.selection.feature_arrays import Features
@@ -131,8 +132,8 @@ def make_embed_job(
     if len(bad_rows) == len(rows):
         raise ValueError(f"{name}: {bad_rows.message(len(rows))}\nNo row is left.")
     if len(bad_rows):
-        warnings.warn(f"{name}: left out, because {bad_rows.message(len(rows))}", stacklevel=4)
+        warnings.warn(f"{name}: left out, because {bad_rows.message(len(rows))}", stacklevel=5)
     for message in (rows.filled_keys_message(), alike.message()):
         if message is not None:
-            warnings.warn(f"{name}: {message}", stacklevel=4)
+            warnings.warn(f"{name}: {message}", stacklevel=5)
     return job

@@ -42,7 +42,7 @@ def warn_of_uncertain_picks(exactness: dict[str, Any] | None) -> None:
         f"rounding in 64-bit numbers may change their gains by more than {exactness['tolerance']:g} of them "
         f"({extent}). The noise is very small for these features, or there is nothing left to learn. Use a larger "
         "noise_std (the default is noise_std='auto') or fewer picks.",
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
@@ -63,5 +63,5 @@ def warn_of_many_targets(reduction: dict[str, Any] | None) -> None:
         f"{reduction['targets']} targets are followed through {reduction['pivots']} of them, which leave "
         f"{reduction['lost']:.2%} of the targets' variance over; it counts as noise of the targets. The picks are "
         "exact for these. With kernel='linear' all targets count exactly.",
-        stacklevel=3,
+        stacklevel=4,
     )

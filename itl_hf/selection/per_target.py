@@ -78,7 +78,7 @@ class PerTargetSelection:
         return len(self.indices)
 
 
-@distributed.watched()
+@distributed.watch()
 def select_rows_per_target(
     pool: Features,
     targets: Features,

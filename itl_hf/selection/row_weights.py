@@ -63,7 +63,7 @@ def warn_if_unused(acquisition: Acquisition, quality: Tensor | None) -> None:
         warnings.warn(
             f"acquisition {acquisition.name!r} does not use quality to pick: its picks are those without it. Gains and "
             "variances account for it.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

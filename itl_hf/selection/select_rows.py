@@ -56,7 +56,7 @@ from itl_hf.selection.unusable_rows import blank_targets, describe_unusable, num
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
 
 
-@distributed.watched()
+@distributed.watch()
 def select_rows(
     pool: Features,
     targets: Features,
@@ -264,7 +264,7 @@ def is_undirected(acquisition: Acquisition, gp: GaussianProcess) -> bool:
             f"the {len(targets)} targets span all {targets.shape[1]} feature dimensions and target_noise_std is "
             f"{gp.target_noise_std:g}: ITL does not depend on the targets and picks the rows with the largest "
             "posterior variance. Leave target_noise_std at its default, or use fewer targets or more features.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return spans_all
 
@@ -288,5 +288,5 @@ def warn_of_long_row(pool: Pool) -> None:
             f"{longest.share:.0%} of the variance by which features are standardized, which changes the picks among "
             "all other rows. An embedding that failed may look like this: look at the row, embed it again, or leave it "
             "out of the pool.",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -146,7 +146,7 @@ class Selector:
         #: What is known of the pool that the rows were drawn from, in active rounds.
         self.larger_pool: LargerPool | None = None
 
-    @distributed.watched()
+    @distributed.watch()
     def select(
         self,
         pool: Rows,
@@ -407,7 +407,7 @@ def _warn_if_spans_differ(pool: EmbedJob, targets: EmbedJob) -> None:
         warnings.warn(
             "the pool's rows are embedded with their completions and the targets have none: whether a text has an "
             "answer is then most of what is compared. Use span='prompt', or give the targets completions.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

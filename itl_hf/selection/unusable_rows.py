@@ -71,7 +71,7 @@ def warn_of_unusable(description: dict[str, Any] | None) -> None:
     if description:
         warnings.warn(
             f"never picked: {' '.join(unusable_sentences(description))} The other rows are prepared without them.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -98,7 +98,7 @@ def num_picks_left(num_examples: int, num_open: int, num_unusable: int, replace:
         )
     if replace or num_examples <= num_open:
         return num_examples
-    warnings.warn(f"num_examples={num_examples}, but only {num_open} rows can be picked: those are all.", stacklevel=3)
+    warnings.warn(f"num_examples={num_examples}, but only {num_open} rows can be picked: those are all.", stacklevel=4)
     return num_open
 
 
@@ -116,6 +116,6 @@ def blank_targets(prepared_targets: Tensor, raw_targets: Tensor) -> Tensor:
         f"{len(numbers)} target(s) {REASONS['zero']}: target(s) {', '.join(map(str, numbers[:NAMED_ROWS]))}{more}. "
         "They are treated as average rows, about which there is nothing to learn: give them completions, or use "
         "gradients with labels='predicted'.",
-        stacklevel=3,
+        stacklevel=4,
     )
     return torch.where(is_zero[:, None].to(prepared_targets.device), 0.0, prepared_targets)

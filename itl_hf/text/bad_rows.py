@@ -52,18 +52,18 @@ class BadRows:
         self._rows.setdefault(kind, []).append(row)
 
     def entries(self) -> list[tuple[str, list[int]]]:
-        """Returns the error and the rows of each kind, JSON types, from which `joined` makes the same object."""
+        """Returns the error and the rows of each kind, JSON types, from which `join` makes the same object."""
         return [(self._errors[kind], rows) for kind, rows in self._rows.items()]
 
     @classmethod
-    def joined(cls, parts: Iterable[Sequence[tuple[str, list[int]]]]) -> BadRows:
+    def join(cls, parts: Iterable[Sequence[tuple[str, list[int]]]]) -> BadRows:
         """Returns the rows of all parts, which are `entries` in the order of their rows."""
-        joined = cls()
+        all_rows = cls()
         for entries in parts:
             for message, rows in entries:
                 for row in rows:
-                    joined.add(row, ValueError(message))
-        return joined
+                    all_rows.add(row, ValueError(message))
+        return all_rows
 
     def message(self, num_rows: int) -> str:
         """Returns one error for all rows, given the number of rows in all; a single row keeps its own error."""

@@ -81,11 +81,11 @@ def _source(name: str, config: Any, fewshot: Any) -> str:
     if fewshot.split is None and fewshot.samples is not None:
         return "examples in the task's file"
     source = fewshot.split or config.training_split or config.validation_split
-    evaluated = config.test_split or config.validation_split
+    test_split = config.test_split or config.validation_split
     # lm-eval itself would take examples of the test split where there is no other.
-    if source is None or _split_name(source) == _split_name(evaluated):
+    if source is None or _split_name(source) == _split_name(test_split):
         raise ValueError(
-            f"task {name} has no examples outside of {evaluated!r}, the split that it is evaluated on: write prompts "
+            f"task {name} has no examples outside of {test_split!r}, the split that it is evaluated on: write prompts "
             "of your own for it"
         )
     return str(source)

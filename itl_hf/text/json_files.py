@@ -47,8 +47,8 @@ def read_json_files(names: Sequence[str]) -> Dataset:
     """
     for name in names:
         check_file(name)
-    cached = _cache_path(names)
-    if not cached.exists():
+    cache_path = _cache_path(names)
+    if not cache_path.exists():
         columns: dict[str, Structure] = {}
         num_rows = 0
         for num_rows, row in enumerate(_rows(names), 1):  # noqa: B007  # used after the loop
@@ -59,8 +59,8 @@ def read_json_files(names: Sequence[str]) -> Dataset:
                 structure.add(row.get(column))
         if not num_rows:
             raise ValueError(f"{', '.join(names)} has no rows. Write it again, or name another file")
-        _write(names, Features({column: structure.feature() for column, structure in columns.items()}), cached)
-    return as_stored(Dataset.from_file(str(cached)))
+        _write(names, Features({column: structure.feature() for column, structure in columns.items()}), cache_path)
+    return as_stored(Dataset.from_file(str(cache_path)))
 
 
 def _write(names: Sequence[str], features: Features, path: Path) -> None:

@@ -283,7 +283,10 @@ def test_rows_to_evaluate_on_that_nothing_uses_are_pointed_out(config):
         (["--config"], "itl-hf: --config needs the path of one YAML file"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--learning_rate", "fast"], "argument --learning_rate/--learning-rate: invalid float value: 'fast'"),
-        (["--num_examples", "3", "--use_cpu", "--bf16", "false"], "--targets is missing"),
+        (
+            ["--dataset_name", "pool.jsonl", "--num_examples", "3", "--use_cpu", "--bf16", "false"],
+            "--targets is missing",
+        ),
     ],
 )
 def test_mistakes_end_in_a_sentence_and_status_2(monkeypatch, capsys, flags, message):

@@ -174,5 +174,5 @@ class EndpointEmbedder(Embedder):
 def _largest_numbers_hash(features: Tensor) -> str:
     """Returns a hash of places and signs of the largest numbers, which do not change by rounding."""
     places = features.abs().topk(min(_PROBE_NUMBERS, len(features))).indices.sort().values
-    signed = [(int(place), bool(features[place] > 0)) for place in places]
-    return hashlib.sha256(json.dumps(signed).encode()).hexdigest()[:16]
+    signs = [(int(place), bool(features[place] > 0)) for place in places]
+    return hashlib.sha256(json.dumps(signs).encode()).hexdigest()[:16]

@@ -172,8 +172,8 @@ def _features(answer: Any, num_texts: int, dimension: int | None, where: str) ->
 def _pause(state: Any) -> float:
     """Returns the seconds before the next attempt: what the server asks for, or twice the last pause."""
     error = state.outcome.exception()
-    doubled = _FIRST_PAUSE * 2.0 ** (state.attempt_number - 1)
-    return float(min(error.pause if error.pause is not None else doubled, _LONGEST_PAUSE))
+    pause = _FIRST_PAUSE * 2.0 ** (state.attempt_number - 1)
+    return float(min(error.pause if error.pause is not None else pause, _LONGEST_PAUSE))
 
 
 def _asked_pause(response: httpx.Response) -> float | None:

@@ -142,15 +142,15 @@ class FeatureCache:
         Returns:
             `tuple`: The entries that were deleted, and those that another run is writing to, which are left.
         """
-        deleted, busy = [], []
+        removals, busy = [], []
         for entry in self.entries_older_than(older_than_days):
             try:
                 with lock_for_writing(entry.directory):
                     shutil.rmtree(entry.directory)
-                deleted.append(entry)
+                removals.append(entry)
             except BlockingIOError:
                 busy.append(entry)
-        return deleted, busy
+        return removals, busy
 
     def entries_older_than(self, days: float) -> list[CacheEntry]:
         """Returns the entries that were not used for so many days; 0 for all."""

@@ -23,7 +23,7 @@ def convert(row: PickedRow) -> dict[str, Any]:
     messages = row.messages
     if row.kind == "pair":  # answers within the prompt are not learned
         is_learned = [False] * len(row.prompt) + [True] * len(row.answer)
-        messages = [{**one, "training": learned} for one, learned in zip(messages, is_learned, strict=True)]
+        messages = [{**one, "training": learns} for one, learns in zip(messages, is_learned, strict=True)]
     return {"messages": messages, "tools": row.tools}
 
 

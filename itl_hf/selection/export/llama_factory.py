@@ -68,13 +68,13 @@ def _message(message: dict[str, Any]) -> dict[str, str]:
 
 
 def _merge_results(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    merged: list[dict[str, str]] = []
+    turns: list[dict[str, str]] = []
     for message in messages:
-        if merged and message["role"] == merged[-1]["role"] == "observation":
-            merged[-1] = {**message, "content": merged[-1]["content"] + _BETWEEN_RESULTS + message["content"]}
+        if turns and message["role"] == turns[-1]["role"] == "observation":
+            turns[-1] = {**message, "content": turns[-1]["content"] + _BETWEEN_RESULTS + message["content"]}
         else:
-            merged.append(message)
-    return merged
+            turns.append(message)
+    return turns
 
 
 FORMAT = TrainerFormat(convert, write)

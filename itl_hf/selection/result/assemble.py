@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from itl_hf.embedding.reading import RowReading, TextPair
 from itl_hf.embedding.row_keys import text_columns
-from itl_hf.embedding.row_reading import RowReading, TextPair
 from itl_hf.gp.attainable import attainable_variance
 from itl_hf.gp.shift import Shift, measure_shift
 from itl_hf.selection.diagnosis.shift_notice import ShiftRecord

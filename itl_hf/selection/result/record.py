@@ -15,6 +15,14 @@ from itl_hf.selection.registry import ACQUISITION_NAMES, acquisition_class
 from itl_hf.text import ColumnMapping
 
 JsonDict = dict[str, Any]
+#: What the types of the record's fields are in JSON, where 1.0 may be written as 1.
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "float": (int, float),
+    "JsonDict": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -177,7 +185,7 @@ class SelectionRecord:
         """Reads what `to_json` wrote; entries of later versions are ignored.
 
         Raises:
-            `ValueError`: If an entry is missing.
+            `ValueError`: If an entry is missing or of another type.
         """
         known_fields = {one.name: one for one in dataclasses.fields(cls)}
         required_names = [
@@ -188,7 +196,12 @@ class SelectionRecord:
         absent = [name for name in required_names if name not in entries]
         if absent:
             raise ValueError(f"the record of the selection lacks {', '.join(absent)}: select again with this version")
-        return cls(**{name: value for name, value in entries.items() if name in known_fields})
+        values = {name: value for name, value in entries.items() if name in known_fields}
+        for name, value in values.items():
+            kind, _, optional = str(known_fields[name].type).partition(" | ")
+            if not isinstance(value, _TYPES[kind]) and not (optional and value is None):
+                raise ValueError(f"{name} in the record of the selection is {value!r:.40}, and must be a {kind}")
+        return cls(**values)
 
     def acquisition(self) -> Acquisition:
         """The acquisition with its options, and with the noise that was used.

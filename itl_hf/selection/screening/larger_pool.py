@@ -16,7 +16,7 @@ from itl_hf.text import TextRows, plain_text
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from itl_hf.embedding.row_reading import RowReading
+    from itl_hf.embedding.reading import RowReading
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Corpus:
             Further texts that these may be copies of. Wording that they share, among each other too, is shared wording.
         shared (`Set`, *optional*):
             Runs that are shared wording for reasons that these texts do not show.
-        compared (`Iterable[int]`, *optional*):
+        only (`Iterable[int]`, *optional*):
             Numbers of the texts that `near_pairs` is asked for; `near` is then asked for `others`. Only their runs are
             kept, which is much faster for many texts. Left out, all runs are kept.
 
@@ -108,14 +108,14 @@ class Corpus:
         texts: Mapping[int, str],
         others: Sequence[str] = (),
         shared: Set[Run] = frozenset(),
-        compared: Iterable[int] | None = None,
+        only: Iterable[int] | None = None,
     ) -> None:
         self._words = {number: words_of(text) for number, text in texts.items()}
         # Further texts have negative numbers; equal ones are one.
         self._words |= {-1 - i: words for i, words in enumerate(dict.fromkeys(map(words_of, others)))}
         relevant_runs: set[Run] | None = None
-        if compared is not None:
-            numbers = {*compared, *(number for number in self._words if number < 0)}
+        if only is not None:
+            numbers = {*only, *(number for number in self._words if number < 0)}
             relevant_runs = set[Run]().union(*(runs_of(self._words[number]) for number in numbers))
         self._runs = {number: runs_of(words, relevant_runs) for number, words in self._words.items()}
         # Equal texts count once, so that ten copies of a text do not make its runs shared wording.

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from itl_hf.embedding.reading import RowReading, TextPair
 from itl_hf.embedding.row_keys import text_columns
-from itl_hf.embedding.row_reading import RowReading, TextPair, prompt_keys_of
+from itl_hf.embedding.row_reading import prompt_keys_of
 from itl_hf.selection.screening.overlap import Corpus
 from itl_hf.text import TextRows, plain_text
 from itl_hf.text.content import tools_text
@@ -163,7 +164,7 @@ def screen(
     near = nearest[: max(1, min(CANDIDATES, MOST_CANDIDATES // len(target_prompts)))]  # (<= k, m)
     texts, tools = _texts(text_columns(pool), ranks, near.flatten().tolist(), pool_reading)
     joined_texts = {number: "\n".join(text) for number, text in texts.items()}
-    corpus = Corpus(joined_texts, target_prompts, pool_reading.shared_wording, compared=ranks)
+    corpus = Corpus(joined_texts, target_prompts, pool_reading.shared_wording, only=ranks)
     copies = {
         (target, row): Copy(target, row, ranks.get(row), "near", round(share, 3))
         for target, prompt in enumerate(target_prompts)
@@ -203,7 +204,7 @@ def warn_of_copies(screening: Screening) -> None:
             f"with small changes (rows of the pool: {listed_rows}). After training, a measurement with these targets "
             f"would show what the model has memorized. Select again with constraints=SelectionConstraints(exclude="
             f"{exclude}), which leaves out all such rows.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -72,21 +72,21 @@ class IndexParts:
         """
         import faiss
 
-        fitted = self.folder / FITTED
-        if not fitted.exists():
+        empty_index = self.folder / FITTED
+        if not empty_index.exists():
             index.train(unit_rows(pool.rows(sample)))
-            write_index(index, fitted)
+            write_index(index, empty_index)
         paths = []
         for number, first in enumerate(range(0, pool.num_rows, self.part_rows)):
             paths.append(self.folder / f"part-{number:05d}.faiss")
             if paths[-1].exists():
                 self.num_reused += 1
                 continue
-            part = faiss.read_index(str(fitted))
+            part = faiss.read_index(str(empty_index))
             for start, rows in _blocks(pool, first, first + self.part_rows):
                 part.add_with_ids(unit_rows(rows), np.arange(start, start + len(rows), dtype=np.int64))
             write_index(part, paths[-1])
-        return _join(faiss.read_index(str(fitted)), paths, lists_path)
+        return _join(faiss.read_index(str(empty_index)), paths, lists_path)
 
     def delete(self) -> None:
         """Deletes the files."""

@@ -129,7 +129,7 @@ def test_a_corpus_of_the_compared_texts_finds_the_same():
     texts = {i: " ".join(rng.choices("abcdefgh", k=12)) for i in range(300)}
     texts |= {300 + i: f"{texts[i]} {rng.choice('abc')}" for i in range(20)}
     others, picks = [texts[i][2:] for i in range(40, 50)], [3, 303, 5, 305, 7, 100, 310, 10]
-    whole, part = Corpus(texts, others), Corpus(texts, others, compared=picks)
+    whole, part = Corpus(texts, others), Corpus(texts, others, only=picks)
     assert whole.near_pairs(picks) == part.near_pairs(picks) != []
     assert [whole.near(text) for text in others] == [part.near(text) for text in others]
     assert any(whole.near(text) for text in others)

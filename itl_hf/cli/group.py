@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def join_group() -> Iterator[None]:
     """Context of a whole command: if one of its processes fails, none of the others goes on or waits for it.
 
     Without a launcher it imports nothing and does nothing.
@@ -28,7 +28,7 @@ def joined() -> Iterator[None]:
 
     from itl_hf import distributed
 
-    with distributed.watched():
+    with distributed.watch():
         try:
             yield
         except SystemExit as exit_error:
