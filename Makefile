@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: help demo test test-slow test-faults test-browser test-wheel test-notebooks test-hosts docs quality format fuzz clean
+.PHONY: help demo test test-slow test-faults test-browser test-wheel test-notebooks test-hosts docs lint quality format fuzz clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
@@ -16,7 +16,8 @@ help:
 	@echo "make docs       write the table of the command line's options, build the documentation into site/, check links"
 	@echo "make test-notebooks  every notebook from top to bottom"
 	@echo "make test-hosts    two and three hosts in network namespaces: kills, cut links, separate disks (needs root)"
-	@echo "make quality    ruff, mypy and the import contract"
+	@echo "make lint       ruff, mypy, the import contract and bandit"
+	@echo "make quality    lint, and known vulnerabilities of installed packages (pip-audit)"
 	@echo "make fuzz       random files for the readers of files, guided by coverage (atheris)"
 	@echo "make format     let ruff rewrite the code"
 
@@ -32,13 +33,17 @@ $(READY): pyproject.toml requirements/cpu.txt
 demo: $(READY)
 	$(BIN)/python -m recipes.quickstart
 
-quality: $(READY)
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml itl_hf
 
-test: quality
+quality: lint
+	$(BIN)/python .ci/audit
+
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)

@@ -64,7 +64,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     """
     try:
         # A subclass of SafeLoader, which builds plain values only.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 # nosec B506
     except (UnicodeDecodeError, IsADirectoryError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {error}") from error
     except RecursionError as error:

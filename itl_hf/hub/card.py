@@ -70,7 +70,7 @@ class Publication:
 
 def write_card(selection: Selection, publication: Publication) -> str:
     """Returns the content of README.md: the metadata as YAML, then the text."""
-    environment = Environment(
+    environment = Environment(  # nosec B701
         loader=PackageLoader("itl_hf.hub"),
         autoescape=False,  # the card is Markdown: `finalize` escapes values for Markdown and HTML
         finalize=finalize,

@@ -6,7 +6,7 @@ import copy
 import importlib.util
 import itertools
 import os
-import pickle
+import pickle  # nosec B403
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path

@@ -99,7 +99,7 @@ def serve(
         >>> serve(gather(Selection.load("selected"))).block_thread()  # doctest: +SKIP
     """
     check_address(host, port)
-    access = Access(host, token="") if public else Access(host)
+    access = Access(host, token="") if public else Access(host)  # nosec B106
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Gradio sends requests to its own server through httpx, which would log each of them.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -29,7 +29,7 @@ class PrivateFolder:
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="itl-hf-explorer-"))
-        watcher = subprocess.Popen(
+        watcher = subprocess.Popen(  # nosec B603
             [sys.executable, "-S", "-E", "-c", _DELETE_AT_END, str(self.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
