@@ -84,7 +84,7 @@ def estimate_selection(selector: Selector, pool: Dataset, targets: Dataset, num_
     if shortlist is not None and shortlist.embedder is not None:
         of_shortlist = _embedding(selector, pool_job.by(shortlist.embedder))
         # Which rows will be on the list is not known yet: evenly spaced ones stand for them.
-        num_listed = min(shortlist.num_rows(num_examples), len(pool))
+        num_listed = min(shortlist.num_rows(num_examples, len(pool)), len(pool))
         pool_job = pool_job.subset(np.asarray(spaced_rows(len(pool), num_listed)), "shortlist")
     of_pool, of_targets = _embedding(selector, pool_job), _embedding(selector, target_job)
     num_rows, dimension = len(pool_job.dataset), pool_job.embedder.dimension

@@ -15,6 +15,10 @@ DEFAULT_SHORTLIST: Literal["auto"] | None = None
 AUTO_SHORTLIST_FACTOR = 1.5
 #: The least of `"auto"` with an embedder of its own: the other features are standardized by the rows on the list.
 FEWEST_EMBEDDED_ROWS = 128
+#: Share of the pool that `"auto"` lists with an embedder of its own, at least: what is near by cheap features is not
+#: what is near by the others. A tenth loses nothing, a fiftieth .01 of the picks of the targets' tasks, and 1.5 times
+#: the picks .04 (`python -m recipes.benchmarks.shortlist`).
+EMBEDDED_SHARE = 0.1
 #: Acquisitions that weigh rows against each other under an objective of the targets: only these get a shortlist by
 #: `"auto"`. Baselines stay what their papers say.
 DIRECTED_ACQUISITIONS = ("itl", "vtl", "mean_marginal_itl", "ctl")
@@ -40,7 +44,7 @@ class Shortlist:
     Args:
         size (`int` or `"auto"`, *optional*, defaults to `"auto"`):
             Rows on the shortlist altogether. `"auto"` is `AUTO_SHORTLIST_FACTOR` times `num_examples`; with an embedder
-            at least `FEWEST_EMBEDDED_ROWS`.
+            at least `EMBEDDED_SHARE` of the pool, and `FEWEST_EMBEDDED_ROWS`.
         embedder (`Embedder`, *optional*):
             Cheaper features that the shortlist is made by, in `Selector`: the selector's own embedder then embeds only
             the shortlist and the targets. Left out, the shortlist is made by the features that rows are picked by.
@@ -64,12 +68,14 @@ class Shortlist:
         if self.embedder is not None:
             check_embedder(self.embedder, "Shortlist(embedder=...)")
 
-    def num_rows(self, num_examples: int) -> int:
-        """Rows on the list for so many picks."""
+    def num_rows(self, num_examples: int, pool_size: int) -> int:
+        """Rows on the list for so many picks from a pool of so many rows."""
         if self.size != "auto":
             return int(self.size)
         num_rows = math.ceil(AUTO_SHORTLIST_FACTOR * num_examples - 1e-9)
-        return num_rows if self.embedder is None else max(num_rows, FEWEST_EMBEDDED_ROWS)
+        if self.embedder is None:
+            return num_rows
+        return max(num_rows, FEWEST_EMBEDDED_ROWS, math.ceil(EMBEDDED_SHARE * pool_size - 1e-9))
 
     def to_json(self) -> dict[str, Any]:
         """The settings as entries of a record, JSON types."""
@@ -125,7 +131,7 @@ def applicable_shortlist(
             f"shortlist: acquisition {acquisition.name!r} does not compare rows by their features, so a shortlist of "
             "near rows has no meaning for it; leave shortlist out (None)"
         )
-    if not replace and options.num_rows(num_examples) < num_examples:
+    if not replace and options.size != "auto" and options.size < num_examples:
         raise ValueError(
             f"shortlist={options.size} is smaller than num_examples={num_examples}: give at least as many rows, or "
             "'auto'"

@@ -72,7 +72,7 @@ class ShortlistedPool:
         pool = self.whole_pool.subset()
         first_turn = request.num_continued
         self.listed_rows = ListedRows(pool, kernel, targets, earlier_rows, first_turn, weights, index)
-        self.num_first = self.shortlist.num_rows(request.availability.num_examples)
+        self.num_first = self.shortlist.num_rows(request.availability.num_examples, self.whole_pool.num_rows)
         if self.listed_rows.grow(self._open_rows(request, ()), self.num_first):
             self._make_pool(self.listed_rows)
 

@@ -167,7 +167,7 @@ class TwoStages:
         cheap_pool_job = pool_job.by(cheap)
         self.cheap_fingerprint: Fingerprint = cheap_pool_job.fingerprint
         self.listed_rows = self._make_list(target_job.by(cheap), embed_pool(cheap_pool_job, store), cheap.preparation)
-        self.num_first = shortlist.num_rows(request.availability.num_examples)
+        self.num_first = shortlist.num_rows(request.availability.num_examples, len(pool_job.dataset))
         self._parts: list[tuple[np.ndarray, np.ndarray, str]] = []  # row numbers, their features, the rows' hash
         if not self.listed_rows.grow(request.open_rows(()), self.num_first):
             raise ValueError("no row of the pool may be picked: the budget or the shares of groups leave none")
