@@ -1,5 +1,7 @@
 """One of two processes dies or raises, for a test: `python -m tests.faults.ranks FOLDER` prints JSON.
 
+Training is not among the stages: within it only the launcher ends the others (`tests/hosts`).
+
 The two find each other by the variables that torchrun sets. The last case is run by torchrun itself.
 """
 
@@ -16,8 +18,8 @@ from pathlib import Path
 import accelerate  # noqa: F401  # imported before the fork, once for all
 import torch
 
-from tests.faults.inputs import MODEL, ROWS, copy, embed_pool, select, train, write_model, write_rows
-from tests.faults.kills import Stage, import_everything, trained
+from tests.faults.inputs import MODEL, ROWS, copy, embed_pool, select, write_model, write_rows
+from tests.faults.kills import Stage, import_everything
 from tests.faults.one_rank import meet
 from tests.faults.processes import Ended, Job, answer, content, differences, launch
 from tests.worlds import ROOT
@@ -25,7 +27,6 @@ from tests.worlds import ROOT
 STAGES = {
     "embed": Stage(embed_pool()),
     "select": Stage(select(5, "--store", "store")),
-    "rounds": Stage(train("--examples_per_round", 8, "--ddp_find_unused_parameters", False), result=trained),
 }
 #: Seconds within which the other process must have ended.
 _LIMIT = 120.0
@@ -82,7 +83,7 @@ def with_torchrun(root: Path) -> dict[str, object]:
     """One process dies under torchrun; the same command then ends with a selection."""
     here = write_rows(root / "torchrun")
     words = ["select", *ROWS, *map(str, MODEL), "--num_examples", "5", "--output_dir", "selected"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ITL_HF_CACHE": str(here / "cache")}
     codes, seconds = [], []
     for module in (["tests.faults.one_rank", "dies", "0", "select"], ["itl_hf"]):

@@ -15,7 +15,7 @@ def results(tmp_path_factory):
     return result_of("ranks", tmp_path_factory.mktemp("ranks"))
 
 
-@pytest.mark.parametrize("name", ["embed", "select", "rounds"])
+@pytest.mark.parametrize("name", ["embed", "select"])
 def test_both_end_and_the_next_run_is_whole(results, name):
     for one in results[name]:
         victim_code = one["codes"][one["victim"]]

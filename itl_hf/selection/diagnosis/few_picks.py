@@ -5,7 +5,8 @@ from __future__ import annotations
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
 
 #: The losses of `recipes/benchmarks/README.md` (many pools) were measured with 44 targets and 2.2 picks for each, where
-#: round-robin is ahead, and with 8 targets and 12 picks for each, where the two are level. The limits lie between.
+#: round-robin is ahead on some pools, and with 8 targets and 12 picks for each, where it seldom is. The limits lie
+#: between.
 FEWEST_TARGETS = 20
 MOST_PICKS_PER_TARGET = 4.0
 
@@ -20,6 +21,6 @@ def few_picks_text(selection: Diagnosable) -> str | None:
     return (
         f"There are {num_picks / num_targets:.2g} picks for each target. In the benchmark with 44 targets and 96 picks "
         'the nearest rows of each target in turn, acquisition="round_robin", gave a lower held-out loss than ITL on '
-        "most pools, if all targets mattered equally; with eight targets the two were level. Compare both, or give "
-        "target_weights if some targets matter more."
+        "some pools, most clearly where prompts are worded otherwise than the pool; with eight targets that was rare. "
+        "Compare both if all targets matter equally."
     )
