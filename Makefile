@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: help demo test test-slow test-faults test-browser test-wheel test-notebooks test-hosts docs lint quality format fuzz clean
+.PHONY: help demo test coverage test-slow test-faults test-browser test-wheel test-notebooks test-hosts docs lint quality format fuzz clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
+	@echo "make coverage   the default tests, and the share of lines and branches that they run (fails under 92%)"
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make test-faults   kills, full disks, races and wrong clocks in real processes (under 15 minutes on 2 cores)"
 	@echo "make test-browser  the explorer in headless Chromium, if there is one"
@@ -45,6 +46,10 @@ quality: lint
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Lines that run only in processes of their own (torchrun, kills) are not counted.
+coverage: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=92
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
