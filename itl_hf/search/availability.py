@@ -3,7 +3,7 @@
 A row that no longer fits is closed, and the objective decides among the others. A budget does not change what is
 maximised. Gain per token would prefer the shortest rows, whatever they teach; skipping rows that do not fit keeps the
 picks those of the objective. A row that is closed stays closed for the rest of the selection: exact speculation relies
-on this.
+on this. Which rows are open is computed in `itl_hf.search.limits`.
 """
 
 from __future__ import annotations
@@ -12,21 +12,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Availability:
-    """Which rows may be picked at one step.
-
-    Args:
-        max_cost (`float`):
-            The largest cost that a row may have.
-        open_groups (`Tensor`, *optional*):
-            (G,) bool, groups that may still be picked from; `None` for all.
-    """
-
-    max_cost: float
-    open_groups: Tensor | None
 
 
 @dataclass
@@ -81,26 +66,6 @@ class AvailabilityTracker:
             total_cost=0.0,
             num_picks=0,
         )
-
-    def current(self) -> Availability:
-        """Returns which rows may be picked next."""
-        if self.groups is None or self.min_counts is None or self.max_counts is None:
-            return Availability(self.budget - self.total_cost, None)
-        missing_counts = (self.min_counts - self.group_counts).clamp_min(0)
-        open_groups = self.group_counts < self.max_counts
-        if int(missing_counts.sum()) >= self.num_examples - self.num_picks:  # all further picks must be of these groups
-            open_groups &= missing_counts > 0
-        return Availability(self.budget - self.total_cost, open_groups)
-
-    def mask(self, availability: Availability, indices: Tensor | slice) -> Tensor | None:
-        """Returns which of these rows may be picked, (B,) bool; `None` for all."""
-        is_open: Tensor | None = None
-        if self.costs is not None:
-            is_open = self.costs[indices] <= availability.max_cost
-        if self.groups is not None and availability.open_groups is not None:
-            in_open_group = availability.open_groups[self.groups[indices]]
-            is_open = in_open_group if is_open is None else is_open & in_open_group
-        return is_open
 
     def record_pick(self, index: int) -> None:
         """Adds a pick to what is used."""

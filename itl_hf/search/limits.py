@@ -1,7 +1,7 @@
-"""Budgets and group shares within one speculated run, in tensors on the device of the statistics.
+"""Which rows budgets and group shares leave open, in tensors on any device.
 
-`AvailabilityTracker` counts the accepted picks on the host. A run makes picks that the host does not know yet, so what
-they use is added up on the device, with the same float64 operations in the same order.
+`AvailabilityTracker` counts the accepted picks on the host. A speculated run makes picks that the host does not know
+yet, so what they use is added up on the device, with the same float64 operations in the same order.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from itl_hf.search.availability import AvailabilityTracker
+
+_CPU = torch.device("cpu")
 
 
 def upload(values: Tensor, device: torch.device) -> Tensor:
@@ -71,11 +73,11 @@ class Limits:
     Args:
         tracker (`AvailabilityTracker`):
             Costs, groups and what accepted picks have used; it stays on the CPU.
-        device (`torch.device`):
-            Where runs are computed.
+        device (`torch.device`, *optional*, defaults to the CPU):
+            Where rows are compared with the limits.
     """
 
-    def __init__(self, tracker: AvailabilityTracker, device: torch.device) -> None:
+    def __init__(self, tracker: AvailabilityTracker, device: torch.device = _CPU) -> None:
         self.tracker, self.device, self.is_constrained = tracker, device, tracker.is_constrained
         self.costs, self.groups, self.min_counts, self.max_counts = (
             None if values is None else upload(values, device)
@@ -89,7 +91,7 @@ class Limits:
         return UsedLimits(upload(cost, self.device), self.tracker.num_picks, upload(counts, self.device))
 
     def current(self, used: UsedLimits) -> OpenRows:
-        """Returns which rows may be picked next, for one step; `AvailabilityTracker.current` on the device."""
+        """Returns which rows may be picked next, for one step."""
         max_costs = None if self.costs is None else (self.tracker.budget - used.total_cost)[None]
         if self.groups is None or self.min_counts is None or self.max_counts is None:
             return OpenRows(max_costs)
@@ -108,6 +110,15 @@ class Limits:
             in_open_group = open_rows.open_groups[:, self.groups[indices]]
             is_open = in_open_group if is_open is None else is_open & in_open_group
         return is_open
+
+    def open_rows(self, indices: Tensor | slice) -> Tensor | None:
+        """Returns which of these rows may be picked after the picks that the tracker knows of, (B,) bool; `None` for
+        all.
+        """
+        if not self.is_constrained:
+            return None
+        is_open = self.mask(self.current(self.used()), indices)
+        return None if is_open is None else is_open[0]
 
     def add(self, used: UsedLimits, index: Tensor) -> UsedLimits:
         """Returns what is used with a further pick, (1,) int64 row number."""

@@ -151,10 +151,8 @@ class PoolVerifier:
 
     def _open_rows(self) -> Tensor:
         """Returns which rows can be picked next, (N,) bool."""
-        if not self.limits.is_constrained:
-            return self.is_free
-        is_open = self.limits.mask(self.limits.current(self.limits.used()), slice(None))
-        return self.is_free if is_open is None else self.is_free & is_open[0]
+        is_open = self.limits.open_rows(slice(None))
+        return self.is_free if is_open is None else self.is_free & is_open
 
     def largest_scores(self, count: int) -> tuple[Tensor, int]:
         """Returns the numbers of the open rows with the largest scores, ascending, (M,) on the CPU, and how many rows

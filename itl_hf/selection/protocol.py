@@ -23,6 +23,7 @@ from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.candidates import ProjectionCache
 from itl_hf.search.exactness import check_noise
 from itl_hf.search.greedy import GreedyPicks
+from itl_hf.search.limits import Limits
 
 Noise = float | Literal["auto", "measured"]
 #: The values of `noise_std` that are rules.
@@ -243,7 +244,7 @@ def in_order(rows: Tensor, availability: AvailabilityTracker, picks: Sequence[in
 
 def open_among(rows: Tensor, availability: AvailabilityTracker) -> Tensor:
     """Returns which of these rows are available, (B,) row numbers -> (B,) bool."""
-    is_open_row = availability.mask(availability.current(), rows) if availability.is_constrained else None
+    is_open_row = Limits(availability).open_rows(rows)
     return torch.ones(len(rows), dtype=torch.bool) if is_open_row is None else is_open_row
 
 

@@ -17,6 +17,7 @@ from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.pool import Pool
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.search.greedy import GreedyPicks
+from itl_hf.search.limits import Limits
 from itl_hf.selection.protocol import Acquisition, SelectionRequest, Texts
 from itl_hf.selection.shortlist.indexed_rows import IndexedRows
 from itl_hf.selection.shortlist.listed_rows import ListedRows
@@ -141,7 +142,7 @@ def rows_open_after(availability: AvailabilityTracker, free: Tensor, picks: Sequ
     snapshot = availability.snapshot()
     for row in picks:
         availability.record_pick(row)
-    is_open = availability.mask(availability.current(), slice(None))
+    is_open = Limits(availability).open_rows(slice(None))
     availability.restore(snapshot)
     free = free.clone()
     free[list(() if replace else picks)] = False
