@@ -165,10 +165,10 @@ _num_heartbeats = 0
 def watch() -> Iterator[None]:
     """Context in which no process waits for one that has failed, was killed, or cannot be reached.
 
-    It joins the process group first. A process that leaves it with an error tells the others. They raise
-    `OtherProcessFailed` where they can, and are ended after some seconds where they wait for a process that will not
-    come. A process that is not heard of for a minute (`ITL_HF_PROCESS_TIMEOUT` seconds) counts as dead. Contexts may be
-    nested; all processes must enter them in the same order. With one process it does nothing. It is also a decorator.
+    It joins the process group first. If a process leaves it with an error, the others raise `OtherProcessFailed` with
+    the text of that error; one that cannot, because it waits in a collective, is ended after some seconds. A process
+    that is not heard of for a minute (`ITL_HF_PROCESS_TIMEOUT` seconds) counts as dead. Contexts may be nested; all
+    processes must enter them in the same order. With one process it does nothing. It is also a decorator.
 
     Raises:
         `OtherProcessFailed`: If a collective failed because of another process.
@@ -190,7 +190,7 @@ def watch() -> Iterator[None]:
         yield
     except BaseException as error:
         if outer is None:  # within another context, the error may still be caught
-            tell_others(error)
+            publish_failure(error)
         if _is_of_a_collective(error):
             raise OtherProcessFailed(_cause(heartbeat, error), joins_next_gather=False) from error
         raise
@@ -201,8 +201,8 @@ def watch() -> Iterator[None]:
             heartbeat.stop()
 
 
-def tell_others(error: BaseException) -> None:
-    """Tells the other processes within `watch` that this one failed; they end. Not a collective.
+def publish_failure(error: BaseException) -> None:
+    """Publishes the error of this process; the other processes within `watch` then end. Not a collective.
 
     Args:
         error (`BaseException`):

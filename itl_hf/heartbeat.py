@@ -92,7 +92,7 @@ class Heartbeat:
         self._threads[0].join(timeout=_LEAVE_SECONDS)
 
     def publish(self, text: str) -> None:
-        """Tells the other processes that this one failed, and waits some seconds until they have read it.
+        """Writes the error of this process into the store, and waits some seconds until the others have read it.
 
         Args:
             text (`str`):

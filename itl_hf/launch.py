@@ -57,7 +57,7 @@ def process_label(rank: int) -> str:
 
 
 def check_launch(environment: Mapping[str, str] | None = None) -> None:
-    """Checks that a launcher that was asked for several processes has told this one of the others.
+    """Checks the variables of the environment by which a launcher of several processes lets them join each other.
 
     `accelerate launch` with a config for CPUs starts one process on each machine and gives it no number; `srun` without
     a launcher starts processes that do not know each other. Each of them would do all of the work, into one folder.

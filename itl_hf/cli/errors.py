@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from itl_hf.cli.group import tell_others
+from itl_hf.cli.group import publish_failure
 from itl_hf.visible import visible
 
 #: Exit statuses, as `docs/command_line.md` explains them.
@@ -79,7 +79,7 @@ class Group(typer.core.TyperGroup):
             return super().invoke(ctx)
         except Exception as error:
             if not isinstance(error, typer.Exit):
-                tell_others(error)
+                publish_failure(error)
             if hasattr(error, "format_message") and hasattr(error, "message"):
                 error.message = visible(str(error.message))
             raise

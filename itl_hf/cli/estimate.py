@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments, with_arguments
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.output import Outcome, peak_memory
-
-if TYPE_CHECKING:
-    from itl_hf.embedding.estimate import Estimate
 
 
 @with_arguments
@@ -37,14 +34,12 @@ def estimate(
     from itl_hf.cli.estimates import calculated_outcome
     from itl_hf.selection.calculator import SelectionSizes, estimate_cost, estimate_embedding
 
-    of_rows: Estimate | None = None
-    if model.model_name_or_path is not None:
-        embedder = embedding.build_embedder(model.model_name_or_path, **model.settings())
-    dimension = embedding.dimension if model.model_name_or_path is None else embedder.dimension
+    name = model.model_name_or_path
+    embedder = None if name is None else embedding.build_embedder(name, **model.settings())
+    dimension = embedding.dimension if embedder is None else embedder.dimension
     if dimension is None:
         raise typer.BadParameter("give --dimension, or --model, which has one")
     sizes = SelectionSizes(rows, dimension, num_examples, targets, num_processes, kernel)
-    if model.model_name_or_path is not None:
-        of_rows = estimate_embedding(embedder, rows, words_per_row)
+    of_rows = None if embedder is None else asdict(estimate_embedding(embedder, rows, words_per_row))
     base = peak_memory()  # before the random rows are timed
-    return calculated_outcome(sizes, estimate_cost(sizes), None if of_rows is None else asdict(of_rows), base)
+    return calculated_outcome(sizes, estimate_cost(sizes), of_rows, base)

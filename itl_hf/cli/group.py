@@ -39,12 +39,12 @@ def join_group() -> Iterator[None]:
     torch_distributed.destroy_process_group()
 
 
-def tell_others(error: BaseException) -> None:
-    """Tells the other processes of the command that this one failed."""
+def publish_failure(error: BaseException) -> None:
+    """Publishes the error of this process; the other processes of the command then end."""
     if launched_size() > 1:
         from itl_hf import distributed
 
-        distributed.tell_others(error)
+        distributed.publish_failure(error)
 
 
 def call_on_each(function: Callable[[], Result]) -> Result:

@@ -16,7 +16,7 @@ from itl_hf.cli.output import say_note
 from itl_hf.disk.checks import check_writable_folder, expand, foreign_names
 from itl_hf.disk.file_modes import make_folder
 from itl_hf.disk.lock import lock_folder
-from itl_hf.disk.temporary import is_temporary, remove, temporary_path
+from itl_hf.disk.temporary import remove, temporary_path, temporary_paths
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -111,6 +111,4 @@ def checkpoint_to_resume(training: TrainingArguments) -> str | None:
 
 
 def _marks(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [path for path in folder.iterdir() if path.name.startswith(f".{_MARK}-") and is_temporary(path.name)]
+    return temporary_paths(folder, _MARK) if folder.is_dir() else []

@@ -66,12 +66,25 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") and _NAME.search(name) is not None
 
 
+def temporary_paths(folder: Path, name: str) -> list[Path]:
+    """Returns the temporary paths of this name in `folder`, of living and of dead processes.
+
+    Raises:
+        `OSError`: If the folder cannot be read.
+    """
+    return [
+        Path(entry.path)
+        for entry in os.scandir(folder)
+        if entry.name.startswith(_prefix(name)) and is_temporary(entry.name)
+    ]
+
+
 def remove_leftovers(folder: Path, name: str) -> None:
     """Deletes the temporary paths of this name in `folder` whose processes are dead. What cannot be deleted stays."""
     with contextlib.suppress(OSError):
-        for entry in list(os.scandir(folder)):
-            if entry.name.startswith(_prefix(name)) and _is_abandoned(Path(entry.path)):
-                remove(Path(entry.path))
+        for path in temporary_paths(folder, name):
+            if _is_abandoned(path):
+                remove(path)
 
 
 def remove(path: Path) -> None:

@@ -109,7 +109,7 @@ def _conversations(column: str) -> Callable[[Row], dict[str, Any]]:
 
 
 def _begins_with_system(turns: Any) -> bool:
-    """Returns whether a conversation has a system prompt, which stands for that of a column."""
+    """Returns whether a conversation begins with a system prompt; that of the column `system` is then not added."""
     first = turns[0] if isinstance(turns, list) else None
     return isinstance(first, Mapping) and str(first.get("role") or first.get("from")).lower() == "system"
 

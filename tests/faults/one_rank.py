@@ -26,18 +26,14 @@ def meet(fate: str, rank: int, place: str) -> None:
     Args:
         fate: `dies` or `raises`.
         rank: number of the process.
-        place: `embed`, in its second batch of rows; `select`, between two collective steps; `rounds`, before its third
-            step of training.
+        place: `embed`, in its second batch of rows; `select`, between two collective steps.
     """
-    import trl
-
     from itl_hf import HiddenStates
     from itl_hf.distributed import Processes
 
     places: dict[str, tuple[type, str, int]] = {
         "embed": (HiddenStates, "embed_prepared", 1),
         "select": (Processes, "call_and_gather", 12),
-        "rounds": (trl.SFTTrainer, "training_step", 2),
     }
     if int(os.environ["RANK"]) == rank:
         _call_at(*places[place], FATES[fate])

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from itl_hf.embedding.embedders.weights_hash import short_hash
 from itl_hf.embedding.store.atomic_files import lock_for_writing, write_atomic
 from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.stored_features import StoredFeatures
@@ -216,7 +217,7 @@ def _add_all(index: Any, pool: Pool, sample: list[int]) -> None:
 
 
 def _identity(entries: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(entries, sort_keys=True))[:16]
 
 
 def _sha256(directory: Path, lists_name: str | None) -> str:
