@@ -163,7 +163,17 @@ def _embedder(value: Mapping[str, Any], context: _Context) -> JsonDict:
 
 
 def _shortlist(value: Mapping[str, Any], context: _Context) -> JsonDict:
-    names = ("setting", "factor", "first_size", "size", "near_duplicates", "near_duplicate_cosine", "index", "parts")
+    names = (
+        "setting",
+        "factor",
+        "share",
+        "first_size",
+        "size",
+        "near_duplicates",
+        "near_duplicate_cosine",
+        "index",
+        "parts",
+    )
     entries: JsonDict = {name: value[name] for name in names if name in value}
     return entries if "embedder" not in value else {**entries, "embedder": public_fingerprint(value["embedder"])}
 

@@ -79,7 +79,10 @@ class Shortlist:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as entries of a record, JSON types."""
-        return {"setting": self.size, **({"factor": AUTO_SHORTLIST_FACTOR} if self.size == "auto" else {})}
+        if self.size != "auto":
+            return {"setting": self.size}
+        share = {} if self.embedder is None else {"share": EMBEDDED_SHARE}
+        return {"setting": self.size, "factor": AUTO_SHORTLIST_FACTOR, **share}
 
 
 ShortlistLike: TypeAlias = Size | Embedder | Shortlist | None

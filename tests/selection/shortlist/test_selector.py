@@ -132,7 +132,14 @@ def test_an_embedder_alone_takes_the_automatic_size(monkeypatch):
         selector = Selector(dear(), shortlist=cheap(), store=False)
         selection = selector.select(POOL, TARGETS, num_examples)
         assert selection.record.shortlist["size"] == size
+        assert selection.record.shortlist["share"] == options.EMBEDDED_SHARE
         assert len(selector.embedder.prompts) == size + len(TARGETS)
+
+
+def test_an_embedder_alone_lists_at_least_its_share_of_the_pool(monkeypatch):
+    monkeypatch.setattr(options, "EMBEDDED_SHARE", 0.5)
+    selection = Selector(dear(), shortlist=cheap(), store=False).select(POOL, TARGETS, 10)
+    assert selection.record.shortlist["size"] == len(POOL) // 2
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path):
