@@ -19,9 +19,16 @@ def assert_codes(outcomes, *allowed):
     assert not [one for one in outcomes if one["differing"] or sorted(one["codes"]) not in map(sorted, allowed)]
 
 
-@pytest.mark.parametrize("name", ["first_embeddings", "same_selections", "selections_with_the_cache"])
-def test_the_same_twice(results, name):
-    assert_codes(results[name], [0, 0])
+def test_the_same_embedding_twice(results):
+    assert_codes(results["first_embeddings"], [0, 0])
+
+
+@pytest.mark.parametrize("name", ["same_selections", "selections_with_the_cache"])
+def test_the_same_selection_twice(results, name):
+    """A process that starts when the other has written its selection already is refused, and nothing changes."""
+    assert_codes(results[name], [0, 0], [0, 2])
+    refused = [one for one in results[name] if 2 in one["codes"]]
+    assert all("holds a selection already" in "".join(one["texts"]) for one in refused)
 
 
 def test_one_of_three_embeddings_is_killed(results):
