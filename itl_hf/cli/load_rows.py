@@ -18,7 +18,7 @@ from datasets.exceptions import DatasetGenerationError
 from itl_hf.text.file_contents import contents_digest
 from itl_hf.text.formats import text_column_names
 from itl_hf.text.json_files import read_json_files
-from itl_hf.text.unreadable_files import DAMAGES, check_file, unreadable
+from itl_hf.text.unreadable_files import DAMAGES, check_file, is_damage, unreadable
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 DEFAULT_SPLIT = "train"
@@ -124,7 +124,9 @@ def _load_files(name: str, files: list[str]) -> Dataset:
         files = [_without_patterns(Path(file).absolute(), Path(options["cache_dir"])) for file in files]
     try:
         return _load_together(reader, files, options)
-    except (DatasetGenerationError, StopIteration, pa.ArrowException, IndexError, KeyError, *DAMAGES) as error:
+    except (DatasetGenerationError, StopIteration, pa.ArrowException, IndexError, KeyError, OSError, *DAMAGES) as error:
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
         raise unreadable(name, kinds[0][1:], error) from error
 
 

@@ -26,7 +26,7 @@ from itl_hf.disk.temporary import remove_leftovers, temporary_path
 from itl_hf.text.column_types import Structure, to_arrow
 from itl_hf.text.file_contents import contents_digest
 from itl_hf.text.json_feature import as_stored
-from itl_hf.text.unreadable_files import DAMAGES, check_file, unreadable
+from itl_hf.text.unreadable_files import DAMAGES, check_file, is_damage, unreadable
 
 _BATCH_ROWS = 1000
 #: Part of the name of cached files; to be raised when the same file becomes other rows.
@@ -107,7 +107,9 @@ def _rows_of_file(name: str) -> Iterator[dict[str, Any]]:
                 if not isinstance(row, dict):
                     raise ValueError(f"{where} is a {type(row).__name__}; every row must be an object or a string")
                 yield row
-    except DAMAGES as error:
+    except (*DAMAGES, OSError) as error:
+        if not is_damage(error):
+            raise
         raise unreadable(name, "jsonl" if ".jsonl" in name else "json", error) from error
 
 

@@ -17,6 +17,11 @@ _LFS_START = b"version https://git-lfs"
 _UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 
 
+def is_damage(error: BaseException | None) -> bool:
+    """Returns whether an error says that a file is damaged: an error of the disk has a number, one of bz2 has none."""
+    return isinstance(error, DAMAGES) or (isinstance(error, OSError) and error.errno is None)
+
+
 def check_file(name: str) -> None:
     """Raises `ValueError` if a file on this machine is empty, a pointer to a file, or cut-off Parquet.
 
@@ -53,11 +58,11 @@ def unreadable(name: str, kind: str, error: BaseException) -> ValueError:
         error (`BaseException`):
             The error while it was read.
     """
-    cause = error.__cause__ if isinstance(error.__cause__, DAMAGES) else error
+    cause = error.__cause__ if error.__cause__ is not None and is_damage(error.__cause__) else error
     start = f"{name} cannot be read as {kind}: "
     if isinstance(cause, UnicodeDecodeError):
         return ValueError(f"{start}{_encoding_message(name)}")
-    if isinstance(cause, EOFError | zlib.error | lzma.LZMAError | gzip.BadGzipFile):
+    if isinstance(cause, EOFError | zlib.error | lzma.LZMAError | OSError):  # OSError: of gzip and bz2
         return ValueError(f"{start}it is cut off or damaged ({cause}). Copy or download it again")
     if isinstance(cause, RecursionError):
         return ValueError(f"{start}a value is nested too deeply. Write the file again without it")

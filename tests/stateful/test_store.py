@@ -227,7 +227,7 @@ class StreamMachine(FolderMachine):
     def finish(self, surplus):
         """Fewer rows than there are shards for, and another number than the first time, are refused."""
         rows = self.num_rows - surplus * self.shard_rows
-        if self.end not in (None, rows) or surplus and self.hashes:
+        if self.end not in (None, rows) or (surplus and self.hashes):
             with pytest.raises(ValueError, match="it was made from a longer stream"):
                 self.store.finish(max(rows, 0) if self.end is None else rows)
         elif not surplus:
