@@ -196,7 +196,8 @@ class _Data:
 
 
 def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig, data: _Data) -> None:
-    from itl_hf.disk.checks import check_writable_folder, expand
+    from itl_hf.disk.checks import expand
+    from itl_hf.embedding.store.store_checks import check_store_folder
 
     if data.name is None and picking.selection is None:
         raise ValueError(_NO_DATA)
@@ -204,7 +205,7 @@ def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig,
     # The options have replaced `~` already.
     check_training_folder(Path(str(training.output_dir)), picking.overwrite, model.model_name_or_path)
     if picking.store is not None:
-        check_writable_folder(expand(picking.store), "--store")
+        check_store_folder(expand(picking.store), "--store")
     if model.model_name_or_path is None:
         raise ValueError("--model_name_or_path is missing: the model to train")
     if picking.eval_dataset_name is not None and training.eval_strategy == "no":

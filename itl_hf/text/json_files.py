@@ -42,7 +42,8 @@ def read_json_files(names: Sequence[str]) -> Dataset:
             compressed ones end with `.gz`, `.zst`, `.bz2` or `.xz`. Strings instead of objects become a column `text`.
 
     Raises:
-        `ValueError`: If a file is empty, or a line is not a JSON object; the line is named.
+        `ValueError`: If a file is empty, a line is not a JSON object (the line is named), or the name of a column
+            cannot be written as UTF-8.
         `FileNotFoundError`: If there is no such file.
     """
     for name in names:
@@ -59,7 +60,12 @@ def read_json_files(names: Sequence[str]) -> Dataset:
                 structure.add(row.get(column))
         if not num_rows:
             raise ValueError(f"{', '.join(names)} has no rows. Write it again, or name another file")
-        _write(names, Features({column: structure.feature() for column, structure in columns.items()}), cache_path)
+        try:
+            _write(names, Features({column: structure.feature() for column, structure in columns.items()}), cache_path)
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{', '.join(names)}: the name of a column, {error.object!r}, is not Unicode text. Give it another name"
+            ) from error
     return as_stored(Dataset.from_file(str(cache_path)))
 
 
