@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -160,13 +160,17 @@ def _cache_folder(paths: Iterable[Path]) -> str:
 
 def _without_patterns(path: Path, folder: Path) -> str:
     """Returns a name of the file that `datasets` takes for no pattern and no address: a link in this folder."""
-    if not set("*?[]{}:#") & set(str(path)):
+    if not set("*?[]{}:#") & set(str(path)[len(path.drive) :]):  # the colon of a drive does not matter
         return str(path)
     link = folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}{_kind(path.name)}"
     link = link.with_name(link.name + path.suffix) if path.suffix in COMPRESSIONS else link
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
+    try:
         link.symlink_to(path)
+    except FileExistsError:
+        pass
+    except OSError:  # Windows lets only some users make links
+        shutil.copyfile(path, link)
     return str(link)
 
 

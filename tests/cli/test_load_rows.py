@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import os
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from datasets import Dataset, DatasetDict
 
-from itl_hf.cli.load_rows import is_file_name, load_rows
+from itl_hf.cli.load_rows import _without_patterns, is_file_name, load_rows
 
 WRITERS = {
     "csv": lambda path, text: path.write_text(f"text,n\n{text},1\n", encoding="utf-8"),
@@ -124,3 +125,16 @@ def test_the_command_line_refuses_them_before_a_model_is_loaded(option, files, r
     result = run("select", *names, "--model", tmp_path / "no-model", "--output_dir", tmp_path / "out", option, "other")
     assert isinstance(result.exception, ValueError)
     assert "leave out" in str(result.exception)
+
+
+def test_a_drive_and_a_system_without_links(tmp_path, monkeypatch):
+    """As on Windows: the colon of a drive is no pattern, and links may be forbidden."""
+    drive = PureWindowsPath("C:/rows of mine/a.csv")
+    assert _without_patterns(drive, tmp_path / "cache") == str(drive)
+
+    def refuse(*_):
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    (tmp_path / "a[1].csv").write_text("prompt\none\ntwo\n")
+    assert load_rows(str(tmp_path / "a[1].csv"))["prompt"][:] == ["one", "two"]

@@ -1,7 +1,7 @@
-"""Checks on the folder of a store before a model is loaded: one that is read-only may hold all features that are needed.
+"""Checks on the folder of a store: one on a read-only disk may hold all features that are needed.
 
 Which features those are is known only when the rows were read and the embedder named its settings. Hence two checks: an
-early one, which refuses a folder that cannot be of use, and one for the features of a dataset, before they are computed.
+early one, which refuses a folder that cannot be of use, and one of the features of a dataset before they are computed.
 """
 
 from __future__ import annotations
