@@ -11,6 +11,7 @@ from pathlib import Path
 DAMAGES = (ValueError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, RecursionError)
 #: Parts of the messages by which pandas and datasets say that a file has no rows.
 _NO_ROWS = ("corresponds to no data", "Please pass `features`", "No columns to parse")
+_BZ2_DAMAGE = "Invalid data stream"
 _PARQUET_MARK = b"PAR1"
 _COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 _LFS_START = b"version https://git-lfs"
@@ -18,8 +19,8 @@ _UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Returns whether an error says that a file is damaged: an error of the disk has a number, one of bz2 has none."""
-    return isinstance(error, DAMAGES) or (isinstance(error, OSError) and error.errno is None)
+    """Returns whether an error says that a file is damaged; for bz2 that is an `OSError` like those of the disk."""
+    return isinstance(error, DAMAGES) or (isinstance(error, OSError) and str(error) == _BZ2_DAMAGE)
 
 
 def check_file(name: str) -> None:

@@ -138,3 +138,30 @@ def test_a_drive_and_a_system_without_links(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "symlink_to", refuse)
     (tmp_path / "a[1].csv").write_text("prompt\none\ntwo\n")
     assert load_rows(str(tmp_path / "a[1].csv"))["prompt"][:] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "prompt,n,prompt\na,1,b\n", "has two columns called 'prompt'"),
+        ("a.tsv", "prompt\tprompt\na\tb\n", "has two columns called 'prompt'"),
+        ("a.csv", "prompt;completion\na;b\n", r"one column, called 'prompt;completion'.*by semicolons.*by commas"),
+        ("a.tsv", "prompt,completion\na,b\n", "by commas, and must be by tabs"),
+        ("a.csv", "prompt\tcompletion\na\tb\n", "by tabs, and must be by commas"),
+    ],
+)
+def test_a_header_that_hides_columns_is_refused(name, content, words, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} .*{words}"):
+        load_rows(str(tmp_path / name))
+    packed = tmp_path / f"{name}.gz"
+    packed.write_bytes(gzip.compress(content.encode(), mtime=0))
+    with pytest.raises(ValueError, match=words):
+        load_rows(str(packed))
+
+
+def test_a_folder_without_rows_says_so_whatever_it_is_called(tmp_path):
+    for name in ("rows", "rows.jsonl"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(ValueError, match=rf"{name} holds no rows that can be read .*give a file"):
+            load_rows(str(tmp_path / name))
