@@ -94,7 +94,8 @@ def _train() -> str:
         "|---|---|---|",
     ]
     for one in dataclasses.fields(SelectionArguments):
-        default = "" if one.default is None or one.default is False else f"`{one.default}`"
+        default = one.metadata.get("show_default", one.default or None)
+        default = "" if default is None else f"`{default}`"
         lines.append(f"| `--{one.name}` | {default} | {_text(one.metadata['help'])} |")
     return "\n".join([*lines, ""])
 
@@ -113,7 +114,7 @@ def _name(one: Any) -> str:
 def _default(one: Any) -> str:
     if one.required:
         return "required"
-    default = getattr(one.default, "value", one.default)
+    default = one.show_default if isinstance(one.show_default, str) else getattr(one.default, "value", one.default)
     return "" if default is None or default is False or callable(default) else f"`{default}`"
 
 

@@ -55,7 +55,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
     )
     selection_seed: int = option(0, "Seed of acquisition=random.")
     embedding_model: str | None = option(
-        None, "Model that makes the features; the one to train if left out. Not with examples_per_round."
+        None, "Model that makes the features; not with examples_per_round.", shown_default="the one to train"
     )
     embedding_max_length: int | None = option(None, "Tokens of a row that are embedded.")
     store: str | None = option(None, "Folder that keeps features: none is made twice. Left out: the cache.")

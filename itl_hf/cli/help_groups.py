@@ -1,0 +1,107 @@
+"""Groups of options in `--help`: which option stands under which heading, and how the page is laid out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+import typer.core
+
+from itl_hf.cli import arguments
+
+if TYPE_CHECKING:
+    import click
+
+#: Heading of options that are in no group: those that a command is about.
+MAIN = "Options"
+#: The options of each heading, in the order of the page.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Rows": (
+        *("columns", "prompt_template", "targets_columns", "pool_split", "pool_config", "targets_split"),
+        *("targets_config", "dataset_train_split", "dataset_config", "exclude", "on_bad_rows", "eval_dataset_name"),
+    ),
+    "Picking": (
+        *("acquisition", "kernel", "standardize", "noise_std", "target_noise_std", "shortlist", "shortlist_model"),
+        *("quality", "target_weights", "replace", "seed", "selection_seed"),
+    ),
+    "Limits": ("token_budget", "costs", "groups", "group_shares", "stop_gain", "stop_variance_left"),
+    "Features": (
+        *("embedder", "span", "layer", "pooling", "skip_tokens", "modules", "dimension", "rank", "labels"),
+        *("prompt_name", "normalize_embeddings", "url", "prefix", "batch_tokens", "embedding_column", "store"),
+        *("no_store", "embedding_model", "embedding_max_length"),
+    ),
+    "Model": (
+        *("model_name_or_path", "max_length", "packing", "compile", "dtype", "load_in_4bit", "device", "device_map"),
+        *("revision", "trust_remote_code"),
+    ),
+    "Output": ("output_dir", "overwrite", "report", "layout", "dry_run", "config", "json", "quiet", "verbose", "help"),
+}
+_GROUP_OF = {name: heading for heading, names in GROUPS.items() for name in names}
+_HEADINGS = (MAIN, *GROUPS)
+
+
+class Command(typer.core.TyperCommand):
+    """A command whose `--help` groups the options."""
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Returns the words of the line of usage; braces would be taken for something to type."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the arguments and each group of options under its heading."""
+        records: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                is_argument = parameter.param_type_name == "argument"
+                heading = "Arguments" if is_argument else _GROUP_OF.get(str(parameter.name), MAIN)
+                records.setdefault(heading, []).append(record)
+        write_groups(formatter, records, ("Arguments", *_HEADINGS))
+
+
+def write_groups(
+    formatter: click.HelpFormatter, records: dict[str, list[tuple[str, str]]], headings: Sequence[str] = _HEADINGS
+) -> None:
+    """Writes groups of options.
+
+    Args:
+        formatter (`click.HelpFormatter`):
+            Collects the page.
+        records (`dict`):
+            For each heading its options, each as names and explanation.
+        headings (`Sequence[str]`, *optional*):
+            Order of the groups.
+    """
+    for heading in headings:
+        if heading in records:
+            with formatter.section(heading):
+                formatter.write_dl(records[heading])
+
+
+def field_records(fields: Iterable[dataclasses.Field[Any]]) -> dict[str, list[tuple[str, str]]]:
+    """Returns the options that fields of a dataclass declare, by heading.
+
+    Args:
+        fields (`Iterable[Field]`):
+            Fields that `option` made.
+    """
+    records: dict[str, list[tuple[str, str]]] = {}
+    for one in fields:
+        names = " ".join([", ".join([f"--{one.name}", *one.metadata["aliases"]]), _value_name(one)]).strip()
+        default = one.metadata.get("show_default", one.default or None)
+        text = one.metadata["help"] + ("" if default is None else f"  [default: {default}]")
+        records.setdefault(_GROUP_OF.get(one.name, MAIN), []).append((names, text))
+    return records
+
+
+def _value_name(one: dataclasses.Field[Any]) -> str:
+    """Returns what stands for the value of an option, as typer shows it; nothing for a switch."""
+    kind = str(one.type).removesuffix(" | None")
+    if kind == "bool":
+        return ""
+    if kind.startswith("Literal["):
+        kind = "|".join(word.strip(" \"'") for word in kind[len("Literal[") : -1].split(","))
+    elif kind not in ("str", "int", "float"):
+        kind = "|".join(get_args(getattr(arguments, kind)))
+    return str(one.metadata.get("metavar", f"<{kind}>"))
