@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from itl_hf.cli.column_arguments import ColumnArguments
+from itl_hf.cli.help_groups import SHOWN_DEFAULTS
 from itl_hf.cli.option import option
 
 if TYPE_CHECKING:
@@ -47,48 +48,29 @@ class EmbedderArguments:
         "hidden_states",
         "Features: the model's hidden_states, its gradients, a sentence_encoder, or an endpoint (a server).",
     )
-    span: Literal["prompt", "completion", "whole"] | None = option(
-        None, "Part of a row that is embedded.", shown_default="prompt"
-    )
+    span: Literal["prompt", "completion", "whole"] | None = option(None, "Part of a row that is embedded.")
     layer: str | None = option(
         None,
         "hidden_states: index (22, -1) or share of the depth (0.75) of the layer to read; several: 0.5,0.75.",
         metavar="<layer>[,...]",
-        shown_default="0.75",
     )
     pooling: str | None = option(
-        None,
-        "hidden_states: mean, last or weighted_mean; several: mean,last.",
-        metavar="<name>[,...]",
-        shown_default="mean",
+        None, "hidden_states: mean, last or weighted_mean; several: mean,last.", metavar="<name>[,...]"
     )
-    skip_tokens: int | None = option(None, "hidden_states: tokens at the start that are not pooled.", shown_default="0")
+    skip_tokens: int | None = option(None, "hidden_states: tokens at the start that are not pooled.")
     modules: str | None = option(
-        None,
-        "gradients: linear layers that count: all, or v_proj,down_proj.",
-        metavar="<name>[,...]",
-        shown_default="all",
+        None, "gradients: linear layers that count: all, or v_proj,down_proj.", metavar="<name>[,...]"
     )
-    dimension: int | None = option(
-        None, "gradients, and estimate without a model: numbers in a feature row.", shown_default="8192"
-    )
-    rank: int | None = option(
-        None, "gradients: numbers that either side of a layer is projected to.", shown_default="256"
-    )
+    dimension: int | None = option(None, "gradients, and estimate without a model: numbers in a feature row.")
+    rank: int | None = option(None, "gradients: numbers that either side of a layer is projected to.")
     labels: Literal["completion", "whole", "predicted"] | None = option(
-        None,
-        "gradients: loss on the completion, all tokens, or what the model predicts.",
-        shown_default="completion",
+        None, "gradients: loss on the completion, all tokens, or what the model predicts."
     )
     prompt_name: str | None = option(None, "sentence_encoder: which of the model's prompts comes first.")
     normalize_embeddings: bool = option(False, "sentence_encoder: scale every row to norm 1.")
     url: str | None = option(None, "endpoint: address of a server with the OpenAI interface for embeddings.")
     prefix: str | None = option(None, "endpoint: what is put before every text, such as 'query: '.")
-    batch_tokens: int | None = option(
-        None,
-        "Tokens in a batch, padding included; changes no feature.",
-        shown_default="8192; for gradients 4096",
-    )
+    batch_tokens: int | None = option(None, "Tokens in a batch, padding included; changes no feature.")
 
     def build_embedder(self, model: Any, **options: Any) -> Embedder:
         """Builds the embedder.
@@ -133,18 +115,12 @@ class ModelArguments:
     model_name_or_path: str | None = option(
         None, f"Hub id or folder. Left out: {DEFAULT_MODEL}; a sentence_encoder has to be named.", "--model"
     )
-    max_length: int | None = option(
-        None, "Tokens of a row that are read.", shown_default="the model's context, at most 2048"
-    )
+    max_length: int | None = option(None, "Tokens of a row that are read.")
     packing: bool = option(False, "hidden_states: batches without padding.")
     compile: bool = option(False, "hidden_states: run the blocks through torch.compile.")
-    dtype: Literal["float32", "bfloat16", "float16"] | None = option(
-        None, "What the model computes in.", shown_default="float32"
-    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "What the model computes in.")
     load_in_4bit: bool = option(False, "Load weights in 4 bits (bitsandbytes).")
-    device: str | None = option(
-        None, "Where the model runs and rows are compared: cpu, cuda:0, ...", shown_default="the best there is"
-    )
+    device: str | None = option(None, "Where the model runs and rows are compared: cpu, cuda:0, ...")
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = option(
         None, "hidden_states: spread a model that is too large for one GPU over all of the machine; not with --device."
     )
@@ -347,6 +323,8 @@ def _typer_parameters(kind: Any) -> list[inspect.Parameter]:
             members: Any = enum.StrEnum(one.name, {name: name for name in choices[0]})  # type: ignore[misc]
             annotation = typing.Optional[members]  # noqa: UP045  (a union with a type that is made here)
         names = [f"--{one.name}", *aliases]
+        if one.name in SHOWN_DEFAULTS:
+            metadata["show_default"] = SHOWN_DEFAULTS[one.name]
         parameters.append(
             inspect.Parameter(
                 one.name,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer.core
-
-from itl_hf.cli import arguments
 
 if TYPE_CHECKING:
     import click
@@ -36,6 +34,22 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("revision", "trust_remote_code"),
     ),
     "Output": ("output_dir", "overwrite", "report", "layout", "dry_run", "config", "json", "quiet", "verbose", "help"),
+}
+#: What is shown as the default of options that are `None` where they are left out, so that the embedder's own is used.
+SHOWN_DEFAULTS = {
+    "span": "prompt",
+    "layer": "0.75",
+    "pooling": "mean",
+    "skip_tokens": "0",
+    "modules": "all",
+    "dimension": "8192",
+    "rank": "256",
+    "labels": "completion",
+    "batch_tokens": "8192; for gradients 4096",
+    "max_length": "the model's context, at most 2048",
+    "dtype": "float32",
+    "device": "the best there is",
+    "embedding_model": "the one to train",
 }
 _GROUP_OF = {name: heading for heading, names in GROUPS.items() for name in names}
 _HEADINGS = (MAIN, *GROUPS)
@@ -79,29 +93,30 @@ def write_groups(
                 formatter.write_dl(records[heading])
 
 
-def field_records(fields: Iterable[dataclasses.Field[Any]]) -> dict[str, list[tuple[str, str]]]:
-    """Returns the options that fields of a dataclass declare, by heading.
+def field_records(kind: type) -> dict[str, list[tuple[str, str]]]:
+    """Returns the options that a dataclass declares, by heading.
 
     Args:
-        fields (`Iterable[Field]`):
-            Fields that `option` made.
+        kind (`type`):
+            A dataclass whose fields `option` made.
     """
+    types = get_type_hints(kind)
     records: dict[str, list[tuple[str, str]]] = {}
-    for one in fields:
-        names = " ".join([", ".join([f"--{one.name}", *one.metadata["aliases"]]), _value_name(one)]).strip()
-        default = one.metadata.get("show_default", one.default or None)
+    for one in dataclasses.fields(kind):
+        names = " ".join(
+            [", ".join([f"--{one.name}", *one.metadata["aliases"]]), _value_name(one, types[one.name])]
+        ).strip()
+        default = SHOWN_DEFAULTS.get(one.name, one.default or None)
         text = one.metadata["help"] + ("" if default is None else f"  [default: {default}]")
         records.setdefault(_GROUP_OF.get(one.name, MAIN), []).append((names, text))
     return records
 
 
-def _value_name(one: dataclasses.Field[Any]) -> str:
+def _value_name(one: dataclasses.Field[Any], annotation: Any) -> str:
     """Returns what stands for the value of an option, as typer shows it; nothing for a switch."""
-    kind = str(one.type).removesuffix(" | None")
-    if kind == "bool":
+    if annotation is bool:
         return ""
-    if kind.startswith("Literal["):
-        kind = "|".join(word.strip(" \"'") for word in kind[len("Literal[") : -1].split(","))
-    elif kind not in ("str", "int", "float"):
-        kind = "|".join(get_args(getattr(arguments, kind)))
-    return str(one.metadata.get("metavar", f"<{kind}>"))
+    arms = [arm for arm in (annotation, *get_args(annotation)) if get_origin(arm) is Literal]
+    kinds = [arm.__name__ for arm in (annotation, *get_args(annotation)) if arm in (str, int, float)]
+    default_name = f"<{'|'.join(map(str, get_args(arms[0])) if arms else kinds)}>"
+    return str(one.metadata.get("metavar", default_name))

@@ -6,9 +6,7 @@ import dataclasses
 from typing import Any
 
 
-def option(
-    default: Any, help_text: str, *aliases: str, metavar: str | None = None, shown_default: str | None = None
-) -> Any:
+def option(default: Any, help_text: str, *aliases: str, metavar: str | None = None) -> Any:
     """A field of a dataclass of options.
 
     Args:
@@ -20,10 +18,6 @@ def option(
             Further spellings, such as `"--model"`.
         metavar (`str`, *optional*):
             What `--help` shows for the value.
-        shown_default (`str`, *optional*):
-            What `--help` shows as the default where `default` is `None`, because the embedder's own is used.
     """
     metadata: dict[str, Any] = {"help": help_text, "aliases": list(aliases)}
-    metadata |= {} if metavar is None else {"metavar": metavar}
-    metadata |= {} if shown_default is None else {"show_default": shown_default}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata | ({} if metavar is None else {"metavar": metavar}))

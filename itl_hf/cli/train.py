@@ -51,7 +51,7 @@ class TrainCommand(help_groups.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes our options; TRL's are several hundred, and take seconds to import."""
-        records = field_records(dataclasses.fields(SelectionArguments))
+        records = field_records(SelectionArguments)
         records.setdefault("Output", []).extend(SHARED_RECORDS)
         write_groups(formatter, records)
 

@@ -10,7 +10,7 @@ import pytest
 
 from itl_hf import HiddenStates, SentenceEncoder
 from itl_hf.cli.arguments import EmbedderArguments, ModelArguments
-from itl_hf.cli.help_groups import GROUPS
+from itl_hf.cli.help_groups import GROUPS, SHOWN_DEFAULTS
 from itl_hf.cli.train_arguments import SelectionArguments
 from itl_hf.embedding.embedders.gradients import Gradients
 
@@ -49,7 +49,7 @@ def test_shown_defaults_are_those_of_the_embedders():
             for kind in EMBEDDERS.values()
             if one.name in signature(kind).parameters
         } - {"None", "False", "<class 'inspect._empty'>"}
-        shown = one.metadata.get("show_default", "None" if one.default is None else str(one.default))
+        shown = SHOWN_DEFAULTS.get(one.name, str(one.default))
         if one.name not in ("device", "max_length"):  # depend on machine and model
             assert defaults <= set(re.findall(r"[\w.]+", shown)), one.name
 
