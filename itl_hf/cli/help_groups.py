@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer.core
-
-if TYPE_CHECKING:
-    import click
 
 #: Heading of options that are in no group: those that a command is about.
 MAIN = "Options"
@@ -58,11 +55,11 @@ _HEADINGS = (MAIN, *GROUPS)
 class Command(typer.core.TyperCommand):
     """A command whose `--help` groups the options."""
 
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Returns the words of the line of usage; braces would be taken for something to type."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the arguments and each group of options under its heading."""
         records: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
@@ -75,7 +72,7 @@ class Command(typer.core.TyperCommand):
 
 
 def write_groups(
-    formatter: click.HelpFormatter, records: dict[str, list[tuple[str, str]]], headings: Sequence[str] = _HEADINGS
+    formatter: Any, records: dict[str, list[tuple[str, str]]], headings: Sequence[str] = _HEADINGS
 ) -> None:
     """Writes groups of options.
 

@@ -25,7 +25,6 @@ from itl_hf.cli.training_folder import check_training_folder, checkpoint_to_resu
 from itl_hf.cli.without_model import embedder_without_model
 
 if TYPE_CHECKING:
-    import click
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
     from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, SFTTrainer
@@ -49,7 +48,7 @@ CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 class TrainCommand(help_groups.Command):
     """`train`, which declares no options to typer: ours are those of `SelectionArguments`."""
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes our options; TRL's are several hundred, and take seconds to import."""
         records = field_records(SelectionArguments)
         records.setdefault("Output", []).extend(SHARED_RECORDS)
