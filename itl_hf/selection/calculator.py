@@ -4,8 +4,8 @@ Time is measured here, on random rows: `time_picking` at two heights gives the t
 rows and the time of each row. Several processes share the second. Memory, disk and traffic are counted:
 
 - Memory of a process beside the program's own: its blocks in the cache (at most `CACHE_BYTES`), one block in float64
-  with a copy, its part of the numbers kept for each row (with a kernel that is not linear they grow with the picks), and
-  the rows of the map and of the limits.
+  with a copy, its part of the numbers kept for each row (they grow with the picks), and the rows of the map and of the
+  limits.
 - Disk: the features, as the store keeps them.
 - Traffic, at least: bytes that each process sends: rows that all processes need (picks, map, limits) and the nearest
   rows of each target.
