@@ -172,7 +172,7 @@ def next_steps(output: Path) -> str:
     command = os.path.relpath(Path(sys.executable).with_name("itl-hf"))
     explore = f"{command} explore {output}/selection --pool {output}/pool.jsonl --store {output}/features --open"
     if importlib.util.find_spec("gradio") is None:
-        explore = f"{os.path.relpath(sys.executable)} -m pip install 'itl-hf[explorer]' && {explore}"
+        explore = f"{os.path.relpath(sys.executable)} -m pip install --editable '.[explorer]' && {explore}"
     push = f"{command} push {output}/selection YOUR_NAME/quickstart-subset"
     return f"look at it    {explore}\npreview       {push} --preview {output}/preview\npublish it    {push} --private"
 
