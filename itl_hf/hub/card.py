@@ -24,6 +24,7 @@ from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
 from itl_hf.selection.diagnosis.weighting import numbers_text
 from itl_hf.selection.result.columns import VARIANCE_COLUMN
 from itl_hf.text import plain_text
+from itl_hf.text.excerpts import excerpts
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.record import SelectionRecord
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 TAGS = ("itl-hf", "data-selection", "transductive-active-learning")
 #: The Hub's names of dataset sizes, each with the number of rows that it is below.
 SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
-MAX_PICKS, MAX_TARGETS = 10, 20
+MAX_PICKS, MAX_TARGETS, TEXT_LENGTH = 10, 20, 120
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -169,6 +170,8 @@ def _kernel_description(record: SelectionRecord) -> str:
 
 def out_of_reach_table(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, Any]]:
     """Returns the targets that the pool cannot teach, and those that no row of the pool is near."""
+    targets = diagnosis.out_of_reach[:MAX_TARGETS]
+    texts = excerpts([target.text for target in targets], TEXT_LENGTH)
     return [
         {
             "number": target.target,
@@ -176,24 +179,25 @@ def out_of_reach_table(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, 
             "irreducible": format_number(target.irreducible, ".0%"),
             "reach": format_number(target.reach, ".2f"),
             "verdict": SafeMarkdown(WORDS[target.verdict]),
-            "text": escape(target.text, 120) if with_text else None,
+            "text": escape(text) if with_text else None,
         }
-        for target in diagnosis.out_of_reach[:MAX_TARGETS]
+        for target, text in zip(targets, texts, strict=True)
     ]
 
 
 def first_picks_table(selection: Selection) -> list[dict[str, Any]]:
-    """Returns the first picks with the beginning of their text."""
+    """Returns the first picks with an excerpt of their text."""
     rows = selection.dataset.select(range(min(MAX_PICKS, len(selection.dataset))))
+    texts = excerpts([next((text for text in plain_text(row) if text), "") for row in rows], TEXT_LENGTH)
     return [
         {
             "rank": row["itl_rank"],
             "row": row["pool_index"],
             "gain": format_number(row["itl_gain"], ".3g"),
             "similarity": format_number(row["itl_similarity"], ".2f"),
-            "text": escape(next((text for text in plain_text(row) if text), ""), 120),
+            "text": escape(text),
         }
-        for row in rows
+        for row, text in zip(rows, texts, strict=True)
     ]
 
 

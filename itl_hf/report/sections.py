@@ -116,7 +116,7 @@ def targets(selection: Selection, diagnosis: Diagnosis, max_targets: int) -> lis
     numbers = sorted(list(dict.fromkeys([*unreachable, *range(len(diagnosis.targets))]))[:max_targets])
     rows = selection.targets.select(numbers)
     return [
-        texts(row)
+        text
         | {
             "number": number,
             "left": float(left[-1, number]),
@@ -130,7 +130,7 @@ def targets(selection: Selection, diagnosis: Diagnosis, max_targets: int) -> lis
             "verdict": WORDS[diagnosis.targets[number].verdict],
             "is_unreachable": diagnosis.targets[number].verdict in ("unteachable", "far"),
         }
-        for number, row in zip(numbers, rows, strict=True)
+        for number, row, text in zip(numbers, rows, texts(rows), strict=True)
     ]
 
 
@@ -140,7 +140,7 @@ def picks(selection: Selection, max_picks: int) -> list[dict[str, Any]]:
     shares = gain_shares(selection.gains)
     best_targets = _largest_shares(variance_removed(selection)[: len(rows)])
     return [
-        texts(row)
+        text
         | {
             "rank": number + 1,
             "row": row["pool_index"],
@@ -151,7 +151,7 @@ def picks(selection: Selection, max_picks: int) -> list[dict[str, Any]]:
             "serves": [{"number": target, "share": share} for target, share in best_targets[number]],
             "group": group_of(row),
         }
-        for number, row in enumerate(rows)
+        for number, (row, text) in enumerate(zip(rows, texts(rows), strict=True))
     ]
 
 
