@@ -12,15 +12,16 @@ import pytest
 from datasets import Dataset
 
 from itl_hf.report.explorer import drawing, gather
+from itl_hf.report.explorer.cards import NO_TEXT
 from itl_hf.report.explorer.nearest_picks import nearest_picks
 from itl_hf.report.explorer.session import Filters, Session, apply_action, reselect
-from itl_hf.report.explorer.view import NO_TEXT, summary, target_names, view
+from itl_hf.report.explorer.view import summary, target_names, view
 from itl_hf.selection.row_selection import correlation
 from itl_hf.selection.select_rows import select_rows
 from tests.report.explorer.example import make_example
 from tests.report.test_page import HOSTILE, Page
 
-PARTS = ("card", "target", "picks", "dropped_rows", "comparison")
+PARTS = ("card", "target", "picks", "hits", "dropped_rows", "comparison")
 
 
 def view_of(explorer_data, session=None, **changes):
@@ -29,7 +30,7 @@ def view_of(explorer_data, session=None, **changes):
 
 def test_the_summary_says_what_was_selected(explorer_data):
     text = Page(summary(explorer_data)).text
-    assert "30 rows were picked by ITL from a pool of 120, for 6 target prompts" in text
+    assert "30 rows picked by ITL from a pool of 120 for 6 target prompts, by the features of by-hand" in text
 
 
 @pytest.mark.parametrize(("acquisition", "unit"), [("itl", True), ("vtl", False)])
