@@ -11,7 +11,7 @@ from collections.abc import Sequence
 #: An opening counts as repeated if at least this many texts share at least this many characters of it.
 MIN_SHARING_TEXTS, MIN_SHARED_CHARACTERS = 3, 36
 #: What is kept of the beginning and of the end of a repeated opening.
-OPENING_HEAD, OPENING_TAIL = 16, 20
+OPENING_HEAD, OPENING_TAIL = 20, 24
 #: Openings are compared in this many characters of each text.
 COMPARED_CHARACTERS = 600
 ELLIPSIS = " … "

@@ -151,6 +151,12 @@ class Diagnosis:
         return [*self.unteachable, *self.far]
 
     @property
+    def worst_first(self) -> list[TargetDiagnosis]:
+        """All targets in the order of their verdicts in `WORDS`, those with most variance left first."""
+        order = list(WORDS)
+        return sorted(self.targets, key=lambda target: (order.index(target.verdict), -target.left))
+
+    @property
     def left(self) -> float:
         """Share of the targets' total variance that is left after the picks."""
         return self._share([target.left for target in self.targets])
@@ -190,8 +196,7 @@ class Diagnosis:
             rows (`int`, *optional*, defaults to 30):
                 Number of targets to show; `None` for all.
         """
-        order = list(WORDS)
-        worst_first = sorted(self.targets, key=lambda target: (order.index(target.verdict), -target.left))
+        worst_first = self.worst_first
         width = max(len(words) for words in WORDS.values())
         bound = "" if self.exact else "<="
         lines = [f"target  left  irreducible  whole pool  nearest  {'verdict':<{width}}  text"]
