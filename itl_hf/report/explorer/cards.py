@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.report.explorer.nearest_picks import nearest_target
-from itl_hf.report.explorer.row_table import cut, other_columns, pick_texts, pool_rows, text_of
+from itl_hf.report.explorer.row_table import other_columns, pick_texts
+from itl_hf.report.explorer.row_text import cut, pool_rows, text_of
 from itl_hf.report.explorer.templating import render
 from itl_hf.report.gains import gain_text
 

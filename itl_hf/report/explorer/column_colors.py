@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Value
 
-from itl_hf.report.explorer.row_table import value_text
+from itl_hf.report.explorer.row_text import value_text
 from itl_hf.report.text import visible
 from itl_hf.selection.result.columns import COLUMNS
 from itl_hf.text import TEXT_COLUMNS

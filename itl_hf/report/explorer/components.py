@@ -13,7 +13,8 @@ from itl_hf.report.explorer import drawing
 from itl_hf.report.explorer.column_colors import colored_columns
 from itl_hf.report.explorer.export import write_files
 from itl_hf.report.explorer.reselect import weighs_targets
-from itl_hf.report.explorer.row_table import group_column, group_names, pool_rows, tooltip
+from itl_hf.report.explorer.row_table import group_column, group_names
+from itl_hf.report.explorer.row_text import pool_rows, tooltip
 from itl_hf.report.explorer.session import (
     WEIGHTS,
     Filters,

@@ -13,7 +13,8 @@ import numpy as np
 
 from itl_hf.report.explorer.comparison import Comparison, second_picks_on_map
 from itl_hf.report.explorer.map_words import map_words
-from itl_hf.report.explorer.row_table import pick_texts, text_of, tooltip
+from itl_hf.report.explorer.row_table import pick_texts
+from itl_hf.report.explorer.row_text import text_of, tooltip
 from itl_hf.report.figures import variance_left
 from itl_hf.report.text import visible
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itl_hf.report.explorer.row_table import pool_rows
+from itl_hf.report.explorer.row_text import pool_rows
 from itl_hf.report.text import visible
 
 if TYPE_CHECKING:

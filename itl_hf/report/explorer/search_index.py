@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from itl_hf.report.explorer.private_folder import PrivateFolder
-from itl_hf.report.explorer.row_table import search_key, searched_text, text_of
+from itl_hf.report.explorer.row_text import search_key, searched_text, text_of
 
 if TYPE_CHECKING:
     from itl_hf.text import TextRows

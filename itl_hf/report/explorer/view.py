@@ -13,15 +13,8 @@ from itl_hf.report.explorer.cards import card, compared_selection, selection_nam
 from itl_hf.report.explorer.column_colors import coloring
 from itl_hf.report.explorer.comparison import Comparison, compare, source_counts
 from itl_hf.report.explorer.nearest_picks import nearest_picks
-from itl_hf.report.explorer.row_table import (
-    cut,
-    group_column,
-    hit_excerpts,
-    matching_picks,
-    pick_excerpts,
-    pool_rows,
-    target_excerpts,
-)
+from itl_hf.report.explorer.row_table import group_column, matching_picks, pick_excerpts, target_excerpts
+from itl_hf.report.explorer.row_text import cut, hit_excerpts, pool_rows
 from itl_hf.report.explorer.templating import render
 from itl_hf.report.gains import gain_name, gain_number, gain_shares, information_text
 from itl_hf.report.names import method_name, model_name

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from itl_hf.report.explorer import search_index
-from itl_hf.report.explorer.row_table import hit_excerpts, matching_picks
+from itl_hf.report.explorer.row_table import matching_picks
+from itl_hf.report.explorer.row_text import hit_excerpts
 from itl_hf.report.explorer.search_index import SearchIndex
 from itl_hf.report.explorer.session import Filters
 from itl_hf.text import ColumnMapping, TextRows
