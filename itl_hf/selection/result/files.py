@@ -33,6 +33,7 @@ from itl_hf.text.json_feature import as_stored
 FORMAT_VERSION = 1
 #: Fields of a selection that are arrays.
 ARRAYS = ("indices", "gains", "target_variance", "irreducible", "whole_pool", "reach")
+OPTIONAL_ARRAYS = ("shortlist_rows", "whole_pool_information")
 
 
 def write(
