@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: help demo test coverage test-slow test-faults test-browser test-wheel test-notebooks test-hosts docs lint quality format fuzz clean
+.PHONY: help demo test coverage test-slow test-faults test-browser test-wheel test-notebooks test-hosts test-lowest test-newest docs lint quality format fuzz clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
@@ -17,6 +17,7 @@ help:
 	@echo "make docs       write the table of the command line's options, build the documentation into site/, check links"
 	@echo "make test-notebooks  every notebook from top to bottom"
 	@echo "make test-hosts    two and three hosts in network namespaces: kills, cut links, separate disks (needs root)"
+	@echo "make test-lowest   the default tests with the lowest version of every bound in pyproject.toml; test-newest: the newest"
 	@echo "make lint       ruff, mypy, the import contract and bandit"
 	@echo "make quality    lint, and known vulnerabilities of installed packages (pip-audit)"
 	@echo "make fuzz       random files for the readers of files, guided by coverage (atheris)"
@@ -79,6 +80,9 @@ test-notebooks: $(READY)
 test-hosts: $(READY)
 	$(BIN)/python -m pytest -m hosts tests/hosts
 
+test-lowest test-newest:
+	PYTHON=$(PYTHON) .ci/bounds $(@:test-%=%)
+
 # Fuzzes the readers of files for a minute each; `make fuzz SECONDS=600` for ten. Inputs that break one are kept in outputs/fuzz.
 SECONDS ?= 60
 fuzz: $(READY)
@@ -90,4 +94,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) outputs site .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-lowest .venv-newest outputs site .pytest_cache .mypy_cache .ruff_cache dist

@@ -14,6 +14,7 @@ import datasets
 import numpy as np
 
 from itl_hf.text.trained_rows import as_trained
+from itl_hf.training.repeated_prompts import repetition_of
 from itl_hf.training.trainer_checks import ALTERNATIVE
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def check_text(trainer: Trainer, positions: np.ndarray, rows: Any) -> None:
 
 def _check_same_rows(trainer: Trainer, pool_size: int | None) -> None:
     """Raises `ValueError` if the trainer shuffled its rows or has another number of rows than the pool."""
-    if getattr(trainer.args, "shuffle_dataset", False):
+    # Trainers that repeat their prompts shuffle in their sampler, which the selection replaces; the rows stay in place.
+    if getattr(trainer.args, "shuffle_dataset", False) and repetition_of(trainer) is None:
         raise ValueError(
             "With shuffle_dataset=True the trainer has moved the rows that the picks refer to. Set "
             "shuffle_dataset=False: the order comes from attach (order='shuffled' shuffles the picks)."
