@@ -17,6 +17,7 @@ _HOMES = {
     "SelectionArguments": "itl_hf.cli.train_arguments",
     "SelectionConstraints": "itl_hf.selection.constraints",
     "SelectionRecord": "itl_hf.selection.result.record",
+    "Replay": "itl_hf.selection.replay",
     "Shortlist": "itl_hf.selection.shortlist.options",
     "StopWhen": "itl_hf.selection.constraints",
     "VTL": "itl_hf.selection.acquisitions",
@@ -52,6 +53,7 @@ __all__ = [
     "HiddenStates",
     "PerTargetSelection",
     "Random",
+    "Replay",
     "RowSelection",
     "Selection",
     "SelectionArguments",
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from itl_hf.selection.baselines import Cosine, Random
     from itl_hf.selection.constraints import SelectionConstraints, StopWhen
     from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target
+    from itl_hf.selection.replay import Replay
     from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
     from itl_hf.selection.row_selection import RowSelection

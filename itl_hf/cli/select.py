@@ -124,6 +124,7 @@ def select(
         constraints=constraints,
         quality=picking.quality,
         target_weights=picking.target_weights,
+        replay_share=picking.replay(seed),
     )
     if distributed.rank() != 0:  # all processes picked the same rows
         return None

@@ -28,6 +28,7 @@ from itl_hf.selection.feature_arrays import as_device, check_row_numbers
 from itl_hf.selection.pool_memory import PoolMemory
 from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
+from itl_hf.selection.replay import Replay, ReplayDraw
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
 from itl_hf.selection.result.columns import check_columns
 from itl_hf.selection.result.selection import Selection
@@ -159,6 +160,7 @@ class Selector:
         constraints: SelectionConstraints | None = None,
         quality: str | Numbers | None = None,
         target_weights: str | Numbers | None = None,
+        replay_share: float | Replay = 0.0,
     ) -> Selection:
         """Embeds pool and targets, picks `num_examples` rows of the pool, and returns them with the reasons.
 
@@ -184,6 +186,11 @@ class Selector:
             target_weights (`str` or `Sequence[float]`, *optional*):
                 How many copies of itself each target counts as, see `select_rows`: m numbers, or the name of a column
                 of the targets.
+            replay_share (`float` or [`Replay`], *optional*, defaults to 0.0):
+                Share of the rows to train on that stand for the pool as a whole, against forgetting, such as 0.05:
+                drawn at random from the rows that were not picked, or by `Replay(share, method="k_means", seed=0)`.
+                They come behind the picks in `selection.training_dataset`, in `attach`, in [`SelectionSampler`] and in
+                exports. Budgets and shares of groups are about the picks alone.
 
         Returns:
             `Selection`: The picked rows, why each was picked, and the record of the selection.
@@ -215,11 +222,17 @@ class Selector:
         numbers = numbers.without_targets(target_job.reading.bad_rows.rows)
         target_job = target_job.without_bad_rows()
         check_count(num_examples, skipped.num_open(len(pool_data), blocked_rows), constraints.replace)
+        replay = Replay.of(replay_share)
+        if replay is not None:
+            unreadable = np.asarray(pool_job.reading.bad_rows.rows, dtype=np.int64)
+            closed_rows = np.union1d(np.asarray([*blocked_rows, *observed_rows], dtype=np.int64), unreadable)
+            draw = ReplayDraw(replay, len(pool_data), closed_rows)
+            draw.check(num_examples, shortlist is not None and shortlist.embedder is not None)
         skipped.check(observed_rows)
         _check_widths(pool_job, target_job)
         _warn_if_spans_differ(pool_job, target_job)
         inputs = self._inputs(pool_job, target_job, constraints.to_json(resolved_constraints))
-        inputs = dataclasses.replace(inputs, numbers=numbers)
+        inputs = dataclasses.replace(inputs, numbers=numbers, replay=None if replay is None else draw)
         if shortlist is None or shortlist.embedder is None:
             embed_pool = functools.partial(self.pool_memory.features, store=self.store)
             inputs = skipped.embed_pool(inputs, pool_job, embed_pool, blocked_rows)

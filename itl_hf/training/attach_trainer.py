@@ -41,6 +41,7 @@ from itl_hf.training.sampler import (
     nearest_targets_of,
     row_numbers,
     rows_digest,
+    training_dataset_of,
 )
 from itl_hf.training.trainer_checks import (
     check_trainer,
@@ -226,7 +227,7 @@ class SamplingOptions:
 def _selection_attachment(trainer: Trainer, selection: SelectionOrIndices, sampling: SamplingOptions) -> Attachment:
     picks = row_numbers(selection)  # (n,)
     rows = pick_positions(trainer, picks, selection)  # (n,)
-    check_text(trainer, rows, getattr(selection, "dataset", None))
+    check_text(trainer, rows, training_dataset_of(selection))
     nearest = nearest_targets_of(selection)
     sampler = SelectionSampler(
         rows, sampling.order, sampling.seed, nearest_targets=nearest, multiple_of=sampling.multiple_of

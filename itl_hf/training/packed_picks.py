@@ -9,7 +9,7 @@ import datasets
 
 from itl_hf.selection.selector import Selector
 from itl_hf.training.pick_positions import check_text, pick_positions
-from itl_hf.training.sampler import row_numbers
+from itl_hf.training.sampler import row_numbers, training_dataset_of
 
 if TYPE_CHECKING:
     from itl_hf.training.sampler import SelectionOrIndices
@@ -44,5 +44,5 @@ def rows_to_pack(
     picks = row_numbers(selection)  # (n,)
     before_packing: Any = SimpleNamespace(train_dataset=pool, args=None)  # what the checks read of a trainer
     positions = pick_positions(before_packing, picks, selection)  # (n,)
-    check_text(before_packing, positions, getattr(selection, "dataset", None))
+    check_text(before_packing, positions, training_dataset_of(selection))
     return pool.select(positions)
