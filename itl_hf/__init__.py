@@ -17,6 +17,7 @@ _HOMES = {
     "SelectionArguments": "itl_hf.cli.train_arguments",
     "SelectionConstraints": "itl_hf.selection.constraints",
     "SelectionRecord": "itl_hf.selection.result.record",
+    "Avoid": "itl_hf.selection.avoid",
     "Replay": "itl_hf.selection.replay",
     "Shortlist": "itl_hf.selection.shortlist.options",
     "StopWhen": "itl_hf.selection.constraints",
@@ -44,6 +45,7 @@ _HOMES = {
 __all__ = [
     "ITL",
     "VTL",
+    "Avoid",
     "Combined",
     "Cosine",
     "Embedder",
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.vectors import VectorEmbedder
     from itl_hf.embedding.store.feature_store import FeatureStore
     from itl_hf.selection.acquisitions import ITL, VTL
+    from itl_hf.selection.avoid import Avoid
     from itl_hf.selection.baselines import Cosine, Random
     from itl_hf.selection.constraints import SelectionConstraints, StopWhen
     from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target

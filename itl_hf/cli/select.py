@@ -85,9 +85,10 @@ def select(
     if report is not None:
         import itl_hf.report.page  # noqa: F401  (a missing extra is reported before hours are spent)
     acquisition = picking.acquisition_object(seed)
-    constraints, pool_rows, target_rows = call_on_each(
+    constraints, avoided, pool_rows, target_rows = call_on_each(
         lambda: (
             picking.constraints(),
+            picking.avoided(),
             load_rows(pool, pool_split, pool_config),
             load_rows(targets, targets_split, targets_config),
         )
@@ -125,6 +126,7 @@ def select(
         quality=picking.quality,
         target_weights=picking.target_weights,
         replay_share=picking.replay(seed),
+        avoid=avoided,
     )
     if distributed.rank() != 0:  # all processes picked the same rows
         return None

@@ -102,6 +102,7 @@ def test_a_pick_that_was_dropped_is_named(tmp_path):
         attach(trainer, selection())
 
 
+@pytest.mark.skipif(not tiny.HAS_SAMPLING_STRATEGY, reason="this version of transformers has no such argument")
 def test_training_on_the_picked_rows_without_attach(tmp_path):
     # What the errors advise instead of attach.
     trainer = sft(tmp_path, pool().select(PICKS), train_sampling_strategy="sequential")

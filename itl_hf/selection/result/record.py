@@ -220,6 +220,8 @@ class SelectionRecord:
         options = {name: self.acquisition_options[name] for name in names if name in self.acquisition_options}
         if any(isinstance(value, str) and "sha256" in value for value in options.values()):
             raise ValueError("options of its acquisition are too long for the record")
+        if "avoid" in options:
+            raise ValueError("it avoids prompts, whose features the record does not hold")
         noise = {"noise_std": self.noise_std, "target_noise_std": self.target_noise_std}
         acquisition: Acquisition = kind(**options | noise)
         return acquisition
