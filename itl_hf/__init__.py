@@ -17,6 +17,7 @@ _HOMES = {
     "SelectionArguments": "itl_hf.cli.train_arguments",
     "SelectionConstraints": "itl_hf.selection.constraints",
     "SelectionRecord": "itl_hf.selection.result.record",
+    "log_selection": "itl_hf.report.tracking",
     "Avoid": "itl_hf.selection.avoid",
     "Replay": "itl_hf.selection.replay",
     "Shortlist": "itl_hf.selection.shortlist.options",
@@ -71,6 +72,7 @@ __all__ = [
     "attach",
     "embed",
     "load_rows",
+    "log_selection",
     "select_rows",
     "select_rows_per_target",
 ]
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.sentence_encoder import SentenceEncoder
     from itl_hf.embedding.embedders.vectors import VectorEmbedder
     from itl_hf.embedding.store.feature_store import FeatureStore
+    from itl_hf.report.tracking import log_selection
     from itl_hf.selection.acquisitions import ITL, VTL
     from itl_hf.selection.avoid import Avoid
     from itl_hf.selection.baselines import Cosine, Random
