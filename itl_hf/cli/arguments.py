@@ -236,7 +236,7 @@ class PickingArguments(ColumnArguments):
         if (self.groups is None) != (self.group_shares is None):
             raise ValueError("--groups and --group_shares go together: groups of what, and how much of it")
 
-    def avoided(self) -> Avoid | None:
+    def avoid_argument(self) -> Avoid | None:
         """Loads the prompts to avoid; `None` without any."""
         from itl_hf.cli.load_rows import load_rows
         from itl_hf.selection.avoid import Avoid

@@ -95,10 +95,10 @@ def select(
 
         check_trackers(report_to)
     acquisition = picking.acquisition_object(seed)
-    constraints, avoided, pool_rows, target_rows = call_on_each(
+    constraints, avoid, pool_rows, target_rows = call_on_each(
         lambda: (
             picking.constraints(),
-            picking.avoided(),
+            picking.avoid_argument(),
             load_rows(pool, pool_split, pool_config),
             load_rows(targets, targets_split, targets_config),
         )
@@ -136,7 +136,7 @@ def select(
         quality=picking.quality,
         target_weights=picking.target_weights,
         replay_share=picking.replay(seed),
-        avoid=avoided,
+        avoid=avoid,
     )
     if distributed.rank() != 0:  # all processes picked the same rows
         return None

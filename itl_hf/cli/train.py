@@ -282,7 +282,7 @@ def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model
         quality=picking.quality,
         target_weights=picking.target_weights,
         replay_share=picking.replay(picking.selection_seed),
-        avoid=picking.avoided(),
+        avoid=picking.avoid_argument(),
     )
     # What `extend` needs would keep the embedder's model in memory while another one is trained.
     return dataclasses.replace(selection, extend_fn=None)

@@ -143,10 +143,10 @@ def acquisition_call(record: SelectionRecord) -> ImportAndCall:
         for one in fields(kind)
         if one.init and one.name in record.acquisition_options
     }
-    avoided = options.pop("avoid", None)
-    if avoided is not None:  # their text is not published
+    avoid = options.pop("avoid", None)
+    if avoid is not None:  # their text is not published
         import_line = f"from {kind.__module__} import {kind.__name__}"
-        return import_line, f"{kind.__name__}(noise_std={record.noise_std!a})  # select(..., avoid=...): {avoided!a}"
+        return import_line, f"{kind.__name__}(noise_std={record.noise_std!a})  # select(..., avoid=...): {avoid!a}"
     options |= {name: getattr(record, name) for name in ("noise_std", "target_noise_std") if name in options}
     return f"from {kind.__module__} import {kind.__name__}", f"{kind.__name__}({_keyword_arguments(options)})"
 

@@ -24,12 +24,12 @@ from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 
 
 class AvoidingITL(Objective):
-    """Information about the targets less `weight` times that about the targets of `avoided`, in nats.
+    """Information about the targets less `weight` times that about the targets of `avoid_gp`, in nats.
 
     Args:
         gp (`GaussianProcess`):
             Kernel, targets and noise.
-        avoided (`GaussianProcess`):
+        avoid_gp (`GaussianProcess`):
             The same with the prompts to avoid as targets.
         weight (`float`):
             How much the information about them counts; not negative.
@@ -47,8 +47,8 @@ class AvoidingITL(Objective):
 
     name = "avoiding_itl"
 
-    def __init__(self, gp: GaussianProcess, avoided: GaussianProcess, weight: float) -> None:
-        given_values = [gp.posterior_given_targets(), avoided.posterior_given_targets()]
+    def __init__(self, gp: GaussianProcess, avoid_gp: GaussianProcess, weight: float) -> None:
+        given_values = [gp.posterior_given_targets(), avoid_gp.posterior_given_targets()]
         super().__init__(gp, [gp.posterior(), *given_values])
         self.weight = weight
         self._shares = [posterior.given_share for posterior in given_values]
@@ -76,11 +76,11 @@ class AvoidingITL(Objective):
         after = stats[:, None] - prefix_mask @ decrements  # (3, c, B)
         before = torch.cat([stats[:, None], after[:, :-1]], dim=1)  # (3, c, B)
         segment_mask = torch.diff(prefix_mask, dim=0, prepend=torch.zeros_like(prefix_mask[:1]))
-        explained = before[1] - segment_mask @ decrements[1].clamp_max(0)
-        variance = explained + (after[0] - after[1])
-        least_avoided = (before[2] - segment_mask @ decrements[2].clamp_min(0)).clamp_min(0)
+        target_part = before[1] - segment_mask @ decrements[1].clamp_max(0)
+        variance = target_part + (after[0] - after[1])
+        least_avoid_part = (before[2] - segment_mask @ decrements[2].clamp_min(0)).clamp_min(0)
         ratio = (variance / before[0].clamp_min(torch.finfo(stats.dtype).tiny)).clamp(0, 1)
-        return torch.stack([variance, explained, least_avoided * ratio]), after
+        return torch.stack([variance, target_part, least_avoid_part * ratio]), after
 
     def score(self, stats: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """The difference, in nats."""
@@ -88,12 +88,12 @@ class AvoidingITL(Objective):
 
     def upper_bound(self, stats: Tensor, slack: Tensor, num_observations: int, quality: Quality = 1.0) -> Tensor:
         """The most that the answer may tell about A, less the least that it may tell about B."""
-        variance, explained, avoided = stats
+        variance, target_part, avoid_part = stats
         noise = self.answer_noise(stats, quality)
-        least_conditional = (variance - explained - slack[0] - slack[1]).clamp_min(0)
-        most_conditional = (variance - avoided + slack[0] + slack[2]).clamp_min(0)
-        most = torch.log1p((explained + slack[1]).clamp_min(0) / (least_conditional + noise))
-        least = torch.log1p((avoided - slack[2]).clamp_min(0) / (most_conditional + noise))
+        least_conditional = (variance - target_part - slack[0] - slack[1]).clamp_min(0)
+        most_conditional = (variance - avoid_part + slack[0] + slack[2]).clamp_min(0)
+        most = torch.log1p((target_part + slack[1]).clamp_min(0) / (least_conditional + noise))
+        least = torch.log1p((avoid_part - slack[2]).clamp_min(0) / (most_conditional + noise))
         return 0.5 * (most - self.weight * least)
 
     def expand_scales(self, scales: Tensor) -> Tensor:

@@ -50,8 +50,8 @@ def check_trackers(names: str | Sequence[str]) -> list[str]:
         return available_names
     for name in wanted_names:
         if name not in LOGGER_TYPE_TO_CLASS:
-            known = ", ".join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))
-            raise ValueError(f"report_to: accelerate has no tracker {name!r}; it has {known}")
+            all_names = ", ".join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))
+            raise ValueError(f"report_to: accelerate has no tracker {name!r}; it has {all_names}")
         if name not in available_names:
             raise ValueError(f"report_to: {name} is not installed: pip install {name.replace('comet_ml', 'comet-ml')}")
     return list(dict.fromkeys(wanted_names))
@@ -167,8 +167,8 @@ def _line(cells: Sequence[Any]) -> str:
 def _cell(value: Any) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     # Every character that begins markup, as an entity of HTML.
-    marked = {character: f"&#{ord(character)};" for character in "|`*_[]\\!#~"}
-    special = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " ", **marked}
+    entities = {character: f"&#{ord(character)};" for character in "|`*_[]\\!#~"}
+    special = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " ", **entities}
     return "".join(special.get(character, character) for character in text)
 
 

@@ -96,8 +96,8 @@ class Avoid:
         prompts = blank_targets(pool.preparation(raw), raw).to(pool.device)
         if pool.feature_map is not None:
             prompts = pool.feature_map(prompts)
-        avoided = dataclasses.replace(gp, targets=prompts, target_weights=None, pivots=None)
-        return AvoidingITL(gp, avoided, float(self.weight))
+        avoid_gp = dataclasses.replace(gp, targets=prompts, target_weights=None, pivots=None)
+        return AvoidingITL(gp, avoid_gp, float(self.weight))
 
     def to_json(self) -> dict[str, Any]:
         """Returns what a record says of them: their number, the weight, and a hash of their features."""

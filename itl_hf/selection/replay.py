@@ -65,7 +65,7 @@ class Replay:
 
     @classmethod
     def of(cls, value: float | Replay | None) -> Replay | None:
-        """Returns the argument `replay_share` as an object; `None` if no rows are to be replayed."""
+        """Returns the argument `replay_share` as an object; `None` if there is to be no replay."""
         if value is None or isinstance(value, cls):
             return value
         is_zero = isinstance(value, int | float) and not isinstance(value, bool) and value == 0
@@ -136,8 +136,8 @@ class ReplayDraw:
             order = np.random.default_rng([self.replay.seed, self.pool_size]).permutation(self.pool_size)
             return order[is_open[order]][:count].astype(np.int64)
         numbers = np.arange(self.pool_size) if embedded_rows is None else embedded_rows
-        closed = {*np.flatnonzero(~is_open[numbers]).tolist(), *selection.pool.unusable.numbers}
-        return numbers[_prototypes(selection, count, sorted(closed), self.replay.seed)]
+        closed_rows = {*np.flatnonzero(~is_open[numbers]).tolist(), *selection.pool.unusable.numbers}
+        return numbers[_prototypes(selection, count, sorted(closed_rows), self.replay.seed)]
 
     def to_record(self, num_rows: int) -> dict[str, Any]:
         """Returns the entry of the record."""
@@ -149,17 +149,17 @@ class ReplayDraw:
         }
 
 
-def _prototypes(selection: RowSelection, count: int, closed: list[int], seed: int) -> list[int]:
+def _prototypes(selection: RowSelection, count: int, closed_rows: list[int], seed: int) -> list[int]:
     """Returns the places of the rows that stand for the clusters of a pool, the largest cluster first."""
     pool = selection.pool
-    count = min(count, pool.num_rows - len(closed))
+    count = min(count, pool.num_rows - len(closed_rows))
     if count < 1:
         return []
     request = SelectionRequest(
         AvailabilityTracker(count),
         replace=False,
         observed_rows=torch.zeros(0, pool.dimension, dtype=torch.float64, device=pool.device),
-        exclude=closed,
+        exclude=closed_rows,
     )
     return KMeans(seed=seed).pick(pool, selection.gp, request).indices
 
@@ -184,13 +184,13 @@ def replay_rows(pool: Dataset, rows: np.ndarray, num_picks: int, mapping: Column
     return as_stored(concatenate_datasets([table, Dataset.from_dict(columns)], axis=1))
 
 
-def behind_picks(picks: Dataset, replayed: Dataset | None) -> Dataset:
+def behind_picks(picks: Dataset, replay: Dataset | None) -> Dataset:
     """Returns the picks followed by replay rows, whose columns of gain and nearest target are empty."""
-    if replayed is None:
+    if replay is None:
         return picks
-    others = [name for name in picks.column_names if name not in replayed.column_names]
-    empty = Dataset.from_dict({name: [None] * len(replayed) for name in others}) if others else None
-    rows = replayed if empty is None else concatenate_datasets([replayed, empty], axis=1)
+    others = [name for name in picks.column_names if name not in replay.column_names]
+    empty = Dataset.from_dict({name: [None] * len(replay) for name in others}) if others else None
+    rows = replay if empty is None else concatenate_datasets([replay, empty], axis=1)
     return concatenate_datasets([picks, rows.select_columns(picks.column_names).cast(picks.features)])
 
 
@@ -198,8 +198,8 @@ def replay_of(rows: Dataset, num_picks: int) -> Dataset | None:
     """Returns the replay rows among picks and replay rows, as `replay_rows` made them; `None` if there are none."""
     if len(rows) == num_picks:
         return None
-    replayed = rows.select(range(num_picks, len(rows)))
-    return replayed.remove_columns([name for name in _MEASURED_COLUMNS if name in rows.column_names])
+    replay = rows.select(range(num_picks, len(rows)))
+    return replay.remove_columns([name for name in _MEASURED_COLUMNS if name in rows.column_names])
 
 
 def gains_with_replay(gains: np.ndarray, num_rows: int) -> np.ndarray:

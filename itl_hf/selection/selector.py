@@ -239,13 +239,13 @@ class Selector:
             draw.check(num_examples, shortlist is not None and shortlist.embedder is not None)
         skipped.check(observed_rows)
         _check_widths(pool_job, target_job)
-        avoided = None if (avoid := Avoid.of(avoid)) is None else self._avoid_job(avoid, pool_data, target_job)
+        avoid_job = None if (avoid := Avoid.of(avoid)) is None else self._avoid_job(avoid, pool_data, target_job)
         _warn_if_spans_differ(pool_job, target_job)
         inputs = self._inputs(pool_job, target_job, constraints.to_json(resolved_constraints))
         inputs = dataclasses.replace(inputs, numbers=numbers, replay=None if replay is None else draw)
         selector = self
-        if avoided is not None and avoid is not None:
-            selector = self._avoiding(Avoid(avoided.embed(self.store), avoid.weight))
+        if avoid_job is not None and avoid is not None:
+            selector = self._avoiding(Avoid(avoid_job.embed(self.store), avoid.weight))
         if shortlist is None or shortlist.embedder is None:
             embed_pool = functools.partial(self.pool_memory.features, store=self.store)
             inputs = skipped.embed_pool(inputs, pool_job, embed_pool, blocked_rows)

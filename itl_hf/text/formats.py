@@ -154,7 +154,7 @@ def _implicit_preference(row: Row) -> dict[str, Any]:
     return pair(prompt, answer[len(prompt) :]) if prompt else {"messages": messages}
 
 
-def shared_beginning(chosen: str, rejected: Any) -> str:
+def shared_beginning(answer: str, other: Any) -> str:
     """Returns the prompt of two answers that both begin with it: what TRL's `extract_prompt` finds.
 
     A space before the answers belongs to them.
@@ -163,11 +163,11 @@ def shared_beginning(chosen: str, rejected: Any) -> str:
         >>> shared_beginning("2 + 2 = 4", "2 + 2 = 5")
         '2 + 2 ='
     """
-    if not isinstance(rejected, str):
+    if not isinstance(other, str):
         return ""
-    pairs = enumerate(zip(chosen, rejected, strict=False))
+    pairs = enumerate(zip(answer, other, strict=False))
     end = next((place for place, (left, right) in pairs if left != right), 0)  # 0: one is the other's beginning
-    return chosen[:end].removesuffix(" ")
+    return answer[:end].removesuffix(" ")
 
 
 def _prompt_and_text(row: Row) -> dict[str, Any]:

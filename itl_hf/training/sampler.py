@@ -229,13 +229,13 @@ def nearest_targets_of(selection: Any) -> np.ndarray | None:
     """Returns the nearest target of each row of a [`Selection`] that is trained on, shape `(n,)`, -1 for replay rows;
     `None` for anything else.
     """
-    dataset, replayed = getattr(selection, "dataset", None), getattr(selection, "replay", None)
+    dataset, replay = getattr(selection, "dataset", None), getattr(selection, "replay", None)
     if NEAREST_COLUMN not in (getattr(dataset, "column_names", None) or ()):
         return None
     column = dataset.with_format("numpy")[NEAREST_COLUMN][:]  # type: ignore[union-attr]
     # Replay rows have no nearest target; they take turns as those of one more.
     nearest = np.nan_to_num(np.asarray(column, dtype=np.float64), nan=-1).astype(np.int64)
-    return nearest if replayed is None else np.concatenate([nearest, np.full(len(replayed), -1)])
+    return nearest if replay is None else np.concatenate([nearest, np.full(len(replay), -1)])
 
 
 def training_dataset_of(selection: Any) -> Any:

@@ -1,6 +1,6 @@
 """Measures what `avoid=` does to the picks: how many are of the tasks that were to be learned, and to be avoided.
 
-    OMP_NUM_THREADS=1 python -m recipes.benchmarks.avoiding      # results/avoiding.json; about two minutes on an idle core
+    OMP_NUM_THREADS=1 python -m recipes.benchmarks.avoiding     # two minutes on an idle core; results/avoiding.json
 
 A pool of generated tasks and small talk, embedded by all-MiniLM-L6-v2, and three cases of eight prompts for each task:
 *another task among the targets* is to be avoided (a benchmark that must not be trained on slipped into the target set);

@@ -121,7 +121,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
     shift = measure_shift(rows.pool, rows.gp, attainable.nearest)
     layout = layout_of(inputs.layout, rows.pool, rows.gp.targets, places)
     layout = dataclasses.replace(layout, pool_rows=inputs.pool_numbers(layout.pool_rows))
-    replayed, replay_record = _replay(rows, inputs)
+    replay_dataset, replay_record = _replay(rows, inputs)
     rows.pool.release()
     nearest = inputs.pool_numbers(attainable.nearest.cpu().numpy())
     prompts = [plain_text(row)[0] for row in text_columns(inputs.targets)]
@@ -157,7 +157,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         features=np.asarray(as_rows(inputs.pool_features, "pool")[rows.indices]),
         extend_fn=extend_fn,
         shortlist_rows=inputs.shortlist_rows,
-        replay=replayed,
+        replay=replay_dataset,
     )
 
 
@@ -167,8 +167,8 @@ def _replay(rows: RowSelection, inputs: SelectionInputs) -> tuple[Dataset | None
         return None, None
     embedded_rows = None if inputs.embedded is None else inputs.embedded.rows
     numbers = inputs.replay.rows(inputs.pool_numbers(rows.indices), rows, embedded_rows)
-    replayed = replay_rows(inputs.pool, numbers, len(rows), inputs.columns)
-    return replayed, inputs.replay.to_record(len(replayed))
+    replay_dataset = replay_rows(inputs.pool, numbers, len(rows), inputs.columns)
+    return replay_dataset, inputs.replay.to_record(len(replay_dataset))
 
 
 def _shift_record(shift: Shift, inputs: SelectionInputs) -> ShiftRecord:
