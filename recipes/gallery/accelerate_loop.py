@@ -38,7 +38,7 @@ def main(
         return {**batch, "labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)}
 
     sampler = SelectionSampler(selection, order="shuffled", seed=0)
-    loader: Any = DataLoader(pool, sampler=sampler, batch_size=8, collate_fn=collate)  # type: ignore[arg-type]
+    loader: Any = DataLoader(pool, sampler=sampler, batch_size=8, collate_fn=collate)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     losses = []
@@ -55,4 +55,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2])

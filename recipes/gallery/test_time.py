@@ -46,10 +46,10 @@ def main(
         model.eval()
         tokens = tokenizer(prompt, return_tensors="pt").to(base.device)
         output = model.generate(**tokens, max_new_tokens=32, do_sample=False)[0, tokens["input_ids"].shape[1] :]
-        answers.append(tokenizer.decode(output, skip_special_tokens=True))
+        answers.append(str(tokenizer.decode(output, skip_special_tokens=True)))
         print(f"{prompt!r} -> {answers[-1]!r}")
     return answers
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2])
