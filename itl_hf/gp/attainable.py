@@ -281,11 +281,12 @@ def _second_moment(
     if indices is None:
         for start, rows in pool.blocks():
             _add_to_moment(moment, rows, pool.quality_of(slice(start, start + len(rows))) if by_quality else 1.0)
-        moment = distributed.sum_over_processes(moment)
     else:
-        for first in range(0, len(indices), _CHUNK_ROWS):
-            part = indices[first : first + _CHUNK_ROWS]
-            _add_to_moment(moment, pool.rows(part), pool.quality_of(part) if by_quality else 1.0)
+        own = indices if distributed.world_size() == 1 else [index for index in indices if pool.has_row(index)]
+        for first in range(0, len(own), _CHUNK_ROWS):
+            part = own[first : first + _CHUNK_ROWS]
+            _add_to_moment(moment, pool.own_rows(part), pool.quality_of(part) if by_quality else 1.0)
+    moment = distributed.sum_over_processes(moment)
     return _add_to_moment(moment, observed_rows, observed_quality if by_quality else 1.0)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from itl_hf import distributed
 from itl_hf.disk.checks import check_writable_folder
@@ -47,11 +47,12 @@ from itl_hf.selection.shortlist.options import (
 )
 from itl_hf.selection.shortlist.two_stage import ListRequest, TwoStages
 from itl_hf.selection.skipped_rows import SkippedRows
+from itl_hf.selection.stream_rows import without_stream
 from itl_hf.text import ColumnMapping, Row, TextRows, as_dataset, as_targets
 from itl_hf.text.bad_rows import OnBadRows, check_on_bad_rows
 
 Columns: TypeAlias = Mapping[str, str] | Sequence[str] | str | None
-Rows: TypeAlias = Dataset | DatasetDict | list[Row] | list[str]
+Rows: TypeAlias = Dataset | DatasetDict | IterableDataset | IterableDatasetDict | list[Row] | list[str]
 
 
 class Selector:
@@ -170,8 +171,9 @@ class Selector:
         """Embeds pool and targets, picks `num_examples` rows of the pool, and returns them with the reasons.
 
         Args:
-            pool (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`):
-                Rows to pick from, with the columns `messages`, `prompt` and `completion`, or `text`, as in TRL.
+            pool (`Dataset`, `DatasetDict`, `IterableDataset`, `list[dict]` or `list[str]`):
+                Rows to pick from, with the columns `messages`, `prompt` and `completion`, or `text`, as in TRL. A
+                stream is written to a temporary file, which is deleted when the process ends.
             targets (same types):
                 The task's prompts; completions are not needed.
             num_examples (`int`):
@@ -352,7 +354,7 @@ class Selector:
         """Returns pool and targets as datasets; the targets in the columns that are read.
 
         Args:
-            pool (`Dataset`, `DatasetDict`, `list[dict]` or `list[str]`):
+            pool (`Dataset`, `DatasetDict`, `IterableDataset`, `list[dict]` or `list[str]`):
                 Rows to pick from.
             targets (same types):
                 The task's prompts.
@@ -364,6 +366,8 @@ class Selector:
         Raises:
             `ValueError`: If there are no rows, or no format fits their columns.
         """
+        pool, pool_split = without_stream(pool, "pool", pool_split)
+        targets, targets_split = without_stream(targets, "targets", targets_split)
         pool_data = self.pool_memory.dataset(pool, pool_split, lambda: as_dataset(pool, "pool", pool_split))
         rows = TextRows(pool_data, self.columns)
         return pool_data, as_targets(targets, rows, targets_split, self.targets_columns)
