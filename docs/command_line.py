@@ -12,7 +12,7 @@ import typer.main
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from itl_hf.cli.examples import EXAMPLES, wrap_command
-from itl_hf.cli.help_groups import SHOWN_DEFAULTS
+from itl_hf.cli.help_groups import shown_default
 from itl_hf.cli.main import app
 from itl_hf.cli.output import SHARED
 from itl_hf.cli.train_arguments import SelectionArguments
@@ -95,8 +95,7 @@ def _train() -> str:
         "|---|---|---|",
     ]
     for one in dataclasses.fields(SelectionArguments):
-        default = SHOWN_DEFAULTS.get(one.name, one.default or None)
-        default = "" if default is None else f"`{default}`"
+        default = f"`{shown_default(one)}`" if shown_default(one) else ""
         lines.append(f"| `--{one.name}` | {default} | {_text(one.metadata['help'])} |")
     return "\n".join([*lines, ""])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 #: Variables with a process's number and how many there are: of torchrun and accelerate, then of three kinds of MPI.
 _RANK_AND_SIZE = (
@@ -19,6 +19,8 @@ _LOCAL_SIZE_VARIABLES = (
     "OMPI_COMM_WORLD_LOCAL_SIZE",
     "MV2_COMM_WORLD_LOCAL_SIZE",
 )
+#: Variables by which libraries find the other processes.
+_OTHER_VARIABLES = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
 
 
 class LaunchError(ValueError):
@@ -37,6 +39,29 @@ def launched_size(environment: Mapping[str, str] | None = None) -> int:
     variables = os.environ if environment is None else environment
     sizes = tuple(size for rank, size in _RANK_AND_SIZE if rank in variables)
     return max(_first_number(sizes, variables), 1)
+
+
+def run_alone(environment: MutableMapping[str, str] | None = None) -> bool:
+    """Makes process 0 run as if no launcher had started it, for work that is not shared by processes.
+
+    Args:
+        environment (`MutableMapping`, *optional*, defaults to `os.environ`):
+            The launcher's variables, which are deleted.
+
+    Returns:
+        `bool`: Whether this is process 0. The others have nothing to do.
+
+    Example:
+        >>> variables = {"RANK": "0", "WORLD_SIZE": "8"}
+        >>> run_alone(variables), variables
+        (True, {})
+    """
+    variables = os.environ if environment is None else environment
+    names = [name for pair in _RANK_AND_SIZE for name in pair]
+    rank = _first_number(tuple(rank for rank, _ in _RANK_AND_SIZE), variables)
+    for name in (*names, *_LOCAL_SIZE_VARIABLES, *_OTHER_VARIABLES):
+        variables.pop(name, None)
+    return rank == 0
 
 
 def is_on_several_machines(environment: Mapping[str, str] | None = None) -> bool:

@@ -26,8 +26,10 @@ from itl_hf.cli.option import option
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
+    from itl_hf.selection.avoid import Avoid
     from itl_hf.selection.constraints import SelectionConstraints
     from itl_hf.selection.protocol import Acquisition
+    from itl_hf.selection.replay import Replay
     from itl_hf.selection.shortlist.options import ShortlistLike, Size
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -168,6 +170,16 @@ class PickingArguments(ColumnArguments):
     target_weights: str | None = option(
         None, "Column of the targets with the number of copies that each counts as.", "--target_weights_column"
     )
+    avoid: str | None = option(
+        None, "Prompts whose tasks must not be learned: a file, a folder or a Hub dataset; for acquisition itl."
+    )
+    avoid_weight: float = option(1.0, "With --avoid: how much information about them counts beside that about targets.")
+    replay_share: float = option(
+        0.0, "Share of the rows to train on that stand for the whole pool, behind the picks, such as 0.05."
+    )
+    replay_method: Literal["random", "k_means"] = option(
+        "random", "Where these rows come from: k_means of the features."
+    )
     replace: bool = option(False, "Allow a row to be picked again.")
     exclude: str | None = option(
         None, "Rows whose prompts must never be picked, such as a benchmark: a file, a folder or a Hub dataset."
@@ -209,10 +221,38 @@ class PickingArguments(ColumnArguments):
         """
         self._noise()
         self._shortlist_size()
+        self.replay(None)
+        if self.avoid is None and self.avoid_weight != 1.0:
+            raise ValueError("--avoid_weight goes with --avoid: what is to be avoided")
+        if self.avoid is not None and self.acquisition != "itl":
+            raise ValueError(f"--avoid is for --acquisition itl, got {self.acquisition!r}")
+        if self.replay_method != "random" and self.replay_share == 0:
+            raise ValueError("--replay_method goes with --replay_share: how many of such rows")
         if self.costs is not None and self.token_budget is None:
             raise ValueError("--costs goes with --token_budget: of what, and how much")
         if (self.groups is None) != (self.group_shares is None):
             raise ValueError("--groups and --group_shares go together: groups of what, and how much of it")
+
+    def avoid_argument(self) -> Avoid | None:
+        """Loads the prompts to avoid; `None` without any."""
+        from itl_hf.cli.load_rows import load_rows
+        from itl_hf.selection.avoid import Avoid
+
+        return None if self.avoid is None else Avoid(load_rows(self.avoid), self.avoid_weight)
+
+    def replay(self, seed: int | None) -> Replay | float:
+        """Builds the argument `replay_share` of `Selector.select`.
+
+        Args:
+            seed (`int`, *optional*):
+                Seed of the draws; 0 if left out.
+
+        Raises:
+            `ValueError`: If the share is out of range.
+        """
+        from itl_hf.selection.replay import Replay
+
+        return Replay(self.replay_share, self.replay_method, seed or 0) if self.replay_share != 0 else 0.0
 
     def _noise(self) -> float | str:
         try:

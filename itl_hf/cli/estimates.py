@@ -77,7 +77,7 @@ def calculated_outcome(
     lines = [
         f"time     {_time(seconds)} on {count} process{'es' if count > 1 else ''}: "
         + ", ".join([*parts, f"picking {_time(cost.seconds)}"]),
-        f"memory   {_memory(memory)}, at least, for each process",
+        f"memory   {_memory(memory)} for each process",
         f"disk     {size(disk_bytes)} for the features",
         f"traffic  at least {size(cost.traffic_bytes)} for each process; {cost.bytes_per_pick:,} bytes for each pick",
         how,

@@ -18,7 +18,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Picking": (
         *("acquisition", "kernel", "standardize", "noise_std", "target_noise_std", "shortlist", "shortlist_model"),
-        *("quality", "target_weights", "replace", "seed", "selection_seed"),
+        *("quality", "target_weights", "avoid", "avoid_weight", "replace", "replay_share", "replay_method", "seed"),
+        "selection_seed",
     ),
     "Limits": ("token_budget", "costs", "groups", "group_shares", "stop_gain", "stop_variance_left"),
     "Features": (
@@ -30,7 +31,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("model_name_or_path", "max_length", "packing", "compile", "dtype", "load_in_4bit", "device", "device_map"),
         *("revision", "trust_remote_code"),
     ),
-    "Output": ("output_dir", "overwrite", "report", "layout", "dry_run", "config", "json", "quiet", "verbose", "help"),
+    "Output": (
+        *("output_dir", "overwrite", "report", "layout", "report_to", "logging_dir", "dry_run", "config", "json"),
+        *("quiet", "verbose", "help"),
+    ),
 }
 #: What is shown as the default of options that are `None` where they are left out, so that the embedder's own is used.
 SHOWN_DEFAULTS = {
@@ -103,10 +107,16 @@ def field_records(kind: type) -> dict[str, list[tuple[str, str]]]:
         names = " ".join(
             [", ".join([f"--{one.name}", *one.metadata["aliases"]]), _value_name(one, types[one.name])]
         ).strip()
-        default = SHOWN_DEFAULTS.get(one.name, one.default or None)
-        text = one.metadata["help"] + ("" if default is None else f"  [default: {default}]")
+        default = shown_default(one)
+        text = one.metadata["help"] + (f"  [default: {default}]" if default else "")
         records.setdefault(_GROUP_OF.get(one.name, MAIN), []).append((names, text))
     return records
+
+
+def shown_default(one: dataclasses.Field[Any]) -> str:
+    """Returns what is shown as the default of an option that a field declares; an empty text for none."""
+    own_default = "" if one.default is None or one.default is False else str(one.default)
+    return SHOWN_DEFAULTS.get(one.name, own_default)
 
 
 def _value_name(one: dataclasses.Field[Any], annotation: Any) -> str:

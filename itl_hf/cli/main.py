@@ -28,9 +28,14 @@ from itl_hf.cli.report import report
 from itl_hf.cli.select import select
 from itl_hf.cli.targets import targets
 from itl_hf.cli.train import CONTEXT, TrainCommand, train
+from itl_hf.launch import launched_size, run_alone
 from itl_hf.visible import visible
 
 HELP_OPTIONS = ["-h", "--help"]
+#: Commands that several processes cannot share: under a launcher, process 0 does all of the work.
+OF_ONE_PROCESS = frozenset(
+    {"targets", "estimate", "report", "explore", "diagnose", "export", "push", "cache", "doctor"}
+)
 app = typer.Typer(
     name="itl-hf",
     cls=Group,
@@ -92,6 +97,9 @@ _format_warning = warnings.formatwarning
 def main() -> None:
     """Runs the command line. Errors end in one sentence and an exit status, without a traceback."""
     warnings.formatwarning = plain_warning
+    name = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if launched_size() > 1 and name in OF_ONE_PROCESS and not run_alone():
+        return
     try:
         with join_group():
             app()

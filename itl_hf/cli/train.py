@@ -301,6 +301,8 @@ def _select(picking: SelectionArguments, data: _Data, training: SFTConfig, model
         constraints=picking.constraints(),
         quality=picking.quality,
         target_weights=picking.target_weights,
+        replay_share=picking.replay(picking.selection_seed),
+        avoid=picking.avoid_argument(),
     )
     # What `extend` needs would keep the embedder's model in memory while another one is trained.
     return dataclasses.replace(selection, extend_fn=None)
@@ -310,7 +312,8 @@ def _training_rows(selection: Selection) -> Dataset:
     """Returns the picks as the trainer reads them, with their row numbers."""
     from itl_hf.text import training_rows
 
-    return training_rows(selection.dataset, name="picks").add_column("pool_index", selection.indices.tolist())
+    rows = training_rows(selection.training_dataset, name="picks")
+    return rows.add_column("pool_index", selection.training_indices.tolist())
 
 
 def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConfig) -> Embedder:
@@ -351,17 +354,18 @@ def _attach_picks(trainer: SFTTrainer, selection: Selection, order: str) -> None
 
     if trainer.args.packing:  # packing merges the picks and orders the packs itself
         return
-    if len(trainer.train_dataset) < len(selection):
+    row_numbers = selection.training_indices  # (n,)
+    if len(trainer.train_dataset) < len(row_numbers):
         import numpy as np
 
-        is_kept = np.isin(selection.indices, trainer.train_dataset["pool_index"][:])  # (n,)
+        is_kept = np.isin(row_numbers, trainer.train_dataset["pool_index"][:])  # (n,)
         warnings.warn(
             f"SFTTrainer dropped {len(is_kept) - is_kept.sum()} of the {len(is_kept)} picks: within max_length="
             f"{trainer.args.max_length} tokens nothing of their completions is left. Training goes on without them.",
             stacklevel=2,
         )
-        rows = selection.dataset.select(np.flatnonzero(is_kept))
-        selection = dataclasses.replace(selection, indices=selection.indices[is_kept], dataset=rows)
+        rows = selection.training_dataset.select(np.flatnonzero(is_kept))
+        selection = dataclasses.replace(selection, indices=row_numbers[is_kept], dataset=rows, replay=None)
     attach(trainer, selection, order=order)  # type: ignore[arg-type]  # attach checks it
 
 

@@ -117,6 +117,8 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
             if self.candidates_per_round is not None:
                 raise ValueError("--candidates_per_round goes with --examples_per_round")
             return
+        if self.replay_share != 0 or self.avoid is not None:
+            raise ValueError("--replay_share and --avoid go with --num_examples, not with --examples_per_round")
         if packing:
             raise ValueError("--packing merges rows, so picks cannot change between epochs: leave out one of the two")
         if self.embedding_model is not None or self.embedder in ("sentence_encoder", "endpoint"):

@@ -29,6 +29,7 @@ def embedder_without_model(
     """
     counts_tokens = picking.token_budget is not None and picking.costs is None
     names_features = bool(embedding.settings()) or embedding.embedder != "hidden_states"
+    names_features = names_features or picking.replay_method == "k_means"
     if picking.acquisition not in READ_NO_FEATURES or names_model or names_features or counts_tokens:
         return None
     from itl_hf.embedding.embedders.words import WordCounts

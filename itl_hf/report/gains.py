@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,32 @@ GAINS = {
 
 def total_information(selection: Selection) -> float | None:
     """Information that all picks together give about the targets, in nats; `None` where gains are something else."""
-    return None if selection.record.acquisition_name in GAINS else float(np.sum(selection.gains))
+    record = selection.record
+    is_information = record.acquisition_name not in GAINS and "avoid" not in record.acquisition_options
+    return float(np.sum(selection.gains)) if is_information else None
+
+
+def whole_pool_information(selection: Selection) -> float | None:
+    """Information that every row of the pool would give, in nats; `None` where it is not known or not comparable."""
+    information, array = total_information(selection), selection.whole_pool_information
+    if information is None or array is None or selection.record.already_selected:
+        return None
+    # Repeated picks can give more than every row once.
+    return float(array[0]) if float(array[0]) >= information else None
+
+
+def information_text(selection: Selection) -> str | None:
+    """The information about the targets in words, with that of the whole pool if it is known.
+
+    `None` where gains are something else.
+    """
+    information, whole_pool = total_information(selection), whole_pool_information(selection)
+    if information is None:
+        return None
+    if whole_pool is None:
+        return f"{information:.2f} nats"
+    is_exact = (selection.record.attainable or {}).get("exact", True)
+    return f"{information:.2f} of {'' if is_exact else 'at least '}{whole_pool:.2f} nats"
 
 
 def gain_shares(gains: np.ndarray) -> np.ndarray:
@@ -32,10 +58,24 @@ def gain_shares(gains: np.ndarray) -> np.ndarray:
 def gain_name(record: SelectionRecord) -> str:
     """Says what the gains of a selection are, with their unit."""
     name, unit = GAINS.get(record.acquisition_name, ("information about the targets", "nats"))
+    if "avoid" in record.acquisition_options:
+        name += " less that about the prompts to avoid"
     return f"{name} ({unit})" if unit else name
 
 
-def gain_text(gain: float, record: SelectionRecord) -> str:
+def gain_number(gain: float, gains: np.ndarray) -> str:
+    """A gain with as many decimals as the largest one of its selection needs for three digits, so that columns align.
+
+    Example:
+        >>> gains = np.array([0.0974, 0.0041])
+        >>> gain_number(gains[0], gains), gain_number(gains[1], gains), gain_number(12.4, np.array([123.0]))
+        ('0.0974', '0.0041', '12')
+    """
+    largest = float(np.max(np.abs(gains), initial=0.0)) or 1.0
+    return f"{gain:.{min(12, max(0, 2 - math.floor(math.log10(largest))))}f}"
+
+
+def gain_text(gain: float, selection: Selection) -> str:
     """The gain of one pick, with its unit if it has one."""
-    unit = GAINS.get(record.acquisition_name, ("", "nats"))[1]
-    return f"{gain:.3g} {unit}".rstrip()
+    unit = GAINS.get(selection.record.acquisition_name, ("", "nats"))[1]
+    return f"{gain_number(gain, selection.gains)} {unit}".rstrip()

@@ -3,11 +3,11 @@
 Time is measured here, on random rows: `time_picking` at two heights gives the time that does not depend on the pool's
 rows and the time of each row. Several processes share the second. Memory, disk and traffic are counted:
 
-- Memory of a process, at least, beside the program's own: its blocks in the cache (at most `CACHE_BYTES`), one block
-  in float64 with a copy, its part of the numbers kept for each row, and the rows of the map and of the limits.
+- Memory of a process beside the program's own: its blocks in the cache (at most `CACHE_BYTES`), one block in float64
+  with a copy, its part of the numbers kept for each row (they grow with the picks), and the rows of the map and of the
+  limits.
 - Disk: the features, as the store keeps them.
-- Traffic, at least: bytes that each process sends: rows that all processes need (picks, map, limits) and the nearest
-  rows of each target.
+- Traffic, at least: bytes that each process sends for picks, map and limits, and for the nearest rows of each target.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from itl_hf.embedding.estimate import Estimate, estimate
-from itl_hf.gp.attainable import MOST_LANDMARKS, MOST_ROWS, NEAREST
+from itl_hf.gp.attainable import MOST_LANDMARKS, NEAREST, RANK_ROWS
 from itl_hf.gp.pool import BLOCK_ROWS, CACHE_BYTES
+from itl_hf.search.verification import PROJECTION_BYTES
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.estimate import time_picking
 from itl_hf.selection.result import layout
+from itl_hf.selection.result.principal_axes import DIRECTIONS, ITERATIONS
 from itl_hf.selection.select_rows import KernelLike
 from itl_hf.text import as_dataset
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
 
-#: Rows of the two pools that are timed.
-HEIGHTS = (8_192, 24_576)
+#: Rows of the two pools that are timed: the map and the limits take no more time beyond that.
+HEIGHTS = (24_576, 57_344)
 #: Rows of random words that a model is timed on, and their letters.
 WORD_ROWS = 512
 LETTERS = "etaoinshrdlu"
@@ -89,7 +91,7 @@ class SelectionCost:
         seconds (`float`):
             Time, without embedding.
         memory_bytes (`int`):
-            Least memory of one process, beside the program and the model; temporary copies may take as much again.
+            Memory of one process, beside the program and the model.
         disk_bytes (`int`):
             Features in float32.
         traffic_bytes (`int`):
@@ -121,17 +123,12 @@ def estimate_cost(sizes: SelectionSizes) -> SelectionCost:
         (64000, 0)
     """
     seconds, timed_rows = _seconds(sizes)
-    row_bytes = sizes.dimension * 8
-    bytes_per_pick = row_bytes if sizes.num_processes > 1 else 0
-    traffic = 0 if sizes.num_processes == 1 else _shared_rows(sizes) * row_bytes + sizes.num_examples * bytes_per_pick
-    if sizes.num_processes > 1:
-        traffic += NEAREST * sizes.targets * 12
     return SelectionCost(
         seconds=seconds,
         memory_bytes=_memory(sizes),
         disk_bytes=sizes.rows * sizes.dimension * 4,
-        traffic_bytes=traffic,
-        bytes_per_pick=bytes_per_pick,
+        traffic_bytes=_traffic(sizes),
+        bytes_per_pick=sizes.dimension * 8 if sizes.num_processes > 1 else 0,
         timed_rows=timed_rows,
     )
 
@@ -152,11 +149,14 @@ def _seconds(sizes: SelectionSizes) -> tuple[float, int]:
     return max(low + per_row * (sizes.own_rows - heights[0]), 0.0), sum(heights)
 
 
-def _shared_rows(sizes: SelectionSizes) -> int:
-    """Rows that every process gets from the others: those that axes are fitted on, and those of the limits."""
-    limits = MOST_ROWS if resolve_kernel_spec(sizes.kernel, True).kernel.linear else MOST_LANDMARKS
-    shared_limits = 0 if sizes.rows <= limits else limits
-    return min(sizes.rows, layout.SAMPLE_ROWS) + shared_limits
+def _traffic(sizes: SelectionSizes) -> int:
+    """Bytes that a process sends for the map's axes, the limits, the targets' nearest rows and the picks."""
+    if sizes.num_processes == 1:
+        return 0
+    is_linear = resolve_kernel_spec(sizes.kernel, True).kernel.linear
+    # The linear kernel's limits need a d x d sum, others the rows that represent the pool.
+    limits = sizes.dimension if is_linear else min(sizes.rows, MOST_LANDMARKS)
+    return (limits + ITERATIONS * DIRECTIONS + sizes.num_examples) * sizes.dimension * 8 + NEAREST * sizes.targets * 12
 
 
 def _memory(sizes: SelectionSizes) -> int:
@@ -165,7 +165,16 @@ def _memory(sizes: SelectionSizes) -> int:
     cache = cache if cache <= CACHE_BYTES else 0  # a larger part is read anew in each pass
     block = 3 * min(own_rows, BLOCK_ROWS) * dimension * 8
     sample = 2 * min(sizes.rows, layout.SAMPLE_ROWS) * dimension * 8
-    return cache + own_rows * ROW_BYTES + max(block, sample) + sizes.targets * dimension * 8 + dimension**2 * 16
+    of_rows = own_rows * (ROW_BYTES + _projection_bytes(sizes))
+    of_targets = sizes.targets * dimension * 8
+    return cache + of_rows + max(block, sample) + of_targets + dimension**2 * 16 + RANK_ROWS**2 * 8
+
+
+def _projection_bytes(sizes: SelectionSizes) -> int:
+    """Bytes that the search keeps for each row for all targets and picks."""
+    if not resolve_kernel_spec(sizes.kernel, True).kernel.linear:
+        return 4 * sizes.targets + 8 * sizes.num_examples  # in the posterior with and without the targets' values
+    return min(8 * sizes.num_examples, PROJECTION_BYTES // max(sizes.own_rows, 1))
 
 
 def estimate_embedding(embedder: Embedder, rows: int, words_per_row: int) -> Estimate:

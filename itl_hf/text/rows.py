@@ -58,8 +58,8 @@ def as_dataset(
         raise ValueError(f"split={split!r} was given, but {name} is a {type(data).__name__} and has no splits.")
     if isinstance(data, datasets.IterableDataset | datasets.IterableDatasetDict):
         raise TypeError(
-            f"{name} is a streaming dataset, which has no row numbers to select by. Load it with streaming=False, or "
-            "collect a part: Dataset.from_list(list(stream.take(10_000)))."
+            f"{name} is a streaming dataset, which has no row numbers. Load it with streaming=False, collect a part "
+            "(Dataset.from_list(list(stream.take(10_000)))), or pass it to Selector.select."
         )
     try:
         dataset = as_stored(data) if isinstance(data, datasets.Dataset) else _from_rows(data, name)

@@ -55,7 +55,8 @@ class SelectionSampler(Sampler[int]):
 
     Args:
         selection_or_indices ([`Selection`], `Sequence[int]`, `np.ndarray` or `torch.Tensor`):
-            A selection, or row numbers of the pool, shape `(n,)`, best first. A row may occur more than once.
+            A selection, or row numbers of the pool, shape `(n,)`, best first. A row may occur more than once. The
+            replay rows of a selection come behind its picks.
         order (`"gain"`, `"shuffled"` or `"interleaved"`, *optional*, defaults to `"gain"`):
             `"gain"` keeps the order in which the rows were picked. `"shuffled"` permutes it, differently in each epoch.
             `"interleaved"` takes one pick of each nearest target in turn, best first for each, so that every part of
@@ -212,7 +213,7 @@ def row_numbers(selection_or_indices: SelectionOrIndices) -> np.ndarray:
     indices: Any = selection_or_indices
     # Tensors are excluded: every tensor has a method called `indices`.
     if not isinstance(indices, torch.Tensor) and isinstance(indices, HasIndices):
-        indices = indices.indices
+        indices = getattr(indices, "training_indices", indices.indices)  # with the rows of `replay_share`
     refuse_masked(indices, "selection")
     values = np.asarray(indices.detach().cpu() if isinstance(indices, torch.Tensor) else indices)
     if values.size == 0:
@@ -231,11 +232,21 @@ def row_numbers(selection_or_indices: SelectionOrIndices) -> np.ndarray:
 
 
 def nearest_targets_of(selection: Any) -> np.ndarray | None:
-    """Returns the nearest target of each pick of a [`Selection`], shape `(n,)`; `None` for anything else."""
-    dataset = getattr(selection, "dataset", None)
+    """Returns the nearest target of each row of a [`Selection`] that is trained on, shape `(n,)`, -1 for replay rows;
+    `None` for anything else.
+    """
+    dataset, replay = getattr(selection, "dataset", None), getattr(selection, "replay", None)
     if NEAREST_COLUMN not in (getattr(dataset, "column_names", None) or ()):
         return None
-    return np.asarray(dataset.with_format("numpy")[NEAREST_COLUMN][:])  # type: ignore[union-attr]
+    column = dataset.with_format("numpy")[NEAREST_COLUMN][:]  # type: ignore[union-attr]
+    # Replay rows have no nearest target; they take turns as those of one more.
+    nearest = np.nan_to_num(np.asarray(column, dtype=np.float64), nan=-1).astype(np.int64)
+    return nearest if replay is None else np.concatenate([nearest, np.full(len(replay), -1)])
+
+
+def training_dataset_of(selection: Any) -> Any:
+    """Returns the rows that a [`Selection`] trains on; `None` for row numbers."""
+    return getattr(selection, "training_dataset", getattr(selection, "dataset", None))
 
 
 def rows_digest(rows: np.ndarray) -> str:

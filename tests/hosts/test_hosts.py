@@ -135,6 +135,26 @@ def test_a_missing_file_on_one_host_ends_all_with_its_error(shared, tmp_path):
     assert "on host1 failed" in ends[0][2]
 
 
+def test_training_with_save_on_each_node_writes_the_selection_on_each_disk(shared, tmp_path):
+    mount = tmp_path / "disk"
+    for number in range(2):
+        write_rows(tmp_path / "disks" / f"host{number}", rows=24)
+        shutil.copytree(shared / "model", tmp_path / "disks" / f"host{number}" / "model")
+    options = {
+        **{"dataset_name": mount / "pool.jsonl", "targets": mount / "targets.jsonl", "num_examples": 4},
+        **{"model_name_or_path": mount / "model", "output_dir": mount / "out", "save_on_each_node": True},
+        **{"max_steps": 1, "max_length": 64, "use_cpu": True, "bf16": False, "gradient_checkpointing": False},
+        "report_to": "none",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    with hosts(2, (tmp_path / "disks", mount)) as members:
+        ends = wait(torchrun(members, "train", *words), START)
+    assert [status for status, *_ in ends] == [0, 0], ends
+    records = [tmp_path / "disks" / f"host{number}" / "out" / "selection" / "selection.json" for number in range(2)]
+    first, second = (json.loads(path.read_text())["sha256"] for path in records)
+    assert first["data/train-00000-of-00001.parquet"] == second["data/train-00000-of-00001.parquet"]
+
+
 def test_a_store_that_is_not_shared_is_said_before_anything_is_embedded(shared, tmp_path):
     mount = tmp_path / "disk"
     for number in range(2):

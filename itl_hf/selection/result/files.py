@@ -35,6 +35,7 @@ FORMAT_VERSION = 1
 _DAMAGES = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 #: Fields of a selection that are arrays.
 ARRAYS = ("indices", "gains", "target_variance", "irreducible", "whole_pool", "reach")
+OPTIONAL_ARRAYS = ("shortlist_rows", "whole_pool_information")
 
 
 def write(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp.pool import Pool, spaced_rows
+from itl_hf.selection.result.principal_axes import principal_axes
 from itl_hf.selection.result.selection import Layout
 
 #: Number of rows that the axes are fitted on, and of rows that the map shows.
@@ -52,10 +53,7 @@ class _PoolMap:
     @classmethod
     def fit(cls, pool: Pool) -> _PoolMap:
         """Fits the axes on an evenly spaced sample, and projects the rows that the map shows."""
-        sample = pool.rows(spaced_rows(pool.num_rows, SAMPLE_ROWS)).cpu()  # (S, d)
-        centre = sample.mean(0)
-        axes, variance_shares = _axes(sample - centre)
-        del sample
+        centre, axes, variance_shares = principal_axes(pool, spaced_rows(pool.num_rows, SAMPLE_ROWS))
         numbers = list(spaced_rows(pool.num_rows, SHOWN_ROWS))
         axes_only = cls(centre, axes, variance_shares, np.asarray(numbers, dtype=np.int64), np.zeros((0, 2)))
         chunks = [numbers[first : first + CHUNK_ROWS] for first in range(0, len(numbers), CHUNK_ROWS)]
@@ -79,19 +77,3 @@ class _PoolMap:
     def project(self, rows: Tensor) -> np.ndarray:
         """Returns the positions of prepared rows, (B, d) -> (B, 2)."""
         return ((rows.cpu() - self.centre) @ self.axes).numpy().astype(np.float32)
-
-
-def _axes(centred_rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the first two principal directions (d, 2) and their shares of variance (2,).
-
-    The sign of each direction is fixed, so that equal features always give the same map.
-    """
-    total = centred_rows.square().sum().clamp_min(torch.finfo(centred_rows.dtype).tiny)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        _, scale, axes = torch.svd_lowrank(centred_rows, q=min(8, *centred_rows.shape), niter=4)
-    # One-dimensional features have a map, too.
-    padded = torch.nn.functional.pad(axes, (0, max(0, 2 - axes.shape[1])))[:, :2]
-    signs = padded.gather(0, padded.abs().argmax(0, keepdim=True)).sign()
-    shares = torch.nn.functional.pad(scale.square() / total, (0, max(0, 2 - len(scale))))[:2]
-    return padded * torch.where(signs == 0, 1.0, signs), shares

@@ -112,6 +112,9 @@ class SelectionRecord:
         skipped (`dict`, *optional*):
             Rows of `pool` and `targets` that cannot be read and were left out (`on_bad_rows="skip"`): the number of
             them, and the first ten of each kind.
+        replay (`dict`, *optional*):
+            Rows of the pool that are trained on behind the picks (`itl_hf.selection.replay`): their `share` of both
+            together, the `method`, the `seed`, and how many `rows` they are.
         arguments (`dict`, *optional*):
             Arguments of `itl-hf train` that decide the picks.
 
@@ -160,6 +163,7 @@ class SelectionRecord:
     formats: JsonDict | None = None
     columns: JsonDict | None = None
     skipped: JsonDict | None = None
+    replay: JsonDict | None = None
     arguments: JsonDict | None = None
 
     @property
@@ -219,6 +223,8 @@ class SelectionRecord:
         options = {name: self.acquisition_options[name] for name in names if name in self.acquisition_options}
         if any(isinstance(value, str) and "sha256" in value for value in options.values()):
             raise ValueError("options of its acquisition are too long for the record")
+        if "avoid" in options:
+            raise ValueError("it avoids prompts, whose features the record does not hold")
         noise = {"noise_std": self.noise_std, "target_noise_std": self.target_noise_std}
         with _values_of("acquisition"):
             acquisition: Acquisition = kind(**options | noise)

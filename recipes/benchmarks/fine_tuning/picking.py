@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from itl_hf import select_rows
+from itl_hf.gp.kernels import RBF
 from itl_hf.selection.registry import resolve_acquisition
 
 #: Acquisitions that use no features: their picks are the same for all kinds of features and are measured once.
@@ -38,7 +39,8 @@ def picked_rows(
     Args:
         options (`Mapping`):
             `acquisition`, its `noise_std` and `target_noise_std`, and further arguments of `itl_hf.select_rows`. A text
-            such as `"1.5n"` stands for that many times the number of picks.
+            such as `"1.5n"` stands for that many times the number of picks. `rbf` is the lengthscale of an RBF kernel.
+            With `round_robin_share`, that share of the picks is made by round-robin first, and the rest given these.
         rows (`np.ndarray`):
             (N, d) features of the pool.
         targets (`np.ndarray`):
@@ -51,6 +53,15 @@ def picked_rows(
             Prompt and completion of the pool's rows and of the targets, for acquisitions that read them.
     """
     options = resolve_options(options, num_picks)
+    if "round_robin_share" in options:
+        num_first = round(options.pop("round_robin_share") * num_picks)
+        first = picked_rows({"acquisition": "round_robin"}, rows, targets, num_first, seed=seed, texts=texts)
+        options["already_selected"] = first.tolist()
+        return np.concatenate(
+            [first, picked_rows(options, rows, targets, num_picks - num_first, seed=seed, texts=texts)]
+        )
+    if "rbf" in options:
+        options["kernel"] = RBF(options.pop("rbf"))
     name = options.pop("acquisition")
     acquisition = resolve_acquisition(
         name,
