@@ -118,6 +118,8 @@ CALLS: list[tuple[str, Call, str, str]] = [
         "noise_std",
         "VTL",
     ),
+    ("several noises", selecting(selector={"noise_std": [1.0, 2.0]}), "noise_std", "[1.0, 2.0]"),
+    ("an array of noises", selecting(selector={"noise_std": np.array([1.0, 2.0])}), "noise_std", "positive"),
     ("a seed of 70 bits", selecting(selector={"acquisition": "random", "seed": 2**70}), "seed", "2**63"),
     (
         "a budget that fits no row",

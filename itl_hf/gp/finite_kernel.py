@@ -41,6 +41,33 @@ def check_finite(values: Tensor, kernel: Kernel, row_name: RowName, other_name: 
     )
 
 
+#: Difference between k(a, b) and k(b, a) that comes from rounding, relative to the largest value.
+_ROUNDING = 1e-6
+
+
+def check_symmetric(gram: Tensor, kernel: Kernel, row_name: RowName) -> None:
+    """Raises `ValueError` that names a pair of rows if their kernel matrix, (B, B), is not that of a covariance.
+
+    A covariance is symmetric, and of a row with itself not negative.
+
+    Example:
+        >>> from itl_hf.gp.kernels import Cosine
+        >>> check_symmetric(torch.eye(2), Cosine(), target_names())
+    """
+    largest = float(gram.abs().max()) if gram.numel() else 0.0
+    is_bad = (gram - gram.mT).abs() > _ROUNDING * largest
+    is_bad |= torch.diag(gram.diagonal() < -_ROUNDING * largest)
+    if not bool(is_bad.any()):
+        return
+    row, other = is_bad.nonzero()[0].tolist()
+    values = f"{float(gram[row, other]):.4g} for {row_name(row)} and {row_name(other)}"
+    values += "" if row == other else f", and {float(gram[other, row]):.4g} for the same two the other way round"
+    raise ValueError(
+        f"the kernel {kernel_name(kernel)} is no covariance: it is {values}. Give a function that is symmetric and "
+        "positive semi-definite"
+    )
+
+
 def kernel_name(kernel: Kernel) -> str:
     """Returns the kernel's name, of a function also that of the function."""
     description = kernel.describe()

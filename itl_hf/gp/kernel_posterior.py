@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itl_hf.gp.finite_kernel import check_finite, target_names
+from itl_hf.gp.finite_kernel import check_finite, check_symmetric, target_names
 from itl_hf.gp.growable_tensor import GrowableTensor
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.many_targets import Pivots, given_weights
@@ -65,6 +65,7 @@ class KernelPosterior:
         posterior = cls(kernel, noise_std, rows.device)
         gram = kernel.cross(rows, rows)  # (m, m)
         check_finite(gram, kernel, target_names(), target_names())
+        check_symmetric(gram, kernel, target_names())
         gram = scale_gram(gram, weights)
         if rows_noise_std > 0 and len(rows) > MOST_DECOMPOSED:
             noisy_gram = gram + rows_noise_std**2 * torch.eye(len(gram)).to(gram)

@@ -115,7 +115,7 @@ def describe_acquisition(acquisition: Acquisition) -> dict[str, Any]:
 
 def _check_noise(acquisition: Acquisition) -> None:
     """Raises `ValueError` unless the acquisition's noises are numbers in their range (or left to the rule)."""
-    if acquisition.noise_std not in NOISE_RULES:
+    if not (isinstance(acquisition.noise_std, str) and acquisition.noise_std in NOISE_RULES):
         _check_number("noise_std", acquisition.noise_std, positive=True)
         if not LEAST_NOISE_STD <= float(acquisition.noise_std) <= MOST_NOISE_STD:
             raise ValueError(

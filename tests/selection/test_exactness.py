@@ -107,3 +107,15 @@ def test_picks_again_and_again_are_bounded(monkeypatch):
     monkeypatch.setattr(memory_limits, "machine_bytes", lambda: 2**20)
     with pytest.raises(ValueError, match="keeps a number for each pair of the 700 rows and 4000 targets"):
         select_rows(POOL, np.tile(TARGETS, (1000, 1)), 1, acquisition="ctl")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words"),
+    [
+        (lambda rows, others: rows[:, :1] * others[:, 1:2].T, "no covariance: .* the same two the other way round"),
+        (lambda rows, others: -rows @ others.T, "no covariance: it is -.* for target 0 and target 0"),
+    ],
+)
+def test_a_kernel_that_is_no_covariance_is_refused(kernel, words):
+    with pytest.raises(ValueError, match=words):
+        select_rows(POOL, TARGETS, 4, kernel=kernel, noise_std=1.0)
