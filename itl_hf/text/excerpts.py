@@ -51,7 +51,7 @@ def excerpts(texts: Sequence[str], length: int = 160) -> list[str]:
     Example:
         >>> words = ["apple", "river", "stone"]
         >>> excerpts([f"Restore the correct order of words in the following sentence: {word}" for word in words])[0]
-        'Restore the … following sentence: apple'
+        'Restore the … the following sentence: apple'
     """
     openings = shared_openings(texts)
     return [excerpt(text, length, opening) for text, opening in zip(texts, openings, strict=True)]

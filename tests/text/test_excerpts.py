@@ -40,7 +40,7 @@ def test_an_excerpt_is_one_line_of_at_most_its_length(text, length):
 def test_a_repeated_opening_is_shortened_and_what_differs_is_kept():
     words = ["apple, river, stone", "me, by, stomach, the", "works, efforts, the, of"]
     lines = excerpts([TEMPLATE.format(word) for word in words], 80)
-    assert lines == [f"Solve the … the comma. Reverse: {word}" for word in words]
+    assert lines == [f"Solve the following … the comma. Reverse: {word}" for word in words]
     # A text of its own keeps its opening.
     other = "What is the name of the longest river of the country that lies farthest in the south?"
     assert excerpts([*(TEMPLATE.format(word) for word in words), other], 100)[-1] == other
