@@ -9,7 +9,7 @@ DEMO_VENV  := $(if $(wildcard $(READY)),$(VENV),.demo-venv)
 DEMO_READY := $(if $(wildcard $(READY)),$(READY),$(DEMO_VENV)/.ready)
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 
-.PHONY: help demo test coverage test-slow test-faults test-browser test-wheel test-notebooks test-hosts docs lint quality format fuzz clean
+.PHONY: help demo test coverage test-slow test-faults test-browser test-wheel test-notebooks test-hosts test-lowest test-newest docs lint quality format fuzz clean
 help:
 	@echo "make demo       select data with SmolLM2-135M, train LoRA on it, compare with random and cosine"
 	@echo "make test       quality checks and the default tests (under 10 minutes on 2 cores)"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs       write the table of the command line's options, build the documentation into site/, check links"
 	@echo "make test-notebooks  every notebook from top to bottom"
 	@echo "make test-hosts    two and three hosts in network namespaces: kills, cut links, separate disks (needs root)"
+	@echo "make test-lowest   the default tests with the lowest version of every bound in pyproject.toml; test-newest: the newest"
 	@echo "make lint       ruff, mypy, the import contract and bandit"
 	@echo "make quality    lint, and known vulnerabilities of installed packages (pip-audit)"
 	@echo "make fuzz       random files for the readers of files, guided by coverage (atheris)"
@@ -91,6 +92,9 @@ test-notebooks: $(READY)
 test-hosts: $(READY)
 	$(BIN)/python -m pytest -m hosts tests/hosts
 
+test-lowest test-newest:
+	PYTHON=$(PYTHON) .ci/bounds $(@:test-%=%)
+
 # Fuzzes the readers of files for a minute each; `make fuzz SECONDS=600` for ten. Inputs that break one are kept in outputs/fuzz.
 SECONDS ?= 60
 fuzz: $(READY)
@@ -102,4 +106,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .demo-venv outputs site .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf $(VENV) .demo-venv .venv-lowest .venv-newest outputs site .pytest_cache .mypy_cache .ruff_cache dist

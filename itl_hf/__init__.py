@@ -17,6 +17,9 @@ _HOMES = {
     "SelectionArguments": "itl_hf.cli.train_arguments",
     "SelectionConstraints": "itl_hf.selection.constraints",
     "SelectionRecord": "itl_hf.selection.result.record",
+    "log_selection": "itl_hf.report.tracking",
+    "Avoid": "itl_hf.selection.avoid",
+    "Replay": "itl_hf.selection.replay",
     "Shortlist": "itl_hf.selection.shortlist.options",
     "StopWhen": "itl_hf.selection.constraints",
     "VTL": "itl_hf.selection.acquisitions",
@@ -43,6 +46,7 @@ _HOMES = {
 __all__ = [
     "ITL",
     "VTL",
+    "Avoid",
     "Combined",
     "Cosine",
     "Embedder",
@@ -52,6 +56,7 @@ __all__ = [
     "HiddenStates",
     "PerTargetSelection",
     "Random",
+    "Replay",
     "RowSelection",
     "Selection",
     "SelectionArguments",
@@ -67,6 +72,7 @@ __all__ = [
     "attach",
     "embed",
     "load_rows",
+    "log_selection",
     "select_rows",
     "select_rows_per_target",
 ]
@@ -83,10 +89,13 @@ if TYPE_CHECKING:
     from itl_hf.embedding.embedders.sentence_encoder import SentenceEncoder
     from itl_hf.embedding.embedders.vectors import VectorEmbedder
     from itl_hf.embedding.store.feature_store import FeatureStore
+    from itl_hf.report.tracking import log_selection
     from itl_hf.selection.acquisitions import ITL, VTL
+    from itl_hf.selection.avoid import Avoid
     from itl_hf.selection.baselines import Cosine, Random
     from itl_hf.selection.constraints import SelectionConstraints, StopWhen
     from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target
+    from itl_hf.selection.replay import Replay
     from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
     from itl_hf.selection.row_selection import RowSelection

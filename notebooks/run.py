@@ -3,7 +3,8 @@
     python notebooks/run.py                     # all
     python notebooks/run.py quickstart.ipynb    # one
 
-They run in the repository's folder, without a display and without the Hub. Outputs that depend on the machine (times,
+They run in the repository's folder, without a display and without the Hub: the models that they name are taken from
+installed packages. Outputs that depend on the machine (times,
 progress bars, warnings on stderr) are not saved. `make test-notebooks` runs them without saving.
 """
 
@@ -16,6 +17,11 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from recipes.benchmarks.pools import minilm
+from recipes.offline import smollm2
 
 FOLDER = Path(__file__).parent
 SECONDS_PER_CELL = 900
@@ -33,6 +39,8 @@ def execute(path: Path) -> NotebookNode:
         `nbclient.exceptions.CellExecutionError`: If a cell fails. The message names the cell and the error.
     """
     os.environ |= {
+        "ITL_HF_NOTEBOOK_MODEL": str(smollm2()),
+        "ITL_HF_NOTEBOOK_ENCODER": str(minilm()),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",

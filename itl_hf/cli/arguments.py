@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from itl_hf.cli.column_arguments import ColumnArguments
+from itl_hf.cli.help_groups import SHOWN_DEFAULTS
 from itl_hf.cli.option import option
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder
+    from itl_hf.selection.avoid import Avoid
     from itl_hf.selection.constraints import SelectionConstraints
     from itl_hf.selection.protocol import Acquisition
+    from itl_hf.selection.replay import Replay
     from itl_hf.selection.shortlist.options import ShortlistLike, Size
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -117,13 +120,9 @@ class ModelArguments:
     max_length: int | None = option(None, "Tokens of a row that are read.")
     packing: bool = option(False, "hidden_states: batches without padding.")
     compile: bool = option(False, "hidden_states: run the blocks through torch.compile.")
-    dtype: Literal["float32", "bfloat16", "float16"] | None = option(
-        None, "What the model computes in; float32 if left out."
-    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "What the model computes in.")
     load_in_4bit: bool = option(False, "Load weights in 4 bits (bitsandbytes).")
-    device: str | None = option(
-        None, "Where the model runs and rows are compared: cpu, cuda:0, ...; the best there is if left out."
-    )
+    device: str | None = option(None, "Where the model runs and rows are compared: cpu, cuda:0, ...")
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = option(
         None, "hidden_states: spread a model that is too large for one GPU over all of the machine; not with --device."
     )
@@ -171,6 +170,16 @@ class PickingArguments(ColumnArguments):
     target_weights: str | None = option(
         None, "Column of the targets with the number of copies that each counts as.", "--target_weights_column"
     )
+    avoid: str | None = option(
+        None, "Prompts whose tasks must not be learned: a file, a folder or a Hub dataset; for acquisition itl."
+    )
+    avoid_weight: float = option(1.0, "With --avoid: how much information about them counts beside that about targets.")
+    replay_share: float = option(
+        0.0, "Share of the rows to train on that stand for the whole pool, behind the picks, such as 0.05."
+    )
+    replay_method: Literal["random", "k_means"] = option(
+        "random", "Where these rows come from: k_means of the features."
+    )
     replace: bool = option(False, "Allow a row to be picked again.")
     exclude: str | None = option(
         None, "Rows whose prompts must never be picked, such as a benchmark: a file, a folder or a Hub dataset."
@@ -212,10 +221,38 @@ class PickingArguments(ColumnArguments):
         """
         self._noise()
         self._shortlist_size()
+        self.replay(None)
+        if self.avoid is None and self.avoid_weight != 1.0:
+            raise ValueError("--avoid_weight goes with --avoid: what is to be avoided")
+        if self.avoid is not None and self.acquisition != "itl":
+            raise ValueError(f"--avoid is for --acquisition itl, got {self.acquisition!r}")
+        if self.replay_method != "random" and self.replay_share == 0:
+            raise ValueError("--replay_method goes with --replay_share: how many of such rows")
         if self.costs is not None and self.token_budget is None:
             raise ValueError("--costs goes with --token_budget: of what, and how much")
         if (self.groups is None) != (self.group_shares is None):
             raise ValueError("--groups and --group_shares go together: groups of what, and how much of it")
+
+    def avoid_argument(self) -> Avoid | None:
+        """Loads the prompts to avoid; `None` without any."""
+        from itl_hf.cli.load_rows import load_rows
+        from itl_hf.selection.avoid import Avoid
+
+        return None if self.avoid is None else Avoid(load_rows(self.avoid), self.avoid_weight)
+
+    def replay(self, seed: int | None) -> Replay | float:
+        """Builds the argument `replay_share` of `Selector.select`.
+
+        Args:
+            seed (`int`, *optional*):
+                Seed of the draws; 0 if left out.
+
+        Raises:
+            `ValueError`: If the share is out of range.
+        """
+        from itl_hf.selection.replay import Replay
+
+        return Replay(self.replay_share, self.replay_method, seed or 0) if self.replay_share != 0 else 0.0
 
     def _noise(self) -> float | str:
         try:
@@ -326,6 +363,8 @@ def _typer_parameters(kind: Any) -> list[inspect.Parameter]:
             members: Any = enum.StrEnum(one.name, {name: name for name in choices[0]})  # type: ignore[misc]
             annotation = typing.Optional[members]  # noqa: UP045  (a union with a type that is made here)
         names = [f"--{one.name}", *aliases]
+        if one.name in SHOWN_DEFAULTS:
+            metadata["show_default"] = SHOWN_DEFAULTS[one.name]
         parameters.append(
             inspect.Parameter(
                 one.name,

@@ -68,11 +68,12 @@ def explore(
         explorer.check_address(host, port)
     loaded_selection = saved_selection(selection)
     if space is not None:
-        from itl_hf.hub.space import write_space
+        from itl_hf.hub.space import upload_command, write_space
 
         folder = write_space(loaded_selection, space, include_targets=include_targets)
-        words = f"written to {folder}, nothing published; read its README.md, then: hf upload --repo-type space ..."
-        return Outcome(words, {"path": str(folder)})
+        command = upload_command(folder)
+        words = f"written to {folder}, nothing published. Read its README.md; after hf auth login, type:\n{command}"
+        return Outcome(words, {"path": str(folder), "upload": command})
     explorer_data = explorer.gather(
         loaded_selection,
         name=Path(selection).name,

@@ -58,6 +58,12 @@ def select(
     ] = None,
     no_store: Annotated[bool, typer.Option("--no_store", help="Keep no features, not in the cache either.")] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Write a report page (HTML) as well.")] = None,
+    report_to: Annotated[
+        str, typer.Option("--report_to", help="Trackers that get record, curve and table: tensorboard, wandb, ...")
+    ] = "none",
+    logging_dir: Annotated[
+        Path, typer.Option("--logging_dir", help="With --report_to: folder of trackers that write files.")
+    ] = Path("runs"),
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
 ) -> Outcome | None:
@@ -84,10 +90,15 @@ def select(
 
     if report is not None:
         import itl_hf.report.page  # noqa: F401  (a missing extra is reported before hours are spent)
+    if report_to != "none":
+        from itl_hf.report.tracking import check_trackers
+
+        check_trackers(report_to)
     acquisition = picking.acquisition_object(seed)
-    constraints, pool_rows, target_rows = call_on_each(
+    constraints, avoid, pool_rows, target_rows = call_on_each(
         lambda: (
             picking.constraints(),
+            picking.avoid_argument(),
             load_rows(pool, pool_split, pool_config),
             load_rows(targets, targets_split, targets_config),
         )
@@ -124,10 +135,16 @@ def select(
         constraints=constraints,
         quality=picking.quality,
         target_weights=picking.target_weights,
+        replay_share=picking.replay(seed),
+        avoid=avoid,
     )
     if distributed.rank() != 0:  # all processes picked the same rows
         return None
     folder, page = _write(selection, str(output_dir), report, overwrite)
+    if report_to != "none":  # after the selection is saved: a tracker may be a server that does not answer
+        from itl_hf.report.tracking import log_selection
+
+        log_selection(selection, report_to, run_name=folder.name, logging_dir=logging_dir)
     lines = [formats, repr(selection), f"saved to {folder}", *([] if page is None else [f"report at {page}"])]
     lines[2:2] = [sentence for sentence in (shortlist_sentence(selection.record),) if sentence]
     if picking.exclude is not None:  # none at all may mean that the texts are written differently
@@ -146,13 +163,14 @@ def _check_output(
     output_dir: Path | None, report: Path | None, store: Path | None, overwrite: bool
 ) -> tuple[Path, Path | None]:
     """Returns the paths that will be written, after checking that they can be."""
-    from itl_hf.disk.checks import check_output_file, check_writable_folder, expand
+    from itl_hf.disk.checks import check_output_file, expand
+    from itl_hf.embedding.store.store_checks import check_store_folder
     from itl_hf.selection.result.folder import check_selection_folder
 
     folder = expand(str(output_dir))
     check_selection_folder(folder, overwrite, "--output_dir")
     if store is not None:
-        check_writable_folder(expand(store), "--store")
+        check_store_folder(expand(store), "--store")
     if report is None:
         return folder, None
     report = expand(report)

@@ -11,6 +11,7 @@ from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.output import Outcome
 
 if TYPE_CHECKING:
+    from itl_hf.text import TextRows
     from itl_hf.text.benchmark_targets import BenchmarkTargets
 
 TARGETS_FILE, CONTAMINATED_FILE = "targets.jsonl", "contaminated.jsonl"
@@ -28,21 +29,33 @@ def targets(
     pool_split: Annotated[
         str, typer.Option("--pool_split", "--dataset_train_split", help="Split of a folder or Hub dataset.")
     ] = "train",
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="PART=COLUMN ...", help="Which column of the pool holds what; as in select."),
+    ] = None,
+    prompt_template: Annotated[
+        str | None, typer.Option("--prompt_template", help="A prompt of several columns of the pool.")
+    ] = None,
     ngram: Annotated[int, typer.Option("--ngram", help="Successive words that make a row a copy of a test.")] = 13,
     include_path: Annotated[Path | None, typer.Option("--include_path", help="Folder with tasks of your own.")] = None,
     config: ConfigOption = None,
 ) -> Outcome:
     """Write the few-shot examples of benchmarks as targets, never their tests, and find tests in a pool."""
+    from itl_hf.cli.column_arguments import ColumnArguments
     from itl_hf.cli.load_rows import load_rows
     from itl_hf.disk.checks import check_new_folder, expand
     from itl_hf.disk.whole_files import new_folder, write_file
+    from itl_hf.text import TextRows
     from itl_hf.text.benchmark_targets import benchmark_targets
     from itl_hf.text.ngrams import NgramScreen
 
     folder = expand(output_dir)
     check_new_folder(folder, "--output_dir")
     NgramScreen([], ngram)  # raises early
-    rows = None if pool is None else load_rows(pool, pool_split)
+    mapping = ColumnArguments(columns, prompt_template).mapping
+    if pool is None and mapping is not None:
+        raise typer.BadParameter("--columns and --prompt_template go with --pool: which rows are to be screened")
+    rows = None if pool is None else TextRows(load_rows(pool, pool_split), mapping)
     names = [name.strip() for name in lm_eval.split(",") if name.strip()]
     benchmark = benchmark_targets(names, None if include_path is None else expand(include_path))
     contaminated_rows = [] if rows is None else _copies_of_tests(rows, benchmark, ngram)
@@ -61,12 +74,10 @@ def targets(
     return Outcome(_summary(benchmark, contaminated_rows, folder, pool, ngram), facts)
 
 
-def _copies_of_tests(rows: Any, benchmark: BenchmarkTargets, ngram: int) -> list[dict[str, Any]]:
+def _copies_of_tests(text_rows: TextRows, benchmark: BenchmarkTargets, ngram: int) -> list[dict[str, Any]]:
     """Returns the rows that share words with a test, with the words and the test."""
-    from itl_hf.text import TextRows
     from itl_hf.text.ngrams import NgramScreen
 
-    text_rows = TextRows(rows)
     overlaps = list(NgramScreen(benchmark.test_texts, ngram).overlaps(_text(row) for row in text_rows))
     return [
         {

@@ -54,9 +54,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
         None, "Instead: folder of a selection that `itl-hf select` made; nothing is selected then."
     )
     selection_seed: int = option(0, "Seed of acquisition=random.")
-    embedding_model: str | None = option(
-        None, "Model that makes the features; the one to train if left out. Not with examples_per_round."
-    )
+    embedding_model: str | None = option(None, "Model that makes the features; not with examples_per_round.")
     embedding_max_length: int | None = option(None, "Tokens of a row that are embedded.")
     store: str | None = option(None, "Folder that keeps features: none is made twice. Left out: the cache.")
     no_store: bool = option(False, "Keep no features, not in the cache either.")
@@ -119,6 +117,8 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
             if self.candidates_per_round is not None:
                 raise ValueError("--candidates_per_round goes with --examples_per_round")
             return
+        if self.replay_share != 0 or self.avoid is not None:
+            raise ValueError("--replay_share and --avoid go with --num_examples, not with --examples_per_round")
         if packing:
             raise ValueError("--packing merges rows, so picks cannot change between epochs: leave out one of the two")
         if self.embedding_model is not None or self.embedder in ("sentence_encoder", "endpoint"):

@@ -162,6 +162,9 @@ def settings_table(record: SelectionRecord) -> list[tuple[str, str]]:
     rows.append(("number of rows trained on before", record.already_selected))
     rows.append(("quality of the rows", numbers_text(record.quality)))
     rows.append(("weights of the targets", numbers_text(record.target_weights)))
+    if record.replay is not None:  # these rows are not published
+        entry = record.replay
+        rows.append(("replay rows (not in this dataset)", f"{entry.get('rows')} by {entry.get('method')}"))
     rows += [(f"constraint: {key}", value) for key, value in record.constraints.items()]
     rows += [("hash of the pool", record.pool_fingerprint), ("hash of the targets", record.targets_fingerprint)]
     rows += [(f"version of {name}", value) for name, value in record.versions.items()]

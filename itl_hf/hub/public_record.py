@@ -266,4 +266,5 @@ PUBLIC_FIELDS: dict[str, _Rule] = {
     "formats": _formats,
     "columns": _columns,
     "skipped": _counts_of_bad_rows,
+    "replay": _entries("share", "method", "seed", "rows"),
 }

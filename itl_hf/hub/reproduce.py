@@ -41,7 +41,9 @@ def reproduction_script(selection: Selection, source: Mapping[str, Any], load_ar
     kernel_import, kernel = kernel_call(record)
     arguments = select_arguments(record)
     class_names = ["Selection", "Selector", *shortlist_names, *([embedder_name] if embedder_name else [])]
-    class_names += [name for name in ("SelectionConstraints", "StopWhen") if any(f"{name}(" in a for a in arguments)]
+    class_names += [
+        name for name in ("Replay", "SelectionConstraints", "StopWhen") if any(f"{name}(" in a for a in arguments)
+    ]
     lines = [
         *versions_lines(record),
         "from datasets import load_dataset",
@@ -141,6 +143,10 @@ def acquisition_call(record: SelectionRecord) -> ImportAndCall:
         for one in fields(kind)
         if one.init and one.name in record.acquisition_options
     }
+    avoid = options.pop("avoid", None)
+    if avoid is not None:  # their text is not published
+        import_line = f"from {kind.__module__} import {kind.__name__}"
+        return import_line, f"{kind.__name__}(noise_std={record.noise_std!a})  # select(..., avoid=...): {avoid!a}"
     options |= {name: getattr(record, name) for name in ("noise_std", "target_noise_std") if name in options}
     return f"from {kind.__module__} import {kind.__name__}", f"{kind.__name__}({_keyword_arguments(options)})"
 
@@ -168,6 +174,9 @@ def select_arguments(record: SelectionRecord) -> list[str]:
         lines.append("quality=...,  # a number for each row of the pool" if column is None else f"quality={column!a},")
     if record.target_weights is not None:
         lines.append(f"target_weights={_weights(record.target_weights)},")
+    if record.replay is not None:
+        entry = _subset(record.replay, "share", "method", "seed")
+        lines.append(f"replay_share=Replay({_keyword_arguments(entry)}),")
     if record.constraints:
         # The record has the name of a column of the pool, but not labels or costs that were passed as values.
         entries = [f"    {name}={_constraint(name, value)}," for name, value in record.constraints.items()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +39,7 @@ from itl_hf.report.explorer import gather, serve
 explorer_data = gather(Selection.load(Path(__file__).parent / "selection"))
 serve(explorer_data, host=os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"), public=True).block_thread()
 '''
+_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 #: Extras whose packages the Space needs; Gradio itself comes with the Space's `sdk_version`.
 _EXTRAS = ("explorer", "report")
 
@@ -58,7 +60,7 @@ def write_space(
             Title of the Space. Defaults to a line with the number of picks and the size of the pool.
 
     Returns:
-        `Path`: The folder, for `hf upload --repo-type space user/name folder`.
+        `Path`: The folder; `upload_command` has the line that uploads it.
 
     Raises:
         `FileExistsError`: If the folder is not empty, or the working directory.
@@ -82,15 +84,34 @@ def write_space(
     return target
 
 
+def upload_command(folder: Path) -> str:
+    """Returns the line that makes a Space of the folder, with your name to be filled in.
+
+    Example:
+        >>> upload_command(Path("my space"))
+        "hf upload YOUR_NAME/my-space 'my space' . --repo-type space"
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-.") or "selection"
+    return f"hf upload YOUR_NAME/{name} {shlex.quote(str(folder))} . --repo-type space"
+
+
 def requirements() -> list[str]:
-    """Returns the packages that the explorer needs, as lines of a requirements.txt."""
-    lines = []
+    """Returns the packages that the explorer needs, as lines of a requirements.txt.
+
+    torch is the build without CUDA of this machine's version: a Space without a GPU would spend minutes and gigabytes
+    on the other one.
+    """
+    requirements_by_name: dict[str, str] = {}
     for line in metadata.requires("itl-hf") or []:
         requirement, _, marker = line.partition(";")
         extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", marker)
-        if (extra is None or extra[1] in _EXTRAS) and not re.match(r"(itl-hf|gradio)\b", requirement):
-            lines.append(requirement.strip())
-    return sorted(set(lines))
+        name = re.match(r"[\w.-]+", requirement)
+        if name and name[0] not in ("itl-hf", "gradio") and (extra is None or extra[1] in _EXTRAS):
+            requirements_by_name[name[0]] = requirement.strip()
+    torch_version = metadata.version("torch").partition("+")[0]
+    if re.fullmatch(r"[0-9.]+", torch_version):  # of a release: only these are in the index for good
+        requirements_by_name["torch"] = f"torch=={torch_version}+cpu"
+    return [f"--extra-index-url {_TORCH_INDEX}", *sorted(requirements_by_name.values())]
 
 
 def _readme(selection: Selection, include_targets: bool, title: str | None) -> str:
@@ -113,7 +134,8 @@ def _readme(selection: Selection, include_targets: bool, title: str | None) -> s
         "the rows that were picked for it.\n\n"
         "The folder `selection/` contains the picked rows with their text and, of the rows that were not picked, the "
         f"positions on the map. It {includes_prompts} the target prompts. The folder `itl_hf/` contains the code, "
-        "under the licence Apache-2.0."
+        "under the licence Apache-2.0.\n\n"
+        "Locally: `pip install -r requirements.txt gradio && python app.py`."
     )
     header = yaml.safe_dump(metadata_values, sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n# {escape(metadata_values['title'])}\n\n{text}\n"

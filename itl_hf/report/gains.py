@@ -22,7 +22,9 @@ GAINS = {
 
 def total_information(selection: Selection) -> float | None:
     """Information that all picks together give about the targets, in nats; `None` where gains are something else."""
-    return None if selection.record.acquisition_name in GAINS else float(np.sum(selection.gains))
+    record = selection.record
+    is_information = record.acquisition_name not in GAINS and "avoid" not in record.acquisition_options
+    return float(np.sum(selection.gains)) if is_information else None
 
 
 def whole_pool_information(selection: Selection) -> float | None:
@@ -56,6 +58,8 @@ def gain_shares(gains: np.ndarray) -> np.ndarray:
 def gain_name(record: SelectionRecord) -> str:
     """Says what the gains of a selection are, with their unit."""
     name, unit = GAINS.get(record.acquisition_name, ("information about the targets", "nats"))
+    if "avoid" in record.acquisition_options:
+        name += " less that about the prompts to avoid"
     return f"{name} ({unit})" if unit else name
 
 

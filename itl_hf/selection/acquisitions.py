@@ -7,7 +7,7 @@ selection are measured in the same way and can be compared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from itl_hf.gp.gaussian_process import GaussianProcess
@@ -16,6 +16,7 @@ from itl_hf.objectives.base import Objective
 from itl_hf.objectives.registry import OBJECTIVES
 from itl_hf.search.greedy import GreedyPicks
 from itl_hf.search.speculative import speculative_greedy
+from itl_hf.selection.avoid import Avoid
 from itl_hf.selection.protocol import Noise, SelectionRequest
 
 
@@ -32,6 +33,12 @@ class ITL:
         target_noise_std (`float`, *optional*):
             Noise on the targets' values; defaults to `noise_std`, which gives I(y(A); y_x). 0 gives I(f(A); y_x), which
             no longer depends on the targets when these span the whole feature space.
+        avoid ([`Avoid`], *optional*):
+            Features of prompts whose tasks must not be learned: `weight` times the information about them is
+            subtracted (`itl_hf.objectives.avoiding_itl`). `Selector.select(avoid=...)` takes them as text.
+
+    Raises:
+        `ValueError`: If another objective, such as VTL, is to avoid something.
 
     Example:
         >>> from itl_hf import ITL
@@ -42,12 +49,22 @@ class ITL:
     noise_std: Noise = "auto"
     target_noise_std: float | None = None
     name: str = "itl"
+    avoid: Avoid | None = field(default=None, kw_only=True)
     weighs_targets: ClassVar[bool] = True
     uses_quality: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "avoid", Avoid.of(self.avoid))  # nothing to avoid is `None`, in the record too
+        if self.avoid is not None and self.name != "itl":
+            raise ValueError(
+                f"avoid= is for acquisition 'itl': {self.name!r} has no difference of information about targets and "
+                "prompts to avoid"
+            )
+
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Maximises the objective of this name greedily and exactly."""
-        objective: Objective = request.condition(OBJECTIVES[self.name](gp))
+        objective: Objective = OBJECTIVES[self.name](gp) if self.avoid is None else self.avoid.objective(pool, gp)
+        request.condition(objective)
         return speculative_greedy(
             pool,
             objective,

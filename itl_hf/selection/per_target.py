@@ -144,6 +144,8 @@ def select_rows_per_target(
     """
     pool_rows, target_rows = as_rows(pool, "pool"), as_rows(targets, "targets")
     acquisition = resolve_acquisition(acquisition, noise_std=noise_std)
+    if getattr(acquisition, "avoid", None) is not None:
+        raise ValueError("avoid= has no form for one target at a time: use select_rows")
     if not (isinstance(acquisition, ITL) and acquisition.name in ("itl", "vtl")):
         raise ValueError(
             f"acquisition {acquisition.name!r} has no form for one target at a time; known: itl, sift, vtl"

@@ -30,6 +30,7 @@ _CLASS_PATHS = {
     "max_similarity": (_BASELINES, "MaxSimilarity"),
     "round_robin": (_BASELINES, "RoundRobin"),
     "rds": (_BASELINES, "RoundRobin"),
+    "balanced_round_robin": (_BASELINES, "BalancedRoundRobin"),
     "information_density": (_BASELINES, "InformationDensity"),
     "badge": (_BASELINES, "BADGE"),
     "k_center": (_BASELINES, "KCenter"),
@@ -107,7 +108,9 @@ def resolve_acquisition(acquisition: str | Acquisition, **options: Any) -> Acqui
 
 def describe_acquisition(acquisition: Acquisition) -> dict[str, Any]:
     """The acquisition's options for the record of a selection, and what it reads, JSON types."""
-    options = {name: _shorten(value) for name, value in dataclasses.asdict(acquisition).items()}  # type: ignore[call-overload]
+    options = {one.name: _shorten(getattr(acquisition, one.name)) for one in dataclasses.fields(acquisition)}  # type: ignore[arg-type]
+    if options.get("avoid") is None:
+        options.pop("avoid", None)
     return {**options, "reads": reads(acquisition), **getattr(acquisition, "used", dict)()}
 
 
@@ -136,7 +139,9 @@ def _check_number(name: str, value: Any, positive: bool) -> None:
 
 
 def _shorten(value: Any) -> Any:
-    """Long lists by their length and hash."""
+    """Long lists by their length and hash, objects as they describe themselves."""
+    if hasattr(value, "to_json"):
+        return value.to_json()
     if not isinstance(value, list | tuple) or len(value) <= RECORDED_VALUES:
         return value
     text = json.dumps(value, default=str).encode()

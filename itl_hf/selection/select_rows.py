@@ -22,6 +22,7 @@ from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.already_selected import prepare_observed, read_already_selected
+from itl_hf.selection.avoid import check_avoid, warn_of_losses
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.exactness_notice import (
@@ -89,9 +90,9 @@ def select_rows(
         acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`):
             `"itl"`, `"vtl"` (alias `"sift"`), `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, a baseline
             (`itl_hf.selection.baselines`: `"random"`, `"length_matched_random"`, `"cosine"`, `"max_similarity"`,
-            `"round_robin"`, `"information_density"`, `"badge"`, `"k_center"`, `"k_means"`, `"less"`,
-            `"less_round_robin"`, `"gist"`, `"unbalanced_transport"`, `"dsir"`, `"bm25"`), or an object such as
-            `ITL(noise_std=1.0)`.
+            `"round_robin"`, `"balanced_round_robin"`, `"information_density"`, `"badge"`, `"k_center"`, `"k_means"`,
+            `"less"`, `"less_round_robin"`, `"gist"`, `"unbalanced_transport"`, `"dsir"`, `"bm25"`), or an object such
+            as `ITL(noise_std=1.0)`.
         kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`):
             `"linear"`, `"rbf"`, `"exponential_cosine"`, `"laplace"`, `"cosine"`, an object of `itl_hf.gp.kernels`, or a
             function of two sets of rows that returns their kernel matrix, such as a `gpytorch` kernel.
@@ -153,6 +154,7 @@ def select_rows(
     row_quality = resolve_quality(quality, num_rows)
     weights = resolve_target_weights(target_weights, num_targets)
     check_weighs_targets(acquisition, weights)
+    check_avoid(acquisition, pool_rows.shape[1])
     warn_if_unused(acquisition, row_quality)
     check_sizes(acquisition, num_rows, num_targets)
     constraints = SelectionConstraints() if constraints is None else constraints
@@ -219,6 +221,7 @@ def select_rows(
     prepared_pool.release()
     exactness = describe_exactness(picks.uncertainties)
     warn_of_uncertain_picks(exactness)
+    warn_of_losses(acquisition, picks.gains)
     record = make_record(
         acquisition,
         spec,

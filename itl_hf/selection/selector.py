@@ -16,11 +16,13 @@ import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from itl_hf import distributed
-from itl_hf.disk.checks import check_writable_folder
 from itl_hf.embedding.embedders.base import Embedder, check_embedder
 from itl_hf.embedding.progress import progress_bars_enabled
 from itl_hf.embedding.store.cache import FeatureCache
+from itl_hf.embedding.store.store_checks import check_store_folder
 from itl_hf.gp.standardization import Standardization
+from itl_hf.selection.acquisitions import ITL
+from itl_hf.selection.avoid import Avoid
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.embed_job import EmbedJob, make_embed_job, resolve_store
@@ -28,6 +30,7 @@ from itl_hf.selection.feature_arrays import as_device, check_row_numbers
 from itl_hf.selection.pool_memory import PoolMemory
 from itl_hf.selection.protocol import Acquisition, Noise, check_sizes, reads_text
 from itl_hf.selection.registry import resolve_acquisition
+from itl_hf.selection.replay import Replay, ReplayDraw
 from itl_hf.selection.result.assemble import SelectionInputs, assemble, package_versions
 from itl_hf.selection.result.columns import check_columns
 from itl_hf.selection.result.selection import Selection
@@ -128,6 +131,8 @@ class Selector:
         device: str | torch.device | None = None,
     ) -> None:
         check_embedder(embedder)
+        if getattr(acquisition, "avoid", None) is not None:
+            raise ValueError("Selector embeds the prompts to avoid: pass them as text, select(..., avoid=[...])")
         if targets_embedder is not None:
             check_embedder(targets_embedder, "targets_embedder")
         self.embedder = embedder
@@ -160,6 +165,8 @@ class Selector:
         constraints: SelectionConstraints | None = None,
         quality: str | Numbers | None = None,
         target_weights: str | Numbers | None = None,
+        replay_share: float | Replay = 0.0,
+        avoid: Rows | Avoid | None = None,
     ) -> Selection:
         """Embeds pool and targets, picks `num_examples` rows of the pool, and returns them with the reasons.
 
@@ -186,6 +193,15 @@ class Selector:
             target_weights (`str` or `Sequence[float]`, *optional*):
                 How many copies of itself each target counts as, see `select_rows`: m numbers, or the name of a column
                 of the targets.
+            replay_share (`float` or [`Replay`], *optional*, defaults to 0.0):
+                Share of the rows to train on that stand for the pool as a whole, against forgetting, such as 0.05:
+                drawn at random from the rows that were not picked, or by `Replay(share, method="k_means", seed=0)`.
+                They come behind the picks in `selection.training_dataset`, in `attach`, in [`SelectionSampler`] and in
+                exports. Budgets and shares of groups are about the picks alone.
+            avoid (same types as `targets`, or [`Avoid`], *optional*):
+                Prompts whose tasks must not be learned: the information that a row gives about them is subtracted from
+                that about the targets, times the weight of `Avoid(prompts, weight=1.0)`. For acquisition `"itl"`. A
+                shortlist holds the nearest rows of the targets as without it.
 
         Returns:
             `Selection`: The picked rows, why each was picked, and the record of the selection.
@@ -200,7 +216,7 @@ class Selector:
         )
         check_columns(pool_data, target_data)
         if isinstance(self.store, Path):
-            check_writable_folder(self.store, "store")
+            check_store_folder(self.store)
         numbers = RowNumbers.read(pool_data, target_data, quality, target_weights)
         check_weighs_targets(self.acquisition, numbers.target_weights)
         check_sizes(self.acquisition, len(pool_data), len(target_data))
@@ -217,15 +233,25 @@ class Selector:
         numbers = numbers.without_targets(target_job.reading.bad_rows.rows)
         target_job = target_job.without_bad_rows()
         check_count(num_examples, skipped.num_open(len(pool_data), blocked_rows), constraints.replace)
+        replay = Replay.of(replay_share)
+        if replay is not None:
+            unreadable = np.asarray(pool_job.reading.bad_rows.rows, dtype=np.int64)
+            closed_rows = np.union1d(np.asarray([*blocked_rows, *observed_rows], dtype=np.int64), unreadable)
+            draw = ReplayDraw(replay, len(pool_data), closed_rows)
+            draw.check(num_examples, shortlist is not None and shortlist.embedder is not None)
         skipped.check(observed_rows)
         _check_widths(pool_job, target_job)
+        avoid_job = None if (avoid := Avoid.of(avoid)) is None else self._avoid_job(avoid, pool_data, target_job)
         _warn_if_spans_differ(pool_job, target_job)
         inputs = self._inputs(pool_job, target_job, constraints.to_json(resolved_constraints))
-        inputs = dataclasses.replace(inputs, numbers=numbers)
+        inputs = dataclasses.replace(inputs, numbers=numbers, replay=None if replay is None else draw)
+        selector = self
+        if avoid_job is not None and avoid is not None:
+            selector = self._avoiding(Avoid(avoid_job.embed(self.store), avoid.weight))
         if shortlist is None or shortlist.embedder is None:
             embed_pool = functools.partial(self.pool_memory.features, store=self.store)
             inputs = skipped.embed_pool(inputs, pool_job, embed_pool, blocked_rows)
-            rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
+            rows = selector._pick(inputs, num_examples, selector.acquisition, observed_rows, resolved_constraints)
         else:
             is_free = torch.ones(len(pool_data), dtype=torch.bool)
             is_free[blocked_rows] = False
@@ -236,15 +262,29 @@ class Selector:
             has_grown = True
             while has_grown:
                 inputs = inputs.of_shortlist(stages)
-                rows = self._pick(inputs, num_examples, self.acquisition, observed_rows, resolved_constraints)
+                rows = selector._pick(inputs, num_examples, selector.acquisition, observed_rows, resolved_constraints)
                 unusable_rows = inputs.pool_numbers(np.asarray(rows.pool.unusable.numbers, dtype=np.int64))
                 has_grown = stages.grow(inputs.pool_numbers(rows.indices).tolist(), unusable_rows.tolist())
         if isinstance(self.store, FeatureCache):
             self.store.report()
         extend_fn = None
         if constraints.can_extend:
-            extend_fn = functools.partial(self._extend, inputs, rows, observed_rows, resolved_constraints)
+            extend_fn = functools.partial(selector._extend, inputs, rows, observed_rows, resolved_constraints)
         return assemble(rows, inputs, extend_fn)
+
+    def _avoid_job(self, avoid: Avoid, pool: Dataset, target_job: EmbedJob) -> EmbedJob:
+        """Reads and checks the prompts to avoid, which are embedded as the targets are."""
+        self._avoiding(avoid)  # raises if the acquisition cannot avoid anything
+        rows = as_targets(avoid.rows, TextRows(pool, self.columns), None, self.targets_columns)
+        return make_embed_job(rows, "avoid", target_job.embedder)
+
+    def _avoiding(self, avoid: Avoid) -> Selector:
+        """Returns this selector with an acquisition that avoids prompts, of which `avoid` holds the features."""
+        if not isinstance(self.acquisition, ITL) or self.acquisition.name != "itl":
+            raise ValueError(f"avoid= is for acquisition 'itl', and this one is {self.acquisition.name!r}")
+        selector = copy.copy(self)
+        selector.acquisition = dataclasses.replace(self.acquisition, avoid=avoid)
+        return selector
 
     def _pick(
         self,

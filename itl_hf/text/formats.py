@@ -148,7 +148,26 @@ def _preference(row: Row) -> dict[str, Any]:
 
 def _implicit_preference(row: Row) -> dict[str, Any]:
     answer = parsed_messages(row["chosen"])
-    return {"messages": answer if is_message_list(answer) else marked_turns(answer)}
+    messages = answer if is_message_list(answer) else marked_turns(answer)
+    is_plain = isinstance(answer, str) and len(messages) == 1  # no marks of speakers
+    prompt = shared_beginning(answer, row["rejected"]) if is_plain else ""
+    return pair(prompt, answer[len(prompt) :]) if prompt else {"messages": messages}
+
+
+def shared_beginning(answer: str, other: Any) -> str:
+    """Returns the prompt of two answers that both begin with it: what TRL's `extract_prompt` finds.
+
+    A space before the answers belongs to them.
+
+    Example:
+        >>> shared_beginning("2 + 2 = 4", "2 + 2 = 5")
+        '2 + 2 ='
+    """
+    if not isinstance(other, str):
+        return ""
+    pairs = enumerate(zip(answer, other, strict=False))
+    end = next((place for place, (left, right) in pairs if left != right), 0)  # 0: one is the other's beginning
+    return answer[:end].removesuffix(" ")
 
 
 def _prompt_and_text(row: Row) -> dict[str, Any]:

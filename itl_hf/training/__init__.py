@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 _MODULES = {
     "SelectionSampler": "itl_hf.training.sampler",
     "SelectionTrainerMixin": "itl_hf.training.trainer_mixin",
+    "VerlSelectionSampler": "itl_hf.training.verl_sampler",
     "attach": "itl_hf.training.attach_trainer",
     "picks_of": "itl_hf.training.attach_trainer",
     "WarmUpCheckpoint": "itl_hf.training.short_training",
@@ -22,6 +23,7 @@ _MODULES = {
 __all__ = [
     "SelectionSampler",
     "SelectionTrainerMixin",
+    "VerlSelectionSampler",
     "WarmUpCheckpoint",
     "WarmUpOptions",
     "attach",
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from itl_hf.training.sampler import SelectionSampler
     from itl_hf.training.short_training import WarmUpCheckpoint, WarmUpOptions, response_losses, warm_up
     from itl_hf.training.trainer_mixin import SelectionTrainerMixin
+    from itl_hf.training.verl_sampler import VerlSelectionSampler
 
 
 def __getattr__(name: str) -> Any:

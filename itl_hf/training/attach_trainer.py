@@ -4,7 +4,8 @@ The trainer keeps its dataset, arguments, callbacks and checkpoints; only which 
 order, changes. The price is that picks are row numbers, so the trainer's dataset must be the pool, row for row. If the
 trainer filters or shuffles rows while it prepares them, give the pool a column `itl_index` with the row numbers, and
 picks are looked up in it. If the trainer packs rows together, single rows no longer exist: use
-`train_dataset=selection.dataset` instead of `attach`.
+`train_dataset=selection.dataset` instead of `attach`. Trainers that generate answers (GRPO) repeat each prompt; what
+they repeat are then the picks (`repeated_prompts.py`).
 
 Checks of the trainer are in `trainer_checks.py`, the mapping from picks to the trainer's rows in `pick_positions.py`,
 the connection to the trainer in `attachment.py`, resuming (in the middle of an epoch too) in `resume.py`, and selection
@@ -40,6 +41,7 @@ from itl_hf.training.sampler import (
     nearest_targets_of,
     row_numbers,
     rows_digest,
+    training_dataset_of,
 )
 from itl_hf.training.trainer_checks import (
     check_trainer,
@@ -96,8 +98,9 @@ def attach(
 
     Args:
         trainer (`transformers.Trainer`):
-            A Trainer or a subclass that does not replace the training sampler, such as TRL's `SFTTrainer` or the
-            trainers of sentence-transformers, with any model (PEFT or not). It is changed in place.
+            A Trainer or a subclass that does not replace the training sampler, such as TRL's `SFTTrainer` and
+            `DPOTrainer`, the trainers of sentence-transformers, or TRL's trainers that generate answers, such as
+            `GRPOTrainer`; with any model (PEFT or not). It is changed in place.
         selection ([`Selection`], `Sequence[int]`, `np.ndarray`, `torch.Tensor` or [`Selector`]):
             A selection from the trainer's training dataset, or row numbers of it, shape `(n,)`, best first. For active
             rounds, a selector whose embedder holds the live model: `Selector(HiddenStates(trainer.model,
@@ -110,8 +113,9 @@ def attach(
             Seed of the shuffled order and of `candidates_per_round`. Defaults to the trainer's `data_seed`, or its
             `seed` if there is none.
         remainder (`"repeat"` or `"drop"`, *optional*, defaults to `"repeat"`):
-            What to do with the last picks if they do not fill a step of all processes. `"repeat"` fills the step with
-            the first picks (on one process the last batch is smaller instead), `"drop"` leaves the last picks out of
+            What to do with the last picks if they do not fill a step of all processes, or the prompts that a trainer
+            generates answers for at once. `"repeat"` fills it with the first picks (on one process the last batch is
+            smaller instead, where the trainer takes smaller ones), `"drop"` leaves the last picks out of
             the epoch.
         targets (`Dataset`, `list[dict]` or `list[str]`, *optional*):
             Active rounds: the prompts of the task.
@@ -223,7 +227,7 @@ class SamplingOptions:
 def _selection_attachment(trainer: Trainer, selection: SelectionOrIndices, sampling: SamplingOptions) -> Attachment:
     picks = row_numbers(selection)  # (n,)
     rows = pick_positions(trainer, picks, selection)  # (n,)
-    check_text(trainer, rows, getattr(selection, "dataset", None))
+    check_text(trainer, rows, training_dataset_of(selection))
     nearest = nearest_targets_of(selection)
     sampler = SelectionSampler(
         rows, sampling.order, sampling.seed, nearest_targets=nearest, multiple_of=sampling.multiple_of

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from itl_hf.training.batch_samplers import BatchesOfPicks, own_batch_sampler
+from itl_hf.training.repeated_prompts import RepeatedPicks, repetition_of
 from itl_hf.training.resume import STATE_NAME, export_state, state_from_checkpoint
 from itl_hf.training.sampler import SelectionSampler
 from itl_hf.training.trainer_checks import ALTERNATIVE
@@ -50,6 +51,9 @@ class Attachment:
         self.epoch: int | None = None  # None until the first epoch of a call of train()
         self._is_in_use = False
         self._batches: BatchesOfPicks | None = None
+        self._repetition = repetition_of(trainer)
+        #: What the data loader takes rows from.
+        self._rows = sampler if self._repetition is None else RepeatedPicks(sampler, self._repetition)
 
     def install(self) -> None:
         """Connects the trainer to this attachment, in place of an earlier one."""
@@ -66,7 +70,7 @@ class Attachment:
         # Without this the log and `train_samples_per_second` would count every row of the pool as trained on.
         trainer.num_examples = self.num_examples  # type: ignore[method-assign]
 
-    def train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SelectionSampler:
+    def train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SelectionSampler | RepeatedPicks:
         """Replaces `Trainer._get_train_sampler`, whose argument is called `dataset` in some trainers."""
         if train_dataset is not None and len(train_dataset) != self.num_rows:  # type: ignore[arg-type]
             raise ValueError(
@@ -74,20 +78,20 @@ class Attachment:
                 f"{len(train_dataset)}: attach again after changing trainer.train_dataset."  # type: ignore[arg-type]
             )
         self._is_in_use = True
-        return self.sampler
+        return self._rows
 
     def batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, **options: Any) -> Any:
         """Replaces `get_batch_sampler` of sentence-transformers, which is called for evaluation too."""
         original_method = type(self.trainer).get_batch_sampler  # type: ignore[attr-defined]
         if dataset is not self.trainer.train_dataset:
             return original_method(self.trainer, dataset, batch_size, drop_last, **options)
-        sampler = self.train_sampler(dataset)
+        self.train_sampler(dataset)
         if own_batch_sampler(self.trainer) is None:
-            return SelectionBatchSampler(sampler, batch_size, drop_last)
+            return SelectionBatchSampler(self.sampler, batch_size, drop_last)
         all_rows: Any = dataset
-        picked_rows = all_rows.select(sampler.indices)
+        picked_rows = all_rows.select(self.sampler.indices)
         batches = original_method(self.trainer, picked_rows, batch_size, drop_last, **options)
-        self._batches = BatchesOfPicks(batches, sampler)
+        self._batches = BatchesOfPicks(batches, self.sampler)
         return self._batches
 
     def num_examples(self, dataloader: DataLoader[Any]) -> int:
@@ -95,7 +99,7 @@ class Attachment:
         batches: Any = getattr(dataloader, "batch_sampler", None)
         while hasattr(batches, "batch_sampler"):  # accelerate wraps one batch sampler in another
             batches = batches.batch_sampler
-        if getattr(batches, "sampler", None) is self.sampler:
+        if getattr(batches, "sampler", None) in (self.sampler, self._rows):
             return len(self.sampler)
         return type(self.trainer).num_examples(self.trainer, dataloader)
 

@@ -14,6 +14,8 @@ import datasets
 import numpy as np
 
 from itl_hf.text.trained_rows import as_trained
+from itl_hf.training.repeated_prompts import repetition_of
+from itl_hf.training.sampler import training_dataset_of
 from itl_hf.training.trainer_checks import ALTERNATIVE
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def pick_positions(trainer: Trainer, picks: np.ndarray, selection: Any) -> np.nd
     """
     dataset = trainer.train_dataset
     if has_ids(dataset):
-        ids = ids_of(getattr(selection, "dataset", None), picks)  # (n,)
+        ids = ids_of(training_dataset_of(selection), picks)  # (n,)
         positions = _look_up(dataset, ids)
         _check_all_present(ids, positions)
         return positions
@@ -54,6 +56,11 @@ def pick_positions(trainer: Trainer, picks: np.ndarray, selection: Any) -> np.nd
         pool_indices = _read_ids(dataset, POOL_INDEX_COLUMN)
         if np.array_equal(pool_indices, picks):  # in the same order; the same row may have been picked twice
             return np.arange(len(picks))
+        if getattr(selection, "replay", None) is not None and len(dataset) == len(selection):  # type: ignore[arg-type]
+            raise ValueError(
+                "The trainer's train_dataset holds the picks without the rows of replay_share: build it with "
+                "train_dataset=selection.training_dataset."
+            )
         positions = _look_up(dataset, picks, POOL_INDEX_COLUMN)
         _check_all_present(picks, positions, POOL_INDEX_COLUMN)
         return positions
@@ -134,7 +141,8 @@ def check_text(trainer: Trainer, positions: np.ndarray, rows: Any) -> None:
 
 def _check_same_rows(trainer: Trainer, pool_size: int | None) -> None:
     """Raises `ValueError` if the trainer shuffled its rows or has another number of rows than the pool."""
-    if getattr(trainer.args, "shuffle_dataset", False):
+    # Trainers that repeat their prompts shuffle in their sampler, which the selection replaces; the rows stay in place.
+    if getattr(trainer.args, "shuffle_dataset", False) and repetition_of(trainer) is None:
         raise ValueError(
             "With shuffle_dataset=True the trainer has moved the rows that the picks refer to. Set "
             "shuffle_dataset=False: the order comes from attach (order='shuffled' shuffles the picks)."

@@ -14,7 +14,9 @@ the batches out among the processes. It is also what makes a run resume in the m
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -53,7 +55,8 @@ class SelectionSampler(Sampler[int]):
 
     Args:
         selection_or_indices ([`Selection`], `Sequence[int]`, `np.ndarray` or `torch.Tensor`):
-            A selection, or row numbers of the pool, shape `(n,)`, best first. A row may occur more than once.
+            A selection, or row numbers of the pool, shape `(n,)`, best first. A row may occur more than once. The
+            replay rows of a selection come behind its picks.
         order (`"gain"`, `"shuffled"` or `"interleaved"`, *optional*, defaults to `"gain"`):
             `"gain"` keeps the order in which the rows were picked. `"shuffled"` permutes it, differently in each epoch.
             `"interleaved"` takes one pick of each nearest target in turn, best first for each, so that every part of
@@ -173,7 +176,8 @@ class SelectionSampler(Sampler[int]):
                 From [`~SelectionSampler.state_dict`] of a sampler of the same picks, order and seed.
 
         Raises:
-            `ValueError`: If the state belongs to a sampler with another order, seed, number of picks, or other picks.
+            `ValueError`: If the state belongs to a sampler with another order, seed, number of picks, or other picks,
+                or its epoch or position is absent or impossible. The sampler then stays as it was.
         """
         own_state = self.state_dict()
         settings = {name: own_state[name] for name in ("order", "seed", "length", "picks")}
@@ -181,9 +185,12 @@ class SelectionSampler(Sampler[int]):
             raise ValueError(
                 f"This state was saved by another sampler: {differences}. Build the sampler as it was then."
             )
-        self.set_epoch(state_dict["epoch"])
-        self._resume_position = whole_number(state_dict["position"], "position")
-        self._position = 0
+        epoch = whole_number(state_dict.get("epoch"), "epoch of the state")
+        position = whole_number(state_dict.get("position"), "position of the state")
+        if position > len(self):
+            raise ValueError(f"position of the state is {position}, but an epoch has {len(self)} rows.")
+        self.set_epoch(epoch)
+        self._position, self._resume_position = 0, position
 
     def __repr__(self) -> str:
         return f"SelectionSampler({len(self)} picks, order={self.order!r}, seed={self.seed}, epoch={self.epoch})"
@@ -206,7 +213,7 @@ def row_numbers(selection_or_indices: SelectionOrIndices) -> np.ndarray:
     indices: Any = selection_or_indices
     # Tensors are excluded: every tensor has a method called `indices`.
     if not isinstance(indices, torch.Tensor) and isinstance(indices, HasIndices):
-        indices = indices.indices
+        indices = getattr(indices, "training_indices", indices.indices)  # with the rows of `replay_share`
     refuse_masked(indices, "selection")
     values = np.asarray(indices.detach().cpu() if isinstance(indices, torch.Tensor) else indices)
     if values.size == 0:
@@ -225,11 +232,21 @@ def row_numbers(selection_or_indices: SelectionOrIndices) -> np.ndarray:
 
 
 def nearest_targets_of(selection: Any) -> np.ndarray | None:
-    """Returns the nearest target of each pick of a [`Selection`], shape `(n,)`; `None` for anything else."""
-    dataset = getattr(selection, "dataset", None)
+    """Returns the nearest target of each row of a [`Selection`] that is trained on, shape `(n,)`, -1 for replay rows;
+    `None` for anything else.
+    """
+    dataset, replay = getattr(selection, "dataset", None), getattr(selection, "replay", None)
     if NEAREST_COLUMN not in (getattr(dataset, "column_names", None) or ()):
         return None
-    return np.asarray(dataset.with_format("numpy")[NEAREST_COLUMN][:])  # type: ignore[union-attr]
+    column = dataset.with_format("numpy")[NEAREST_COLUMN][:]  # type: ignore[union-attr]
+    # Replay rows have no nearest target; they take turns as those of one more.
+    nearest = np.nan_to_num(np.asarray(column, dtype=np.float64), nan=-1).astype(np.int64)
+    return nearest if replay is None else np.concatenate([nearest, np.full(len(replay), -1)])
+
+
+def training_dataset_of(selection: Any) -> Any:
+    """Returns the rows that a [`Selection`] trains on; `None` for row numbers."""
+    return getattr(selection, "training_dataset", getattr(selection, "dataset", None))
 
 
 def rows_digest(rows: np.ndarray) -> str:
@@ -255,8 +272,9 @@ def _interleave(nearest_targets: Sequence[int] | np.ndarray | None, num_picks: i
     return np.lexsort((first_pick[group], turn))
 
 
-def whole_number(value: int, name: str, minimum: int = 0) -> int:
+def whole_number(value: Any, name: str, minimum: int = 0) -> int:
     """Returns the value as an `int`; raises `ValueError` unless it is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or int(value) != value or value < minimum:
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or int(value) != value or value < minimum:
         raise ValueError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
     return int(value)

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
+
+from itl_hf.training.repeated_prompts import repetition_of
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -31,8 +33,6 @@ def check_trainer(trainer: Trainer) -> None:
         raise TypeError(
             f"attach needs a transformers.Trainer, not {type(trainer).__name__}: use SelectionSampler there."
         )
-    if type(trainer)._get_train_sampler is not Trainer._get_train_sampler:
-        raise TypeError(f"{type(trainer).__name__} has a training order of its own that it relies on; {ALTERNATIVE}.")
     if trainer.train_dataset is None:
         raise ValueError("The trainer has no train_dataset. Build it with the pool you selected from as train_dataset.")
     is_stream = isinstance(trainer.train_dataset, (torch.utils.data.IterableDataset, datasets.IterableDataset))
@@ -48,6 +48,26 @@ def check_trainer(trainer: Trainer) -> None:
         )
     if getattr(trainer.args, "packing", False):
         raise ValueError(f"With packing=True the trainer merges rows, so single picks cannot be found: {ALTERNATIVE}.")
+    _check_order(trainer)
+
+
+def _check_order(trainer: Trainer) -> None:
+    """Raises an error if the trainer relies on an order of its rows that the order of the picks would break."""
+    from transformers import Trainer
+
+    trainer_class: Any = type(trainer)
+    if getattr(trainer, "calculate_KL", False):
+        loss = getattr(trainer.args, "loss_type", None)
+        raise TypeError(
+            f"{trainer_class.__name__} with loss_type={loss!r} estimates its KL term from neighbouring rows of its "
+            f"train_dataset, so these must be the picks, in their order: {ALTERNATIVE}. "
+            "(loss_type='apo_zero_unpaired' has no such term.)"
+        )
+    if trainer_class._get_train_sampler is Trainer._get_train_sampler or repetition_of(trainer) is not None:
+        return
+    if trainer_class._get_train_sampler.__module__ == "trl.trainer.kto_trainer":  # its own order is for the KL term
+        return
+    raise TypeError(f"{trainer_class.__name__} has a training order of its own that it relies on; {ALTERNATIVE}.")
 
 
 def check_sharding(trainer: Trainer) -> None:
@@ -66,7 +86,10 @@ def check_sharding(trainer: Trainer) -> None:
 
 
 def rows_per_step(trainer: Trainer) -> int:
-    """Returns the number of rows that all processes together take in one step of the data loader."""
+    """Returns the number of picks that all processes together take at once from the data loader."""
+    repetition = repetition_of(trainer)
+    if repetition is not None:
+        return repetition.prompts_per_batch
     args = trainer.args
     return args.train_batch_size * (1 if trainer.accelerator.split_batches else args.world_size)
 
@@ -74,7 +97,8 @@ def rows_per_step(trainer: Trainer) -> int:
 def warn_about_sampling_strategy(trainer: Trainer, stacklevel: int = 3) -> None:
     """Warns that the attached selection replaces `train_sampling_strategy`."""
     strategy = getattr(trainer.args, "train_sampling_strategy", "random")
-    if strategy != "random":
+    # Of the class, because some trainers of TRL have a default of their own.
+    if strategy not in ("random", getattr(type(trainer.args), "train_sampling_strategy", "random")):
         warnings.warn(
             f"train_sampling_strategy={getattr(strategy, 'value', strategy)!r} has no effect on training any more: the "
             "attached selection decides the order.",
@@ -88,7 +112,9 @@ def warn_about_incomplete_step(trainer: Trainer, num_picks: int, stacklevel: int
     remainder = num_picks % step
     if remainder == 0 or args.process_index != 0:
         return
-    if args.dataloader_drop_last:
+    if repetition_of(trainer) is not None:
+        effect = f"so the last batch of prompts is filled up with {step - remainder} that were trained on already"
+    elif args.dataloader_drop_last:
         effect = f"with dataloader_drop_last=True the last {remainder} of them are left out of every epoch"
     elif args.world_size > 1 and accelerator.even_batches:
         effect = (

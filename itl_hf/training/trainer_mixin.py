@@ -8,6 +8,7 @@ import datasets
 from transformers import TrainingArguments
 
 from itl_hf.training.attach_trainer import attach
+from itl_hf.training.packed_picks import rows_to_pack
 from itl_hf.training.pick_positions import ID_COLUMN
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ class SelectionTrainerMixin:
 
     Unlike `attach`, it gets the training dataset before the trainer prepares it. It therefore adds the id column by
     itself, with which picks are found after the trainer dropped or shuffled rows, and active rounds embed the rows as
-    they were passed. (Pass `train_dataset` as a keyword argument for that.)
+    they were passed. With `packing=True` it takes the picked rows before the trainer packs them: the packs then hold
+    the picks and nothing else, in an order that the trainer decides. (Pass `train_dataset` as a keyword argument for
+    all of that.)
 
     Args:
         *args:
@@ -54,6 +57,10 @@ class SelectionTrainerMixin:
             super().__init__(*args, **kwargs)
             return
         pool = kwargs.get("train_dataset")
+        if any(getattr(value, "packing", False) is True for value in (*args, *kwargs.values())):
+            kwargs["train_dataset"] = rows_to_pack(selection, pool, selection_options)
+            super().__init__(*args, **kwargs)
+            return
         if isinstance(pool, datasets.Dataset) and self._can_add_id_column(pool, [*args, *kwargs.values()]):
             kwargs["train_dataset"] = pool.add_column(ID_COLUMN, list(range(len(pool))))
         super().__init__(*args, **kwargs)

@@ -54,7 +54,8 @@ ELSEWHERE = {
     "index": {"min_rows"},
     "select": {
         *("pool_config", "targets_config", "shortlist_model", "stop_gain", "stop_variance_left", "output_dir"),
-        *("report", "dry_run", "no_store", "overwrite", "embedding_column"),
+        *("report", "dry_run", "no_store", "overwrite", "embedding_column", "replay_method", "avoid_weight"),
+        *("report_to", "logging_dir"),
     },
     "report": set(),
     "diagnose": {"selection"},

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
 from itl_hf import Selection
-from itl_hf.hub.space import requirements, write_space
+from itl_hf.hub.space import requirements, upload_command, write_space
 from itl_hf.selection.result.columns import WITHHELD_COLUMN
 from tests.report.explorer.example import make_example
 
@@ -47,9 +51,32 @@ def test_targets_are_included_only_on_request(example, tmp_path):
 
 
 def test_requirements_are_those_of_the_package_without_gradio():
-    names = {Requirement(line).name for line in requirements()}
+    index, *lines = requirements()
+    assert index == "--extra-index-url https://download.pytorch.org/whl/cpu"
+    names = {Requirement(line).name for line in lines}
     assert {"torch", "datasets", "matplotlib", "jinja2"} <= names
     assert not {"gradio", "itl-hf", "trl", "pytest"} & names
+
+
+def test_torch_is_the_build_without_cuda_of_this_version(monkeypatch):
+    from itl_hf.hub import space as module
+
+    version = module.metadata.version
+    for own, line in (("2.11.0+cu128", "torch==2.11.0+cpu"), ("2.12.1", "torch==2.12.1+cpu")):
+        monkeypatch.setattr(module.metadata, "version", lambda name, own=own: own if name == "torch" else version(name))
+        assert line in requirements()
+    monkeypatch.setattr(module.metadata, "version", lambda name: "2.14.0.dev20261101+cpu")  # not in the index for long
+    assert not [line for line in requirements() if line.startswith("torch==")]
+
+
+def test_the_line_that_uploads_the_folder():
+    assert upload_command(Path("/tmp/my space")) == "hf upload YOUR_NAME/my-space '/tmp/my space' . --repo-type space"
+    command, *words = shlex.split(upload_command(Path("space")))
+    assert command == "hf"
+    tool = [sys.executable, "-m", "huggingface_hub.cli.hf"]
+    result = subprocess.run([*tool, *words, "--help"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "--repo-type" in result.stdout
 
 
 def test_a_hostile_title_is_escaped(example, tmp_path):

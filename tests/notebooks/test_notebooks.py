@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,22 @@ def test_a_committed_notebook_is_small_has_outputs_and_no_paths_of_a_machine(pat
     text = path.read_text(encoding="utf-8")
     assert "/work/" not in text
     assert "site-packages" not in text
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=stem)
+def test_a_notebook_runs_in_colab_from_the_package_index(path):
+    book = nbformat.read(path, as_version=4)
+    first, setup = book.cells[0].source, book.cells[1].source
+    address = f"https://colab.research.google.com/github/itl-hf/itl-hf/blob/main/notebooks/{path.name}"
+    assert first.startswith(f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})")
+    code = "\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
+    assert "recipes" not in code
+    assert "tests." not in code
+    (install,) = [line for line in setup.splitlines() if "%pip install" in line]
+    assert "itl-hf[" in install
+    assert set(re.findall(r"itl-hf\[([\w,-]+)\]", install)[0].split(",")) <= {"report", "sentence-transformers"}
+    # Relative links lead nowhere in Colab.
+    assert not [cell.source for cell in book.cells if cell.cell_type == "markdown" and "](../" in cell.source]
 
 
 def test_run_lists_all_notebooks():

@@ -69,6 +69,7 @@ FORMATS = [
     ("WildChat", {"conversation": [USER, ASSISTANT], "language": "English"}, (Q, A)),
     ("LIMA", {"conversations": [Q, A], "source": "x"}, (Q, A)),
     ("HH", {"chosen": f"\n\nHuman: {Q}\n\nAssistant: {A}", "rejected": "\n\nHuman: x\n\nAssistant: y"}, (Q, A)),
+    ("preference, shared beginning", {"chosen": f"{Q} {A}", "rejected": f"{Q} no"}, (Q, f" {A}")),
     ("preference, messages", {"chosen": [USER, ASSISTANT], "rejected": [USER]}, (Q, A)),
     ("DPO", {"prompt": Q, "chosen": A, "rejected": "no"}, (Q, A)),
     ("DPO, messages", {"prompt": [USER], "chosen": [ASSISTANT], "rejected": [ASSISTANT]}, (Q, A)),

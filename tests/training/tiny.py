@@ -5,6 +5,7 @@ Row `i` of a pool starts with token `FIRST + i`, so the rows that a trainer trai
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import torch
@@ -15,6 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from itl_hf import HiddenStates, Selector
 
 TARGETS = [{"prompt": "row3 the a of"}, {"prompt": "row7 the of of"}, {"prompt": "row90 and to to"}]
+#: Transformers 5.0 and 5.1 have no choice of the order of training.
+HAS_SAMPLING_STRATEGY = "train_sampling_strategy" in {one.name for one in dataclasses.fields(TrainingArguments)}
 FIRST = 8  # below it: special tokens and the words every row shares
 VOCABULARY = 128
 

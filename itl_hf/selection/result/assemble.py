@@ -20,6 +20,7 @@ from itl_hf.gp.shift import Shift, measure_shift
 from itl_hf.selection.diagnosis.shift_notice import ShiftRecord
 from itl_hf.selection.diagnosis.text_contrast import TextContrast
 from itl_hf.selection.feature_arrays import Features, as_rows
+from itl_hf.selection.replay import ReplayDraw, replay_rows
 from itl_hf.selection.result.coverage import pool_groups
 from itl_hf.selection.result.selection import Selection
 from itl_hf.selection.result.umap_layout import LayoutName, layout_of
@@ -62,6 +63,8 @@ class SelectionInputs:
             (L,) the same row numbers in the order in which they were embedded.
         numbers (`RowNumbers`):
             Quality of the pool's rows and weights of the targets.
+        replay (`ReplayDraw`, *optional*):
+            Draws rows that are trained on behind the picks.
     """
 
     pool: Dataset
@@ -76,6 +79,7 @@ class SelectionInputs:
     shortlist_rows: np.ndarray | None = None
     columns: ColumnMapping | None = None
     numbers: RowNumbers = field(default_factory=RowNumbers)
+    replay: ReplayDraw | None = None
 
     def of_shortlist(self, stages: TwoStages) -> SelectionInputs:
         """The same inputs with the features of the rows that are embedded by now."""
@@ -117,6 +121,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
     shift = measure_shift(rows.pool, rows.gp, attainable.nearest)
     layout = layout_of(inputs.layout, rows.pool, rows.gp.targets, places)
     layout = dataclasses.replace(layout, pool_rows=inputs.pool_numbers(layout.pool_rows))
+    replay_dataset, replay_record = _replay(rows, inputs)
     rows.pool.release()
     nearest = inputs.pool_numbers(attainable.nearest.cpu().numpy())
     prompts = [plain_text(row)[0] for row in text_columns(inputs.targets)]
@@ -135,6 +140,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         screening=screening.to_record(),
         shift=None if shift is None else _shift_record(shift, inputs).to_json(),
         coverage=pool_groups(inputs.pool, inputs.record_entries.get("constraints", {}).get("groups")),
+        replay=replay_record,
     )
     return Selection(
         dataset=picked_rows(inputs.pool, dataclasses.replace(rows, indices=picks), inputs.columns),
@@ -152,7 +158,18 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         extend_fn=extend_fn,
         shortlist_rows=inputs.shortlist_rows,
         whole_pool_information=lambda: np.asarray([attainable.whole_pool_information]),
+        replay=replay_dataset,
     )
+
+
+def _replay(rows: RowSelection, inputs: SelectionInputs) -> tuple[Dataset | None, dict[str, Any] | None]:
+    """Returns the rows that are trained on behind the picks, and their entry in the record."""
+    if inputs.replay is None:
+        return None, None
+    embedded_rows = None if inputs.embedded is None else inputs.embedded.rows
+    numbers = inputs.replay.rows(inputs.pool_numbers(rows.indices), rows, embedded_rows)
+    replay_dataset = replay_rows(inputs.pool, numbers, len(rows), inputs.columns)
+    return replay_dataset, inputs.replay.to_record(len(replay_dataset))
 
 
 def _shift_record(shift: Shift, inputs: SelectionInputs) -> ShiftRecord:

@@ -14,6 +14,7 @@ from datasets import Dataset
 from itl_hf.embedding.store.atomic_files import DamagedError
 from itl_hf.selection.diagnosis.diagnosis import Diagnosis, diagnose
 from itl_hf.selection.export.export import Export, export_selection
+from itl_hf.selection.replay import behind_picks, gains_with_replay, replay_of
 from itl_hf.selection.result import files
 from itl_hf.selection.result.deferred import DeferredArray, OptionalDeferredArray
 from itl_hf.selection.result.record import SelectionRecord
@@ -90,6 +91,8 @@ class Selection:
         whole_pool_information (`np.ndarray`, *optional*):
             (1,) float64, information about the targets that every row of the pool would give, in nats; NaN where it is
             not finite. Where `whole_pool` is an upper bound, this is a lower one.
+        replay (`Dataset`, *optional*):
+            Rows of the pool's general part that are trained on behind the picks (`replay_share`), with `pool_index`.
 
     Example:
         >>> from itl_hf import HiddenStates, Selector
@@ -116,6 +119,7 @@ class Selection:
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
     shortlist_rows: np.ndarray | None = field(default=None, repr=False, compare=False)
     whole_pool_information: OptionalDeferredArray = OptionalDeferredArray()  # noqa: RUF009
+    replay: Dataset | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -128,6 +132,21 @@ class Selection:
             f"Selection({len(self)} of {self.pool_size} rows by {name} for {len(self.targets)} targets, "
             f"noise_std={noise:.3g}, target variance left {left:.0%})"
         )
+
+    @property
+    def training_dataset(self) -> Dataset:
+        """The rows to train on: the picks in their order, and behind them the rows of `replay_share`.
+
+        Without replay it is `dataset`. Replay rows have no gain and no nearest target.
+        """
+        return behind_picks(self.dataset, self.replay)
+
+    @property
+    def training_indices(self) -> np.ndarray:
+        """Row numbers of the pool of `training_dataset`, (n + r,) int64."""
+        if self.replay is None:
+            return self.indices
+        return np.concatenate([self.indices, np.asarray(self.replay["pool_index"][:], dtype=np.int64)])
 
     def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Writes the selection into a folder. Files that are not of a selection are never changed.
@@ -156,7 +175,7 @@ class Selection:
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
         arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
-        return files.write(Path(directory), self.dataset, self.targets, arrays, facts, overwrite)
+        return files.write(Path(directory), self.training_dataset, self.targets, arrays, facts, overwrite)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Selection:
@@ -171,7 +190,8 @@ class Selection:
         places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}
         try:
             return cls(
-                dataset=dataset,
+                dataset=dataset.select(range(len(arrays["indices"]))),
+                replay=replay_of(dataset, len(arrays["indices"])),
                 targets=targets,
                 layout=Layout(**places, method=facts.get("layout", "pca")),
                 pool_size=facts["pool_size"],
@@ -247,7 +267,7 @@ class Selection:
         on_bad_rows: str = "error",
         overwrite: bool = False,
     ) -> Export:
-        """Writes the picked rows, in the order picked, in the format of a trainer.
+        """Writes the picked rows, in the order picked, in the format of a trainer; behind them those of `replay_share`.
 
         Args:
             path (`str` or `PathLike`):
@@ -260,8 +280,8 @@ class Selection:
             name (`str`, *optional*, defaults to `"selection"`):
                 Name of the files in the folder, and of the data set in the trainer.
             weights (`"gains"` or `Sequence[float]`, *optional*):
-                n weights of the rows, or their gains with a mean of 1; for `"jsonl"` and `"parquet"` (column `weight`)
-                and `"verl"` (`extra_info`).
+                A weight for each row, or the gains with a mean of 1 (replay rows get 1); for `"jsonl"` and
+                `"parquet"` (column `weight`) and `"verl"` (`extra_info`).
             on_bad_rows (`"error"` or `"skip"`, *optional*, defaults to `"error"`):
                 What to do about rows that the trainer would lose a part of: raise an error that lists them, or leave
                 them out with a warning.
@@ -280,7 +300,8 @@ class Selection:
             'selection.axolotl.yaml'
         """
         options: dict[str, Any] = {"name": name, "weights": weights, "on_bad_rows": on_bad_rows, "overwrite": overwrite}
-        return export_selection(self.dataset, self.record.column_mapping(), self.gains, path, format, **options)
+        gains = gains_with_replay(self.gains, len(self.training_indices))
+        return export_selection(self.training_dataset, self.record.column_mapping(), gains, path, format, **options)
 
     def push_to_hub(
         self,
