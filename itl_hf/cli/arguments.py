@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from itl_hf.cli.column_arguments import ColumnArguments
+from itl_hf.cli.help_groups import SHOWN_DEFAULTS
 from itl_hf.cli.option import option
 
 if TYPE_CHECKING:
@@ -119,13 +120,9 @@ class ModelArguments:
     max_length: int | None = option(None, "Tokens of a row that are read.")
     packing: bool = option(False, "hidden_states: batches without padding.")
     compile: bool = option(False, "hidden_states: run the blocks through torch.compile.")
-    dtype: Literal["float32", "bfloat16", "float16"] | None = option(
-        None, "What the model computes in; float32 if left out."
-    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "What the model computes in.")
     load_in_4bit: bool = option(False, "Load weights in 4 bits (bitsandbytes).")
-    device: str | None = option(
-        None, "Where the model runs and rows are compared: cpu, cuda:0, ...; the best there is if left out."
-    )
+    device: str | None = option(None, "Where the model runs and rows are compared: cpu, cuda:0, ...")
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = option(
         None, "hidden_states: spread a model that is too large for one GPU over all of the machine; not with --device."
     )
@@ -366,6 +363,8 @@ def _typer_parameters(kind: Any) -> list[inspect.Parameter]:
             members: Any = enum.StrEnum(one.name, {name: name for name in choices[0]})  # type: ignore[misc]
             annotation = typing.Optional[members]  # noqa: UP045  (a union with a type that is made here)
         names = [f"--{one.name}", *aliases]
+        if one.name in SHOWN_DEFAULTS:
+            metadata["show_default"] = SHOWN_DEFAULTS[one.name]
         parameters.append(
             inspect.Parameter(
                 one.name,

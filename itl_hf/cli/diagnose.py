@@ -10,6 +10,7 @@ import typer
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.load_selection import SelectionArgument, saved_selection
 from itl_hf.cli.output import Outcome
+from itl_hf.selection.diagnosis.verdict import next_steps, verdict
 
 if TYPE_CHECKING:
     from itl_hf.selection.diagnosis.diagnosis import Diagnosis
@@ -24,11 +25,15 @@ def diagnose(
     if rows < 0:
         raise typer.BadParameter(f"--rows must be 0 or more, got {rows}")
     diagnosis = saved_selection(selection).diagnose()
-    return Outcome(diagnosis.text(rows or None), _facts(diagnosis))
+    steps = "\n".join(f"- {step}" for step in next_steps(diagnosis))
+    words = f"{verdict(diagnosis)}\n{diagnosis.text(rows or None)}\n\nNext:\n{steps}"
+    return Outcome(words, _facts(diagnosis))
 
 
 def _facts(diagnosis: Diagnosis) -> dict[str, Any]:
     return {
+        "verdict": verdict(diagnosis),
+        "next_steps": next_steps(diagnosis),
         "picks": diagnosis.picks,
         "pool_size": diagnosis.pool_size,
         "variance_left": diagnosis.left,
@@ -36,6 +41,9 @@ def _facts(diagnosis: Diagnosis) -> dict[str, Any]:
         "exact": diagnosis.exact,
         "unteachable": [target.target for target in diagnosis.unteachable],
         "far": [target.target for target in diagnosis.far],
-        "notices": [dataclasses.asdict(notice) for notice in diagnosis.notices],
+        # Ranks count from 1, as in the column `itl_rank` and on every page.
+        "notices": [
+            dataclasses.asdict(notice) | {"ranks": [rank + 1 for rank in notice.ranks]} for notice in diagnosis.notices
+        ],
         "targets": [dataclasses.asdict(target) | {"verdict": target.verdict} for target in diagnosis.targets],
     }

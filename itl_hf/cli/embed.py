@@ -43,14 +43,16 @@ def embed(
     # Heavy imports wait until the command runs, so that --help is quick.
     from itl_hf import distributed
     from itl_hf.cli.load_rows import load_rows
-    from itl_hf.disk.checks import check_writable_folder, expand
+    from itl_hf.disk.checks import expand
     from itl_hf.embedding.embed import embed as embed_dataset
     from itl_hf.embedding.row_keys import row_keys
+    from itl_hf.embedding.store.cache import is_finished
     from itl_hf.embedding.store.feature_store import FeatureStore
     from itl_hf.embedding.store.paths import feature_directory
+    from itl_hf.embedding.store.store_checks import check_can_embed_into, check_store_folder
 
     store = expand(store)
-    check_writable_folder(store, "--store")
+    check_store_folder(store, "--store")
     rows = call_on_each(lambda: load_rows(name, dataset_train_split, dataset_config))
     check_format(rows, "DATA")  # before a model is loaded
     embedder = embedding.build_embedder(model.model_name_or_path, **model.settings())
@@ -63,7 +65,8 @@ def embed(
         startup = time.monotonic() - start_time
         estimate_result = estimate(rows, embedder, directory, fingerprint=fingerprint, keys=keys)
         return embedding_outcome(estimate_result, startup) if distributed.rank() == 0 else None
-    start, there = time.monotonic(), _is_finished(directory)
+    check_can_embed_into(directory, "--store")
+    start, there = time.monotonic(), is_finished(directory)
     embed_dataset(rows, embedder, directory, fingerprint=fingerprint, rows_hash=keys)
     seconds = time.monotonic() - start
     if distributed.rank() != 0:
@@ -79,16 +82,6 @@ def _one_name(data: str | None, dataset_name: str | None) -> str:
     if (data is None) == (dataset_name is None):
         raise typer.BadParameter("give the rows once: as DATA, or with --dataset_name")
     return str(dataset_name if data is None else data)
-
-
-def _is_finished(directory: Path) -> bool:
-    from itl_hf.embedding.store.feature_store import FeatureStore
-
-    try:
-        FeatureStore.open(directory)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _pool_flags(name: str, split: str, subset: str | None) -> list[str]:

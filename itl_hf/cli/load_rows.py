@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import datasets
 import fsspec
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, concatenate_datasets, load_dataset, load_from_disk
+from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DatasetGenerationError
 
+from itl_hf.text.csv_header import check_header
 from itl_hf.text.file_contents import contents_digest
 from itl_hf.text.formats import text_column_names
 from itl_hf.text.json_files import read_json_files
-from itl_hf.text.unreadable_files import DAMAGES, check_file, unreadable
+from itl_hf.text.unreadable_files import DAMAGES, check_file, is_damage, unreadable
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 DEFAULT_SPLIT = "train"
@@ -75,7 +77,7 @@ def load_rows(name: str, split: str = DEFAULT_SPLIT, config: str | None = None) 
     except (DatasetGenerationError, pa.ArrowException, IndexError, KeyError) as error:
         raise ValueError(f"{name} cannot be read: {error.__cause__ or error}") from error
     except (OSError, ValueError) as error:
-        if not path.exists() or name in str(error):
+        if not path.exists() or (name in str(error) and not isinstance(error, EmptyDatasetError)):
             raise
         raise ValueError(f"{name} holds no rows that can be read ({error}): give a file, such as rows.jsonl") from error
 
@@ -95,7 +97,7 @@ def _files(name: str) -> list[str]:
         if not paths:
             raise FileNotFoundError(f"{name}: no such files")
         return [f"{prefix}{path}" if prefix else path for path in paths] if len(paths) > 1 or prefix == "" else [name]
-    if _kind(name) in READERS:
+    if _kind(name) in READERS and not Path(name).is_dir():
         raise FileNotFoundError(f"{name}: no such file")
     return []
 
@@ -115,17 +117,25 @@ def _load_files(name: str, files: list[str]) -> Dataset:
         return read_json_files(files)
     for file in files:
         check_file(file)
+        if reader == "csv":
+            check_header(file, _separator(file))
     options: dict[str, Any] = {}
     if reader == "csv":  # an empty cell is missing; NA, null and None are texts
-        options = {"keep_default_na": False, "na_values": [""], "sep": "\t" if kinds[0] == ".tsv" else ","}
+        options = {"keep_default_na": False, "na_values": [""], "sep": _separator(files[0])}
         options["converters"] = dict.fromkeys(text_column_names(), _cell)  # 007 and 2 are texts there
     if all("://" not in file for file in files):
         options["cache_dir"] = _cache_folder(map(Path, files))
         files = [_without_patterns(Path(file).absolute(), Path(options["cache_dir"])) for file in files]
     try:
         return _load_together(reader, files, options)
-    except (DatasetGenerationError, StopIteration, pa.ArrowException, IndexError, KeyError, *DAMAGES) as error:
+    except (DatasetGenerationError, StopIteration, pa.ArrowException, IndexError, KeyError, OSError, *DAMAGES) as error:
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
         raise unreadable(name, kinds[0][1:], error) from error
+
+
+def _separator(name: str) -> str:
+    return "\t" if _kind(name) == ".tsv" else ","
 
 
 def _load_together(reader: str, files: list[str], options: dict[str, Any]) -> Dataset:
@@ -158,13 +168,17 @@ def _cache_folder(paths: Iterable[Path]) -> str:
 
 def _without_patterns(path: Path, folder: Path) -> str:
     """Returns a name of the file that `datasets` takes for no pattern and no address: a link in this folder."""
-    if not set("*?[]{}:#") & set(str(path)):
+    if not set("*?[]{}:#") & set(str(path)[len(path.drive) :]):  # the colon of a drive does not matter
         return str(path)
     link = folder / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}{_kind(path.name)}"
     link = link.with_name(link.name + path.suffix) if path.suffix in COMPRESSIONS else link
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
+    try:
         link.symlink_to(path)
+    except FileExistsError:
+        pass
+    except OSError:  # Windows lets only some users make links
+        shutil.copyfile(path, link)
     return str(link)
 
 

@@ -7,9 +7,9 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 import itl_hf
+from itl_hf.cli import help_groups
 from itl_hf.cli.cache import cache
 from itl_hf.cli.column_arguments import join_words
 from itl_hf.cli.diagnose import diagnose
@@ -27,7 +27,7 @@ from itl_hf.cli.push import push
 from itl_hf.cli.report import report
 from itl_hf.cli.select import select
 from itl_hf.cli.targets import targets
-from itl_hf.cli.train import CONTEXT, train
+from itl_hf.cli.train import CONTEXT, TrainCommand, train
 from itl_hf.launch import launched_size, run_alone
 from itl_hf.visible import visible
 
@@ -70,7 +70,7 @@ def normalise(token: str) -> str:
     return token.replace("-", "_")
 
 
-class Command(typer.core.TyperCommand):
+class Command(help_groups.Command):
     """A command whose `--columns` takes several words."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -81,7 +81,7 @@ class Command(typer.core.TyperCommand):
 for command in (targets, embed, index, estimate, select, report, explore, diagnose, export, push, cache, doctor):
     settings = {"token_normalize_func": normalise, "help_option_names": HELP_OPTIONS}
     app.command(cls=Command, context_settings=settings, epilog=epilog(command.__name__))(with_output(command))
-app.command(context_settings=CONTEXT, epilog=epilog("train"))(train)
+app.command(cls=TrainCommand, context_settings=CONTEXT, epilog=epilog("train"))(train)
 
 
 def plain_warning(message: Warning | str, category: type[Warning], *where: object, **more: object) -> str:

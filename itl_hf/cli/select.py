@@ -163,13 +163,14 @@ def _check_output(
     output_dir: Path | None, report: Path | None, store: Path | None, overwrite: bool
 ) -> tuple[Path, Path | None]:
     """Returns the paths that will be written, after checking that they can be."""
-    from itl_hf.disk.checks import check_output_file, check_writable_folder, expand
+    from itl_hf.disk.checks import check_output_file, expand
+    from itl_hf.embedding.store.store_checks import check_store_folder
     from itl_hf.selection.result.folder import check_selection_folder
 
     folder = expand(str(output_dir))
     check_selection_folder(folder, overwrite, "--output_dir")
     if store is not None:
-        check_writable_folder(expand(store), "--store")
+        check_store_folder(expand(store), "--store")
     if report is None:
         return folder, None
     report = expand(report)

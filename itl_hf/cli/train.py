@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from itl_hf.cli import help_groups
 from itl_hf.cli.group import call_on_each, call_on_first
+from itl_hf.cli.help_groups import field_records, write_groups
 from itl_hf.cli.output import Outcome, output_of, say_note
 from itl_hf.cli.train_arguments import SelectionArguments, parse
 from itl_hf.cli.training_folder import check_training_folder, checkpoint_to_resume, training_folder
+from itl_hf.cli.without_model import embedder_without_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,17 +34,33 @@ if TYPE_CHECKING:
 
 _NO_DATA = "--dataset_name is missing: the rows to pick from (itl-hf train --help shows examples)"
 #: `train` parses its arguments itself, so typer must pass on all of them unchanged.
+SHARED_RECORDS = [
+    ("--config <path>", "YAML file with options as lines `name: value`; flags override it."),
+    ("--dry_run", "Estimate time and memory of embedding and picking; nothing is trained."),
+    ("--json", "Print one JSON object."),
+    ("--quiet", "No progress bars and no messages of libraries."),
+    ("--verbose", "Print steps and tracebacks."),
+    ("--help_all", "List TRL's options, too."),
+]
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+
+
+class TrainCommand(help_groups.Command):
+    """`train`, which declares no options to typer: ours are those of `SelectionArguments`."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes our options; TRL's are several hundred, and take seconds to import."""
+        records = field_records(SelectionArguments)
+        records.setdefault("Output", []).extend(SHARED_RECORDS)
+        write_groups(formatter, records)
 
 
 def train(context: typer.Context) -> None:
     """Pick examples, then fine-tune on them with TRL's SFTTrainer.
 
-    Takes TRL's options and ours, as flags or in a YAML file (--config); flags override it. Ours: --targets with
-    --num_examples (pick once), --examples_per_round (pick before each epoch) or --selection (a folder that `itl-hf
-    select` made); --acquisition, --kernel, --noise_std, --embedding_model, --layer, --store, --order,
-    --eval_dataset_name. `itl-hf train --help_all` lists all of them, TRL's too. And --dry_run (an estimate of embedding
-    and picking), --json, --quiet, --verbose as everywhere.
+    Takes TRL's options, such as --model_name_or_path, --dataset_name and --output_dir, and the options below, as flags
+    or in a YAML file (--config); flags override it. Rows are picked once (--num_examples), before each epoch
+    (--examples_per_round), or were picked before (--selection). `itl-hf train --help_all` lists TRL's options, too.
     """
     ours = {f"--{name}": name for name in ("dry_run", "json", "quiet", "verbose")}
     flags = {name: word in context.args for word, name in ours.items()}
@@ -196,7 +215,8 @@ class _Data:
 
 
 def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig, data: _Data) -> None:
-    from itl_hf.disk.checks import check_writable_folder, expand
+    from itl_hf.disk.checks import expand
+    from itl_hf.embedding.store.store_checks import check_store_folder
 
     if data.name is None and picking.selection is None:
         raise ValueError(_NO_DATA)
@@ -204,7 +224,7 @@ def _check(picking: SelectionArguments, training: SFTConfig, model: ModelConfig,
     # The options have replaced `~` already.
     check_training_folder(Path(str(training.output_dir)), picking.overwrite, model.model_name_or_path)
     if picking.store is not None:
-        check_writable_folder(expand(picking.store), "--store")
+        check_store_folder(expand(picking.store), "--store")
     if model.model_name_or_path is None:
         raise ValueError("--model_name_or_path is missing: the model to train")
     if picking.eval_dataset_name is not None and training.eval_strategy == "no":
@@ -298,6 +318,9 @@ def _training_rows(selection: Selection) -> Dataset:
 
 def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConfig) -> Embedder:
     """Builds the embedder with a model of its own, which is released before the model to train is loaded."""
+    embedder = embedder_without_model(picking, picking, names_model=picking.embedding_model is not None)
+    if embedder is not None:
+        return embedder
     hub: dict[str, Any] = {"trust_remote_code": training.trust_remote_code}
     if picking.embedding_model is None:
         hub |= {"revision": model.model_revision, "load_in_4bit": model.load_in_4bit}

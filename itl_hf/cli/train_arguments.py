@@ -54,9 +54,7 @@ class SelectionArguments(EmbedderArguments, PickingArguments):
         None, "Instead: folder of a selection that `itl-hf select` made; nothing is selected then."
     )
     selection_seed: int = option(0, "Seed of acquisition=random.")
-    embedding_model: str | None = option(
-        None, "Model that makes the features; the one to train if left out. Not with examples_per_round."
-    )
+    embedding_model: str | None = option(None, "Model that makes the features; not with examples_per_round.")
     embedding_max_length: int | None = option(None, "Tokens of a row that are embedded.")
     store: str | None = option(None, "Folder that keeps features: none is made twice. Left out: the cache.")
     no_store: bool = option(False, "Keep no features, not in the cache either.")

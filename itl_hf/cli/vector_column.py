@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from itl_hf.cli.without_model import embedder_without_model
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -39,6 +41,10 @@ def build_embedders(
         `ValueError`: If there are both a column and options of a model.
     """
     if column is None:
+        names_model = model.model_name_or_path is not None or bool(model.settings())
+        embedder = embedder_without_model(picking, embedding, names_model)
+        if embedder is not None:
+            return embedder, None
         return embedding.build_embedder(model.model_name_or_path, **model.settings()), None
     options = [f"--{name}" for name in {**embedding.settings(), **model.settings()} if name != "device"]
     options += ["--model_name_or_path"] if model.model_name_or_path is not None else []

@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+#: The file by which a folder is locked where the system cannot lock folders.
+LOCK_NAME = ".itl-hf.lock"
 _SUFFIX = ".itl-hf.tmp"
 _NAME = re.compile(r"-(\d+)-([0-9a-f]{8})" + re.escape(_SUFFIX))
 #: Seconds after which the temporary paths of another machine, whose processes cannot be seen from here, are deleted.
@@ -62,8 +64,8 @@ def temporary_folder(name: str, folder: Path | None = None) -> Iterator[Path]:
 
 
 def is_temporary(name: str) -> bool:
-    """Returns whether a file name is one that `temporary_path` made."""
-    return name.startswith(".") and _NAME.search(name) is not None
+    """Returns whether a file name is one that `temporary_path` made, or that of a lock."""
+    return name == LOCK_NAME or (name.startswith(".") and _NAME.search(name) is not None)
 
 
 def temporary_paths(folder: Path, name: str) -> list[Path]:

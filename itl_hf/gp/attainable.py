@@ -24,6 +24,7 @@ from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel, Laplace, L
 from itl_hf.gp.noise import effective_rank, spectrum_rank
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.quality import Quality, join
+from itl_hf.gp.whole_pool_information import information, is_defined
 
 #: Rows that the d x d matrix is summed over; and rows whose own matrix is factored where there is no d x d matrix.
 MOST_ROWS = 20_000
@@ -50,7 +51,7 @@ class AttainableVariance:
 
     Args:
         compute_limits (`Callable`):
-            Computes `irreducible` and `whole_pool`.
+            Computes `irreducible`, `whole_pool` and `whole_pool_information`.
         reach (`Tensor`):
             (m,) float64, largest prior correlation k(x, a) / sqrt(k(x, x) k(a, a)) with any row of the pool. Signed:
             under a linear kernel an opposite row removes variance too, but is not near.
@@ -77,11 +78,14 @@ class AttainableVariance:
             below it.
         whole_pool (`Tensor`):
             (m,) float64, Var[f(a) | y(S)], every row answered once, with the selection's noise. No selection without
-            repeated picks goes below it. Both are computed when one of them is first read: without a d x d matrix that
-            takes several times as long as the selection.
+            repeated picks goes below it.
+        whole_pool_information (`float`):
+            Information about the targets that every row answered once would give, in nats; NaN where it is not finite
+            or the targets are too many. All three are computed when one of them is first read: without a d x d matrix
+            that takes several times as long as the selection.
     """
 
-    compute_limits: Callable[[], tuple[Tensor, Tensor]]
+    compute_limits: Callable[[], tuple[Tensor, Tensor, float]]
     reach: Tensor
     usual_reach: float
     nearest: Tensor
@@ -96,15 +100,20 @@ class AttainableVariance:
         """(m,) float64, what no row of the pool can remove."""
         # Both bound the same number from above. With tiny noise, the second includes directions that the rank tolerance
         # leaves out of the first, and is then the smaller one.
-        return torch.minimum(*self._limits)
+        return torch.minimum(*self._limits[:2])
 
     @property
     def whole_pool(self) -> Tensor:
         """(m,) float64, what would be left after every row of the pool."""
         return self._limits[1]
 
+    @property
+    def whole_pool_information(self) -> float:
+        """Information that every row of the pool would give, in nats."""
+        return self._limits[2]
+
     @functools.cached_property
-    def _limits(self) -> tuple[Tensor, Tensor]:
+    def _limits(self) -> tuple[Tensor, Tensor, float]:
         return self.compute_limits()
 
 
@@ -161,8 +170,8 @@ def attainable_variance(
         moments = [pool.once("second moment", moment) if is_of_pool else moment()]
         if pool.quality is not None or isinstance(observed_quality, Tensor):
             moments.append(_second_moment(pool, indices, observed_rows, observed_quality, by_quality=True))
-        *limits, pool_rank = _linear_parts(moments, gp)
-        compute_limits = lambda: (limits[0], limits[1])
+        irreducible, whole_pool, pool_rank, nats = _linear_parts(moments, gp)
+        compute_limits = lambda: (irreducible, whole_pool, nats)
     else:
         indices_or_all = pool.spaced_rows(pool.num_rows) if indices is None else indices
         compute_limits = functools.partial(_limits_of_rows, pool, indices_or_all, gp, observed_rows, observed_quality)
@@ -185,7 +194,7 @@ def attainable_variance(
 
 def _limits_of_rows(
     pool: Pool, indices: Sequence[int], gp: GaussianProcess, observed_rows: Tensor, observed_quality: Quality
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, float]:
     rows, quality = pool.rows(indices), pool.quality_of(indices)
     quality = join([(quality, len(rows)), (observed_quality, len(observed_rows))])
     return _kernel_parts(torch.cat([rows, observed_rows]), gp, quality)
@@ -294,25 +303,29 @@ def _add_to_moment(moment: Tensor, rows: Tensor, quality: Quality) -> Tensor:
     return moment.addmm_(rows.T, rows * quality[:, None] if isinstance(quality, Tensor) else rows)
 
 
-def _linear_parts(moments: list[Tensor], gp: GaussianProcess) -> tuple[Tensor, Tensor, float]:
-    """Returns irreducible and whole-pool variance, (m,) each, and the effective rank, from Phi'Phi (d, d) and, where
-    rows differ in quality, Phi'Q Phi.
+def _linear_parts(moments: list[Tensor], gp: GaussianProcess) -> tuple[Tensor, Tensor, float, float]:
+    """Returns irreducible and whole-pool variance, (m,) each, the effective rank, and the whole pool's information,
+    from Phi'Phi (d, d) and, where rows differ in quality, Phi'Q Phi.
     """
     energy, vectors = torch.linalg.eigh(moments[0])
     energy = energy.clamp_min(0)
-    parts = (gp.targets @ vectors).square()  # (m, d): each target's prior variance by direction
+    parts = gp.targets @ vectors  # (m, d): the square is a target's prior variance by direction
     is_unobserved = energy <= energy[-1] * RANK_TOLERANCE
-    irreducible, rank = parts[:, is_unobserved].sum(1), spectrum_rank(energy)
+    irreducible, rank = parts[:, is_unobserved].square().sum(1), spectrum_rank(energy)
     if len(moments) > 1:
         energy, vectors = torch.linalg.eigh(moments[1])
-        energy, parts = energy.clamp_min(0), (gp.targets @ vectors).square()
+        energy, parts = energy.clamp_min(0), gp.targets @ vectors
     noise_variance = gp.noise_std**2
-    whole_pool = parts @ (noise_variance / (noise_variance + energy))
-    return irreducible, whole_pool, rank
+    share_left = noise_variance / (noise_variance + energy)  # (d,)
+    whole_pool = parts.square() @ share_left
+    nats = math.nan
+    if is_defined(gp):
+        nats = information(gp, gp.targets @ gp.targets.T, (parts * (1 - share_left)) @ parts.T)
+    return irreducible, whole_pool, rank, nats
 
 
-def _kernel_parts(rows: Tensor, gp: GaussianProcess, quality: Quality) -> tuple[Tensor, Tensor]:
-    """Returns irreducible and whole-pool variance, (m,) each, from the kernel matrix of rows (M, d).
+def _kernel_parts(rows: Tensor, gp: GaussianProcess, quality: Quality) -> tuple[Tensor, Tensor, float]:
+    """Returns irreducible and whole-pool variance, (m,) each, and the information, from the rows' kernel matrix (M, M).
 
     Instead of no noise, a noise far below the leading eigenvalue is used: that is an upper bound too, and a Cholesky
     factor takes a tenth of the time of eigenvalues.
@@ -323,9 +336,12 @@ def _kernel_parts(rows: Tensor, gp: GaussianProcess, quality: Quality) -> tuple[
     variances = []
     for noise_variance in (least, gp.noise_std**2 / quality + 1e-2 * least):
         factor = _factor(gram, noise_variance)
-        removed_variance = torch.linalg.solve_triangular(factor, cross, upper=False).square().sum(0)  # (m,)
-        variances.append((prior - removed_variance).clamp_min(0))
-    return variances[0], variances[1]
+        parts = torch.linalg.solve_triangular(factor, cross, upper=False)  # (M, m)
+        variances.append((prior - parts.square().sum(0)).clamp_min(0))
+    nats = math.nan
+    if is_defined(gp):
+        nats = information(gp, gp.kernel.cross(gp.targets, gp.targets), parts.T @ parts)
+    return variances[0], variances[1], nats
 
 
 def _factor(gram: Tensor, noise_variance: Quality) -> Tensor:

@@ -18,12 +18,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from itl_hf.hub.escape import SafeMarkdown, code_span, escape, finalize, format_number
 from itl_hf.hub.public_record import is_hub_id
 from itl_hf.hub.reproduce import reproduction_script
-from itl_hf.report.gains import gain_name, total_information
-from itl_hf.report.sections import method_name
+from itl_hf.report.gains import gain_name, gain_number, information_text
+from itl_hf.report.names import method_name
 from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
+from itl_hf.selection.diagnosis.verdict import next_steps, verdict
 from itl_hf.selection.diagnosis.weighting import numbers_text
 from itl_hf.selection.result.columns import VARIANCE_COLUMN
 from itl_hf.text import plain_text
+from itl_hf.text.excerpts import excerpts
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.record import SelectionRecord
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 TAGS = ("itl-hf", "data-selection", "transductive-active-learning")
 #: The Hub's names of dataset sizes, each with the number of rows that it is below.
 SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
-MAX_PICKS, MAX_TARGETS = 10, 20
+MAX_PICKS, MIN_TARGETS, MAX_TARGETS, TEXT_LENGTH = 10, 5, 20, 120
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -90,7 +92,9 @@ def write_card(selection: Selection, publication: Publication) -> str:
         variance_column=SafeMarkdown(VARIANCE_COLUMN),
         settings=settings_table(selection.record),
         summary=[SafeMarkdown(sentence) for sentence in diagnosis.summary().split("\n")],
-        out_of_reach=out_of_reach_table(diagnosis, publication.include_targets),
+        verdict=SafeMarkdown(verdict(diagnosis)),
+        next_steps=[SafeMarkdown(step) for step in next_steps(diagnosis)],
+        worst_targets=worst_targets_table(diagnosis, publication.include_targets),
         notices=[SafeMarkdown(notice.text) for notice in diagnosis.notices],
         first_picks=first_picks_table(selection),
         reproduction_script=SafeMarkdown(script),
@@ -130,7 +134,7 @@ def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
     """Returns the numbers and names in the first paragraph of the card."""
     record = selection.record
     models = model_names(record)
-    information = total_information(selection)
+    information = information_text(selection)
     return {
         "title": SafeMarkdown(card_title(selection)),
         "method": method_name(record),
@@ -140,7 +144,7 @@ def card_facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
         "models": SafeMarkdown(" and ".join(hub_link(name) for name in models)) if models else None,
         "left": format_number(diagnosis.left, ".0%"),
         "gain": gain_name(record),
-        "nats": None if information is None else format_number(information, ".3g"),
+        "information": None if information is None else SafeMarkdown(information),
     }
 
 
@@ -148,7 +152,9 @@ def settings_table(record: SelectionRecord) -> list[tuple[str, str]]:
     """Returns the settings of the selection as names and values, with the values of the record."""
     rows: list[tuple[str, Any]] = [("method", method_name(record)), ("kernel", _kernel_description(record))]
     rows.append(("standardization of the features", record.standardization_name))
-    rows += [(f"embedder: {key}", value) for key, value in (record.embedder or {}).items()]
+    embedder = dict(record.embedder or {})
+    rows.append(("embedder", embedder.pop("embedder", None)))
+    rows += [(f"embedder: {key}", value) for key, value in embedder.items()]
     rows.append(("noise (standard deviation)", f"{record.noise_std:.6g}"))
     rows.append(("noise on the targets (standard deviation)", f"{record.target_noise_std:.6g}"))
     rows.append(("rule for the noise", record.noise_rule))
@@ -170,8 +176,10 @@ def _kernel_description(record: SelectionRecord) -> str:
     return f"{record.kernel_name}{f' with lengthscale {length:g}' if length else ''} ({record.kernel_rule})"
 
 
-def out_of_reach_table(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, Any]]:
-    """Returns the targets that the pool cannot teach, and those that no row of the pool is near."""
+def worst_targets_table(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, Any]]:
+    """Returns the targets out of reach of the pool, and in any case the worst ones."""
+    targets = diagnosis.worst_first[: max(MIN_TARGETS, min(len(diagnosis.out_of_reach), MAX_TARGETS))]
+    texts = excerpts([target.text for target in targets], TEXT_LENGTH)
     return [
         {
             "number": target.target,
@@ -179,24 +187,25 @@ def out_of_reach_table(diagnosis: Diagnosis, with_text: bool) -> list[dict[str, 
             "irreducible": format_number(target.irreducible, ".0%"),
             "reach": format_number(target.reach, ".2f"),
             "verdict": SafeMarkdown(WORDS[target.verdict]),
-            "text": escape(target.text, 120) if with_text else None,
+            "text": escape(text) if with_text else None,
         }
-        for target in diagnosis.out_of_reach[:MAX_TARGETS]
+        for target, text in zip(targets, texts, strict=True)
     ]
 
 
 def first_picks_table(selection: Selection) -> list[dict[str, Any]]:
-    """Returns the first picks with the beginning of their text."""
+    """Returns the first picks with an excerpt of their text."""
     rows = selection.dataset.select(range(min(MAX_PICKS, len(selection.dataset))))
+    texts = excerpts([next((text for text in plain_text(row) if text), "") for row in rows], TEXT_LENGTH)
     return [
         {
-            "rank": row["itl_rank"],
+            "rank": place + 1,
             "row": row["pool_index"],
-            "gain": format_number(row["itl_gain"], ".3g"),
+            "gain": SafeMarkdown(gain_number(row["itl_gain"], selection.gains)),
             "similarity": format_number(row["itl_similarity"], ".2f"),
-            "text": escape(next((text for text in plain_text(row) if text), ""), 120),
+            "text": escape(text),
         }
-        for row in rows
+        for place, (row, text) in enumerate(zip(rows, texts, strict=True))
     ]
 
 

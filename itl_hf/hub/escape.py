@@ -1,8 +1,8 @@
 """Escapes text from datasets and models for a Markdown page, so that it is displayed and never interpreted.
 
-Punctuation is replaced by character references, which Markdown and HTML display but do not interpret: no tag, link,
-image, table cell, heading, mention or formula can come from a row. The price is that the source of the page is harder
-to read.
+Punctuation that means something in Markdown or HTML at its place is replaced by character references, which are
+displayed but not interpreted: no tag, link, image, table cell, heading, mention or formula can come from a row. What
+means nothing at its place, such as the period at the end of a sentence, stays, so that the source can be read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 
 from itl_hf.report.text import visible
 
-_PLAIN = re.compile(r"[0-9A-Za-z ,;?%/]|[^\x00-\x7f]")
+#: Characters that mean something in Markdown or HTML at least somewhere.
+_PUNCTUATION = re.compile(r"[^0-9A-Za-z ,;?%/]", re.ASCII)
 _NAME = re.compile(r"[\w./+ -]{1,120}", re.ASCII)
 
 
@@ -30,11 +31,34 @@ def escape(text: object, length: int = 300) -> SafeMarkdown:
 
     Example:
         >>> escape("[a](b) <i>")
-        '&#91;a&#93;&#40;b&#41; &#60;i&#62;'
+        '&#91;a&#93;(b) &#60;i&#62;'
     """
     line = " ".join(visible(str(text)[: 4 * length]).split())
     line = line if len(line) <= length else line[: length - 1].rstrip() + "…"
-    return SafeMarkdown("".join(char if _PLAIN.match(char) else f"&#{ord(char)};" for char in line))
+    return SafeMarkdown(_PUNCTUATION.sub(_escape_character, line))
+
+
+def _escape_character(match: re.Match[str]) -> str:
+    character, place, line = match[0], match.start(), match.string
+    return character if _is_plain(character, place, line) else f"&#{ord(character)};"
+
+
+def _is_plain(character: str, place: int, line: str) -> bool:
+    """Whether a character has no meaning at its place in the line."""
+    if not character.isascii():
+        return True
+    before, after = line[:place], line[place + 1 : place + 2]
+    if not before or (before.isdigit() and character in ".)" and after in ("", " ")):
+        return False  # lists, headings and rules begin a line
+    if character in "\"'()!=+-":  # links and images need square brackets, which are escaped
+        return True
+    if character in ".:":  # names of domains, schemes and emoji have letters behind them
+        return after in ("", " ") or (character == "." and before[-1].isdigit() and after.isdigit())
+    return character == "_" and _is_word(before[-1]) and _is_word(after)  # no emphasis within a word
+
+
+def _is_word(character: str) -> bool:
+    return character.isascii() and character.isalnum()
 
 
 def code_span(text: object) -> SafeMarkdown:

@@ -32,7 +32,7 @@ from itl_hf.hub.card import Publication, hub_license
 from itl_hf.hub.card_section import merge_card
 from itl_hf.hub.contents import CARD, picked_features, write_contents
 from itl_hf.hub.retry import with_retries
-from itl_hf.report.sections import method_name
+from itl_hf.report.names import method_name
 from itl_hf.selection.result.folder import FACTS
 
 if TYPE_CHECKING:

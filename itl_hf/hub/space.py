@@ -23,7 +23,7 @@ from itl_hf.disk.whole_files import new_folder
 from itl_hf.hub.card import card_title
 from itl_hf.hub.contents import public_selection
 from itl_hf.hub.escape import escape
-from itl_hf.report.sections import method_name
+from itl_hf.report.names import method_name
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection

@@ -60,30 +60,34 @@ def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = F
         rasterized=True,
         label=f"pool: {count:,}{sample}",
     )
+    # Under the picks and larger than they are, so that neither hides the other. The wide stroke in the colour of the
+    # background sets the crosses off from the pool.
+    axes.scatter(layout.targets[:, 0], layout.targets[:, 1], marker="x", s=76, color=PAPER, linewidths=3.4)
+    axes.scatter(
+        layout.targets[:, 0],
+        layout.targets[:, 1],
+        marker="x",
+        s=66,
+        color=INK,
+        linewidths=1.5,
+        label=f"targets: {len(layout.targets):,}",
+    )
     picks = len(layout.picks)
     points = axes.scatter(
         layout.picks[:, 0],
         layout.picks[:, 1],
         c=np.arange(1, picks + 1),
         cmap=RANKS,
-        s=38,
+        s=30,
         edgecolors=PAPER,
         linewidths=0.7,
         label=f"picks: {picks:,}",
     )
-    # A wide stroke in the background colour under a thin dark one keeps the crosses visible on top of crowded picks.
-    axes.scatter(layout.targets[:, 0], layout.targets[:, 1], marker="x", s=52, color=PAPER, linewidths=3.4)
-    axes.scatter(
-        layout.targets[:, 0],
-        layout.targets[:, 1],
-        marker="x",
-        s=42,
-        color=INK,
-        linewidths=1.5,
-        label=f"targets: {len(layout.targets):,}",
-    )
     axes.set_xlabel(_axis_label(layout, 0))
     axes.set_ylabel(_axis_label(layout, 1))
+    # The values of a principal component or of UMAP have no meaning of their own.
+    axes.tick_params(length=0, labelbottom=False, labelleft=False)
+    axes.grid(visible=False)
     location = "bottom" if narrow else "right"
     bar = figure.colorbar(points, ax=axes, location=location, pad=0.02, aspect=35)
     bar.set_label("rank of the pick (1 = first)", color=INK)

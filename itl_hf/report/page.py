@@ -21,12 +21,15 @@ from itl_hf.report import sections
 from itl_hf.report.svg import figures
 from itl_hf.report.text import visible
 from itl_hf.selection.diagnosis.diagnosis import diagnose
+from itl_hf.selection.diagnosis.verdict import next_steps, verdict
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Selection
 
 #: Largest number of targets that are listed with their text.
 MAX_TARGETS = 500
+#: Targets at the top of the page.
+MAX_WORST = 5
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ def render(selection: Selection, *, title: str | None, tables: Sequence[Table], 
     return environment.get_template("report.html").render(
         title=title or f"{len(selection.indices):,} rows picked from {selection.pool_size:,}",
         facts=sections.facts(selection, diagnosis),
+        verdict=verdict(diagnosis),
+        next_steps=next_steps(diagnosis),
         tables=tables,
         warnings=sections.warnings(selection, diagnosis.notices),
         screened=selection.record.screening is not None,
@@ -134,6 +139,7 @@ def render(selection: Selection, *, title: str | None, tables: Sequence[Table], 
         groups=sections.groups(selection),
         picks=sections.picks(selection, max_picks),
         targets=targets,
+        worst_targets=targets[:MAX_WORST],
         listed_targets={target["number"]: target for target in targets},
         diagnosis=diagnosis.summary().split("\n"),
         provenance=sections.provenance(selection.record.to_json()),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from itl_hf.report.figures import variance_left
-from itl_hf.report.gains import gain_name, gain_shares, total_information
+from itl_hf.report.gains import gain_name, gain_number, gain_shares, information_text
+from itl_hf.report.names import embedder_name, method_name, model_name
 from itl_hf.report.svg import sparkline
 from itl_hf.report.text import texts
 from itl_hf.selection.diagnosis.diagnosis import WORDS, Diagnosis
@@ -21,32 +21,8 @@ from itl_hf.selection.screening.screening import Screening
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from itl_hf.selection.result.record import SelectionRecord
     from itl_hf.selection.result.selection import Selection
 
-METHODS = {
-    "itl": "ITL",
-    "vtl": "VTL",
-    "ctl": "CTL",
-    "mean_marginal_itl": "mean-marginal ITL",
-    "undirected": "uncertainty sampling",
-    "cosine": "cosine similarity",
-    "max_similarity": "maximum similarity",
-    "round_robin": "round-robin (RDS+)",
-    "random": "random draw",
-    "length_matched_random": "random draw of matched lengths",
-    "information_density": "information density",
-    "badge": "BADGE",
-    "k_center": "k-center",
-    "k_means": "k-means",
-    "less": "LESS",
-    "less_round_robin": "LESS, round-robin",
-    "gist": "GIST",
-    "unbalanced_transport": "unbalanced optimal transport",
-    "loss_drop": "normalised loss drop",
-    "dsir": "DSIR",
-    "bm25": "BM25",
-}
 HEADINGS = {
     "contamination": "Targets in the pool",
     "duplicates": "Copies among the picks",
@@ -66,33 +42,26 @@ MAX_SERVED_TARGETS, MIN_SERVED_SHARE = 3, 0.01
 SEPARATE_ENTRIES = ("screening", "coverage")
 
 
-def method_name(record: SelectionRecord) -> str:
-    """The usual name of the acquisition."""
-    return METHODS.get(record.acquisition_name, record.acquisition_name)
-
-
 def facts(selection: Selection, diagnosis: Diagnosis) -> dict[str, Any]:
     """The numbers at the top of the page."""
     record = selection.record
-    embedder = record.embedder or {}
     return {
         "picks": len(selection.indices),
         "pool": selection.pool_size,
         "targets": len(selection.targets),
         "method": method_name(record),
         "kernel": record.kernel_name,
-        "noise": record.noise_std,
-        # The text after the colon is shown with the record at the end of the page.
-        "rule": record.noise_rule.partition(":")[0],
         "weighting": diagnosis.weighting,
         "left": float(np.average(variance_left(selection.target_variance)[-1], weights=record.weights_of_targets)),
         "floor": float(np.average(floors(selection), weights=record.weights_of_targets)),
-        "information": total_information(selection),
+        "information": information_text(selection),
         "gain": gain_name(record),
+        "num_taught": len(diagnosis.of("taught")),
         "num_unreachable": len(diagnosis.out_of_reach),
         "layout": selection.layout.method,
-        "model": Path(str(embedder.get("model", ""))).name or "unknown",
-        "span": embedder.get("span", "prompt"),
+        "features": embedder_name(record),
+        "model": model_name(record),
+        "span": (record.embedder or {}).get("span", "prompt"),
     }
 
 
@@ -108,15 +77,14 @@ def variance_removed(selection: Selection) -> np.ndarray:
 
 
 def targets(selection: Selection, diagnosis: Diagnosis, max_targets: int) -> list[dict[str, Any]]:
-    """Lists at most `max_targets` targets in order of their number, including those out of reach before any others."""
+    """Lists at most `max_targets` targets, the worst first."""
     left, floor = variance_left(selection.target_variance), floors(selection)  # (n + 1, m), (m,)
     num_nearest = Counter(selection.dataset["itl_nearest_target"])
     best_picks = _largest_shares(variance_removed(selection).T)
-    unreachable = [target.target for target in diagnosis.out_of_reach]
-    numbers = sorted(list(dict.fromkeys([*unreachable, *range(len(diagnosis.targets))]))[:max_targets])
+    numbers = [target.target for target in diagnosis.worst_first[:max_targets]]
     rows = selection.targets.select(numbers)
     return [
-        texts(row)
+        text
         | {
             "number": number,
             "left": float(left[-1, number]),
@@ -128,9 +96,9 @@ def targets(selection: Selection, diagnosis: Diagnosis, max_targets: int) -> lis
             "whole_pool": diagnosis.targets[number].whole_pool,
             "reach": diagnosis.targets[number].reach,
             "verdict": WORDS[diagnosis.targets[number].verdict],
-            "is_unreachable": diagnosis.targets[number].verdict in ("unteachable", "far"),
+            "is_taught": diagnosis.targets[number].verdict in ("taught", "empty"),
         }
-        for number, row in zip(numbers, rows, strict=True)
+        for number, row, text in zip(numbers, rows, texts(rows), strict=True)
     ]
 
 
@@ -140,18 +108,18 @@ def picks(selection: Selection, max_picks: int) -> list[dict[str, Any]]:
     shares = gain_shares(selection.gains)
     best_targets = _largest_shares(variance_removed(selection)[: len(rows)])
     return [
-        texts(row)
+        text
         | {
             "rank": number + 1,
             "row": row["pool_index"],
-            "gain": row["itl_gain"],
+            "gain": gain_number(row["itl_gain"], selection.gains),
             "share": float(shares[number]),
             "similarity": row["itl_similarity"],
             "nearest": row["itl_nearest_target"],
             "serves": [{"number": target, "share": share} for target, share in best_targets[number]],
             "group": group_of(row),
         }
-        for number, row in enumerate(rows)
+        for number, (row, text) in enumerate(zip(rows, texts(rows), strict=True))
     ]
 
 

@@ -5,16 +5,17 @@ The templates escape HTML; this module does what escaping does not do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from markupsafe import Markup
 
 from itl_hf.text import plain_text
+from itl_hf.text.excerpts import excerpts
 from itl_hf.visible import visible as visible_characters
 
 MAX_CHARACTERS = 6_000
-EXCERPT_CHARACTERS = (36, 64)
+EXCERPT_CHARACTERS = 110
 
 
 def visible(value: Any) -> Any:
@@ -26,19 +27,14 @@ def visible(value: Any) -> Any:
     return Markup(visible_text) if isinstance(value, Markup) else visible_text  # nosec B704
 
 
-def texts(row: Mapping[str, Any]) -> dict[str, str]:
-    """Returns `prompt` and `completion` of a row, cut if they are very long, and an `excerpt` of one or two lines."""
-    prompt, completion = plain_text(row)
-    return {"prompt": cut(prompt), "completion": cut(completion), "excerpt": excerpt(prompt)}
-
-
-def excerpt(text: str) -> str:
-    """Returns start and end of a text, since similar prompts often start with the same words and differ at the end."""
-    start, end = " ".join(text[:400].split()), " ".join(text[-400:].split())
-    if len(text) <= 400 and len(start) <= sum(EXCERPT_CHARACTERS):
-        return start
-    head, tail = start[: EXCERPT_CHARACTERS[0]], end[-EXCERPT_CHARACTERS[1] :]
-    return f"{head.rpartition(' ')[0] or head} … {tail.partition(' ')[2] or tail}"
+def texts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Returns `prompt` and `completion` of the rows of a list, cut if they are very long, and an `excerpt` of each."""
+    pairs = [plain_text(row) for row in rows]
+    lines = excerpts([prompt for prompt, _ in pairs], EXCERPT_CHARACTERS)
+    return [
+        {"prompt": cut(prompt), "completion": cut(completion), "excerpt": line}
+        for (prompt, completion), line in zip(pairs, lines, strict=True)
+    ]
 
 
 def cut(text: str) -> str:

@@ -22,6 +22,7 @@ from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.quality import weighted_sum
 from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
+from itl_hf.selection.allowed_rows import check_allows_a_row
 from itl_hf.selection.feature_arrays import check_row_numbers, refuse_masked
 from itl_hf.selection.option_types import check_constraint_types, plain_number
 from itl_hf.text import ColumnMapping, Row, TextRows, as_dataset
@@ -215,8 +216,8 @@ class SelectionConstraints:
                 N.
 
         Raises:
-            `ValueError`: If one of a pair is missing, lengths differ, costs are negative, labels do not occur, or
-                shares cannot be met.
+            `ValueError`: If one of a pair is missing, lengths differ, costs are negative, labels do not occur, shares
+                cannot be met, or budget or shares allow no row.
         """
         if (self.costs is None) != (self.token_budget is None) or (self.groups is None) != (self.group_shares is None):
             raise ValueError("give costs together with token_budget, and groups together with group_shares")
@@ -227,7 +228,9 @@ class SelectionConstraints:
             options |= {"costs": _check_costs(self.costs, num_rows), "budget": float(self.token_budget)}
         if self.groups is not None and self.group_shares is not None:
             options |= _group_sizes(self.groups, self.group_shares, num_examples, num_rows)
-        return AvailabilityTracker(num_examples, **options)
+        tracker = AvailabilityTracker(num_examples, **options)
+        check_allows_a_row(tracker, () if self.excludes_texts else self.excluded_rows(num_rows), num_rows)
+        return tracker
 
     def to_json(self, resolved_constraints: SelectionConstraints | None = None) -> dict[str, Any]:
         """JSON types, without what was left out.

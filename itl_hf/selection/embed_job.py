@@ -19,6 +19,7 @@ from itl_hf.embedding.reading import RowReading
 from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.embedding.store.cache import FeatureCache
 from itl_hf.embedding.store.paths import feature_directory
+from itl_hf.embedding.store.store_checks import check_can_embed_into
 from itl_hf.selection.feature_arrays import Features
 from itl_hf.text import ColumnMapping, TextRows
 from itl_hf.text.alike import collect_alike_rows
@@ -91,6 +92,8 @@ class EmbedJob:
         }
         if isinstance(store, FeatureCache) and directory is not None:
             return embed_cached(self.rows, self.embedder, store, directory, **options)
+        if directory is not None:
+            check_can_embed_into(directory)
         return embed(self.rows, self.embedder, directory, **options)
 
 

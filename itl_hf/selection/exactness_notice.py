@@ -1,4 +1,4 @@
-"""Says where picks are not certain to be exact: in the record of a selection, and once in a warning.
+"""Says where picks are not certain to be exact: in the record of a selection, in a warning and on pages.
 
 Rounding may decide picks, and many targets may be followed through fewer of them.
 """
@@ -36,14 +36,19 @@ def warn_of_uncertain_picks(exactness: dict[str, Any] | None) -> None:
     """Warns once about picks that rounding may have decided."""
     if exactness is None:
         return
-    extent = "their gains may be anything" if exactness["largest"] >= 1 else f"by up to {exactness['largest']:.1g}"
-    warnings.warn(
-        f"{exactness['count']} pick(s), the first at position {exactness['first']}, are not certain to be the best: "
-        f"rounding in 64-bit numbers may change their gains by more than {exactness['tolerance']:g} of them "
-        f"({extent}). The noise is very small for these features, or there is nothing left to learn. Use a larger "
-        "noise_std (the default is noise_std='auto') or fewer picks.",
-        stacklevel=4,
-    )
+    advice = "There is very little noise for these features, or nothing left to learn; the default is noise_std='auto'."
+    warnings.warn(f"{uncertain_picks_text(exactness)} {advice}", stacklevel=4)
+
+
+def uncertain_picks_text(exactness: dict[str, Any]) -> str:
+    """Says which picks rounding may have decided, from the entry of a record."""
+    largest, count, first = float(exactness["largest"]), int(exactness["count"]), int(exactness["first"])
+    extent = "by any amount" if largest >= 1 else f"by up to {largest:.1g} of the gain"
+    picks = f"1 pick is not certain to be the best (position {first})"
+    if count > 1:
+        picks = f"{count:,} picks are not certain to be the best, the first at position {first}"
+    cause = f"rounding in 64-bit numbers may change the gain {extent}"
+    return f"{picks}: {cause}. A larger noise_std or fewer picks avoids it."
 
 
 def describe_many_targets(gp: GaussianProcess) -> dict[str, Any] | None:
@@ -59,9 +64,13 @@ def warn_of_many_targets(reduction: dict[str, Any] | None) -> None:
     """Warns once that the picks are exact for fewer functions than there are targets."""
     if reduction is None:
         return
-    warnings.warn(
-        f"{reduction['targets']} targets are followed through {reduction['pivots']} of them, which leave "
-        f"{reduction['lost']:.2%} of the targets' variance over; it counts as noise of the targets. The picks are "
-        "exact for these. With kernel='linear' all targets count exactly.",
-        stacklevel=4,
+    advice = "The picks are exact for these. With kernel='linear' all targets count exactly."
+    warnings.warn(f"{many_targets_text(reduction)} {advice}", stacklevel=4)
+
+
+def many_targets_text(reduction: dict[str, Any]) -> str:
+    """Says that some targets stood for all, from the entry of a record."""
+    return (
+        f"The {int(reduction['targets']):,} targets are followed through {int(reduction['pivots']):,} of them, which "
+        f"leave {float(reduction['lost']):.2%} of the targets' variance over; it counts as noise of the targets."
     )

@@ -212,9 +212,10 @@ def reads_text(acquisition: Acquisition) -> bool:
 
 
 def check_whole(name: str, value: Any, least: int) -> None:
-    """Raises `ValueError` unless an argument is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    """Raises `ValueError` unless an argument is a whole number of at least `least` that fits into 64 bits."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+        bound = " and less than 2**63" if isinstance(value, int) and value >= 2**63 else ""
+        raise ValueError(f"{name} must be a whole number of at least {least}{bound}, got {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: Any) -> None:

@@ -180,7 +180,7 @@ def replay_rows(pool: Dataset, rows: np.ndarray, num_picks: int, mapping: Column
     table = pool.select(rows).with_format("arrow")[:]
     table = as_stored(Dataset(table.replace_schema_metadata(pool.features.arrow_schema.metadata)))
     table = with_read_columns(table, mapping)
-    columns = {"pool_index": rows.tolist(), "itl_rank": list(range(num_picks, num_picks + len(rows)))}
+    columns = {"pool_index": rows.tolist(), "itl_rank": list(range(num_picks + 1, num_picks + 1 + len(rows)))}
     return as_stored(concatenate_datasets([table, Dataset.from_dict(columns)], axis=1))
 
 

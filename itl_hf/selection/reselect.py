@@ -6,7 +6,7 @@ The noise is the one that was used, also where a rule chose it, so that the pick
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from itl_hf.embedding.row_reading import read_dataset
@@ -51,6 +51,7 @@ def reselect(
     num_examples: int,
     *,
     exclude: Collection[int] = (),
+    target_weights: Sequence[float] | None = None,
 ) -> RowSelection:
     """Selects again with the settings of a record.
 
@@ -70,6 +71,8 @@ def reselect(
             Rows to pick.
         exclude (`Collection[int]`, *optional*):
             Rows that may not be picked, beside those that the record excludes.
+        target_weights (`Sequence[float]`, *optional*):
+            m weights of the targets in place of those of the record.
 
     Raises:
         `ValueError`: If the record does not hold enough, or too few rows are left.
@@ -79,9 +82,8 @@ def reselect(
     constraints = record.selection_constraints()
     excluded_rows = sorted({*constraints.excluded_rows(len(pool)), *map(int, exclude)})
     constraints = dataclasses.replace(constraints, exclude=excluded_rows)
-    numbers = RowNumbers.read(
-        pool, targets, (record.quality or {}).get("column"), (record.target_weights or {}).get("values")
-    )
+    weights = (record.target_weights or {}).get("values") if target_weights is None else target_weights
+    numbers = RowNumbers.read(pool, targets, (record.quality or {}).get("column"), weights)
     texts = None
     if reads_text(acquisition):
         text_rows = TextRows(pool, record.column_mapping()), TextRows(targets)
@@ -112,6 +114,6 @@ def reselect(
         columns=record.columns,
         coverage=record.coverage,
         quality=record.quality,
-        target_weights=record.target_weights,
+        target_weights=record.target_weights if target_weights is None else rows.record.target_weights,
     )
     return dataclasses.replace(rows, record=record_now)

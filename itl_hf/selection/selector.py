@@ -16,10 +16,10 @@ import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from itl_hf import distributed
-from itl_hf.disk.checks import check_writable_folder
 from itl_hf.embedding.embedders.base import Embedder, check_embedder
 from itl_hf.embedding.progress import progress_bars_enabled
 from itl_hf.embedding.store.cache import FeatureCache
+from itl_hf.embedding.store.store_checks import check_store_folder
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.acquisitions import ITL
 from itl_hf.selection.avoid import Avoid
@@ -216,7 +216,7 @@ class Selector:
         )
         check_columns(pool_data, target_data)
         if isinstance(self.store, Path):
-            check_writable_folder(self.store, "store")
+            check_store_folder(self.store)
         numbers = RowNumbers.read(pool_data, target_data, quality, target_weights)
         check_weighs_targets(self.acquisition, numbers.target_weights)
         check_sizes(self.acquisition, len(pool_data), len(target_data))

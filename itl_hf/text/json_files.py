@@ -26,7 +26,7 @@ from itl_hf.disk.temporary import remove_leftovers, temporary_path
 from itl_hf.text.column_types import Structure, to_arrow
 from itl_hf.text.file_contents import contents_digest
 from itl_hf.text.json_feature import as_stored
-from itl_hf.text.unreadable_files import DAMAGES, check_file, unreadable
+from itl_hf.text.unreadable_files import DAMAGES, check_file, is_damage, unreadable
 
 _BATCH_ROWS = 1000
 #: Part of the name of cached files; to be raised when the same file becomes other rows.
@@ -42,7 +42,8 @@ def read_json_files(names: Sequence[str]) -> Dataset:
             compressed ones end with `.gz`, `.zst`, `.bz2` or `.xz`. Strings instead of objects become a column `text`.
 
     Raises:
-        `ValueError`: If a file is empty, or a line is not a JSON object; the line is named.
+        `ValueError`: If a file is empty, a line is not a JSON object (the line is named), or the name of a column
+            cannot be written as UTF-8.
         `FileNotFoundError`: If there is no such file.
     """
     for name in names:
@@ -59,7 +60,12 @@ def read_json_files(names: Sequence[str]) -> Dataset:
                 structure.add(row.get(column))
         if not num_rows:
             raise ValueError(f"{', '.join(names)} has no rows. Write it again, or name another file")
-        _write(names, Features({column: structure.feature() for column, structure in columns.items()}), cache_path)
+        try:
+            _write(names, Features({column: structure.feature() for column, structure in columns.items()}), cache_path)
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{', '.join(names)}: the name of a column, {error.object!r}, is not Unicode text. Give it another name"
+            ) from error
     return as_stored(Dataset.from_file(str(cache_path)))
 
 
@@ -107,7 +113,9 @@ def _rows_of_file(name: str) -> Iterator[dict[str, Any]]:
                 if not isinstance(row, dict):
                     raise ValueError(f"{where} is a {type(row).__name__}; every row must be an object or a string")
                 yield row
-    except DAMAGES as error:
+    except (*DAMAGES, OSError) as error:
+        if not is_damage(error):
+            raise
         raise unreadable(name, "jsonl" if ".jsonl" in name else "json", error) from error
 
 

@@ -11,10 +11,16 @@ from pathlib import Path
 DAMAGES = (ValueError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, RecursionError)
 #: Parts of the messages by which pandas and datasets say that a file has no rows.
 _NO_ROWS = ("corresponds to no data", "Please pass `features`", "No columns to parse")
+_BZ2_DAMAGE = "Invalid data stream"
 _PARQUET_MARK = b"PAR1"
 _COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 _LFS_START = b"version https://git-lfs"
 _UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Returns whether an error says that a file is damaged; for bz2 that is an `OSError` like those of the disk."""
+    return isinstance(error, DAMAGES) or (isinstance(error, OSError) and str(error) == _BZ2_DAMAGE)
 
 
 def check_file(name: str) -> None:
@@ -53,11 +59,11 @@ def unreadable(name: str, kind: str, error: BaseException) -> ValueError:
         error (`BaseException`):
             The error while it was read.
     """
-    cause = error.__cause__ if isinstance(error.__cause__, DAMAGES) else error
+    cause = error.__cause__ if error.__cause__ is not None and is_damage(error.__cause__) else error
     start = f"{name} cannot be read as {kind}: "
     if isinstance(cause, UnicodeDecodeError):
         return ValueError(f"{start}{_encoding_message(name)}")
-    if isinstance(cause, EOFError | zlib.error | lzma.LZMAError | gzip.BadGzipFile):
+    if isinstance(cause, EOFError | zlib.error | lzma.LZMAError | OSError):  # OSError: of gzip and bz2
         return ValueError(f"{start}it is cut off or damaged ({cause}). Copy or download it again")
     if isinstance(cause, RecursionError):
         return ValueError(f"{start}a value is nested too deeply. Write the file again without it")

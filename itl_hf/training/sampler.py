@@ -14,7 +14,9 @@ the batches out among the processes. It is also what makes a run resume in the m
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -174,7 +176,8 @@ class SelectionSampler(Sampler[int]):
                 From [`~SelectionSampler.state_dict`] of a sampler of the same picks, order and seed.
 
         Raises:
-            `ValueError`: If the state belongs to a sampler with another order, seed, number of picks, or other picks.
+            `ValueError`: If the state belongs to a sampler with another order, seed, number of picks, or other picks,
+                or its epoch or position is absent or impossible. The sampler then stays as it was.
         """
         own_state = self.state_dict()
         settings = {name: own_state[name] for name in ("order", "seed", "length", "picks")}
@@ -182,9 +185,12 @@ class SelectionSampler(Sampler[int]):
             raise ValueError(
                 f"This state was saved by another sampler: {differences}. Build the sampler as it was then."
             )
-        self.set_epoch(state_dict["epoch"])
-        self._resume_position = whole_number(state_dict["position"], "position")
-        self._position = 0
+        epoch = whole_number(state_dict.get("epoch"), "epoch of the state")
+        position = whole_number(state_dict.get("position"), "position of the state")
+        if position > len(self):
+            raise ValueError(f"position of the state is {position}, but an epoch has {len(self)} rows.")
+        self.set_epoch(epoch)
+        self._position, self._resume_position = 0, position
 
     def __repr__(self) -> str:
         return f"SelectionSampler({len(self)} picks, order={self.order!r}, seed={self.seed}, epoch={self.epoch})"
@@ -266,8 +272,9 @@ def _interleave(nearest_targets: Sequence[int] | np.ndarray | None, num_picks: i
     return np.lexsort((first_pick[group], turn))
 
 
-def whole_number(value: int, name: str, minimum: int = 0) -> int:
+def whole_number(value: Any, name: str, minimum: int = 0) -> int:
     """Returns the value as an `int`; raises `ValueError` unless it is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or int(value) != value or value < minimum:
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or int(value) != value or value < minimum:
         raise ValueError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
     return int(value)

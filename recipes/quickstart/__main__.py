@@ -8,6 +8,7 @@ same budget, and compares the loss on held-out rows. One seed and a small model:
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -170,6 +171,8 @@ def next_steps(output: Path) -> str:
     """Returns commands to continue with, as they can be typed in this folder."""
     command = os.path.relpath(Path(sys.executable).with_name("itl-hf"))
     explore = f"{command} explore {output}/selection --pool {output}/pool.jsonl --store {output}/features --open"
+    if importlib.util.find_spec("gradio") is None:
+        explore = f"{os.path.relpath(sys.executable)} -m pip install --editable '.[explorer]' && {explore}"
     push = f"{command} push {output}/selection YOUR_NAME/quickstart-subset"
     return f"look at it    {explore}\npreview       {push} --preview {output}/preview\npublish it    {push} --private"
 

@@ -67,10 +67,17 @@ class FineTuner:
         """Trains on each pick once, saves the adapter if a folder is given, and returns the held-out loss."""
         settings = self.settings
         set_seed(settings.seed)  # makes the adapter's first weights the same for every selection
+        base_model = self._model()
+        num_layers = base_model.config.num_hidden_layers
         config = LoraConfig(
-            r=settings.lora_r, lora_alpha=2 * settings.lora_r, target_modules="all-linear", task_type="CAUSAL_LM"
+            r=settings.lora_r,
+            lora_alpha=2 * settings.lora_r,
+            target_modules="all-linear",
+            # The layers below need no backward pass, which is two thirds of the time of training.
+            layers_to_transform=list(range(round(settings.first_lora_layer * num_layers), num_layers)),
+            task_type="CAUSAL_LM",
         )
-        model = get_peft_model(self._model(), config)
+        model = get_peft_model(base_model, config)
         trainer = Trainer(model, self._arguments(), train_dataset=self.pool, data_collator=self.collate)
         attach(trainer, selection, order="shuffled", seed=settings.seed)
         trainer.train()

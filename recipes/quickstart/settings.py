@@ -34,6 +34,9 @@ class Settings:
     batch_tokens: int = _option(4096, "Tokens in one forward pass while embedding.")
     max_length: int = _option(512, "Longer rows are cut to this many tokens.")
     lora_r: int = _option(8, "Rank of the LoRA adapter.")
+    first_lora_layer: float = _option(
+        2 / 3, "The adapter is on the layers from here on, as a fraction of the model's depth; 0 for all layers."
+    )
     learning_rate: float = _option(1e-3, "Peak learning rate; it falls linearly to zero.")
     batch_size: int = _option(4, "Rows in a training step.")
     seed: int = _option(0, "Seed of the data, of the random picks, of the adapter's first weights and of the order.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import os
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from datasets import Dataset, DatasetDict
 
-from itl_hf.cli.load_rows import is_file_name, load_rows
+from itl_hf.cli.load_rows import _without_patterns, is_file_name, load_rows
 
 WRITERS = {
     "csv": lambda path, text: path.write_text(f"text,n\n{text},1\n", encoding="utf-8"),
@@ -124,3 +125,43 @@ def test_the_command_line_refuses_them_before_a_model_is_loaded(option, files, r
     result = run("select", *names, "--model", tmp_path / "no-model", "--output_dir", tmp_path / "out", option, "other")
     assert isinstance(result.exception, ValueError)
     assert "leave out" in str(result.exception)
+
+
+def test_a_drive_and_a_system_without_links(tmp_path, monkeypatch):
+    """As on Windows: the colon of a drive is no pattern, and links may be forbidden."""
+    drive = PureWindowsPath("C:/rows of mine/a.csv")
+    assert _without_patterns(drive, tmp_path / "cache") == str(drive)
+
+    def refuse(*_):
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    (tmp_path / "a[1].csv").write_text("prompt\none\ntwo\n")
+    assert load_rows(str(tmp_path / "a[1].csv"))["prompt"][:] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "prompt,n,prompt\na,1,b\n", "has two columns called 'prompt'"),
+        ("a.tsv", "prompt\tprompt\na\tb\n", "has two columns called 'prompt'"),
+        ("a.csv", "prompt;completion\na;b\n", r"one column, called 'prompt;completion'.*by semicolons.*by commas"),
+        ("a.tsv", "prompt,completion\na,b\n", "by commas, and must be by tabs"),
+        ("a.csv", "prompt\tcompletion\na\tb\n", "by tabs, and must be by commas"),
+    ],
+)
+def test_a_header_that_hides_columns_is_refused(name, content, words, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} .*{words}"):
+        load_rows(str(tmp_path / name))
+    packed = tmp_path / f"{name}.gz"
+    packed.write_bytes(gzip.compress(content.encode(), mtime=0))
+    with pytest.raises(ValueError, match=words):
+        load_rows(str(packed))
+
+
+def test_a_folder_without_rows_says_so_whatever_it_is_called(tmp_path):
+    for name in ("rows", "rows.jsonl"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(ValueError, match=rf"{name} holds no rows that can be read .*give a file"):
+            load_rows(str(tmp_path / name))

@@ -19,7 +19,7 @@ from itl_hf.cli.errors import sentence
 from itl_hf.cli.main import app, main, plain_warning
 from itl_hf.cli.output import Outcome, say_note, with_output
 from itl_hf.disk.file_modes import current_umask, new_file_mode, new_folder_mode, set_modes
-from itl_hf.selection.diagnosis.diagnosis import shorten
+from itl_hf.selection.diagnosis.diagnosis import Diagnosis, TargetDiagnosis
 from itl_hf.visible import visible, visible_json
 
 #: Title of the window, clipboard (OSC 52), a link, colours, the end of the screen, one-byte CSI, other directions.
@@ -100,7 +100,8 @@ def test_sentences_of_errors(error, monkeypatch, capsys):
 def test_warnings_and_tables_and_errors_of_options(tmp_path):
     assert_harmless(plain_warning(HOSTILE, UserWarning, "file.py", 1))
     assert_harmless(plain_warning(HOSTILE, DeprecationWarning, "file.py", 1))
-    assert_harmless(shorten(HOSTILE))
+    target = TargetDiagnosis(0, HOSTILE, 1.0, 0.5, 0.1, 0.1, 0.9)
+    assert_harmless(Diagnosis((target,), 5, 10, 10).text())
     config = tmp_path / "run.yaml"
     config.write_text(json.dumps({f"\u202e{'x' * 9}\x1b[2J": 1}), encoding="utf-8")
     result = CliRunner().invoke(app, ["select", "--config", str(config)])

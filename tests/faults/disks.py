@@ -60,9 +60,10 @@ def fill(stage: Stage, disk: SmallDisk) -> list[dict[str, object]]:
 def read(disk: SmallDisk, root: Path) -> dict[str, object]:
     """Runs commands that write to a disk on which nothing can be written, and others that only read from it."""
     source = write_rows(disk.folder / "source")
-    for job in (select(5), command("cache", "list")):
+    for job in (select(5, "--store", "store"), select(5, "--overwrite"), command("cache", "list")):
         assert run(job, source, beside=disk.folder).code == 0
     other = write_rows(root / "other")
+    (other / "others.csv").write_text("prompt\na target that is new\n", encoding="utf-8")
     name = str(disk.folder / "source")
     training = [word for option, value in TRAINING.items() if option != "targets" for word in (f"--{option}", value)]
     refused = {
@@ -79,7 +80,8 @@ def read(disk: SmallDisk, root: Path) -> dict[str, object]:
             "--output_dir",
             f"{name}/new",
         ),
-        "embed": command("embed", "pool.jsonl", "--model", "none", "--store", f"{name}/store"),
+        "embed": command("embed", "pool.jsonl", "--model", "none", "--store", f"{name}/empty"),
+        "store": _select(5, "not-written", "--store", f"{name}/store", targets="others.csv"),
         "preview": command("push", f"{name}/selected", "me/x", "--preview", f"{name}/preview"),
         "report": command("report", f"{name}/selected", "--path", f"{name}/report.html"),
         "train": command(
@@ -100,6 +102,7 @@ def read(disk: SmallDisk, root: Path) -> dict[str, object]:
         "preview": command("push", f"{name}/selected", "me/x", "--preview", "preview"),
         "diagnose": command("diagnose", f"{name}/selected"),
         "cached": _select_with_cache(f"{name}/cache", 5),
+        "store": _select(5, "from-store", "--store", f"{name}/store"),
         "cached anew": _select_with_cache(f"{name}/cache/elsewhere", 4),
         "train": command(
             "train",
@@ -126,22 +129,13 @@ def read(disk: SmallDisk, root: Path) -> dict[str, object]:
     return {**results, "same": content(source, leave_out=("tmp", "home")) == before}
 
 
+def _select(number: int, name: str, *words: object, targets: str = "targets.csv"):
+    rows = ("--pool", "pool.jsonl", "--targets", targets, "--num_examples", number)
+    return command("select", *rows, "--model", "../model", "--layer", 1, "--output_dir", name, *words)
+
+
 def _select_with_cache(folder: str, number: int):
-    job = command(
-        "select",
-        "--pool",
-        "pool.jsonl",
-        "--targets",
-        "targets.csv",
-        "--model",
-        "../model",
-        "--layer",
-        1,
-        "--num_examples",
-        number,
-        "--output_dir",
-        f"selected{number}",
-    )
+    job = _select(number, f"selected{number}")
 
     def run_with_cache() -> None:
         import os

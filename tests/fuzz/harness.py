@@ -41,8 +41,8 @@ def main(name: str, folder: Path, options: list[str]) -> None:
     def try_input(content: bytes) -> None:
         try:
             run(name, content)
-        except UndocumentedError as error:
-            place = _place(error.__cause__ or error)
+        except Exception as error:
+            place = _place(error.__cause__ if isinstance(error, UndocumentedError) and error.__cause__ else error)
             if place not in places:
                 places.add(place)
                 (findings / hashlib.sha256(place.encode()).hexdigest()[:12]).write_bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from typing import Any
@@ -39,10 +40,10 @@ def _change(values: Any, chance: random.Random) -> None:
         values = values[key]
     action = chance.random()
     if keys and action < 0.7:
-        values[key] = chance.choice(_VALUES)
+        values[key] = copy.deepcopy(chance.choice(_VALUES))
     elif keys and action < 0.85:
         values.pop(key)
     elif isinstance(values, dict):
-        values[chance.choice(("a", "name", "kernel", "count", ""))] = chance.choice(_VALUES)
+        values[chance.choice(("a", "name", "kernel", "count", ""))] = copy.deepcopy(chance.choice(_VALUES))
     else:
-        values.append(chance.choice(_VALUES))
+        values.append(copy.deepcopy(chance.choice(_VALUES)))

@@ -8,6 +8,8 @@ import re
 
 import pytest
 from huggingface_hub import DatasetCard
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from itl_hf import ITL, HiddenStates, Selection, SelectionConstraints, Selector, Shortlist
@@ -15,6 +17,7 @@ from itl_hf.hub.card import Publication, write_card
 from itl_hf.hub.contents import public_selection
 from itl_hf.hub.escape import code_span, escape
 from itl_hf.hub.publish import preview
+from itl_hf.selection.diagnosis.verdict import verdict
 from tests.hub import actions
 from tests.hub.conftest import POOL, TARGETS, make_selection
 from tests.tiny_models import SENTENCES, tiny_model, tiny_tokenizer
@@ -34,6 +37,14 @@ HOSTILE = [
     "\u202egnp.exe\x00\x1b[31m",
     '"><svg onload=alert(1)>',
     "\\`\\[",
+    "1) one",
+    "12. one",
+    "=== --- +++",
+    "+ plus",
+    "_a_ __b__ a_b_ _c",
+    "![a] (b) ![a](c) (d)[e]: f",
+    ": term :a: :b : c::d: http://x.y ftp://a.b",
+    "evil.example 1.a www.1.2 a.b.",
 ]
 
 
@@ -80,6 +91,28 @@ def test_hostile_text_is_displayed_and_not_interpreted(text):
         assert html_page.text.count(text) == 2
     # Extensions of Markdown (links without brackets, mentions, formulas) look for these.
     assert not re.search(r"https?:|www\.|@|\$|:\w+:", escape(text))
+
+
+@given(st.text(alphabet="ab1 .:)(-+=_*#!'\"|<>&[]`~@$\\/\n", max_size=24))
+def test_no_text_becomes_more_than_text(text):
+    for markdown in (str(escape(text)), f"- {escape(text)}", f"before\n{escape(text)}"):
+        html_page = page(markdown)
+        assert set(html_page.tags) <= {"p", "ul", "li"}
+        assert not html_page.links
+    assert not re.search(r"https?://|www\.\w|@|\$|:\w+:|\w\.[a-z]", escape(text))
+    assert " ".join(page(f"x {escape(text)}").text.split()) == " ".join(f"x {text}".split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Solve the following problem. Reverse this list: a, b",
+        "Keep all numbers larger than -49.5 (in this list): 'x', \"y\"!",
+        "word_sequence_reversal = 1.5",
+    ],
+)
+def test_ordinary_sentences_are_not_changed(text):
+    assert escape(text) == text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -143,11 +176,11 @@ def test_the_card_contains_the_facts_of_the_selection(selection):
 def test_only_the_card_of_itl_explains_itl_and_gains_of_vtl_are_not_called_nats(selection):
     text = page(card_of(selection).text).text
     assert "ITL picks the rows whose answers" in text
-    assert "nats of information about the targets." in text
+    assert re.search(r"together they give \d\.\d\d of \d\.\d\d nats of information about the targets", text)
     for acquisition, unit in (("vtl", False), ("random", True)):
         text = page(card_of(make_selection(POOL, TARGETS, 6, acquisition=acquisition)).text).text
         assert "ITL picks the rows whose answers" not in text
-        assert ("nats of information about the targets." in text) is unit
+        assert ("nats of information about the targets" in text) is unit
 
 
 def test_targets_out_of_reach_are_listed_with_their_text_only_if_published(selection):
@@ -156,6 +189,19 @@ def test_targets_out_of_reach_are_listed_with_their_text_only_if_published(selec
     assert "zzz jjj" not in page(card_of(far).text).text
     assert "zzz jjj zzz" in page(card_of(far, include_targets=True).text).text
     assert "this pool cannot teach it" in page(card_of(far).text).text
+
+
+def test_the_card_says_first_how_well_the_targets_are_taught_and_counts_ranks_from_1(selection):
+    text = card_of(selection).text
+    assert text.index(verdict(selection.diagnose())) < text.index("## How well the targets are taught")
+    assert text.index("What to do next") < text.index("## Load the dataset")
+    assert "| embedder | `" in text
+    assert "embedder: embedder" not in text
+    first_picks = text.partition("## The first picks")[2].partition("##")[0]
+    assert re.findall(r"^\| (\d+) \|", first_picks, re.MULTILINE) == ["1", "2", "3", "4", "5", "6"]
+    assert "\n\n\n\n" not in text
+    for heading, body in re.findall(r"^(## .*)\n+((?:(?!## ).*\n)*)", text, re.MULTILINE):
+        assert body.strip(), heading
 
 
 def test_a_preview_needs_an_empty_folder(selection, tmp_path):

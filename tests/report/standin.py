@@ -34,6 +34,7 @@ class StandInSelection:
     pool_size: int
     record: SelectionRecord
     layout: StandInLayout
+    whole_pool_information: np.ndarray | None = None
 
 
 def selection(
@@ -55,7 +56,7 @@ def selection(
         "prompt": pick_texts,
         "completion": [f"answer number {i}" for i in range(picks)],
         "pool_index": indices,
-        "itl_rank": range(picks),
+        "itl_rank": range(1, picks + 1),
         "itl_gain": gains,
         "itl_nearest_target": [i % targets for i in range(picks)],
         "itl_similarity": generator.uniform(0, 1, picks),

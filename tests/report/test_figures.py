@@ -22,7 +22,11 @@ def test_the_map_draws_every_point_and_labels_its_parts(narrow: bool) -> None:
     for expected in (stand_in.layout.pool, stand_in.layout.picks, stand_in.layout.targets):
         assert any(points.shape == expected.shape and np.allclose(points, expected) for points in offsets)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["pool: 40", "picks: 7", "targets: 3"]
+    assert labels == ["pool: 40", "targets: 3", "picks: 7"]
+    # Picks are drawn last, over the crosses of the targets, and the axes have no values.
+    assert np.allclose(np.asarray(axes.collections[-1].get_offsets()), stand_in.layout.picks)
+    for axis in (axes.xaxis, axes.yaxis):
+        assert not any(tick.label1.get_visible() for tick in axis.get_major_ticks())
     assert "40% of variance" in axes.get_xlabel()
     assert "10% of variance" in axes.get_ylabel()
 

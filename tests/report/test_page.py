@@ -169,6 +169,47 @@ def test_right_to_left_and_other_scripts_are_left_alone(tmp_path: Path) -> None:
     assert words in Page(report_html(selection(pick_texts=[words]), tmp_path)).text
 
 
+def test_what_is_needed_first_comes_first(tmp_path: Path) -> None:
+    stand_in = selection(targets=3)
+    stand_in.irreducible = np.array([0.0, 0.9, 0.0]) * stand_in.target_variance[0]
+    stand_in.target_variance[:, 1] = stand_in.target_variance[0, 1]
+    html = report_html(stand_in, tmp_path)
+    text = Page(html).text
+    order = ["The picks teach", "What to do next", "Worst targets", "Before you train", "Map Each point", "All targets"]
+    assert [text.index(words) for words in order] == sorted(text.index(words) for words in order)
+    assert re.findall(r'href="#target-(\d)"', html)[0] == "1"
+    assert "noise (standard deviation)" not in text
+
+
+def test_gained_information_is_shown_with_that_of_the_whole_pool(tmp_path: Path) -> None:
+    stand_in = selection()
+    gained = float(stand_in.gains.sum())
+    assert (
+        f"information gained {gained:.2f} nats about the targets, by all picks together"
+        in Page(report_html(stand_in, tmp_path)).text
+    )
+    stand_in.whole_pool_information = np.array([gained + 1])
+    assert f"{gained:.2f} of {gained + 1:.2f} nats" in Page(report_html(stand_in, tmp_path)).text
+    stand_in.record = dataclasses.replace(stand_in.record, attainable={"exact": False, "rows": 9})
+    assert f"{gained:.2f} of at least {gained + 1:.2f} nats" in Page(report_html(stand_in, tmp_path)).text
+    for unknown in (float("nan"), gained - 1):
+        stand_in.whole_pool_information = np.array([unknown])
+        assert f"{gained:.2f} nats" in Page(report_html(stand_in, tmp_path)).text
+
+
+def test_all_gains_have_the_same_number_of_decimals(tmp_path: Path) -> None:
+    stand_in = selection(picks=3)
+    stand_in.gains = np.array([0.0974, 0.05, 0.0041])
+    rows = stand_in.dataset.remove_columns("itl_gain").add_column("itl_gain", stand_in.gains.tolist())
+    stand_in.dataset = rows
+    html = report_html(stand_in, tmp_path)
+    assert re.findall(r'class="meter"><span>(0[^<]*)</span><span class="track">', html) == [
+        "0.0974",
+        "0.0500",
+        "0.0041",
+    ]
+
+
 def test_tables_have_their_note_and_mark_the_best_number_of_each_column(tmp_path: Path) -> None:
     rows = [["random", "1.9", "0.3"], ["ITL", "1.4", "0.7"]]
     table = Table("Loss", ["trained_on", "loss", "other_loss"], rows, "Lower is better.", best="lowest")
@@ -257,16 +298,18 @@ def test_targets_out_of_reach_are_listed(tmp_path: Path) -> None:
     stand_in.target_variance[:, 2] = 2.0
     text = Page(report_html(stand_in, tmp_path)).text
     assert "This pool cannot teach 1 target: 2." in text
-    assert "target 2 : this pool cannot teach it; 100% of its variance is left, 90% is irreducible" in text
+    assert "The picks teach 2 of 3 targets; this pool cannot teach 1." in text
+    assert "Add rows like target 2 to the pool: it has none that teach it." in text
+    assert "100% of its variance is left, 90% is irreducible" in text
 
 
-def test_of_too_many_targets_those_out_of_reach_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_targets_the_worst_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "MAX_TARGETS", 3)
     stand_in = selection(targets=9)
     stand_in.reach[:] = 0.9
     stand_in.irreducible = stand_in.target_variance[0] * ([0.0] * 8 + [0.9])
     html = report_html(stand_in, tmp_path)
-    assert re.findall(r'id="target-(\d)"', html) == ["0", "1", "8"]
+    assert re.findall(r'id="target-(\d)"', html) == ["8", "0", "1"]
     assert "3 of 9 are listed" in Page(html).text
 
 

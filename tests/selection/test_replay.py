@@ -60,7 +60,7 @@ def test_replay_rows_stand_behind_the_picks_and_do_not_change_them(method):
     assert len(set(numbers.tolist())) == len(numbers) == 16  # 4 of 16 are a quarter
     training = replayed.training_dataset
     assert training["pool_index"][:] == numbers.tolist()
-    assert training["itl_rank"][:] == list(range(16))
+    assert training["itl_rank"][:] == list(range(1, 17))
     assert training["prompt"][:] == [rows[row]["prompt"] for row in numbers]
     assert training["itl_gain"][12:] == [None] * 4
     assert replayed.record.replay == {"share": 0.25, "method": method, "seed": 3, "rows": 4}

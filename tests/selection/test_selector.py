@@ -68,7 +68,7 @@ def test_the_dataset_says_where_each_row_came_from_and_why(selection):
     assert dataset["prompt"] == [POOL[row]["prompt"] for row in selection.indices]
     assert dataset["task"] == [POOL[row]["task"] for row in selection.indices]
     assert dataset["pool_index"] == selection.indices.tolist()
-    assert dataset["itl_rank"] == list(range(5))
+    assert dataset["itl_rank"] == list(range(1, 6))
     assert dataset["itl_gain"] == selection.gains.tolist()
     for task, target in zip(dataset["task"], dataset["itl_nearest_target"], strict=True):
         if task in ("banana", "quince"):
@@ -206,7 +206,7 @@ def test_extended_it_is_one_longer_selection(acquisition):
     selector = Selector(CharacterCounts(), acquisition, noise_std=0.8)
     whole, extended = selector.select(POOL, TARGETS, 9), selector.select(POOL, TARGETS, 3).extend(4).extend(2)
     assert extended.indices.tolist() == whole.indices.tolist()
-    assert extended.dataset["itl_rank"] == list(range(9))
+    assert extended.dataset["itl_rank"] == list(range(1, 10))
     np.testing.assert_allclose(extended.gains, whole.gains, rtol=1e-9)
     np.testing.assert_allclose(extended.target_variance, whole.target_variance, atol=1e-12)
 

@@ -6,15 +6,14 @@ import copy
 import importlib.util
 import itertools
 import os
-import pickle  # nosec B403
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
-from safetensors import SafetensorError
+
+from itl_hf.embedding.embedders.model_errors import check_revision, model_errors, tokenizer_errors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,8 +54,9 @@ def load_model(
             `revision`, `trust_remote_code` and other arguments of `from_pretrained`.
 
     Raises:
-        `ValueError`: If `dtype` or `device_map` is unknown, no model has that name, `load_in_4bit` or `device_map` is
-            set for a model object, or both `device` and `device_map` are set.
+        `ValueError`: If `dtype` or `device_map` is unknown, no model has that name or it is damaged, a folder is given
+            with a revision, `load_in_4bit` or `device_map` is set for a model object, or both `device` and `device_map`
+            are set.
         `ImportError`: If `load_in_4bit` is set and bitsandbytes is not installed.
     """
     check_device_map(device_map, device, model)
@@ -69,17 +69,10 @@ def load_model(
         options |= _quantization_options(dtype, device)
     if device_map is not None:
         options["device_map"] = device_map
-    try:
-        loaded_model: nn.Module = model_class.from_pretrained(str(model), dtype=torch_dtype(dtype), **options)
-    except OSError as error:
-        raise ValueError(
-            f"no model at {str(model)!r}, neither as a folder with a config.json nor on the Hub: {error}"
-        ) from error
-    except (SafetensorError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(
-            f"the weights or settings of {str(model)!r} are damaged ({type(error).__name__}: {error}): copy or "
-            "download the model again"
-        ) from error
+    check_revision(str(model), options.get("revision"))
+    model_dtype = torch_dtype(dtype)
+    with model_errors(str(model)):
+        loaded_model: nn.Module = model_class.from_pretrained(str(model), dtype=model_dtype, **options)
     return loaded_model if device_map is not None else loaded_model.to(device or default_device())
 
 
@@ -255,9 +248,10 @@ def resolve_tokenizer(
             "this model was not loaded from a folder or the Hub, so its tokenizer is unknown: pass tokenizer=."
         )
     if tokenizer is None:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            name, revision=revision, trust_remote_code=trust_remote_code
-        )
+        with tokenizer_errors(name):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                name, revision=revision, trust_remote_code=trust_remote_code
+            )
     tokenizer = _tokenizer_of(tokenizer)
     if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
         raise TypeError(f"tokenizer must be a tokenizer of transformers, got {type(tokenizer).__name__}.")

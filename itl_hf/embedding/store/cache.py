@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING
 from huggingface_hub import constants
 from tqdm.auto import tqdm
 
+from itl_hf.disk.checks import foreign_names
+from itl_hf.disk.lock import empty_folder
 from itl_hf.embedding.cache_identity import cache_identity
 from itl_hf.embedding.progress import progress_bars_enabled
 from itl_hf.embedding.store.atomic_files import lock_for_writing
@@ -118,7 +119,7 @@ class FeatureCache:
             # Another run that is creating a store there holds the lock until it is one.
             with contextlib.suppress(BlockingIOError), lock_for_writing(directory):
                 if not _is_store(directory):
-                    shutil.rmtree(directory)
+                    empty_folder(directory)
         directory.mkdir(exist_ok=True, mode=_PRIVATE)
 
     def entries(self) -> list[CacheEntry]:
@@ -146,7 +147,9 @@ class FeatureCache:
         for entry in self.entries_older_than(older_than_days):
             try:
                 with lock_for_writing(entry.directory):
-                    shutil.rmtree(entry.directory)
+                    empty_folder(entry.directory)
+                with contextlib.suppress(OSError):  # another run has just begun to write there
+                    entry.directory.rmdir()
                 removals.append(entry)
             except BlockingIOError:
                 busy.append(entry)
@@ -191,7 +194,7 @@ def _is_store(directory: Path) -> bool:
     try:
         Manifest.read(directory)
     except FileNotFoundError:
-        return not any(directory.iterdir())
+        return not foreign_names(directory)
     except ValueError:
         return False
     return True

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
+from itl_hf.disk.checks import foreign_names
 from itl_hf.embedding.store.atomic_files import DamagedError, is_intact, lock_for_writing, write_atomic
 from itl_hf.embedding.store.manifest import DTYPES, MANIFEST_NAME, Manifest, require_same_identity
 from itl_hf.embedding.store.reader import INDEX_NAME, ShardReader
@@ -293,10 +294,10 @@ def _create(directory: Path, manifest: Manifest, index: np.ndarray | None) -> No
 
 def _write_new(directory: Path, manifest: Manifest, index: np.ndarray | None) -> None:
     # An earlier run may have been killed after writing the index, or while it wrote a file.
-    others = [path.name for path in directory.glob("*") if path.suffix != ".tmp" and path.name != INDEX_NAME]
+    others = [name for name in foreign_names(directory) if not name.endswith(".tmp") and name != INDEX_NAME]
     if others:
         raise ValueError(
-            f"{directory} is not a feature store: it has files ({', '.join(sorted(others)[:3])}) but no "
+            f"{directory} is not a feature store: it has files ({', '.join(others[:3])}) but no "
             f"{MANIFEST_NAME}. Choose a new or empty directory."
         )
     if manifest.has_index and index is not None:

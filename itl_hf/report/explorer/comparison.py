@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itl_hf.report.explorer.row_table import group_column, text_of
+from itl_hf.report.explorer.row_table import group_column
+from itl_hf.report.explorer.row_text import text_of
 
 if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Layout, Selection

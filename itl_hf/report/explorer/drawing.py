@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itl_hf.report.explorer.comparison import Comparison, second_picks_on_map
-from itl_hf.report.explorer.row_table import excerpt, text_of
+from itl_hf.report.explorer.map_words import map_words
+from itl_hf.report.explorer.row_table import pick_texts
+from itl_hf.report.explorer.row_text import text_of, tooltip
 from itl_hf.report.figures import variance_left
 from itl_hf.report.text import visible
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from itl_hf.selection.result.selection import Layout, Selection
 
 STEPS = 65_535
-TOOLTIP_CHARACTERS = 100
 
 
 def points(data: ExplorerData) -> dict[str, Any]:
@@ -40,11 +41,13 @@ def points(data: ExplorerData) -> dict[str, Any]:
         "pool": _encode(_to_steps(layout.pool, low, span), "<u2"),
         "rows": None if has_all_rows else _encode(layout.pool_rows, "<u4"),
         "targets": [
-            [int(x), int(y), _tooltip(f"target {number}", row)]
+            [int(x), int(y), _tooltip(f"target {number}", text_of(row)[0])]
             for number, ((x, y), row) in enumerate(
                 zip(_to_steps(layout.targets, low, span), data.selection.targets, strict=True)
             )
         ],
+        "words": [[*map(int, _to_steps(np.asarray([x, y]), low, span)), words] for x, y, words in map_words(data)],
+        "has_text": data.text_rows is not None,
         "explained": None if layout.method != "pca" else [round(float(share), 3) for share in layout.explained],
     }
 
@@ -55,6 +58,7 @@ def marks(
     *,
     listed_picks: list[int],
     nearest_ranks: list[int],
+    matching_rows: np.ndarray | None = None,
     other_selection: Selection | None,
     comparison: Comparison | None,
     names: tuple[str, str] = ("", ""),
@@ -70,6 +74,8 @@ def marks(
             Ranks (from 0) of the picks that pass the filters; the others are drawn faintly.
         nearest_ranks (`list[int]`):
             Ranks of the picks nearest to the chosen target.
+        matching_rows (`np.ndarray`, *optional*):
+            (h,) rows of the pool that contain the text of the filter; `None` if there is no such text.
         other_selection (`Selection`, *optional*):
             The selection that the current one is compared with.
         comparison (`Comparison`, *optional*):
@@ -87,18 +93,19 @@ def marks(
     low, span = _map_bounds(data.selection.layout)
     coordinates = _to_steps(selection.layout.picks, low, span)
     listed_set, shared_set = set(listed_picks), {rank for rank, _ in comparison.both} if comparison else set()
+    texts = pick_texts(selection)
     picks = [
         [
             int(x),
             int(y),
             int(selection.indices[rank]),
-            _tooltip(f"pick {rank + 1}", row),
+            _tooltip(f"pick {rank + 1}", texts[rank][0]),
             # Bits: passes the filters, is dropped, is also in the other selection.
             (rank in listed_set)
             | (int(selection.indices[rank]) in session.dropped_rows) << 1
             | (rank in shared_set) << 2,
         ]
-        for rank, ((x, y), row) in enumerate(zip(coordinates, selection.dataset, strict=True))
+        for rank, (x, y) in enumerate(coordinates)
     ]
     others: list[list[Any]] = []
     hidden = 0
@@ -106,8 +113,9 @@ def marks(
         other_coordinates = second_picks_on_map(data.selection.layout, selection, other_selection, comparison)
         ranks = [rank for rank in comparison.only_second if np.isfinite(other_coordinates[rank]).all()]
         hidden = len(comparison.only_second) - len(ranks)
+        texts = pick_texts(other_selection)
         others = [
-            [int(x), int(y), rank, _tooltip(f"pick {rank + 1} of {names[1]}", other_selection.dataset[rank])]
+            [int(x), int(y), rank, _tooltip(f"pick {rank + 1} of {names[1]}", texts[rank][0])]
             for rank, (x, y) in zip(ranks, _to_steps(other_coordinates[ranks], low, span), strict=True)
         ]
     return {
@@ -118,10 +126,12 @@ def marks(
         "near": nearest_ranks,
         "point": list(session.point) if session.point else None,
         "names": None if comparison is None else [visible(name) for name in names],
+        "hits": None if matching_rows is None else _bits(np.isin(data.selection.layout.pool_rows, matching_rows)),
+        "num_hits": 0 if matching_rows is None else len(matching_rows),
     }
 
 
-def dumps(numbers: dict[str, Any]) -> str:
+def dumps(numbers: dict[str, Any] | None) -> str:
     """JSON without spaces."""
     return json.dumps(numbers, separators=(",", ":"))
 
@@ -168,9 +178,12 @@ def _encode(numbers: np.ndarray, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(numbers, dtype=dtype).tobytes()).decode()
 
 
-def _tooltip(name: str, row: Any) -> str:
-    text = excerpt(text_of(row)[0])
-    return str(visible(f"{name}: {text if len(text) <= TOOLTIP_CHARACTERS else text[:TOOLTIP_CHARACTERS] + '…'}"))
+def _bits(mask: np.ndarray) -> str:
+    return base64.b64encode(np.packbits(mask, bitorder="little").tobytes()).decode()
+
+
+def _tooltip(name: str, prompt: str) -> str:
+    return str(visible(f"{name}: {tooltip(prompt)}"))
 
 
 def _round_shares(values: np.ndarray) -> list[float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from itl_hf.embedding.row_keys import row_keys
 from itl_hf.embedding.store.lookup import stored_features
+from itl_hf.report.explorer.search_index import SearchIndex
 from itl_hf.selection.reselect import check_reselectable
 from itl_hf.text import TextRows
 
@@ -44,6 +45,10 @@ class ExplorerData:
             Name of the other selection on the page.
         pool (`Dataset`, *optional*):
             The rows that the selection was made from.
+        text_rows (`TextRows`, *optional*):
+            The text of these rows.
+        search_index (`SearchIndex`, *optional*):
+            Finds the rows that contain a text.
         text_ids (`np.ndarray`, *optional*):
             (N,) a number for the text of each row: rows with the same text have the same number. `None` if all texts
             differ.
@@ -60,6 +65,8 @@ class ExplorerData:
     other: Selection | None = None
     other_name: str = "the other selection"
     pool: Dataset | None = field(default=None, repr=False)
+    text_rows: TextRows | None = field(default=None, repr=False)
+    search_index: SearchIndex | None = field(default=None, repr=False)
     text_ids: np.ndarray | None = field(default=None, repr=False)
     pool_features: Features | None = field(default=None, repr=False)
     target_features: Features | None = field(default=None, repr=False)
@@ -105,7 +112,8 @@ def gather(
         >>> data.obstacle
         ''
     """
-    text_ids = None if pool is None else _check_pool(selection, pool)
+    text_rows = None if pool is None else TextRows(pool, selection.record.column_mapping())
+    text_ids = None if text_rows is None else _check_pool(selection, text_rows)
     pool_features: Features | None = None
     target_features: Features | None = None
     if selection.shortlist_rows is None:  # otherwise most rows of the pool have no features
@@ -119,13 +127,23 @@ def gather(
         except ValueError as error:
             obstacle = f"Selecting again is not possible: {error}."
     return ExplorerData(
-        selection, name, compare, compare_name, pool, text_ids, pool_features, target_features, obstacle
+        selection,
+        name,
+        compare,
+        compare_name,
+        pool,
+        text_rows,
+        None if text_rows is None else SearchIndex(text_rows),
+        text_ids,
+        pool_features,
+        target_features,
+        obstacle,
     )
 
 
-def _check_pool(selection: Selection, pool: Dataset) -> np.ndarray | None:
+def _check_pool(selection: Selection, pool: TextRows) -> np.ndarray | None:
     """Checks that the pool is the one of the selection, and numbers the texts of its rows (`None` if all differ)."""
-    keys = row_keys(TextRows(pool, selection.record.column_mapping()))
+    keys = row_keys(pool)
     recorded_hash = selection.record.pool_fingerprint or keys.hash
     if len(pool) != selection.pool_size or keys.hash != recorded_hash:
         raise ValueError(

@@ -1,4 +1,7 @@
-"""Finds the picks nearest to a target: by the kernel if the features are there, else from the saved columns."""
+"""Finds the picks nearest to a target, and the target nearest to a row of the pool.
+
+Picks are compared by the kernel if the features are there, else by the saved columns.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def nearest_picks(data: ExplorerData, selection: Selection, target: int, count: 
         `list[tuple[int, float]]`: Rank of the pick, from 0, and its prior correlation with the target under the kernel.
     """
     if data.pool_features is not None and not data.obstacle:
-        similarity = _correlation_with_target(data, selection.indices, target)
+        similarity = _correlations(data, selection.indices, slice(target, target + 1))[:, 0]
     else:
         is_nearest = np.asarray(selection.dataset["itl_nearest_target"][:]) == target
         similarity = np.where(is_nearest, np.asarray(selection.dataset["itl_similarity"][:]), np.nan)
@@ -45,11 +48,20 @@ def nearest_picks(data: ExplorerData, selection: Selection, target: int, count: 
     return [(int(rank), float(similarity[rank])) for rank in order if np.isfinite(similarity[rank])]
 
 
-def _correlation_with_target(data: ExplorerData, rows: np.ndarray, target: int) -> np.ndarray:
-    pool, targets = _prepared_features(data)
-    kernel = data.selection.record.kernel()
-    gp = GaussianProcess(kernel, targets[target : target + 1], 1.0, 1.0)
-    return correlation(pool.rows(rows.tolist()), gp)[:, 0].cpu().numpy()
+def nearest_target(data: ExplorerData, row: int) -> tuple[int, float] | None:
+    """Returns the target most similar to a row of the pool, and their prior correlation; `None` without features."""
+    if data.pool_features is None or data.obstacle:
+        return None
+    similarity = _correlations(data, np.asarray([row]), slice(None))[0]
+    target = int(similarity.argmax())
+    return target, float(similarity[target])
+
+
+def _correlations(data: ExplorerData, rows: np.ndarray, targets: slice) -> np.ndarray:
+    """Prior correlation of rows of the pool with some targets, (len(rows), len(targets))."""
+    pool, target_rows = _prepared_features(data)
+    gp = GaussianProcess(data.selection.record.kernel(), target_rows[targets], 1.0, 1.0)
+    return correlation(pool.rows(rows.tolist()), gp).cpu().numpy()
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ dropping rows can only raise it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 MAX_FIT_ROWS = 4096
 
 
-def select_again(data: ExplorerData, dropped_rows: Collection[int], num_examples: int | None = None) -> Selection:
+def select_again(
+    data: ExplorerData,
+    dropped_rows: Collection[int],
+    num_examples: int | None = None,
+    weights: Mapping[int, float] | None = None,
+) -> Selection:
     """Selects with the same settings from the pool without some of its rows.
 
     Args:
@@ -35,6 +40,8 @@ def select_again(data: ExplorerData, dropped_rows: Collection[int], num_examples
             Row numbers of the pool that must not be picked. Rows with the same text are not picked either.
         num_examples (`int`, *optional*):
             Number of rows to pick; by default as many as before.
+        weights (`Mapping[int, float]`, *optional*):
+            Weights of targets that differ from those of the first selection, by their number.
 
     Returns:
         `Selection`: The new selection, with coordinates on the map of the first one.
@@ -58,8 +65,23 @@ def select_again(data: ExplorerData, dropped_rows: Collection[int], num_examples
         data.target_features,
         count,
         exclude=np.flatnonzero(exclusion_mask).tolist(),
+        target_weights=_target_weights(selection, weights or {}),
     )
     return _assemble_selection(data, rows, exclusion_mask)
+
+
+def weighs_targets(data: ExplorerData) -> bool:
+    """Whether selecting again with other weights of the targets is possible and changes the picks."""
+    return not data.obstacle and bool(getattr(data.selection.record.acquisition(), "weighs_targets", False))
+
+
+def _target_weights(selection: Selection, weights: Mapping[int, float]) -> list[float] | None:
+    """Weights of all targets, m; `None` for those of the record."""
+    if not weights:
+        return None
+    before = selection.record.weights_of_targets
+    numbers = [1.0] * len(selection.targets) if before is None else list(map(float, before))
+    return [weights.get(target, number) for target, number in enumerate(numbers)]
 
 
 def _exclusion_mask(data: ExplorerData, dropped_rows: Collection[int]) -> np.ndarray:

@@ -1,50 +1,44 @@
-"""Reads the rows that the page shows: text, excerpts, the source of a row, and which picks pass the filters."""
+"""Reads the picks and targets that the page shows: text, other columns, sources, and which picks pass the filters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from itl_hf.report.explorer.recent import keep_recent
+from itl_hf.report.explorer.row_text import row_excerpts, search_key, searched_text, text_of, value_text
 from itl_hf.selection.result import coverage
-from itl_hf.text import plain_text
+from itl_hf.selection.result.columns import COLUMNS
+from itl_hf.text import TEXT_COLUMNS
 
 if TYPE_CHECKING:
+    from itl_hf.report.explorer.explorer_data import ExplorerData
     from itl_hf.report.explorer.session import Filters
     from itl_hf.selection.result.selection import Selection
 
-MAX_CHARACTERS = 20_000
-#: Characters from the start and from the end of a text in its excerpt: prompts of one kind often start with the same
-#: words and differ in the last ones.
-HEAD, TAIL = 70, 90
+
+@keep_recent
+def pick_texts(selection: Selection) -> list[tuple[str, str]]:
+    """Prompt and completion of each pick, in the order picked."""
+    return [text_of(row) for row in selection.dataset]
 
 
-def text_of(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns prompt and completion of a row; both are empty if the row has no text that can be read."""
-    try:
-        return plain_text(row)
-    except ValueError:
-        return "", ""
+@keep_recent
+def pick_excerpts(selection: Selection) -> list[str]:
+    """One line for each pick, in the order picked."""
+    return row_excerpts([prompt for prompt, _ in pick_texts(selection)])
 
 
-def excerpt(text: str) -> str:
-    r"""Returns the start and the end of a text in one line.
-
-    Example:
-        >>> excerpt("Hello,\n  world")
-        'Hello, world'
-    """
-    start, end = " ".join(text[:500].split()), " ".join(text[-500:].split())
-    if len(text) <= 500 and len(start) <= HEAD + TAIL:
-        return start or "(no text)"
-    head, tail = start[:HEAD], end[-TAIL:]
-    return f"{head.rpartition(' ')[0] or head} … {tail.partition(' ')[2] or tail}"
+@keep_recent
+def target_excerpts(selection: Selection) -> list[str]:
+    """One line for each target."""
+    return row_excerpts([text_of(row)[0] for row in selection.targets])
 
 
-def cut(text: str) -> str:
-    """Returns at most `MAX_CHARACTERS` characters of a text, and says how many more there are."""
-    if len(text) <= MAX_CHARACTERS:
-        return text
-    return f"{text[:MAX_CHARACTERS]} […] ({len(text) - MAX_CHARACTERS:,} more characters)"
+def other_columns(data: ExplorerData, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of a row's columns that hold no text that is read, in their order."""
+    hidden = {*COLUMNS, *TEXT_COLUMNS, *(() if data.text_rows is None else data.text_rows.format.columns)}
+    return [(name, value_text(value)) for name, value in row.items() if name not in hidden and value is not None]
 
 
 def group_column(selection: Selection) -> str | None:
@@ -61,13 +55,13 @@ def group_names(selection: Selection) -> list[str]:
 
 def matching_picks(selection: Selection, filters: Filters) -> list[int]:
     """Ranks (from 0) of the picks that pass the filters."""
-    column, search_text = group_column(selection), filters.text.casefold().strip()
+    column, query = group_column(selection), search_key(filters.text)
     min_gain = filters.gain * float(selection.gains.max(initial=0.0))
     ranks = [rank for rank, gain in enumerate(selection.gains.tolist()) if filters.gain <= 0 or gain >= min_gain]
     if filters.groups and column is not None:
         names = selection.dataset[column][:]
         ranks = [rank for rank in ranks if str(names[rank]) in filters.groups]
-    if search_text:
-        texts = ["\n".join(text_of(row)).casefold() for row in selection.dataset]
-        ranks = [rank for rank in ranks if search_text in texts[rank]]
+    if query:
+        texts = pick_texts(selection)
+        ranks = [rank for rank in ranks if query in searched_text(*texts[rank])]
     return ranks

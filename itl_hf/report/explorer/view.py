@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from itl_hf.report.explorer import drawing
+from itl_hf.report.explorer.cards import card, compared_selection, selection_names
+from itl_hf.report.explorer.column_colors import coloring
 from itl_hf.report.explorer.comparison import Comparison, compare, source_counts
 from itl_hf.report.explorer.nearest_picks import nearest_picks
-from itl_hf.report.explorer.row_table import cut, excerpt, group_column, matching_picks, text_of
-from itl_hf.report.gains import gain_name, gain_shares, gain_text, total_information
-from itl_hf.report.sections import method_name
+from itl_hf.report.explorer.row_table import group_column, matching_picks, pick_excerpts, target_excerpts
+from itl_hf.report.explorer.row_text import cut, hit_excerpts, pool_rows
+from itl_hf.report.explorer.templating import render
+from itl_hf.report.gains import gain_name, gain_number, gain_shares, information_text
+from itl_hf.report.names import method_name, model_name
 from itl_hf.report.text import visible
 from itl_hf.selection.diagnosis.diagnosis import WORDS, diagnose
 
@@ -25,18 +29,6 @@ if TYPE_CHECKING:
 PAGE_ROWS = 20
 #: Largest number of rows in each column of a comparison.
 MAX_COMPARISON_ROWS = 50
-NO_TEXT = (
-    "A saved selection does not hold the text of rows that were not picked. Start the explorer with --pool to read it."
-)
-
-_templates = Environment(
-    loader=PackageLoader("itl_hf.report.explorer"),
-    autoescape=True,
-    finalize=visible,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
 
 @dataclass(frozen=True)
@@ -46,6 +38,8 @@ class View:
     Args:
         marks (`str`):
             JSON, what is drawn on top of the pool's points on the map.
+        colors (`str`):
+            JSON, the colours of a column; `null` if the map is not coloured by one.
         curve (`str`):
             JSON, the curve of the remaining variance.
         card (`str`):
@@ -54,6 +48,8 @@ class View:
             HTML, the chosen target and its nearest picks.
         picks (`str`):
             HTML, one page of the list of picks.
+        hits (`str`):
+            HTML, rows of the pool that were not picked and contain the text of the filter.
         dropped_rows (`str`):
             HTML, the dropped rows and what selecting again without them changed.
         comparison (`str`):
@@ -61,10 +57,12 @@ class View:
     """
 
     marks: str
+    colors: str
     curve: str
     card: str
     target: str
     picks: str
+    hits: str
     dropped_rows: str
     comparison: str
 
@@ -73,6 +71,7 @@ def view(data: ExplorerData, session: Session) -> View:
     """Makes all parts of the page that depend on the session."""
     selection = session.current_selection(data)
     listed_picks = matching_picks(selection, session.filters)
+    matching_rows = _matching_rows(data, session.filters.text.strip())
     nearest = [] if session.target is None else nearest_picks(data, selection, session.target)
     other_selection = compared_selection(data, session)
     comparison = None if other_selection is None else compare(selection, other_selection)
@@ -81,124 +80,58 @@ def view(data: ExplorerData, session: Session) -> View:
         session,
         listed_picks=listed_picks,
         nearest_ranks=[rank for rank, _ in nearest],
+        matching_rows=matching_rows,
         other_selection=other_selection,
         comparison=comparison,
-        names=_selection_names(data, session),
+        names=selection_names(data, session),
     )
     return View(
         marks=drawing.dumps(marks),
+        colors=drawing.dumps(coloring(data, selection, session.column) if session.mode == "column" else None),
         curve=drawing.dumps(drawing.curve(selection, session.target)),
-        card=_card(data, session),
+        card=card(data, session),
         target=_target(data, session, nearest),
         picks=_picks(data, session, listed_picks),
+        hits=_hits(data, session, matching_rows),
         dropped_rows=_dropped_rows(data, session),
         comparison=_comparison(data, session, other_selection, comparison),
     )
 
 
-def compared_selection(data: ExplorerData, session: Session) -> Selection | None:
-    """The selection that the current one is compared with, if any."""
-    if session.mode == "before":
-        return data.selection if session.new_selection is not None else None
-    return data.other if session.mode == "other" else None
+@functools.lru_cache(maxsize=8)
+def _matching_rows(data: ExplorerData, query: str) -> np.ndarray | None:
+    """Rows of the pool that contain the text, (h,); `None` without a text or without the rows of the pool."""
+    return None if not query or data.search_index is None else data.search_index.matching_rows(query)
 
 
 def summary(data: ExplorerData) -> str:
     """HTML of the heading: numbers of rows and targets, variance that is left, and information about the targets."""
     selection = data.selection
     diagnosis = diagnose(selection)
-    return _templates.get_template("summary.html").render(
+    return render(
+        "summary.html",
+        name=data.name,
         picks=len(selection),
         pool=selection.pool_size,
         targets=len(selection.targets),
         method=method_name(selection.record),
+        model=model_name(selection.record),
         left=diagnosis.left,
-        information=total_information(selection),
+        information=information_text(selection),
         num_unreachable=len(diagnosis.out_of_reach),
         map_rows=len(selection.layout.pool),
     )
 
 
+def page_title(data: ExplorerData) -> str:
+    """The title of the page: the name of the selection and of the model, so that tabs of a browser are told apart."""
+    model = model_name(data.selection.record)
+    return " · ".join(visible(part) for part in (data.name, model, "itl_hf") if part)
+
+
 def target_names(data: ExplorerData) -> list[str]:
     """One line for each target: its number and an excerpt of its text."""
-    return [visible(f"{number}: {excerpt(text_of(row)[0])}") for number, row in enumerate(data.selection.targets)]
-
-
-def _card(data: ExplorerData, session: Session) -> str:
-    card: dict[str, Any] | None = None
-    if session.point is not None:
-        kind, number = session.point
-        card = {
-            "pick": _pick_card,
-            "target": _target_card,
-            "pool": _pool_card,
-            "other": _other_card,
-        }[kind](data, session, number)
-    return _templates.get_template("card.html").render(card=card, dropped_rows=session.dropped_rows)
-
-
-def _pick_card(data: ExplorerData, session: Session, rank: int) -> dict[str, Any]:
-    selection = session.current_selection(data)
-    return _text_fields(selection.dataset[rank]) | {
-        "title": f"Pick {rank + 1:,}",
-        "facts": _pick_facts(selection, rank),
-        "nearest": int(selection.dataset[rank]["itl_nearest_target"]),
-        "row": int(selection.indices[rank]),
-    }
-
-
-def _pool_card(data: ExplorerData, session: Session, number: int) -> dict[str, Any]:
-    ranks = np.flatnonzero(session.current_selection(data).indices == number)
-    if len(ranks):
-        return _pick_card(data, session, int(ranks[0]))
-    texts = {"prompt": "", "completion": "", "note": NO_TEXT}
-    if data.pool is not None:
-        texts = _text_fields(data.pool[number])
-    return texts | {"title": f"Row {number:,} of the pool", "facts": ["not picked"], "nearest": None, "row": number}
-
-
-def _target_card(data: ExplorerData, session: Session, number: int) -> dict[str, Any]:
-    return _text_fields(data.selection.targets[number]) | {
-        "title": f"Target {number}",
-        "facts": ["target"],
-        "nearest": None,
-        "row": None,
-    }
-
-
-def _other_card(data: ExplorerData, session: Session, rank: int) -> dict[str, Any]:
-    other_selection = compared_selection(data, session)
-    if other_selection is None or rank >= len(other_selection):
-        return {
-            "title": "This pick is no longer in the comparison",
-            "facts": [],
-            "prompt": "",
-            "completion": "",
-            "note": "",
-            "nearest": None,
-            "row": None,
-        }
-    # Row numbers of another selection may belong to another pool.
-    same_pool = session.mode == "before"
-    return _text_fields(other_selection.dataset[rank]) | {
-        "title": f"Pick {rank + 1:,} of {_selection_names(data, session)[1]}",
-        "facts": _pick_facts(other_selection, rank),
-        "nearest": None,
-        "row": int(other_selection.indices[rank]) if same_pool else None,
-    }
-
-
-def _pick_facts(selection: Selection, rank: int) -> list[str]:
-    row, column = selection.dataset[rank], group_column(selection)
-    gain = gain_text(row["itl_gain"], selection.record)
-    facts = [f"row {int(row['pool_index']):,} of the pool", f"gain {gain}"]
-    facts.append(f"similarity {row['itl_similarity']:.2f} to target {row['itl_nearest_target']}")
-    return facts if column is None else [*facts, f"{column}: {row[column]}"]
-
-
-def _text_fields(row: Any) -> dict[str, Any]:
-    prompt, completion = text_of(row)
-    return {"prompt": cut(prompt), "completion": cut(completion), "note": "" if prompt else "This row has no text."}
+    return [visible(f"{number}: {line}") for number, line in enumerate(target_excerpts(data.selection))]
 
 
 def _target(data: ExplorerData, session: Session, nearest: list[tuple[int, float]]) -> str:
@@ -218,7 +151,7 @@ def _target(data: ExplorerData, session: Session, nearest: list[tuple[int, float
             "reach": target.reach,
             "near": [_line(selection, rank) | {"similarity": similarity} for rank, similarity in nearest],
         }
-    return _templates.get_template("target.html").render(target=fields, complete=data.pool_features is not None)
+    return render("target.html", target=fields, complete=data.pool_features is not None)
 
 
 def _line(selection: Selection, rank: int) -> dict[str, Any]:
@@ -226,8 +159,8 @@ def _line(selection: Selection, rank: int) -> dict[str, Any]:
     return {
         "rank": rank,
         "row": int(row["pool_index"]),
-        "gain": float(row["itl_gain"]),
-        "excerpt": excerpt(text_of(row)[0]),
+        "gain": gain_number(row["itl_gain"], selection.gains),
+        "excerpt": pick_excerpts(selection)[rank],
         "group": "" if column is None else str(row[column]),
     }
 
@@ -239,9 +172,11 @@ def _picks(data: ExplorerData, session: Session, listed_picks: list[int]) -> str
     page_picks = listed_picks[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
     shares = gain_shares(selection.gains)
     lines = [_line(selection, rank) | {"share": float(shares[rank])} for rank in page_picks]
-    return _templates.get_template("picks.html").render(
+    return render(
+        "picks.html",
         lines=lines,
         gain=gain_name(selection.record),
+        column=group_column(selection),
         num_listed=len(listed_picks),
         total=len(selection),
         page=page,
@@ -252,10 +187,37 @@ def _picks(data: ExplorerData, session: Session, listed_picks: list[int]) -> str
     )
 
 
+def _hits(data: ExplorerData, session: Session, matching_rows: np.ndarray | None) -> str:
+    query = session.filters.text.strip()
+    if matching_rows is None:
+        return render("hits.html", rows=None, has_pool=data.pool is not None, query=query)
+    selection = session.current_selection(data)
+    unpicked_rows = np.setdiff1d(matching_rows, selection.indices)
+    pages = max(1, -(-len(unpicked_rows) // PAGE_ROWS))
+    page = min(session.hits_page, pages - 1)
+    numbers = unpicked_rows[page * PAGE_ROWS : (page + 1) * PAGE_ROWS].tolist()
+    texts = [] if data.text_rows is None else pool_rows(data.text_rows, numbers)
+    lines = hit_excerpts([f"{prompt}\n{completion}" for prompt, completion in texts], query)
+    return render(
+        "hits.html",
+        rows=list(zip(numbers, lines, strict=True)),
+        num_hits=len(matching_rows),
+        num_unpicked=len(unpicked_rows),
+        pool=selection.pool_size,
+        query=query,
+        clicked_row=session.point[1] if session.point is not None and session.point[0] == "pool" else None,
+        first=page * PAGE_ROWS,
+        page=page,
+        pages=pages,
+    )
+
+
 def _dropped_rows(data: ExplorerData, session: Session) -> str:
-    return _templates.get_template("dropped_rows.html").render(
+    return render(
+        "dropped_rows.html",
         rows=sorted(session.dropped_rows),
-        pending=session.dropped_rows != session.excluded_rows,
+        pending=session.is_pending,
+        weights=sorted(session.weights.items()),
         new_selection=session.new_selection is not None,
         obstacle=data.obstacle,
         error=session.error,
@@ -265,6 +227,8 @@ def _dropped_rows(data: ExplorerData, session: Session) -> str:
 
 def _change(before: Selection, after: Selection) -> dict[str, Any]:
     comparison = compare(after, before)
+    # Both shares by the same weights of the targets, or they would differ by the weights alone.
+    before = replace(before, record=replace(before.record, target_weights=after.record.target_weights))
     return {
         "new": len(comparison.only_first),
         "picks": len(after),
@@ -277,12 +241,13 @@ def _comparison(
     data: ExplorerData, session: Session, other_selection: Selection | None, comparison: Comparison | None
 ) -> str:
     if other_selection is None or comparison is None:
-        return _templates.get_template("comparison.html").render(comparison=None, has_other=data.other is not None)
+        return render("comparison.html", comparison=None, has_other=data.other is not None)
     selection = session.current_selection(data)
-    return _templates.get_template("comparison.html").render(
+    return render(
+        "comparison.html",
         comparison=comparison,
         has_other=data.other is not None,
-        names=_selection_names(data, session),
+        names=selection_names(data, session),
         sizes=(len(selection), len(other_selection)),
         only_first=[_line(selection, rank) for rank in comparison.only_first[:MAX_COMPARISON_ROWS]],
         only_second=[_line(other_selection, rank) for rank in comparison.only_second[:MAX_COMPARISON_ROWS]],
@@ -290,9 +255,3 @@ def _comparison(
         column=group_column(selection),
         counts=source_counts(selection, other_selection)[:MAX_COMPARISON_ROWS],
     )
-
-
-def _selection_names(data: ExplorerData, session: Session) -> tuple[str, str]:
-    """Names of the current selection and of the one that it is compared with."""
-    first = data.name if session.new_selection is None else "the new selection"
-    return first, "the first selection" if session.mode == "before" else data.other_name

@@ -16,6 +16,7 @@ from itl_hf.selection.diagnosis.reach import FAR, far_threshold
 from itl_hf.selection.diagnosis.shortlist_sentence import shortlist_sentence
 from itl_hf.selection.diagnosis.weighting import weighting_text
 from itl_hf.text import plain_text
+from itl_hf.text.excerpts import excerpts
 from itl_hf.visible import visible
 
 #: A target with at least this share of irreducible variance cannot be taught: even with noise-free answers to all rows
@@ -150,6 +151,12 @@ class Diagnosis:
         return [*self.unteachable, *self.far]
 
     @property
+    def worst_first(self) -> list[TargetDiagnosis]:
+        """All targets in the order of their verdicts in `WORDS`, those with most variance left first."""
+        order = list(WORDS)
+        return sorted(self.targets, key=lambda target: (order.index(target.verdict), -target.left))
+
+    @property
     def left(self) -> float:
         """Share of the targets' total variance that is left after the picks."""
         return self._share([target.left for target in self.targets])
@@ -189,16 +196,16 @@ class Diagnosis:
             rows (`int`, *optional*, defaults to 30):
                 Number of targets to show; `None` for all.
         """
-        order = list(WORDS)
-        worst_first = sorted(self.targets, key=lambda target: (order.index(target.verdict), -target.left))
+        worst_first = self.worst_first
         width = max(len(words) for words in WORDS.values())
         bound = "" if self.exact else "<="
         lines = [f"target  left  irreducible  whole pool  nearest  {'verdict':<{width}}  text"]
-        for target in worst_first[:rows]:
+        texts = excerpts([target.text for target in worst_first[:rows]], TEXT_LENGTH)
+        for target, text in zip(worst_first[:rows], texts, strict=True):
             shares = f"{bound + format(target.irreducible, '.0%'):>11}  {bound + format(target.whole_pool, '.0%'):>10}"
             lines.append(
                 f"{target.target:>6}  {target.left:>4.0%}  {shares}  {target.reach:>7.2f}  "
-                f"{WORDS[target.verdict]:<{width}}  {shorten(target.text)}"
+                f"{WORDS[target.verdict]:<{width}}  {visible(text)}"
             )
         hidden = len(self.targets) - (len(lines) - 1)
         return "\n".join([*lines, f"... and {hidden} more"] if hidden else lines)
@@ -248,12 +255,6 @@ def diagnose(selection: Diagnosable) -> Diagnosis:
         shortlist=shortlist_sentence(selection.record),
         weighting=weighting_text(selection.record),
     )
-
-
-def shorten(text: str, length: int = TEXT_LENGTH) -> str:
-    """Shortens a text to one line of at most `length` characters, without characters that control a terminal."""
-    line = visible(" ".join(text.split()))
-    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 
 def _count(targets: Sequence[TargetDiagnosis]) -> str:

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from itl_hf.selection.diagnosis.diagnosable import Diagnosable
-from itl_hf.selection.diagnosis.exactness_sentences import many_targets_text, uncertain_picks_text
 from itl_hf.selection.diagnosis.few_picks import few_picks_text
 from itl_hf.selection.diagnosis.shift_notice import shift_text
+from itl_hf.selection.exactness_notice import many_targets_text, uncertain_picks_text
 from itl_hf.selection.screening.screening import Screening
 from itl_hf.selection.unusable_rows import unusable_sentences
 
@@ -131,11 +131,13 @@ def _undirected(selection: Diagnosable) -> list[Notice]:
 
 
 def _exactness(selection: Diagnosable) -> list[Notice]:
-    texts: tuple[tuple[Kind, str | None], ...] = (
-        ("uncertain", uncertain_picks_text(selection.record)),
-        ("many_targets", many_targets_text(selection.record)),
-    )
-    return [Notice(kind, text) for kind, text in texts if text is not None]
+    uncertain_picks, many_targets = selection.record.exactness, selection.record.many_targets
+    notices = []
+    if uncertain_picks is not None:
+        notices.append(Notice("uncertain", uncertain_picks_text(uncertain_picks)))
+    if many_targets is not None:
+        notices.append(Notice("many_targets", many_targets_text(many_targets)))
+    return notices
 
 
 def _unusable(selection: Diagnosable) -> list[Notice]:

@@ -157,6 +157,7 @@ def assemble(rows: RowSelection, inputs: SelectionInputs, extend_fn: Callable[[i
         features=np.asarray(as_rows(inputs.pool_features, "pool")[rows.indices]),
         extend_fn=extend_fn,
         shortlist_rows=inputs.shortlist_rows,
+        whole_pool_information=lambda: np.asarray([attainable.whole_pool_information]),
         replay=replay_dataset,
     )
 
@@ -201,7 +202,7 @@ def picked_rows(pool: Dataset, rows: RowSelection, mapping: ColumnMapping | None
     nearest = rows.similarity.argmax(1)
     columns = {
         "pool_index": rows.indices,
-        "itl_rank": np.arange(len(rows)),
+        "itl_rank": np.arange(1, len(rows) + 1),
         "itl_gain": rows.gains,
         "itl_nearest_target": nearest,
         "itl_similarity": rows.similarity[np.arange(len(rows)), nearest],

@@ -34,3 +34,16 @@ class DeferredArray:
 
     def __set__(self, instance: Any, value: np.ndarray | Callable[[], np.ndarray]) -> None:
         vars(instance)[self._name] = value
+
+
+class OptionalDeferredArray(DeferredArray):
+    """The same for a field that may hold `None`, which is its default."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> np.ndarray | None:  # type: ignore[override]
+        """Returns the array, or `None` if there is none."""
+        if instance is None or vars(instance)[self._name] is None:
+            return None
+        return super().__get__(instance, owner)
+
+    def __set__(self, instance: Any, value: np.ndarray | Callable[[], np.ndarray] | None) -> None:
+        vars(instance)[self._name] = value

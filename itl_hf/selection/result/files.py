@@ -31,8 +31,11 @@ from itl_hf.selection.result.parquet import parquet_bytes
 from itl_hf.text.json_feature import as_stored
 
 FORMAT_VERSION = 1
+#: What pyarrow and datasets raise for Parquet that is not what they wrote: its pages, its schema, its description.
+_DAMAGES = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
 #: Fields of a selection that are arrays.
 ARRAYS = ("indices", "gains", "target_variance", "irreducible", "whole_pool", "reach")
+OPTIONAL_ARRAYS = ("shortlist_rows", "whole_pool_information")
 
 
 def write(
@@ -89,5 +92,5 @@ def _read_parquet(path: Path, content: bytes) -> Dataset:
     """Reads a dataset into memory, without a copy in the cache of `datasets`: the folder may be moved afterwards."""
     try:
         return as_stored(Dataset(pq.read_table(pa.BufferReader(content))))
-    except pa.ArrowException as error:
+    except _DAMAGES as error:
         raise DamagedError(f"{path} is damaged: {error}") from error

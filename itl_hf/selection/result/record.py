@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -205,6 +206,8 @@ class SelectionRecord:
             kind, _, optional = str(known_fields[name].type).partition(" | ")
             if not isinstance(value, _TYPES[kind]) and not (optional and value is None):
                 raise ValueError(f"{name} in the record of the selection is {value!r:.40}, and must be a {kind}")
+        if not isinstance(values["kernel_options"].get("kernel"), str):
+            raise ValueError("kernel_options in the record of the selection names no kernel")
         return cls(**values)
 
     def acquisition(self) -> Acquisition:
@@ -223,7 +226,8 @@ class SelectionRecord:
         if "avoid" in options:
             raise ValueError("it avoids prompts, whose features the record does not hold")
         noise = {"noise_std": self.noise_std, "target_noise_std": self.target_noise_std}
-        acquisition: Acquisition = kind(**options | noise)
+        with _values_of("acquisition"):
+            acquisition: Acquisition = kind(**options | noise)
         return acquisition
 
     def kernel(self) -> Kernel:
@@ -236,7 +240,8 @@ class SelectionRecord:
         name = str(options.pop("kernel"))
         if name not in KERNELS:
             raise ValueError(f"the record does not hold all of its kernel ({name})")
-        return KERNELS[name](**options)
+        with _values_of("kernel"):
+            return KERNELS[name](**options)
 
     def standardization(self) -> bool | Standardization:
         """The preparation of the features, as the argument `standardize`.
@@ -250,7 +255,8 @@ class SelectionRecord:
 
     def column_mapping(self) -> ColumnMapping | None:
         """The columns of the pool that users named; `None` if its format was recognised."""
-        return None if self.columns is None else ColumnMapping.of(**self.columns)
+        with _values_of("columns"):
+            return None if self.columns is None else ColumnMapping.of(**self.columns)
 
     def selection_constraints(self) -> SelectionConstraints:
         """The constraints, with names of columns where columns were named.
@@ -258,4 +264,19 @@ class SelectionRecord:
         Raises:
             `ValueError`: If costs or groups were given as values.
         """
-        return SelectionConstraints.from_json(self.constraints)
+        with _values_of("constraints"):
+            return SelectionConstraints.from_json(self.constraints)
+
+
+@contextlib.contextmanager
+def _values_of(name: str) -> Iterator[None]:
+    """Context that raises `ValueError` where an entry of the record does not have the values that this package writes.
+
+    Args:
+        name (`str`):
+            What is made of the entry.
+    """
+    try:
+        yield
+    except (TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        raise ValueError(f"the {name} in the record of the selection cannot be read ({error}): select again") from error

@@ -16,7 +16,7 @@ from itl_hf.selection.diagnosis.diagnosis import Diagnosis, diagnose
 from itl_hf.selection.export.export import Export, export_selection
 from itl_hf.selection.replay import behind_picks, gains_with_replay, replay_of
 from itl_hf.selection.result import files
-from itl_hf.selection.result.deferred import DeferredArray
+from itl_hf.selection.result.deferred import DeferredArray, OptionalDeferredArray
 from itl_hf.selection.result.record import SelectionRecord
 from itl_hf.selection.screening.screening import Screening
 
@@ -57,7 +57,7 @@ class Selection:
 
     Args:
         dataset (`datasets.Dataset`):
-            The picked rows in the order picked, the pool's columns and `pool_index`, `itl_rank` (from 0), `itl_gain`
+            The picked rows in the order picked, the pool's columns and `pool_index`, `itl_rank` (from 1), `itl_gain`
             (see `gains`), `itl_nearest_target` (row number in `targets`), `itl_similarity` (prior correlation with that
             target under the kernel).
         targets (`datasets.Dataset`):
@@ -88,6 +88,9 @@ class Selection:
             (n, d) feature rows of the picks as embedded, while they are in memory; not saved.
         shortlist_rows (`np.ndarray`, *optional*):
             (L,) int64, row numbers of the pool's rows that were embedded, where another embedder made the shortlist.
+        whole_pool_information (`np.ndarray`, *optional*):
+            (1,) float64, information about the targets that every row of the pool would give, in nats; NaN where it is
+            not finite. Where `whole_pool` is an upper bound, this is a lower one.
         replay (`Dataset`, *optional*):
             Rows of the pool's general part that are trained on behind the picks (`replay_share`), with `pool_index`.
 
@@ -115,6 +118,7 @@ class Selection:
     extend_fn: Callable[[int], Selection] | None = field(default=None, repr=False, compare=False)
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
     shortlist_rows: np.ndarray | None = field(default=None, repr=False, compare=False)
+    whole_pool_information: OptionalDeferredArray = OptionalDeferredArray()  # noqa: RUF009
     replay: Dataset | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -167,8 +171,9 @@ class Selection:
         """
         facts = {"pool_size": self.pool_size, "record": self.record.to_json(), "layout": self.layout.method}
         arrays = {name: getattr(self, name) for name in files.ARRAYS}
-        if self.shortlist_rows is not None:
-            arrays["shortlist_rows"] = self.shortlist_rows
+        for name in files.OPTIONAL_ARRAYS:
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
         arrays |= {f"layout.{name}": value for name, value in vars(self.layout).items() if name != "method"}
         return files.write(Path(directory), self.training_dataset, self.targets, arrays, facts, overwrite)
 
@@ -192,8 +197,8 @@ class Selection:
                 layout=Layout(**places, method=facts.get("layout", "pca")),
                 pool_size=facts["pool_size"],
                 record=SelectionRecord.from_json(facts["record"]),
-                shortlist_rows=arrays.get("shortlist_rows"),
                 **{name: arrays[name] for name in files.ARRAYS},  # type: ignore[arg-type]
+                **{name: arrays.get(name) for name in files.OPTIONAL_ARRAYS},  # type: ignore[arg-type]
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedError(f"{directory} holds a damaged selection: {type(error).__name__}: {error}") from error

@@ -177,9 +177,26 @@ def read_facts(directory: Path) -> IndexFacts:
         entries = json.loads((directory / FACTS).read_text(encoding="utf-8"))
         if entries.pop("format") != FORMAT_VERSION:
             raise ValueError("another version")
-        return IndexFacts(**entries)
+        return _checked(IndexFacts(**entries))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{directory / FACTS} is damaged or of another version: run itl-hf index again") from error
+
+
+def _checked(facts: IndexFacts) -> IndexFacts:
+    """Returns the facts, or raises `ValueError` for values that no index has."""
+    texts = (
+        facts.kind,
+        facts.standardization,
+        facts.features,
+        facts.sha256,
+        "" if facts.lists is None else facts.lists,
+    )
+    numbers = (facts.num_lists, facts.rows)
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise ValueError("an entry is not a text")
+    if any(isinstance(number, bool) or not isinstance(number, int) or number < 0 for number in numbers):
+        raise ValueError("an entry is not a number")
+    return facts
 
 
 def open_index(path: Path, facts: IndexFacts) -> Any:

@@ -47,7 +47,8 @@ def test_the_folder_is_that_of_the_variable_or_of_hugging_face(monkeypatch, tmp_
     assert default_cache_folder() == tmp_path / "hf" / "itl_hf"
 
 
-def test_asking_again_embeds_nothing_and_picks_the_same(capsys):
+def test_asking_again_embeds_nothing_and_picks_the_same(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     first, again = HashEmbedder(), HashEmbedder()
     one = select(first)
     assert first.rows_embedded == 44

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from itl_hf.selection.shortlist.index_file import FACTS, read_facts
+from itl_hf.selection.shortlist.index_file import FACTS, INDEX, open_index, read_facts
 from tests.fuzz.reader import Reader, documented
 
 
 def _read_index(content: bytes, folder: Path) -> None:
     (folder / FACTS).write_bytes(content)
+    facts = None
     with documented(folder):
-        read_facts(folder)
+        facts = read_facts(folder)
+    if facts is not None:  # there is no index beside it
+        with documented(folder):
+            open_index(folder / INDEX, facts)
 
 
 def _index_facts() -> list[bytes]:

@@ -16,7 +16,20 @@ from itl_hf.text.text_rows import TextRows
 from tests.fuzz.reader import Reader, documented
 
 #: The first byte of the content says of which kind the file is.
-KINDS = ("jsonl", "json", "csv", "tsv", "txt", "jsonl.gz", "jsonl.bz2", "jsonl.xz", "csv.gz", "parquet")
+KINDS = (
+    "jsonl",
+    "json",
+    "csv",
+    "tsv",
+    "txt",
+    "jsonl.gz",
+    "jsonl.bz2",
+    "jsonl.xz",
+    "csv.gz",
+    "parquet",
+    "csv.bz2",
+    "json.xz",
+)
 
 
 def _read_rows(content: bytes, folder: Path) -> None:
@@ -45,7 +58,7 @@ def _rows() -> list[bytes]:
     contents = (
         *(lines, messages, csv, csv.replace(b",", b"\t"), b"one\ntwo\n"),
         *(gzip.compress(lines, mtime=0), bz2.compress(lines), lzma.compress(lines), gzip.compress(csv, mtime=0)),
-        parquet.getvalue(),
+        *(parquet.getvalue(), bz2.compress(csv), lzma.compress(messages)),
     )
     return [bytes([kind]) + content for kind, content in enumerate(contents)]
 

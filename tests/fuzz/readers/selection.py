@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -53,8 +52,11 @@ def _use_selection(folder: Path) -> None:
         return
     repr(selection), len(selection), selection.diagnose()
     for method in ("acquisition", "kernel", "standardization", "column_mapping", "selection_constraints"):
-        with contextlib.suppress(ValueError):
+        try:
             getattr(selection.record, method)()
+        except ValueError as error:  # and nothing else
+            if type(error) is not ValueError:
+                raise
 
 
 def _sign(folder: Path, facts: dict[str, Any]) -> None:

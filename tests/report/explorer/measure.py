@@ -89,7 +89,7 @@ def _timed(tab: Any, button: str, answer: str) -> float:
 
 def _photograph(running_browser: Any, address: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for width, height in ((1280, 900), (390, 844)):
+    for width, height in ((1440, 900), (390, 844)):
         for scheme in ("light", "dark"):
             with visit(running_browser, address, width=width, height=height, scheme=scheme) as tab:
                 tab.page.locator("#itl-picks .itl-line").nth(2).click()

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 
+import numpy as np
 import pytest
 from datasets import Dataset
 
@@ -58,12 +59,93 @@ def map_element(tab):
     return tab.page.locator("[data-drawn]")
 
 
+def choose(tab, menu, name):
+    tab.page.locator(f"{menu} input").click()
+    tab.page.get_by_role("option", name=name).click()
+
+
 def target_position(tab, target):
     """Coordinates of a target on the screen."""
     canvas = tab.page.locator("#itl-map canvas")
     canvas.scroll_into_view_if_needed()
     (x, y), box = tab.page.evaluate(_POSITION, target), canvas.bounding_box()
     return box["x"] + x, box["y"] + y
+
+
+def is_in_view(tab, selector):
+    box, size = tab.page.locator(selector).bounding_box(), tab.page.viewport_size
+    return box is not None and box["y"] >= 0 and box["y"] + 20 < size["height"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_a_row_opens_where_one_looks_wherever_it_is_clicked(running_browser, address, width, height):
+    with visit(running_browser, address, width=width, height=height) as tab:
+        for rank in (1, 20):
+            tab.page.locator("#itl-picks .itl-line").nth(rank - 1).click()
+            expect(tab.page.locator("#itl-card h3")).to_have_text(f"Pick {rank}")
+            assert is_in_view(tab, "#itl-card h3")
+            assert is_in_view(tab, "#itl-card pre >> nth=0")
+        if width < 400:
+            tab.page.get_by_role("button", name="Close").click()
+            expect(tab.page.locator("#itl-card h3")).to_have_count(0)
+
+
+def test_the_text_of_a_row_that_was_not_picked_is_shown_under_the_pointer(tab, example):
+    tab.page.mouse.move(*target_position(tab, 0))
+    expect(tab.page.locator(".itl-tip")).to_contain_text("target 0: Target 0")
+    # Only the points of the pool: picks are hidden, and the row is far from all other points.
+    layout, picked_rows = example.selection.layout, set(example.selection.indices.tolist())
+    points = np.concatenate([layout.pool, layout.targets])
+    points = (points - points.min(0)) / np.ptp(points, axis=0)
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(len(points))
+    row = max((row for row in range(120) if row not in picked_rows), key=lambda row: distances[row].min())
+    tab.page.locator("#itl-rank input[type=number]").fill("0")
+    expect(map_element(tab)).to_have_attribute("data-drawn", "120 points, 0 picks")
+    canvas = tab.page.locator("#itl-map canvas")
+    canvas.scroll_into_view_if_needed()
+    (x, y), box = tab.page.evaluate(_POOL_POSITION, row), canvas.bounding_box()
+    tab.page.mouse.move(box["x"] + x, box["y"] + y)
+    tip = tab.page.locator(".itl-tip")
+    expect(tip).to_contain_text(f"row {row} of the pool: {example.pool[row]['prompt']}")
+
+
+def test_a_search_reaches_the_rows_that_were_not_picked(tab, example):
+    tab.page.locator("#itl-text textarea, #itl-text input").first.fill("CHESS")
+    expect(tab.page.locator(".itl-legend")).to_contain_text("contain the text")
+    hits = tab.page.locator("#itl-hits")
+    expect(hits).to_contain_text("of 120 rows of the pool contain")
+    hits.locator(".itl-line").first.click()
+    card = tab.page.locator("#itl-card")
+    expect(card.locator("h3")).to_contain_text("of the pool")
+    expect(card).to_contain_text("about chess, please.")
+    expect(card.locator(".itl-values")).to_contain_text("cost")
+    expect(card).to_contain_text("show target")
+
+
+def test_the_map_is_coloured_by_a_column(tab):
+    choose(tab, "#itl-mode", "task")
+    expect(tab.page.locator(".itl-legend")).to_contain_text("sums (")
+    choose(tab, "#itl-mode", "cost")
+    expect(tab.page.locator(".itl-legend")).to_contain_text("cost: 1 to 7")
+
+
+def test_selecting_again_is_out_of_the_way_until_a_row_is_dropped_or_a_weight_changes(tab):
+    button = tab.page.locator("#itl-again")
+    expect(button).not_to_be_visible()
+    choose(tab, "#itl-target", re.compile("^2: "))
+    weight = tab.page.locator("#itl-weight input[type=number]")
+    weight.fill("8")
+    weight.press("Enter")
+    expect(button).to_be_visible()
+    expect(tab.page.locator("#itl-dropped")).to_contain_text("target 2: 8")
+    button.click()
+    expect(tab.page.locator("#itl-dropped")).to_contain_text("Selected again")
+
+
+def test_the_title_names_the_selection_and_its_model_and_filters_say_that_they_are_open(tab):
+    assert tab.page.title() == "mine · by-hand · itl_hf"
+    content = "getComputedStyle(document.querySelector('#itl-groups .wrap-inner'), '::before').content"
+    assert tab.page.evaluate(content) == '"all"'
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -127,7 +209,7 @@ def test_dropping_rows_and_selecting_again(tab, example):
     tab.page.locator("#itl-again").click()
     expect(tab.page.locator("#itl-dropped")).to_contain_text("Selected again")
     expect(tab.page.locator("#itl-picks")).not_to_contain_text(f"Question {first} about")
-    expect(tab.page.locator("#itl-mode")).to_contain_text("compared with the first selection")
+    expect(tab.page.locator("#itl-mode input")).to_have_value("comparison with the first selection")
     tab.page.get_by_role("tab", name="Compare").click()
     expect(tab.page.get_by_role("heading", name="Only in the first selection")).to_be_visible()
     tab.page.get_by_role("tab", name="Export").click()
@@ -141,7 +223,7 @@ def test_filters_and_the_comparison_change_list_and_legend(tab):
     expect(tab.page.locator("#itl-picks")).to_contain_text("of 30 picks pass the filters")
     tab.page.locator("#itl-text textarea, #itl-text input").first.fill("zebra")
     expect(tab.page.locator("#itl-picks")).to_contain_text("No pick passes these filters")
-    tab.page.get_by_label("compared with cosine").check()
+    choose(tab, "#itl-mode", "comparison with cosine")
     expect(tab.page.locator(".itl-legend")).to_contain_text("only in cosine")
 
 
@@ -163,12 +245,12 @@ def test_hostile_text_is_shown_as_text(running_browser, example):
             tab.page.locator("#itl-groups input").click()
             expect(tab.page.get_by_role("option").first).to_contain_text("<img src=x onerror=alert(1)>")
             tab.page.keyboard.press("Escape")
-            tab.page.get_by_label("compared with").check()
+            choose(tab, "#itl-mode", re.compile("comparison with"))
             tab.page.get_by_role("tab", name="Compare").click()
             expect(tab.page.locator(".itl-columns")).to_be_visible()
             tab.page.mouse.move(*target_position(tab, 0))
             expect(tab.page.locator(".itl-tip")).to_contain_text("<img src=x")
-            assert tab.page.locator("img[src=x], h1:has-text('big')").count() == 0
+            assert tab.page.locator("img[src=x], h1:text-is('big')").count() == 0
             assert (dialogs, tab.errors, tab.outside_requests) == ([], [], [])
     finally:
         page.close()
@@ -211,3 +293,9 @@ _POSITION = """(number) => {
   const [x, y] = points.targets[number], w = canvas.clientWidth, h = canvas.clientHeight;
   return [w / 2 + (x / 65535 - 0.5) * (w - 44), h / 2 - (y / 65535 - 0.5) * (h - 44)];
 }"""
+#: The same for a row of the pool.
+_POOL_POSITION = _POSITION.replace(
+    "points.targets[number]",
+    "[2 * number, 2 * number + 1].map((i) => new Uint16Array("
+    "Uint8Array.from(atob(points.pool), (letter) => letter.charCodeAt(0)).buffer)[i])",
+)

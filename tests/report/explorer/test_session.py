@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from itl_hf.report.explorer.row_table import matching_picks
-from itl_hf.report.explorer.session import Filters, Session, apply_action, choose_target, reselect, set_filters
+from itl_hf.report.explorer.session import (
+    Filters,
+    Session,
+    apply_action,
+    choose_target,
+    reselect,
+    set_filters,
+    weigh_target,
+)
+from itl_hf.selection.select_rows import select_rows
 
 
 @pytest.mark.parametrize(
@@ -72,3 +81,37 @@ def test_filters_match_picks_by_source_text_and_gain(explorer_data, example):
     assert 0 < len(strong) < len(selection)
     session = set_filters(Session(page=3), Filters(text="x"))
     assert (session.page, session.filters.text) == (0, "x")
+
+
+def test_closing_the_card_and_turning_pages(explorer_data):
+    session = apply_action(explorer_data, Session(), {"do": "show", "kind": "pick", "number": 2})
+    assert apply_action(explorer_data, session, {"do": "close", "number": 0}).point is None
+    assert apply_action(explorer_data, session, {"do": "hits_page", "number": 3}).hits_page == 3
+    assert apply_action(explorer_data, session, {"do": "hits_page", "number": -3}).hits_page == 0
+    assert set_filters(Session(hits_page=3), Filters()).hits_page == 0
+
+
+def test_weights_of_targets_change_the_next_selection(explorer_data, example):
+    session = weigh_target(explorer_data, Session(target=1), 8.0)
+    assert (session.weights, session.is_pending) == ({1: 8.0}, True)
+    for weight in (0.0, -1.0, 1e9, float("nan")):
+        assert weigh_target(explorer_data, session, weight).weights == {1: 8.0}
+    assert weigh_target(explorer_data, Session(), 8.0).weights == {}
+    again = reselect(explorer_data, session)
+    assert not again.is_pending
+    after, before = again.current_selection(explorer_data), example.selection
+    assert after.record.weights_of_targets == [1.0, 8.0, 1.0, 1.0, 1.0, 1.0]
+    assert after.target_variance[-1, 1] < before.target_variance[-1, 1]
+    rows = select_rows(
+        example.pool_features,
+        example.target_features,
+        30,
+        acquisition=before.record.acquisition(),
+        kernel=before.record.kernel(),
+        standardize=before.record.standardization(),
+        target_weights=[1.0, 8.0, 1.0, 1.0, 1.0, 1.0],
+    )
+    assert after.indices.tolist() == rows.indices.tolist()
+    # With the weight that it had before, there is nothing to select again for.
+    back = reselect(explorer_data, weigh_target(explorer_data, again, 1.0))
+    assert back.current_selection(explorer_data) is before

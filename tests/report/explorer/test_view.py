@@ -12,15 +12,16 @@ import pytest
 from datasets import Dataset
 
 from itl_hf.report.explorer import drawing, gather
+from itl_hf.report.explorer.cards import NO_TEXT
 from itl_hf.report.explorer.nearest_picks import nearest_picks
 from itl_hf.report.explorer.session import Filters, Session, apply_action, reselect
-from itl_hf.report.explorer.view import NO_TEXT, summary, target_names, view
+from itl_hf.report.explorer.view import summary, target_names, view
 from itl_hf.selection.row_selection import correlation
 from itl_hf.selection.select_rows import select_rows
 from tests.report.explorer.example import make_example
 from tests.report.test_page import HOSTILE, Page
 
-PARTS = ("card", "target", "picks", "dropped_rows", "comparison")
+PARTS = ("card", "target", "picks", "hits", "dropped_rows", "comparison")
 
 
 def view_of(explorer_data, session=None, **changes):
@@ -29,7 +30,7 @@ def view_of(explorer_data, session=None, **changes):
 
 def test_the_summary_says_what_was_selected(explorer_data):
     text = Page(summary(explorer_data)).text
-    assert "30 rows were picked by ITL from a pool of 120, for 6 target prompts" in text
+    assert "30 rows picked by ITL from a pool of 120 for 6 target prompts, by the features of by-hand" in text
 
 
 @pytest.mark.parametrize(("acquisition", "unit"), [("itl", True), ("vtl", False)])
@@ -122,6 +123,70 @@ def test_hostile_text_is_only_text(hostile, example):
         return [[tag for tag, _ in page.tags] for page in pages]
 
     assert tags(hostile) == tags("harmless")
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_text_of_the_pool_is_only_text(hostile, tmp_path):
+    def tags(text, folder):
+        example = make_example(tmp_path / folder, prompts=dict.fromkeys(range(120), f"{text} words"))
+        rows = example.pool.remove_columns("task").add_column(text, [text] * 120)
+        data = gather(example.selection, pool=example.pool)
+        data = dataclasses.replace(data, pool=rows)
+        session = Session(filters=Filters(text=text), point=("pool", _unpicked_row(example)))
+        parts = view(data, session)
+        pages = [Page(parts.hits), Page(parts.card)]
+        assert text in pages[0].text
+        assert text in pages[1].text
+        for page in pages:
+            assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+        return [[tag for tag, _ in page.tags] for page in pages]
+
+    assert tags(hostile, "hostile") == tags("harmless", "harmless")
+
+
+def _unpicked_row(example):
+    return next(row for row in range(120) if row not in example.selection.indices)
+
+
+def test_a_row_that_was_not_picked_shows_its_columns_and_its_nearest_target(explorer_data, example):
+    row = _unpicked_row(example)
+    page = Page(view_of(explorer_data, point=("pool", row)).card)
+    assert example.pool[row]["task"] in page.text
+    assert f"cost {example.pool[row]['cost']:g}" in page.text
+    rows = select_rows(example.pool_features, example.target_features, 30)
+    similarity = correlation(rows.pool.rows([row]), rows.gp)[0].numpy()
+    assert f"similarity {similarity.max():.2f} to target {similarity.argmax()}" in page.text
+    assert f"show target {similarity.argmax()}" in page.text
+
+
+def test_the_rows_of_the_pool_that_contain_the_text_are_marked_and_listed(explorer_data, example):
+    session = Session(filters=Filters(text="POEMS"))
+    parts = view(explorer_data, session)
+    rows = [row for row, text in enumerate(example.pool["prompt"]) if "poems" in text]
+    marks = json.loads(parts.marks)
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(marks["hits"]), dtype=np.uint8), bitorder="little")[:120]
+    assert example.selection.layout.pool_rows[bits.astype(bool)].tolist() == rows
+    assert marks["num_hits"] == len(rows)
+    unpicked_rows = [row for row in rows if row not in example.selection.indices]
+    listed_rows = [
+        int(attributes["data-number"]) for _, attributes in Page(parts.hits).tags if "data-number" in attributes
+    ]
+    assert listed_rows == unpicked_rows
+    assert json.loads(view_of(explorer_data).marks)["hits"] is None
+
+
+def test_without_the_pool_a_search_says_what_it_did_not_reach(bare):
+    assert "Only the picks were searched" in view_of(bare, filters=Filters(text="poems")).hits
+    assert view_of(bare).hits.strip() == ""
+
+
+def test_pages_of_hits_hold_all_of_them_once(explorer_data, example):
+    listed_rows = []
+    for page in range(6):
+        html = view_of(explorer_data, filters=Filters(text="question"), hits_page=page).hits
+        tags = Page(html).tags
+        listed_rows += [int(a["data-number"]) for _, a in tags if a.get("data-kind") == "pool"]
+    assert listed_rows[:90] == sorted(set(range(120)) - set(example.selection.indices.tolist()))
 
 
 def test_hidden_characters_are_visible_in_menus_and_tooltips(tmp_path):

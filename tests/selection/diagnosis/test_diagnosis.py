@@ -8,7 +8,7 @@ import torch
 
 from itl_hf import Embedder, Selection, Selector
 from itl_hf.gp import attainable
-from itl_hf.selection.diagnosis.diagnosis import FAR, Diagnosis, TargetDiagnosis, shorten
+from itl_hf.selection.diagnosis.diagnosis import FAR, Diagnosis, TargetDiagnosis
 
 
 class Words(Embedder):
@@ -166,6 +166,12 @@ def test_shares_of_all_targets_weigh_by_variance_and_long_lists_are_cut():
     assert len(diagnosis.table(rows=None).splitlines()) == 101
 
 
-@pytest.mark.parametrize(("text", "short"), [("a\n b", "a b"), ("word " * 30, "word wor…"), ("x" * 20, "x" * 8 + "…")])
-def test_texts_become_one_short_line(text, short):
-    assert shorten(text, 9) == short
+def test_texts_of_one_kind_are_cut_where_they_are_alike():
+    texts = [
+        f"Restore the correct order of words in the following sentence: {word}" for word in ("apple", "river", "sun")
+    ]
+    targets = tuple(target(number, text) for number, text in enumerate(texts))
+    table = Diagnosis(targets, 5, 10, 10).table()
+    assert [line.rpartition("  ")[2] for line in table.split("\n")[1:]] == [
+        f"Restore the … following sentence: {word}" for word in ("apple", "river", "sun")
+    ]

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from itl_hf.report.sections import HEADINGS
-from itl_hf.selection.diagnosis.exactness_sentences import many_targets_text, uncertain_picks_text
 from itl_hf.selection.diagnosis.notices import _exactness
+from itl_hf.selection.exactness_notice import many_targets_text, uncertain_picks_text
 
 
 def record(exactness=None, many_targets=None):
@@ -26,11 +26,11 @@ def record(exactness=None, many_targets=None):
 )
 def test_picks_that_rounding_may_have_decided(count, largest, words):
     entry = {"tolerance": 1e-6, "count": count, "first": 3, "largest": largest}
-    assert words in uncertain_picks_text(record(entry))
+    assert words in uncertain_picks_text(entry)
 
 
 def test_targets_that_stand_for_all():
-    text = many_targets_text(record(None, {"targets": 20_000, "pivots": 1024, "lost": 0.0312}))
+    text = many_targets_text({"targets": 20_000, "pivots": 1024, "lost": 0.0312})
     assert "The 20,000 targets are followed through 1,024 of them, which leave 3.12%" in text
 
 

@@ -187,13 +187,16 @@ def test_a_budget_ends_the_selection_where_no_row_of_the_pool_fits(seed):
     assert len(picked) == 30 or costs[rest].min() > 150 - costs[picked.indices].sum()
 
 
-def test_a_budget_that_fits_no_row_gives_no_picks():
+def test_a_budget_or_shares_that_fit_no_row_are_refused():
     pool, targets = arrays(4)
-    constraints = SelectionConstraints(costs=np.full(80, 5), token_budget=4)
+    budget = SelectionConstraints(costs=[3] + [5] * 79, token_budget=4, exclude=[0])
+    shares = SelectionConstraints(groups=[row % 4 for row in range(80)], group_shares=0.05)
     for shortlist in (None, 10):
-        picked = select_rows(pool, targets, 10, constraints=constraints, shortlist=shortlist)
-        assert len(picked) == 0
-        assert picked.target_variance.shape == (1, 4)
+        with pytest.raises(ValueError, match="token_budget=4 allows no row: the one of the least cost has 5"):
+            select_rows(pool, targets, 10, constraints=budget, shortlist=shortlist)
+        with pytest.raises(ValueError, match="group_shares allow no row: of num_examples=10 every share is less"):
+            select_rows(pool, targets, 10, constraints=shares, shortlist=shortlist)
+    assert len(select_rows(pool, targets, 20, constraints=shares)) == 4
 
 
 def test_stopping_is_not_taken_for_a_list_that_is_too_short():

@@ -1,15 +1,18 @@
 // The map. The points of the pool are drawn as a density image, which is computed again when the view moves; targets and
 // picks are drawn on top of it. Text from the data is drawn as text or set as textContent, never as HTML. `element`,
-// `props`, `trigger` and `watch` come from Gradio. The event "itl-rank" on the element sets how many picks are numShown.
+// `props`, `trigger` and `watch` come from Gradio. The event "itl-rank" on the element sets how many picks are shown.
 const canvas = element.querySelector("canvas"), tip = element.querySelector(".itl-tip"), legend = element.querySelector(".itl-legend");
 const context = canvas.getContext("2d"), layer = document.createElement("canvas");
 const STEPS = 65535, MARGIN = 22, RANKS = [[31, 122, 224], [139, 92, 246], [224, 69, 123], [240, 138, 36]];
-const FIRST_COLOR = "#2f7ed8", OTHER_COLOR = "#e8791c", BOTH_COLOR = "#8b5cf6";
+const FIRST_COLOR = "#2f7ed8", OTHER_COLOR = "#e8791c", BOTH_COLOR = "#8b5cf6", HIT_COLOR = [22, 152, 74], NO_COLOR = 255, RAMP_STEPS = 254;
+// Ten colours of medium lightness, told apart on white and on near-black.
+const NAMES = [[47, 126, 216], [232, 121, 28], [36, 158, 92], [208, 62, 100], [139, 92, 246], [150, 106, 72], [219, 103, 188], [126, 140, 30], [20, 158, 172], [214, 164, 16]];
 const unpack = (text, Kind) => new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 const points = JSON.parse(props.points), pool = unpack(points.pool, Uint16Array);
 const rows = points.rows === null ? null : unpack(points.rows, Uint32Array), count = pool.length / 2;
-let marks = JSON.parse(props.marks), numShown = Infinity, view = { x: 0.5, y: 0.5, zoom: 1 }, width = 0, height = 0, ratio = 1;
-let stale = true, waiting = false, focus = -1;
+let marks = JSON.parse(props.marks), colors = null, poolCodes = null, hits = null, numShown = Infinity, view = { x: 0.5, y: 0.5, zoom: 1 }, width = 0, height = 0, ratio = 1;
+let stale = true, waiting = false, focus = -1, showsWords = true;
+const texts = new Map(); // of rows of the pool that the pointer rested on
 
 const color = (name) => getComputedStyle(element).getPropertyValue(name).trim();
 const dark = () => document.body.classList.contains("dark");
@@ -17,22 +20,38 @@ const left = (x) => width / 2 + (x / STEPS - view.x) * (width - 2 * MARGIN) * vi
 const top = (y) => height / 2 - (y / STEPS - view.y) * (height - 2 * MARGIN) * view.zoom;
 function ramp(share) {
   const place = Math.min(RANKS.length - 1.001, Math.max(0, share * (RANKS.length - 1))), low = Math.floor(place), part = place - low;
-  return `rgb(${RANKS[low].map((value, i) => Math.round(value + (RANKS[low + 1][i] - value) * part))})`;
+  return RANKS[low].map((value, i) => Math.round(value + (RANKS[low + 1][i] - value) * part));
 }
+const rgb = (parts) => `rgb(${parts})`;
+const inkOfCode = (code) => (code === NO_COLOR ? null : colors.names ? NAMES[code % NAMES.length] : ramp(code / RAMP_STEPS));
 
+function readProps() {
+  marks = JSON.parse(props.marks);
+  colors = JSON.parse(props.colors);
+  poolCodes = colors && colors.pool ? unpack(colors.pool, Uint8Array) : null;
+  hits = marks.hits === null ? null : unpack(marks.hits, Uint8Array);
+}
+const isHit = (i) => (hits[i >> 3] >> (i & 7)) & 1;
+
+// Each pixel counts the points on it, and has the colour of the last of them that has one.
 function density() {
   const w = layer.width = Math.max(1, Math.round(width * ratio)), h = layer.height = Math.max(1, Math.round(height * ratio));
-  const hits = new Uint16Array(w * h), size = Math.max(1, Math.min(5, Math.round((count > 20000 ? 1 : count > 5000 ? 2 : 3) * ratio * Math.sqrt(view.zoom))));
+  const counts = new Uint16Array(w * h), inks = hits || poolCodes ? new Uint8Array(w * h) : null;
+  const size = Math.max(1, Math.min(5, Math.round((count > 20000 ? 1 : count > 5000 ? 2 : 3) * ratio * Math.sqrt(view.zoom))));
+  const plain = dark() ? [158, 172, 190] : [96, 110, 128], palette = [plain, HIT_COLOR];
+  if (poolCodes && !hits) for (let code = 0; code < NO_COLOR; code++) palette[code + 1] = inkOfCode(code) || plain;
   for (let i = 0; i < count; i++) {
-    const x = Math.round(left(pool[2 * i]) * ratio - size / 2), y = Math.round(top(pool[2 * i + 1]) * ratio - size / 2);
-    if (x < 0 || y < 0 || x + size > w || y + size > h) continue;
-    for (let dy = 0; dy < size; dy++) for (let dx = 0; dx < size; dx++) hits[(y + dy) * w + x + dx]++;
+    const ink = hits ? isHit(i) : poolCodes ? (poolCodes[i] + 1) & 255 : 0, side = hits && ink ? Math.max(size + 1, Math.round(3 * ratio)) : size;
+    const x = Math.round(left(pool[2 * i]) * ratio - side / 2), y = Math.round(top(pool[2 * i + 1]) * ratio - side / 2);
+    if (x < 0 || y < 0 || x + side > w || y + side > h) continue;
+    for (let dy = 0; dy < side; dy++) for (let dx = 0; dx < side; dx++) { const at = (y + dy) * w + x + dx; counts[at]++; if (ink) inks[at] = ink; }
   }
-  const image = layer.getContext("2d").createImageData(w, h), ink = dark() ? [158, 172, 190] : [96, 110, 128];
-  for (let i = 0; i < hits.length; i++) {
-    if (!hits[i]) continue;
-    image.data.set(ink, 4 * i);
-    image.data[4 * i + 3] = 255 * (1 - Math.pow(0.68, hits[i]));
+  const image = layer.getContext("2d").createImageData(w, h), fade = hits ? 0.82 : 0.68;
+  for (let i = 0; i < counts.length; i++) {
+    if (!counts[i]) continue;
+    const ink = inks ? inks[i] : 0;
+    image.data.set(palette[ink], 4 * i);
+    image.data[4 * i + 3] = ink ? 255 * (hits ? 0.95 : 1 - Math.pow(0.4, counts[i])) : 255 * (1 - Math.pow(fade, counts[i]));
   }
   layer.getContext("2d").putImageData(image, 0, 0);
 }
@@ -62,6 +81,7 @@ function draw() {
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
   context.drawImage(layer, 0, 0, width, height);
+  if (showsWords) drawWords(ink, paper);
   const total = marks.picks.length, visible = Math.min(total, numShown);
   if (marks.target !== null) {
     const [x, y] = points.targets[marks.target];
@@ -71,15 +91,16 @@ function draw() {
     }
     context.globalAlpha = 1;
   }
+  // Under the picks, and a little larger, so that neither hides the other.
+  for (const [x, y] of points.targets) { cross(left(x), top(y), 6, paper, 4); cross(left(x), top(y), 6, ink, 1.7); }
   for (const [x, y] of marks.others) disc(left(x), top(y), 4.5, OTHER_COLOR, paper);
   // From the last pick to the first, so that the first picks are never hidden.
   for (let rank = visible - 1; rank >= 0; rank--) {
-    const [x, y, , , state] = marks.picks[rank], fill = marks.names ? (state & 4 ? BOTH_COLOR : FIRST_COLOR) : ramp(total > 1 ? rank / (total - 1) : 0);
+    const [x, y, , , state] = marks.picks[rank], fill = pickColor(rank, state, total);
     context.globalAlpha = state & 1 ? 1 : 0.15;
     if (state & 2) disc(left(x), top(y), 4.5, paper, ink, 1.5); else disc(left(x), top(y), 5, fill, paper);
   }
   context.globalAlpha = 1;
-  for (const [x, y] of points.targets) { cross(left(x), top(y), 4.5, paper, 4); cross(left(x), top(y), 4.5, ink, 1.7); }
   if (marks.target !== null) { const [x, y] = points.targets[marks.target]; disc(left(x), top(y), 11, null, paper, 4); disc(left(x), top(y), 11, null, accent, 2); }
   const clicked = marks.point && coordinates(marks.point[0], marks.point[1]);
   if (clicked) { disc(left(clicked[0]), top(clicked[1]), 9, null, paper, 5); disc(left(clicked[0]), top(clicked[1]), 9, null, ink, 2); }
@@ -99,6 +120,27 @@ function coordinates(kind, number) {
   return i < 0 || i >= count ? null : [pool[2 * i], pool[2 * i + 1]];
 }
 
+function pickColor(rank, state, total) {
+  if (colors) return rgb(inkOfCode(colors.picks[rank] ?? NO_COLOR) || [141, 153, 168]);
+  return marks.names ? (state & 4 ? BOTH_COLOR : FIRST_COLOR) : rgb(ramp(total > 1 ? rank / (total - 1) : 0));
+}
+
+// The words of the largest regions first; those that would cover another label are left out until the map is closer.
+function drawWords(ink, paper) {
+  const boxes = [];
+  context.font = "600 12px system-ui, sans-serif"; // under picks and targets
+  context.textAlign = "center"; context.lineJoin = "round";
+  for (const [x, y, words] of points.words) {
+    const w = context.measureText(words).width, cx = Math.min(width - w / 2 - 4, Math.max(w / 2 + 4, left(x))), cy = top(y);
+    const box = [cx - w / 2 - 4, cy - 11, cx + w / 2 + 4, cy + 7];
+    if (left(x) < 0 || left(x) > width || cy < 12 || cy > height - 22 || boxes.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
+    boxes.push(box);
+    context.strokeStyle = paper; context.lineWidth = 4; context.globalAlpha = 0.85; context.strokeText(words, cx, cy + 2);
+    context.fillStyle = ink; context.globalAlpha = 0.9; context.fillText(words, cx, cy + 2);
+  }
+  context.textAlign = "left"; context.globalAlpha = 1;
+}
+
 function redraw(moved) {
   stale ||= moved;
   if (waiting) return;
@@ -115,9 +157,25 @@ function nearestPoint(x, y) {
   points.targets.forEach(([px, py, text], i) => consider("target", i, px, py, 11, text));
   marks.picks.slice(0, numShown).forEach(([px, py, , text], i) => consider("pick", i, px, py, 11, text));
   marks.others.forEach(([px, py, i, text]) => consider("other", i, px, py, 11, text));
-  if (!best) for (let i = 0; i < count; i++) { const row = rows === null ? i : rows[i]; consider("pool", row, pool[2 * i], pool[2 * i + 1], 7, `row ${row} of the pool`); }
+  if (!best) for (let i = 0; i < count; i++) { const row = rows === null ? i : rows[i]; consider("pool", row, pool[2 * i], pool[2 * i + 1], 7, texts.get(row) || `row ${row} of the pool`); }
   return best;
 }
+
+// The text of a row of the pool is asked for once the pointer rests on its point.
+let resting = null, hovered = null;
+function hover(point, x, y) {
+  showTooltip(point, x, y);
+  clearTimeout(resting);
+  hovered = point && point.kind === "pool" ? { number: point.number, x, y } : null;
+  if (hovered && points.has_text && !texts.has(point.number)) resting = setTimeout(() => trigger("hover", { number: point.number }), 120);
+}
+watch("hover", () => {
+  const answer = JSON.parse(props.hover);
+  if (!answer) return;
+  if (texts.size > 5000) texts.clear();
+  texts.set(answer.number, answer.text);
+  if (hovered && hovered.number === answer.number) showTooltip({ text: answer.text }, hovered.x, hovered.y);
+});
 
 function showTooltip(point, x, y) {
   tip.hidden = !point;
@@ -140,10 +198,19 @@ function drawLegend() {
   const ink = color("--body-text-color"), items = [legendItem(`pool: ${count.toLocaleString("en")} rows on the map`, { background: "#8d99a8" })];
   const sign = document.createElement("b"), cell = document.createElement("span");
   sign.textContent = "×"; cell.append(sign, `targets: ${points.targets.length}`); items.push(cell);
-  if (!marks.names) items.push(legendItem(`picks by rank: 1 to ${marks.picks.length}`, {}, "itl-ramp"));
+  if (colors) items.push(...colorItems());
+  else if (!marks.names) items.push(legendItem(`picks by rank: 1 to ${marks.picks.length}`, {}, "itl-ramp"));
   else items.push(legendItem(`only in ${marks.names[0]}`, { background: FIRST_COLOR }), legendItem("in both", { background: BOTH_COLOR }), legendItem(`only in ${marks.names[1]}${marks.hidden ? ` (${marks.hidden} more are not on this map)` : ""}`, { background: OTHER_COLOR }));
+  if (hits) items.push(legendItem(`contain the text: ${marks.num_hits.toLocaleString("en")} rows of the pool`, { background: rgb(HIT_COLOR) }));
   if (marks.picks.some((pick) => pick[4] & 2)) items.push(legendItem("dropped", { border: `2px solid ${ink}` }));
   legend.replaceChildren(...items);
+}
+
+function colorItems() {
+  if (colors.range) return [legendItem(`${colors.label}: ${colors.range[0]} to ${colors.range[1]}`, {}, "itl-ramp")];
+  const items = colors.names.map(([name, number], code) => legendItem(`${name} (${number})`, { background: rgb(NAMES[code % NAMES.length]) }));
+  if (colors.others > 0) items.push(legendItem(`${colors.others} others`, { background: "#8d99a8" }));
+  return items;
 }
 
 function zoom(factor, x = width / 2, y = height / 2) {
@@ -167,7 +234,7 @@ const local = (event) => { const box = canvas.getBoundingClientRect(); return [e
 canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); fingers.set(event.pointerId, local(event)); dragDistance = 0; });
 canvas.addEventListener("pointermove", (event) => {
   const now = local(event), before = fingers.get(event.pointerId);
-  if (!before) return showTooltip(nearestPoint(...now), ...now);
+  if (!before) return hover(nearestPoint(...now), ...now);
   const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, position]) => position);
   if (others.length) {
     const [x, y] = others[0], was = Math.hypot(before[0] - x, before[1] - y), is = Math.hypot(now[0] - x, now[1] - y);
@@ -177,10 +244,10 @@ canvas.addEventListener("pointermove", (event) => {
   fingers.set(event.pointerId, now);
 });
 canvas.addEventListener("pointerup", (event) => {
-  if (fingers.delete(event.pointerId) && dragDistance < 5) { const position = local(event), point = nearestPoint(...position); showTooltip(point, ...position); showPoint(point); }
+  if (fingers.delete(event.pointerId) && dragDistance < 5) { const position = local(event), point = nearestPoint(...position); if (event.pointerType === "mouse") hover(point, ...position); showPoint(point); }
 });
 canvas.addEventListener("pointercancel", (event) => fingers.delete(event.pointerId));
-canvas.addEventListener("pointerleave", () => showTooltip(null));
+canvas.addEventListener("pointerleave", () => hover(null));
 canvas.addEventListener("wheel", (event) => {
   if (!event.ctrlKey && !event.metaKey) return; // leaves the wheel to scrolling the page
   event.preventDefault();
@@ -197,15 +264,16 @@ canvas.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 element.querySelector(".itl-zoom").addEventListener("click", (event) => {
-  const by = event.target.closest("button")?.dataset.zoom;
-  if (by === "0") { view = { x: 0.5, y: 0.5, zoom: 1 }; redraw(true); } else if (by) zoom(Number(by));
+  const button = event.target.closest("button"), by = button?.dataset.zoom;
+  if (button && "words" in button.dataset) { showsWords = !showsWords; button.setAttribute("aria-pressed", showsWords); redraw(false); }
+  else if (by === "0") { view = { x: 0.5, y: 0.5, zoom: 1 }; redraw(true); } else if (by) zoom(Number(by));
 });
 element.addEventListener("itl-rank", (event) => { numShown = event.detail; redraw(false); });
-watch("marks", () => {
-  marks = JSON.parse(props.marks);
+watch(["marks", "colors"], () => {
+  readProps();
   if (marks.point && marks.point[0] === "pick") focus = marks.point[1];
   drawLegend();
-  redraw(false);
+  redraw(true);
 });
 new ResizeObserver(() => {
   width = canvas.clientWidth; height = canvas.clientHeight; ratio = Math.min(2, window.devicePixelRatio || 1);
@@ -213,4 +281,6 @@ new ResizeObserver(() => {
   redraw(true);
 }).observe(canvas);
 new MutationObserver(() => { drawLegend(); redraw(true); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+readProps();
+element.querySelector("[data-words]").hidden = !points.words.length;
 drawLegend();

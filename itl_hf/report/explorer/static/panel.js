@@ -4,3 +4,8 @@ element.addEventListener("click", (event) => {
   if (!button || button.disabled) return;
   trigger("action", { do: button.dataset.do, kind: button.dataset.kind || "", number: Number(button.dataset.number) });
 });
+// The column beside the list scrolls by itself; a new card is at its top.
+watch("value", () => {
+  const side = element.closest("#itl-side");
+  if (side && element.querySelector(".itl-open")) side.scrollTop = 0;
+});
