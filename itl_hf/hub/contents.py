@@ -90,9 +90,8 @@ def public_selection(selection: Selection, with_targets: bool) -> Selection:
     record = selection.record
     column = group_column(selection.dataset.column_names, (record.coverage or {}).get("column"))
     groups = {str(name) for name in selection.dataset[column]} if column else set()
-    public = replace(
-        selection, record=public_record(record, with_targets=with_targets, picked_groups=groups), extend_fn=None
-    )
+    own_record = public_record(record, with_targets=with_targets, picked_groups=groups)
+    public = replace(selection, record=own_record, extend_fn=None, replay=None)  # the picks alone are published
     prior_variance = max(float(selection.target_variance[0].sum()), np.finfo(np.float64).tiny)
     variance_left = selection.target_variance[1:].sum(1) / prior_variance  # (n,)
     public = replace(public, dataset=public.dataset.add_column(VARIANCE_COLUMN, variance_left.tolist()))

@@ -222,6 +222,14 @@ def _targets_fingerprint(value: str, context: _Context) -> str:
     return value if context.with_targets else NOT_PUBLISHED
 
 
+def _acquisition_options(value: Mapping[str, Any], context: _Context) -> Any:
+    """Keeps what is plain; of prompts to avoid the number and the weight, not the hash, by which others know them."""
+    avoid = value.get("avoid")
+    if isinstance(avoid, Mapping):
+        value = {**value, "avoid": {name: avoid[name] for name in ("rows", "weight") if name in avoid}}
+    return _plain(value, context)
+
+
 def _formats(value: Mapping[str, Any], context: _Context) -> JsonDict:
     return {
         side: value[side] for side in ("pool", "targets") if side in value and (side == "pool" or context.with_targets)
@@ -247,7 +255,8 @@ PUBLIC_FIELDS: dict[str, _Rule] = {
     **dict.fromkeys(("pool_rows", "target_rows", "dimension", "already_selected", "num_candidates"), _as_it_is),
     "pool_fingerprint": _as_it_is,
     "targets_fingerprint": _targets_fingerprint,
-    **dict.fromkeys(("acquisition_options", "approximation", "unusable"), _plain),
+    "acquisition_options": _acquisition_options,
+    **dict.fromkeys(("approximation", "unusable"), _plain),
     "kernel_options": _kernel,
     "constraints": _constraints,
     "shortlist": _shortlist,

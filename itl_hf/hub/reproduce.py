@@ -42,7 +42,9 @@ def reproduction_script(selection: Selection, source: Mapping[str, Any], load_ar
     arguments = select_arguments(record)
     class_names = ["Selection", "Selector", *shortlist_names, *([embedder_name] if embedder_name else [])]
     class_names += [
-        name for name in ("Replay", "SelectionConstraints", "StopWhen") if any(f"{name}(" in a for a in arguments)
+        name
+        for name in ("Avoid", "Replay", "SelectionConstraints", "StopWhen")
+        if any(f"{name}(" in a for a in arguments)
     ]
     lines = [
         *versions_lines(record),
@@ -143,10 +145,7 @@ def acquisition_call(record: SelectionRecord) -> ImportAndCall:
         for one in fields(kind)
         if one.init and one.name in record.acquisition_options
     }
-    avoid = options.pop("avoid", None)
-    if avoid is not None:  # their text is not published
-        import_line = f"from {kind.__module__} import {kind.__name__}"
-        return import_line, f"{kind.__name__}(noise_std={record.noise_std!a})  # select(..., avoid=...): {avoid!a}"
+    options.pop("avoid", None)  # an argument of `select`
     options |= {name: getattr(record, name) for name in ("noise_std", "target_noise_std") if name in options}
     return f"from {kind.__module__} import {kind.__name__}", f"{kind.__name__}({_keyword_arguments(options)})"
 
@@ -174,6 +173,9 @@ def select_arguments(record: SelectionRecord) -> list[str]:
         lines.append("quality=...,  # a number for each row of the pool" if column is None else f"quality={column!a},")
     if record.target_weights is not None:
         lines.append(f"target_weights={_weights(record.target_weights)},")
+    avoid = record.acquisition_options.get("avoid")
+    if avoid is not None:
+        lines.append(f"avoid=Avoid(..., weight={avoid['weight']!a}),  # the {avoid['rows']} prompts to avoid")
     if record.replay is not None:
         entry = _subset(record.replay, "share", "method", "seed")
         lines.append(f"replay_share=Replay({_keyword_arguments(entry)}),")

@@ -17,6 +17,7 @@ METHODS = {
     "cosine": "cosine similarity",
     "max_similarity": "maximum similarity",
     "round_robin": "round-robin (RDS+)",
+    "balanced_round_robin": "balanced round-robin",
     "random": "random draw",
     "length_matched_random": "random draw of matched lengths",
     "information_density": "information density",

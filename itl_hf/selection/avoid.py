@@ -101,7 +101,7 @@ class Avoid:
 
     def to_json(self) -> dict[str, Any]:
         """Returns what a record says of them: their number, the weight, and a hash of their features."""
-        rows = np.ascontiguousarray(as_rows(self.rows, "avoid"), dtype=np.float64)
+        rows = np.ascontiguousarray(np.asarray(as_rows(self.rows, "avoid")[:]), dtype=np.float64)  # (b, d)
         return {
             "rows": len(rows),
             "weight": float(self.weight),

@@ -30,6 +30,7 @@ _CLASS_PATHS = {
     "max_similarity": (_BASELINES, "MaxSimilarity"),
     "round_robin": (_BASELINES, "RoundRobin"),
     "rds": (_BASELINES, "RoundRobin"),
+    "balanced_round_robin": (_BASELINES, "BalancedRoundRobin"),
     "information_density": (_BASELINES, "InformationDensity"),
     "badge": (_BASELINES, "BADGE"),
     "k_center": (_BASELINES, "KCenter"),

@@ -90,9 +90,9 @@ def select_rows(
         acquisition (`str` or `Acquisition`, *optional*, defaults to `"itl"`):
             `"itl"`, `"vtl"` (alias `"sift"`), `"mean_marginal_itl"`, `"ctl"`, `"undirected"`, a baseline
             (`itl_hf.selection.baselines`: `"random"`, `"length_matched_random"`, `"cosine"`, `"max_similarity"`,
-            `"round_robin"`, `"information_density"`, `"badge"`, `"k_center"`, `"k_means"`, `"less"`,
-            `"less_round_robin"`, `"gist"`, `"unbalanced_transport"`, `"dsir"`, `"bm25"`), or an object such as
-            `ITL(noise_std=1.0)`.
+            `"round_robin"`, `"balanced_round_robin"`, `"information_density"`, `"badge"`, `"k_center"`, `"k_means"`,
+            `"less"`, `"less_round_robin"`, `"gist"`, `"unbalanced_transport"`, `"dsir"`, `"bm25"`), or an object such
+            as `ITL(noise_std=1.0)`.
         kernel (`str`, `Kernel` or `Callable`, *optional*, defaults to `"auto"`):
             `"linear"`, `"rbf"`, `"exponential_cosine"`, `"laplace"`, `"cosine"`, an object of `itl_hf.gp.kernels`, or a
             function of two sets of rows that returns their kernel matrix, such as a `gpytorch` kernel.

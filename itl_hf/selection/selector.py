@@ -275,7 +275,8 @@ class Selector:
     def _avoid_job(self, avoid: Avoid, pool: Dataset, target_job: EmbedJob) -> EmbedJob:
         """Reads and checks the prompts to avoid, which are embedded as the targets are."""
         self._avoiding(avoid)  # raises if the acquisition cannot avoid anything
-        rows = as_targets(avoid.rows, TextRows(pool, self.columns), None, self.targets_columns)
+        prompts, split = without_stream(avoid.rows, "avoid", None)
+        rows = as_targets(prompts, TextRows(pool, self.columns), split, self.targets_columns)
         return make_embed_job(rows, "avoid", target_job.embedder)
 
     def _avoiding(self, avoid: Avoid) -> Selector:

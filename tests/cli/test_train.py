@@ -98,6 +98,18 @@ def test_trains_on_the_picks_and_prepares_no_other_row(config, files, tmp_path, 
     assert (tmp_path / "out-put" / "adapter_model.safetensors").exists()
 
 
+def test_replay_rows_are_trained_on_behind_the_picks_and_prompts_are_avoided(config, files, tmp_path, seen):
+    (tmp_path / "avoid.txt").write_text(SENTENCES[1])
+    trainer = trained(config(order="gain", replay_share=0.25, avoid=str(tmp_path / "avoid.txt"), avoid_weight=2))
+    selection = Selection.load(tmp_path / "out-put" / "selection")
+    prompts = pool_prompts(files)
+    assert len(selection) == 6
+    assert seen == [prompts[row] for row in selection.training_indices]
+    assert len(trainer.train_dataset) == 8
+    assert selection.record.replay["rows"] == 2
+    assert selection.record.acquisition_options["avoid"]["weight"] == 2
+
+
 def test_flags_override_the_file_and_values_with_dashes_survive(config, run, tmp_path):
     folder = tmp_path / "two-dashes--here"
     path = config(order="gain")

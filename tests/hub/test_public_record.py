@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import io
 import json
@@ -135,6 +136,27 @@ def test_a_model_in_a_folder_is_neither_published_nor_linked(tmp_path, monkeypat
     monkeypatch.chdir("/")  # where no folder of this name is
     assert_absent(preview(selection, tmp_path / "preview", "me/subset"), "acme", "clients")
     assert_absent(write_space(selection, tmp_path / "space"), "acme", "clients")
+
+
+def test_replay_rows_and_hashes_of_prompts_to_avoid_are_not_published(tmp_path):
+    embedder = HiddenStates(tiny_model("llama"), tokenizer=tiny_tokenizer())
+    secret = "the merger of acme and globex is planned for march of next year"
+    made = Selector(embedder, store=False).select(POOL[:8], TARGETS, 7, replay_share=0.1, avoid=[secret])
+    assert len(made.replay) == 1
+    for folder in (preview(made, tmp_path / "preview", "me/subset"), write_space(made, tmp_path / "space")):
+        assert_absent(folder, made.record.acquisition_options["avoid"]["hash"])
+    published = Selection.load(tmp_path / "preview")
+    assert published.replay is None
+    assert published.record.replay["rows"] == 1
+    assert published.record.acquisition_options["avoid"] == {"rows": 1, "weight": 1.0}
+    left_out = made.replay[0]["prompt"]
+    assert left_out not in published.dataset["prompt"][:]
+    card = (tmp_path / "preview" / "README.md").read_text()
+    assert "replay rows" in card
+    code = card.split("```python\n")[-1].split("```")[0]
+    ast.parse(code)
+    assert "avoid=Avoid(..., weight=1.0),  # the 1 prompts to avoid" in code
+    assert "replay_share=Replay(share=0.1, method='random', seed=0)," in code
 
 
 def test_rows_that_were_excluded_are_not_listed(selection):

@@ -13,6 +13,7 @@ NAMES = (
     "cosine",
     "max_similarity",
     "round_robin",
+    "balanced_round_robin",
     "information_density",
     "badge",
     "k_center",

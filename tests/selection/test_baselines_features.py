@@ -55,6 +55,33 @@ def test_round_robin_takes_turns(count, num_targets):
     assert picks(given, count, "round_robin") == expected
 
 
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.5, 3.0, 1.0, 1.0]])
+def test_balanced_round_robin_shares_the_turns_by_likeness(weights):
+    given, (rows, targets) = prepared(0, num_targets=6)
+    correlations, own = unit(targets) @ unit(targets).T, np.ones(6) if weights is None else np.array(weights)
+    shares = own / (correlations**2 @ own)
+    cosines, counts, expected = (unit(rows) @ unit(targets).T).round(10), np.zeros(6), []
+    for _ in range(30):
+        turn = int(((counts + 0.5) / shares).round(9).argmin())
+        counts[turn] += 1
+        scores = cosines[:, turn].copy()
+        scores[expected] = -np.inf
+        expected.append(int(scores.argmax()))
+    assert picks(given, 30, "balanced_round_robin", target_weights=weights) == expected
+
+
+def test_balanced_round_robin_serves_a_rare_kind_of_target_more_often():
+    rng = np.random.default_rng(0)
+    kinds = np.eye(4)[:2]
+    rows = np.concatenate([kind + 0.05 * rng.normal(size=(40, 4)) for kind in kinds])
+    targets = np.concatenate([kinds[:1] + 0.05 * rng.normal(size=(18, 4)), kinds[1:] + 0.05 * rng.normal(size=(2, 4))])
+    shares = {}
+    for name in ("round_robin", "balanced_round_robin"):
+        chosen = select_rows(rows, targets, 20, acquisition=name, kernel="linear", standardize=False).indices
+        shares[name] = int((chosen >= 40).sum())
+    assert shares == {"round_robin": 2, "balanced_round_robin": 8}
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.5])
 def test_information_density_is_entropy_times_similarity(seed, beta):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from transformers import LlamaForSequenceClassification
 from itl_hf import HiddenStates, Selector
 from itl_hf.training import SelectionTrainerMixin, attach, picks_of
 from tests.training import tiny
+from tests.worlds import script
 
 trl = pytest.importorskip("trl")
 
@@ -205,6 +207,15 @@ def test_groups_and_steps_that_share_answers_have_the_same_prompts(name, folder,
 def pattern_of(rows):
     """The rows numbered in the order of their first appearance."""
     return np.unique([rows.index(row) for row in rows], return_inverse=True)[1].tolist()
+
+
+@pytest.mark.slow
+def test_two_processes_share_each_batch_of_prompts(tmp_path):
+    script("tests.training.two_processes_grpo", tmp_path)
+    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    # Four prompts at once, two on each process, in two steps that share their answers.
+    assert first == [[11, 11, 4, 4]] * 2 + [[6, 6, 5, 5]] * 2
+    assert second == [[15, 15, 9, 9]] * 2 + [[1, 1, 2, 2]] * 2
 
 
 def test_picks_that_do_not_fill_a_batch_of_prompts(folder, tmp_path):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError  # nosec B403: the name of an error; nothing is unpickled here
 
 from safetensors import SafetensorError
 
-_DAMAGES = (SafetensorError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError)
+_DAMAGES = (SafetensorError, EOFError, UnpicklingError, zipfile.BadZipFile, KeyError)
 #: In the message about weights of other shapes than the config says, whose sizes transformers only logs.
 _OTHER_SIZES = "ignore_mismatched_sizes"
 #: The branch that is meant where no revision is given.

@@ -6,6 +6,7 @@ again (`replace`), repeat a row only after all others. Rankings and round-robins
 the methods for diverse rows (`KCenter`, `BADGE`, `KMeans`) in a few more. Every process holds the texts in memory.
 """
 
+from itl_hf.selection.baselines.balanced import BalancedRoundRobin
 from itl_hf.selection.baselines.chance import LengthMatchedRandom, Random
 from itl_hf.selection.baselines.diverse import BADGE, KCenter, KMeans
 from itl_hf.selection.baselines.influence import LESS, LESSRoundRobin
@@ -21,6 +22,7 @@ __all__ = [
     "DSIR",
     "GIST",
     "LESS",
+    "BalancedRoundRobin",
     "Cosine",
     "InformationDensity",
     "KCenter",

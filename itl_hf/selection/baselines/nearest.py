@@ -121,8 +121,12 @@ class RoundRobin:
     def pick(self, pool: Pool, gp: GaussianProcess, request: SelectionRequest) -> GreedyPicks:
         """Takes turns over exact lists of the nearest rows."""
         nearest = NearestRows(pool, _cosines, unit(gp.targets), request.exclude)
-        picks = turns(nearest, len(gp.targets), pool.num_rows, request, request.num_continued, gp.target_weights)
+        picks = turns(nearest, len(gp.targets), pool.num_rows, request, request.num_continued, self.turn_weights(gp))
         return measure_picks(repeat_picks(picks, request), pool, gp, request)
+
+    def turn_weights(self, gp: GaussianProcess) -> Tensor | None:
+        """Returns how the turns are shared among targets, (m,); equally if `None`."""
+        return gp.target_weights
 
 
 def _cosines(rows: Tensor, anchors: Tensor) -> Tensor:

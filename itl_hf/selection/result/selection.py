@@ -187,11 +187,12 @@ class Selection:
                 another selection; the message names it.
         """
         dataset, targets, arrays, facts = files.read(Path(directory))
+        num_picks = len(arrays.get("indices", dataset))
         places = {name.removeprefix("layout."): array for name, array in arrays.items() if name.startswith("layout.")}
         try:
             return cls(
-                dataset=dataset.select(range(len(arrays["indices"]))),
-                replay=replay_of(dataset, len(arrays["indices"])),
+                dataset=dataset if len(dataset) == num_picks else dataset.select(range(num_picks)),
+                replay=replay_of(dataset, num_picks),
                 targets=targets,
                 layout=Layout(**places, method=facts.get("layout", "pca")),
                 pool_size=facts["pool_size"],

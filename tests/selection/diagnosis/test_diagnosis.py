@@ -173,5 +173,5 @@ def test_texts_of_one_kind_are_cut_where_they_are_alike():
     targets = tuple(target(number, text) for number, text in enumerate(texts))
     table = Diagnosis(targets, 5, 10, 10).table()
     assert [line.rpartition("  ")[2] for line in table.split("\n")[1:]] == [
-        f"Restore the … following sentence: {word}" for word in ("apple", "river", "sun")
+        f"Restore the … the following sentence: {word}" for word in ("apple", "river", "sun")
     ]
