@@ -139,8 +139,6 @@ def table(selection: Selection, max_rows: int, include_text: bool) -> tuple[list
     columns = ["pick", "row of the pool", gain_name(selection.record), "nearest target", "similarity"]
     names = ("itl_rank", "pool_index", "itl_gain", "itl_nearest_target", "itl_similarity")
     rows = [list(values) for values in zip(*(picks[name][:] for name in names), strict=True)]
-    for row in rows:
-        row[0] += 1
     if include_text:
         columns.append("prompt")
         rows = [[*row, plain_text(pick)[0][:_TEXT_LENGTH]] for row, pick in zip(rows, picks, strict=True)]

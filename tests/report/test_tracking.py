@@ -75,7 +75,7 @@ def test_text_is_logged_when_asked_for_and_escaped(selection, registered, tmp_pa
     ((columns, rows),) = Tracker.runs[0].tables
     assert columns[-1] == "prompt"
     assert [row[-1] for row in rows] == selection.dataset["prompt"][:2]
-    assert [row[1] for row in rows] == selection.indices[:2].tolist()
+    assert [row[:2] for row in rows] == [[1, selection.indices[0]], [2, selection.indices[1]]]
     cell = tracking.markdown_table(["x"], [["<script>|`a`\n![x](y)"]]).splitlines()[-1]
     assert not set("<`![") & set(cell)
 
