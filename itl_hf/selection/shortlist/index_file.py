@@ -177,12 +177,12 @@ def read_facts(directory: Path) -> IndexFacts:
         entries = json.loads((directory / FACTS).read_text(encoding="utf-8"))
         if entries.pop("format") != FORMAT_VERSION:
             raise ValueError("another version")
-        return _checked(IndexFacts(**entries))
+        return _require_types(IndexFacts(**entries))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{directory / FACTS} is damaged or of another version: run itl-hf index again") from error
 
 
-def _checked(facts: IndexFacts) -> IndexFacts:
+def _require_types(facts: IndexFacts) -> IndexFacts:
     """Returns the facts, or raises `ValueError` for values that no index has."""
     texts = (
         facts.kind,
