@@ -10,7 +10,6 @@ import typer
 from itl_hf.cli.config import ConfigOption
 from itl_hf.cli.load_selection import SelectionArgument, saved_selection
 from itl_hf.cli.output import Outcome
-from itl_hf.selection.diagnosis.verdict import next_steps, verdict
 
 if TYPE_CHECKING:
     from itl_hf.selection.diagnosis.diagnosis import Diagnosis
@@ -22,18 +21,19 @@ def diagnose(
     config: ConfigOption = None,
 ) -> Outcome:
     """Show what a selection could not do: targets that the pool cannot teach, copies, picks without information."""
+    from itl_hf.selection.diagnosis.verdict import next_steps, verdict
+
     if rows < 0:
         raise typer.BadParameter(f"--rows must be 0 or more, got {rows}")
     diagnosis = saved_selection(selection).diagnose()
-    steps = "\n".join(f"- {step}" for step in next_steps(diagnosis))
-    words = f"{verdict(diagnosis)}\n{diagnosis.text(rows or None)}\n\nNext:\n{steps}"
-    return Outcome(words, _facts(diagnosis))
+    sentence, steps = verdict(diagnosis), next_steps(diagnosis)
+    list_of_steps = "\n".join(f"- {step}" for step in steps)
+    words = f"{sentence}\n{diagnosis.text(rows or None)}\n\nNext:\n{list_of_steps}"
+    return Outcome(words, {"verdict": sentence, "next_steps": steps, **_facts(diagnosis)})
 
 
 def _facts(diagnosis: Diagnosis) -> dict[str, Any]:
     return {
-        "verdict": verdict(diagnosis),
-        "next_steps": next_steps(diagnosis),
         "picks": diagnosis.picks,
         "pool_size": diagnosis.pool_size,
         "variance_left": diagnosis.left,

@@ -57,7 +57,7 @@ class Avoid:
         >>> options = {"kernel": "linear", "standardize": False}
         >>> select_rows(rows, targets, 1, acquisition=ITL(noise_std=1.0), **options).indices.tolist()
         [0]
-        >>> itl = ITL(noise_std=1.0, avoid=Avoid([[0.0, 1.0]]))
+        >>> itl = ITL(noise_std=1.0, avoid=Avoid([[0.0, 1.0]], weight=3.0))
         >>> select_rows(rows, targets, 1, acquisition=itl, **options).indices.tolist()
         [1]
     """

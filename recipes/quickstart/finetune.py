@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,10 @@ class FineTuner:
         settings = self.settings
         set_seed(settings.seed)  # makes the adapter's first weights the same for every selection
         base_model = self._model()
-        num_layers = base_model.config.num_hidden_layers
         config = LoraConfig(
             r=settings.lora_r,
             lora_alpha=2 * settings.lora_r,
-            target_modules="all-linear",
-            # The layers below need no backward pass, which is two thirds of the time of training.
-            layers_to_transform=list(range(round(settings.first_lora_layer * num_layers), num_layers)),
+            target_modules=upper_linear_modules(base_model, settings.first_lora_layer),
             task_type="CAUSAL_LM",
         )
         model = get_peft_model(base_model, config)
@@ -122,6 +120,20 @@ class FineTuner:
             logging_strategy="no",
             report_to="none",
         )
+
+
+def upper_linear_modules(model: PreTrainedModel, share: float) -> list[str]:
+    """Returns the names of the linear modules of the layers from this share of the depth on.
+
+    The layers below need no backward pass, which is two thirds of the time of training.
+    """
+    first = round(share * model.config.num_hidden_layers)
+    layers = [
+        (name, re.search(r"\.(\d+)\.", name))
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    return [name for name, layer in layers if layer is not None and int(layer[1]) >= first]
 
 
 @torch.inference_mode()

@@ -191,7 +191,10 @@ BAD = {
     "zero noise": (dict(noise_std=0.0), "noise_std must be positive"),
     "noise that is no number": (dict(noise_std="large"), "noise_std must be positive"),
     "negative target noise": (dict(acquisition=ITL(target_noise_std=-0.1)), "target_noise_std must be 0 or positive"),
-    "unknown acquisition": (dict(acquisition="itll"), "unknown acquisition 'itll'; known: badge, bm25, cosine, ctl"),
+    "unknown acquisition": (
+        dict(acquisition="itll"),
+        "unknown acquisition 'itll'; known: badge, balanced_round_robin, bm25",
+    ),
     "unknown kernel": (dict(kernel="cubic"), "unknown kernel 'cubic'"),
     "noise said twice": (dict(acquisition=ITL(noise_std=1.0), noise_std=2.0), "noise_std: set on ITL"),
     "equal rows": (dict(pool=[[1.0, 1.0], [1.0, 1.0]]), "all rows of `pool` are the same"),
