@@ -106,7 +106,9 @@ def launch(
         operations = Operations(folder, kill_at)
         code = _exit_code(job)
         facts = {"operations": operations.count, "modules": sorted(sys.modules)}
-        output.with_suffix(".json").write_text(json.dumps(facts))
+        draft = output.with_suffix(".part")  # renamed when it is whole: the process may be killed here, too
+        draft.write_text(json.dumps(facts))
+        draft.replace(output.with_suffix(".json"))
     except BaseException:
         traceback.print_exc()
     finally:
