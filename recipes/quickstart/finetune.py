@@ -125,7 +125,7 @@ class FineTuner:
 def upper_linear_modules(model: PreTrainedModel, share: float) -> list[str]:
     """Returns the names of the linear modules of the layers from this share of the depth on.
 
-    The layers below need no backward pass, which is two thirds of the time of training.
+    The layers below the first need no backward pass.
     """
     first = round(share * model.config.num_hidden_layers)
     layers = [

@@ -35,7 +35,7 @@ class Settings:
     max_length: int = _option(512, "Longer rows are cut to this many tokens.")
     lora_r: int = _option(8, "Rank of the LoRA adapter.")
     first_lora_layer: float = _option(
-        2 / 3, "The adapter is on the layers from here on, as a fraction of the model's depth; 0 for all layers."
+        0.0, "The adapter is on the layers from here on, as a fraction of the model's depth: 0.67 trains faster."
     )
     learning_rate: float = _option(1e-3, "Peak learning rate; it falls linearly to zero.")
     batch_size: int = _option(4, "Rows in a training step.")
