@@ -5,7 +5,8 @@ Pages are written for a reader on GitHub: links are relative paths within the re
 - the README, CONTRIBUTING, CHANGELOG, SECURITY, the recipes' pages and the notebooks (which are not run) become pages
   beside those of `docs/`;
 - a link to a file that is a page or a picture of the site leads there, any other link leads to the repository's home;
-- formulas between dollar signs become MathML, which browsers display without a script.
+- formulas between dollar signs become MathML, which browsers display without a script;
+- pages load nothing from other sites: the notebooks' pictures are those of the site.
 """
 
 from __future__ import annotations
@@ -46,10 +47,19 @@ def on_files(files: Any, config: Any) -> Any:
         files.append(File.generated(config, page, abs_src_path=str(ROOT / name)))
     for path in sorted(ROOT.glob("notebooks/*.ipynb")):
         text, resources = MarkdownExporter().from_filename(str(path), resources={"unique_key": path.stem})
+        text = _without_foreign_pictures(text)
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
         for picture, data in resources["outputs"].items():
             files.append(File.generated(config, f"notebooks/{picture}", content=data))
     return files
+
+
+def _without_foreign_pictures(text: str) -> str:
+    """Returns a notebook's text without pictures of other sites, which pages would load: the badge of Colab becomes its
+    words, and pictures of the repository, which Colab needs by address, are those beside the page.
+    """
+    text = re.sub(r"!\[([^\]]*)\]\(https://colab\.research\.google\.com/[^)]*\)", r"\1", text)
+    return text.replace(f"({HOME}/raw/main/", "(../")
 
 
 def on_page_markdown(markdown: str, page: Any, files: Any, **_: Any) -> str:
