@@ -120,7 +120,7 @@ def shown_default(one: dataclasses.Field[Any]) -> str:
 
 
 def _value_name(one: dataclasses.Field[Any], annotation: Any) -> str:
-    """Returns what stands for the value of an option, as typer shows it; nothing for a switch."""
+    """Returns the placeholder of an option's value in the help, such as `<int>`; an empty text for a switch."""
     if annotation is bool:
         return ""
     arms = [arm for arm in (annotation, *get_args(annotation)) if get_origin(arm) is Literal]

@@ -291,7 +291,7 @@ def _second_moment(
         for start, rows in pool.blocks():
             _add_to_moment(moment, rows, pool.quality_of(slice(start, start + len(rows))) if by_quality else 1.0)
     else:
-        own = indices if distributed.world_size() == 1 else [index for index in indices if pool.has_row(index)]
+        own = [indices[position] for position in pool.own_positions(indices)]
         for first in range(0, len(own), _CHUNK_ROWS):
             part = own[first : first + _CHUNK_ROWS]
             _add_to_moment(moment, pool.own_rows(part), pool.quality_of(part) if by_quality else 1.0)

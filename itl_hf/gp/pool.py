@@ -226,6 +226,10 @@ class Pool:
         """Whether this process reads the block of that row."""
         return bool(self.starts) and self.starts[0] <= index < self.starts[-1] + self.block_rows
 
+    def own_positions(self, indices: Sequence[int]) -> list[int]:
+        """Returns the positions, among these row numbers, of the rows that this process reads."""
+        return [position for position, index in enumerate(indices) if self.has_row(index)]
+
     def rows(self, indices: Sequence[int]) -> Tensor:
         """Returns the prepared rows of these numbers, whichever process has them, (len(indices), dimension) float64.
 
@@ -233,7 +237,7 @@ class Pool:
         """
         if distributed.world_size() == 1 and len(indices):
             return self.own_rows(list(indices))
-        positions = [position for position, index in enumerate(indices) if self.has_row(index)]
+        positions = self.own_positions(indices)
         raw = torch.zeros(len(indices), self.raw_dimension, dtype=torch.float64, device=self.device)
         if positions:
             raw[positions] = self._read([indices[position] for position in positions]).double()

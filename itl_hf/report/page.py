@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from itl_hf.disk.checks import check_output_file, expand
 from itl_hf.disk.whole_files import write_whole_file
 from itl_hf.report import sections
+from itl_hf.report.environment import html_environment
 from itl_hf.report.svg import figures
-from itl_hf.report.text import visible
 from itl_hf.selection.diagnosis.diagnosis import diagnose
 from itl_hf.selection.diagnosis.verdict import next_steps, verdict
 
@@ -116,31 +114,27 @@ def write_report(
 
 def render(selection: Selection, *, title: str | None, tables: Sequence[Table], max_picks: int) -> str:
     """Returns the report as an HTML string; the arguments are those of `write_report`."""
-    environment = Environment(
-        loader=PackageLoader("itl_hf.report"),
-        autoescape=True,
-        finalize=visible,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     diagnosis = diagnose(selection)
     targets = sections.targets(selection, diagnosis, MAX_TARGETS)
-    return environment.get_template("report.html").render(
-        title=title or f"{len(selection.indices):,} rows picked from {selection.pool_size:,}",
-        facts=sections.facts(selection, diagnosis),
-        verdict=verdict(diagnosis),
-        next_steps=next_steps(diagnosis),
-        tables=tables,
-        warnings=sections.warnings(selection, diagnosis.notices),
-        screened=selection.record.screening is not None,
-        compared_as_a_whole=selection.record.shift is not None,
-        figures=figures(selection),
-        groups=sections.groups(selection),
-        picks=sections.picks(selection, max_picks),
-        targets=targets,
-        worst_targets=targets[:MAX_WORST],
-        listed_targets={target["number"]: target for target in targets},
-        diagnosis=diagnosis.summary().split("\n"),
-        provenance=sections.provenance(selection.record.to_json()),
+    return (
+        html_environment("itl_hf.report")
+        .get_template("report.html")
+        .render(
+            title=title or f"{len(selection.indices):,} rows picked from {selection.pool_size:,}",
+            facts=sections.facts(selection, diagnosis),
+            verdict=verdict(diagnosis),
+            next_steps=next_steps(diagnosis),
+            tables=tables,
+            warnings=sections.warnings(selection, diagnosis.notices),
+            screened=selection.record.screening is not None,
+            compared_as_a_whole=selection.record.shift is not None,
+            figures=figures(selection),
+            groups=sections.groups(selection),
+            picks=sections.picks(selection, max_picks),
+            targets=targets,
+            worst_targets=targets[:MAX_WORST],
+            listed_targets={target["number"]: target for target in targets},
+            diagnosis=diagnosis.summary().split("\n"),
+            provenance=sections.provenance(selection.record.to_json()),
+        )
     )

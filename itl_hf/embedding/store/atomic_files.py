@@ -27,8 +27,8 @@ _HOLDER = (
     "another run is embedding into this directory. Wait for it, end it, or choose another directory; to embed on "
     "several processes start them with torchrun or accelerate launch"
 )
-#: Seconds for which a file must have been left alone before its state on the disk tells it from a changed one, because
-#: the clocks of file systems have steps.
+#: Seconds since the last change of a file from which on its time identifies its content: file systems count time in
+#: steps, and two changes within one step have the same time.
 _SETTLED_SECONDS = 2.0
 #: State on the disk of the files whose checksum this process has compared.
 _compared: dict[str, tuple[int, ...]] = {}

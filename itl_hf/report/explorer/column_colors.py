@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from itl_hf.report.explorer.explorer_data import ExplorerData
     from itl_hf.selection.result.selection import Selection
 
-#: Values with a colour of their own; the map cannot show more that are told apart.
+#: Most values that get a colour of their own: more colours would look alike on the map.
 MAX_COLORS = 10
 #: Code of rows without a colour: rare values, missing values, and rows of which the column is not known.
 NO_COLOR = 255
@@ -52,7 +52,7 @@ def coloring(data: ExplorerData, selection: Selection, column: str) -> dict[str,
         `dict`: `label` of the column; `names` of the colours with their numbers of picks (`None` for a ramp); `range`
         of the ramp (`None` for names); `others` (how many further values there are); `picks` (a code for each pick) and
         `pool` (base64 of a uint8 code for each point; `None` if the column is not known of them). A code is the number
-        of a name, or from 0 to `RAMP_STEPS` along the ramp; `NO_COLOR` stands for neither.
+        of a name, or from 0 to `RAMP_STEPS` along the ramp; `NO_COLOR` is the code of rows without a colour.
     """
     pick_values, pool_values = list(selection.dataset[column]), _pool_values(data, column)
     codes = (_ramp if _is_ramp(selection.dataset, column) else _names)(pick_values, pool_values or [])

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from itl_hf.report.environment import html_environment
 
-from itl_hf.report.text import visible
-
-_templates = Environment(
-    loader=PackageLoader("itl_hf.report.explorer"),
-    autoescape=True,
-    finalize=visible,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_templates = html_environment("itl_hf.report.explorer")
 
 
 def render(name: str, /, **values: Any) -> str:

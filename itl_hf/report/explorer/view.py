@@ -124,7 +124,7 @@ def summary(data: ExplorerData) -> str:
 
 
 def page_title(data: ExplorerData) -> str:
-    """The title of the page: the name of the selection and of the model, so that tabs of a browser are told apart."""
+    """Returns the title of the page, by which tabs of a browser can be distinguished: selection and model."""
     model = model_name(data.selection.record)
     return " · ".join(visible(part) for part in (data.name, model, "itl_hf") if part)
 

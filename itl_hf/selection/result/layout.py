@@ -67,7 +67,7 @@ class _PoolMap:
         """
         if distributed.world_size() == 1:
             return self.project(pool.own_rows(numbers))
-        places = [place for place, number in enumerate(numbers) if pool.has_row(number)]
+        places = pool.own_positions(numbers)
         positions = torch.zeros(len(numbers), 2)
         if places:
             own_rows = pool.own_rows([numbers[place] for place in places])

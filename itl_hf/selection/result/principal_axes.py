@@ -35,7 +35,7 @@ def principal_axes(pool: Pool, numbers: list[int]) -> tuple[Tensor, Tensor, Tens
         >>> centre.tolist(), shares.round(decimals=6).tolist()
         ([2.0, 1.0], [1.0, 0.0])
     """
-    own_numbers = numbers if distributed.world_size() == 1 else [number for number in numbers if pool.has_row(number)]
+    own_numbers = [numbers[position] for position in pool.own_positions(numbers)]
     rows = pool.own_rows(own_numbers).cpu() if own_numbers else torch.zeros(0, pool.dimension, dtype=torch.float64)
     centre = distributed.sum_over_processes(rows.sum(0)) / len(numbers)
     centred = rows - centre

@@ -40,7 +40,7 @@ def picked_rows(
         options (`Mapping`):
             `acquisition`, its `noise_std` and `target_noise_std`, and further arguments of `itl_hf.select_rows`. A text
             such as `"1.5n"` stands for that many times the number of picks. `rbf` is the lengthscale of an RBF kernel.
-            With `round_robin_share`, that share of the picks is made by round-robin first, and the rest given these.
+            With `round_robin_share`, round-robin makes that share of the picks first, and the acquisition the others.
         rows (`np.ndarray`):
             (N, d) features of the pool.
         targets (`np.ndarray`):
