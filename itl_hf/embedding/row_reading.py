@@ -18,13 +18,16 @@ from itl_hf import distributed
 from itl_hf.embedding.reading import RowReading, TextPair
 from itl_hf.embedding.row_keys import RowKeys, check_batch, keys_of, read_batches, text_columns
 from itl_hf.embedding.shared_reading import exchange, own_range
+from itl_hf.embedding.token_counter import TokenCounter
 from itl_hf.gp.pool import spaced_rows
-from itl_hf.text import Row, RowTokenizer, TextRows, plain_text
+from itl_hf.text import Row, TextRows, plain_text
 from itl_hf.text.alike import current_collector
 from itl_hf.text.bad_rows import BadRows
 from itl_hf.text.normalization import normalize_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from datasets import Dataset
 
     from itl_hf.embedding.embedders.base import Embedder
@@ -39,6 +42,7 @@ def read_dataset(
     *,
     also_check: Embedder | None = None,
     count_tokens: bool = False,
+    counts_folder: Path | None = None,
     keep_texts: bool = False,
     skip_bad_rows: bool = False,
     share_rows: bool = False,
@@ -54,6 +58,8 @@ def read_dataset(
             Another embedder whose `check` is called with every row.
         count_tokens (`bool`, *optional*, defaults to `False`):
             Whether to count each row's tokens.
+        counts_folder (`Path`, *optional*):
+            Where the numbers of tokens are kept; rows that are found there are not tokenized.
         keep_texts (`bool`, *optional*, defaults to `False`):
             Whether to keep the text of every row.
         skip_bad_rows (`bool`, *optional*, defaults to `False`):
@@ -73,14 +79,16 @@ def read_dataset(
         [0, 2]
     """
     rows = text_columns(dataset)
-    tokenize = _row_tokenizer(embedder) if count_tokens else None
+    counter = TokenCounter(embedder, counts_folder) if count_tokens else None
     if share_rows:
         distributed.initialize()
     if share_rows and not keep_texts and distributed.world_size() > 1:
-        read_part = functools.partial(_read_rows, rows, own_range(len(rows)), embedder, also_check, tokenize, False)
+        read_part = functools.partial(_read_rows, rows, own_range(len(rows)), embedder, also_check, counter, False)
         reading = exchange(read_part, rows, current_collector())
     else:
-        reading = _read_rows(rows, range(len(rows)), embedder, also_check, tokenize, keep_texts)
+        reading = _read_rows(rows, range(len(rows)), embedder, also_check, counter, keep_texts)
+    if counter is not None:
+        counter.keep(reading)
     if len(reading.bad_rows) and not skip_bad_rows:
         raise ValueError(reading.bad_rows.message(len(rows)))
     return reading
@@ -91,13 +99,13 @@ def _read_rows(
     numbers: range,
     embedder: Embedder | None,
     also_check: Embedder | None,
-    tokenize: RowTokenizer | None,
+    counter: TokenCounter | None,
     keep_texts: bool,
 ) -> RowReading:
     """Reads the rows of these numbers; the arrays of the result have one entry for each of them."""
     sample_rows = set(spaced_rows(len(rows), SAMPLE_ROWS))
     no_keys = np.empty((0, 2), dtype=np.uint64)
-    key_parts, prompt_parts, token_counts = [no_keys], [no_keys], []
+    key_parts, prompt_parts, token_counts = [no_keys], [no_keys], [np.empty(0, dtype=np.int64)]
     texts: list[TextPair] = []
     sample: dict[int, TextPair] = {}
     bad_rows = BadRows()
@@ -110,13 +118,13 @@ def _read_rows(
         sample |= {start + i: pair for i, pair in enumerate(batch_texts) if start + i in sample_rows and any(pair)}
         if keep_texts:
             texts += batch_texts
-        if tokenize is not None:
-            token_counts += _token_counts(batch, start, tokenize, bad_rows)
+        if counter is not None:
+            token_counts.append(counter.count(batch, key_parts[-1], start, bad_rows))
     return RowReading(
         keys=RowKeys(rows.column_names, np.concatenate(key_parts)),
         prompt_keys=np.concatenate(prompt_parts),
         sample=sample,
-        num_tokens=None if tokenize is None else np.asarray(token_counts, dtype=np.int64),
+        num_tokens=None if counter is None else np.concatenate(token_counts),
         texts=texts if keep_texts else None,
         bad_rows=bad_rows,
     )
@@ -134,33 +142,7 @@ def _texts(batch: Sequence[Row], start: int, bad_rows: BadRows) -> list[TextPair
     return texts
 
 
-def _token_counts(batch: Sequence[Row], start: int, tokenize: RowTokenizer, bad_rows: BadRows) -> list[int]:
-    """Number of tokens of each row; 0 for rows that cannot be read."""
-    try:
-        return [len(row.input_ids) for row in tokenize(batch, start)]
-    except ValueError:
-        return [_num_tokens(row, number, tokenize, bad_rows) for number, row in enumerate(batch, start)]
-
-
-def _num_tokens(row: Row, number: int, tokenize: RowTokenizer, bad_rows: BadRows) -> int:
-    try:
-        return len(tokenize([row], number)[0].input_ids)
-    except ValueError as error:
-        bad_rows.add(number, error)
-        return 0
-
-
 def prompt_keys_of(prompts: Iterable[str]) -> np.ndarray:
     """128 bits of each normalized prompt, (B, 2) uint64."""
     digests = [hashlib.blake2b(normalize_text(prompt).encode(), digest_size=16).digest() for prompt in prompts]
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2).astype(np.uint64)
-
-
-def _row_tokenizer(embedder: Embedder | None) -> RowTokenizer:
-    tokenizer = None if embedder is None else embedder.tokenizer
-    if tokenizer is None:
-        raise ValueError(
-            f"token_budget without costs counts tokens with the embedder's tokenizer, and {type(embedder).__name__} "
-            "has none of a language model: give costs, a column with each row's tokens"
-        )
-    return RowTokenizer(tokenizer)

@@ -20,6 +20,7 @@ from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.embedding.store.cache import FeatureCache
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.embedding.store.store_checks import check_can_embed_into
+from itl_hf.embedding.store.token_counts import COUNTS_FOLDER
 from itl_hf.selection.feature_arrays import Features
 from itl_hf.text import ColumnMapping, TextRows
 from itl_hf.text.alike import collect_alike_rows
@@ -103,6 +104,7 @@ def make_embed_job(
     embedder: Embedder,
     also_check: Embedder | None = None,
     columns: ColumnMapping | None = None,
+    store: Store = None,
     **options: Any,
 ) -> EmbedJob:
     """Reads and checks the rows of a dataset; several processes share the reading, and must all call this together.
@@ -118,12 +120,16 @@ def make_embed_job(
             Another embedder that must be able to embed the rows.
         columns (`ColumnMapping`, *optional*):
             Which column holds which part of a row.
+        store (`Path` or `FeatureCache`, *optional*):
+            Where numbers of tokens are kept, if tokens are counted.
         **options:
             Options of `read_dataset`, such as `skip_bad_rows`.
 
     Raises:
         `ValueError`: If a row cannot be read or embedded.
     """
+    if options.get("count_tokens"):
+        options["counts_folder"] = _counts_folder(store, embedder)
     try:
         rows = TextRows(dataset, columns, name)
         with collect_alike_rows() as alike:
@@ -140,3 +146,10 @@ def make_embed_job(
         if message is not None:
             warnings.warn(f"{name}: {message}", stacklevel=5)
     return job
+
+
+def _counts_folder(store: Store, embedder: Embedder) -> Path | None:
+    """Returns the folder of token counts within the store or the cache; `None` if nothing is kept."""
+    if isinstance(store, FeatureCache):
+        return store.counts_folder(embedder)
+    return None if store is None else store / COUNTS_FOLDER

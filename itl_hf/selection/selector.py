@@ -406,7 +406,9 @@ class Selector:
         )
         options: dict[str, Any] = {"count_tokens": count_tokens, "keep_texts": keep_texts, **skip}
         options["columns"] = self.columns
-        make_job = functools.partial(make_embed_job, pool, "pool", pool_embedder, also_check=cheap, **options)
+        make_job = functools.partial(
+            make_embed_job, pool, "pool", pool_embedder, also_check=cheap, store=self.store, **options
+        )
         pool_job = self.pool_memory.job(pool, pool_embedder, cheap, options, make_job)
         if self.larger_pool is not None:
             pool_job = dataclasses.replace(pool_job, reading=self.larger_pool.complete(pool_job.reading))

@@ -16,6 +16,7 @@ from itl_hf.embedding.row_reading import read_dataset
 from itl_hf.gp import pool as pool_module
 from itl_hf.text import as_dataset
 from itl_hf.text.alike import collect_alike_rows
+from itl_hf.text.tokens import RowTokenizer
 from tests.embedding.fakes import HashEmbedder
 from tests.tiny_models import tiny_tokenizer
 from tests.worlds import world
@@ -62,6 +63,24 @@ def reading_of(tokenizer, skip_bad_rows):
     return [*keys, sorted(reading.sample.items()), reading.bad_rows.to_json(), alike.message(), str(reading.keys.hash)]
 
 
+def counts_of(tokenizer, folder):
+    """Reads twice with a folder of token counts: the counts, and how many rows were tokenized each time."""
+    tokenized = []
+    plain_call = RowTokenizer.__call__
+    RowTokenizer.__call__ = lambda self, rows, *rest: tokenized.append(len(rows)) or plain_call(self, rows, *rest)
+    embedder = HashEmbedder()
+    embedder.tokenizer = tokenizer
+    results = []
+    for _ in range(2):
+        tokenized.clear()
+        options = {"count_tokens": True, "counts_folder": folder, "share_rows": True}
+        reading = read_dataset(as_dataset(TEXTS), embedder, **options)
+        results.append([reading.num_tokens.tolist(), sum(tokenized)])
+        dist.barrier()  # the first process writes
+    RowTokenizer.__call__ = plain_call
+    return results
+
+
 def main(folder: Path) -> None:
     tokenizer = tiny_tokenizer()
     row_keys.CHECK_ROWS = 16
@@ -72,7 +91,9 @@ def main(folder: Path) -> None:
         num_checked, results = selection_of()
         results = [results, reading_of(tokenizer, True), reading_of(tokenizer, False)]
         path = folder / f"{dist.get_world_size()}-{rank}.json"
-        path.write_text(json.dumps({"checked": num_checked, "results": results}), encoding="utf-8")
+        counts = counts_of(tokenizer, folder / f"counts-{dist.get_world_size()}")
+        values = {"checked": num_checked, "results": results, "counts": counts}
+        path.write_text(json.dumps(values), encoding="utf-8")
         dist.destroy_process_group()
 
     for size in SIZES:

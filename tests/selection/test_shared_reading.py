@@ -31,3 +31,12 @@ def test_every_process_gets_what_one_process_reads(workers, size):
     assert one["results"][1][4]["count"] == 6
     for worker in workers[size]:
         assert worker["results"] == one["results"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tokens_are_counted_once_by_all_processes_together(workers, size):
+    one = workers[1][0]["counts"][0][0]
+    first, second = zip(*(worker["counts"] for worker in workers[size]), strict=True)
+    assert [counts for counts, _ in [*first, *second]] == [one] * 2 * size
+    assert sum(num_tokenized for _, num_tokenized in first) == len(TEXTS)
+    assert sum(num_tokenized for _, num_tokenized in second) == 0

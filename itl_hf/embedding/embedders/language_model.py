@@ -17,10 +17,8 @@ from itl_hf.embedding.embedders.base import TwoStageEmbedder
 from itl_hf.embedding.embedders.batch_effects import choose_grouping
 from itl_hf.embedding.embedders.model_loading import embedding_table, resolve_max_length, resolve_tokenizer
 from itl_hf.embedding.embedders.offloading import execution_device
-from itl_hf.embedding.embedders.tokenizer_hash import tokenizer_hash
-from itl_hf.embedding.embedders.weights_hash import short_hash
+from itl_hf.embedding.embedders.tokenizer_hash import tokenizer_entries
 from itl_hf.text import Row, RowTokenizer, Span, Tokens
-from itl_hf.text.template_date import TEMPLATE_DATE, prints_date
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,9 +90,7 @@ class LanguageModelEmbedder(TwoStageEmbedder):
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "span": self.span,
             "max_length": self.max_length,
-            "tokenizer": tokenizer_hash(self.tokenizer),
-            "chat_template": short_hash(str(self.tokenizer.chat_template)) if self.tokenizer.chat_template else None,
-            "template_date": str(TEMPLATE_DATE) if prints_date(self.tokenizer) else None,
+            **tokenizer_entries(self.tokenizer),
         }
 
     def check(self, rows: Sequence[Row], first_row: int = 0) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from itl_hf.embedding.embedders.weights_hash import short_hash
+from itl_hf.text.template_date import TEMPLATE_DATE, prints_date
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 _PROBE = " The  CAFÉ\tcafé №1234567\n\n naïve don't ﬁne 東京 🙂 <s> </s> [CLS] <|im_start|>user\u200b "
 #: Settings that do not change ids, or that every call sets.
 _IRRELEVANT = ("name_or_path", "path", "file", "padding", "truncation", "max_length", "model_max_length", "commit")
+
+
+def tokenizer_entries(tokenizer: PreTrainedTokenizerBase) -> dict[str, str | None]:
+    """Returns what determines the token ids of a row, as entries of a fingerprint: tokenizer, template and its date."""
+    return {
+        "tokenizer": tokenizer_hash(tokenizer),
+        "chat_template": short_hash(str(tokenizer.chat_template)) if tokenizer.chat_template else None,
+        "template_date": str(TEMPLATE_DATE) if prints_date(tokenizer) else None,
+    }
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -1,7 +1,8 @@
 """The default cache: a folder of the user's account that keeps features where no `store=` was given.
 
 It is `ITL_HF_CACHE`, or `itl_hf` in the folder of Hugging Face (`HF_HOME`). It holds one feature store for each pair of
-an embedder's fingerprint and a hash of rows: numbers and hashes, no text. Only the user can read it (mode 0700).
+an embedder's fingerprint and a hash of rows, and the numbers of tokens of rows: numbers and hashes, no text. Only the
+user can read it (mode 0700).
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from itl_hf.embedding.store.feature_store import FeatureStore
 from itl_hf.embedding.store.manifest import MANIFEST_NAME, Manifest
 from itl_hf.embedding.store.paths import feature_directory
 from itl_hf.embedding.store.sizes import folder_bytes, size
+from itl_hf.embedding.store.token_counts import COUNTS_FOLDER, num_rows_kept
 
 if TYPE_CHECKING:
     from itl_hf.embedding.embedders.base import Embedder, Fingerprint
 
 VARIABLE = "ITL_HF_CACHE"
-#: Names of `feature_directory`. Nothing else is ever deleted.
-_ENTRY_NAME = re.compile(r"[0-9a-f]{16}")
+#: Names of `feature_directory`, and of the folder of token counts. Nothing else is ever deleted.
+_ENTRY_NAME = re.compile(rf"[0-9a-f]{{16}}|{COUNTS_FOLDER}")
 _PRIVATE = 0o700
 SECONDS_PER_DAY = 86_400
 
@@ -73,6 +75,9 @@ class CacheEntry:
     @classmethod
     def read(cls, directory: Path) -> CacheEntry:
         """Reads what the list shows of a folder."""
+        if directory.name == COUNTS_FOLDER:
+            num_rows, last_use = num_rows_kept(directory), directory.stat().st_mtime
+            return cls(directory, folder_bytes(directory), num_rows, "token counts", last_use, True)
         try:
             manifest = Manifest.read(directory)
             fingerprint = manifest.fingerprint
@@ -106,21 +111,35 @@ class FeatureCache:
         identity = cache_identity(embedder, fingerprint)
         return None if identity is None else feature_directory(self.folder, identity, rows_hash)
 
+    def counts_folder(self, embedder: Embedder) -> Path | None:
+        """Returns the folder of token counts, and notes its use; `None` if nothing of this embedder may be kept."""
+        if cache_identity(embedder, {}) is None:
+            return None
+        folder = self.folder / COUNTS_FOLDER
+        with contextlib.suppress(OSError):  # a read-only cache can be read
+            self._make_folder()
+            folder.mkdir(exist_ok=True, mode=_PRIVATE)
+            os.utime(folder)
+        return folder
+
     def prepare(self, directory: Path) -> None:
         """Makes the folder of an entry, readable by the user alone; removes one that cannot be used.
 
         Raises:
             `OSError`: If the folder cannot be made or written to.
         """
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True, mode=_PRIVATE)
-            self.folder.chmod(_PRIVATE)  # whatever the umask
+        self._make_folder()
         if directory.exists() and not _is_store(directory):
             # Another run that is creating a store there holds the lock until it is one.
             with contextlib.suppress(BlockingIOError), lock_for_writing(directory):
                 if not _is_store(directory):
                     empty_folder(directory)
         directory.mkdir(exist_ok=True, mode=_PRIVATE)
+
+    def _make_folder(self) -> None:
+        if not self.folder.exists():
+            self.folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
+            self.folder.chmod(_PRIVATE)  # whatever the umask
 
     def entries(self) -> list[CacheEntry]:
         """Returns what the cache holds, the most recently used first."""
