@@ -93,6 +93,7 @@ SELECT_OPTIONS: list[tuple[list[str], str, str]] = [
     (["--pooling", ""], "pooling", "empty"),
     (["--pooling", "mean,mean"], "pooling", "twice"),
     (["--skip_tokens", "-1"], "skip_tokens", "0 or more"),
+    (["--quantization", "3bit"], "quantization", "8bit"),
     (["--max_length", "0"], "max_length", "at least 1"),
     (["--max_length", "-5"], "max_length", "at least 1"),
     (["--max_length", "x"], "max_length", "integer"),

@@ -121,7 +121,9 @@ class ModelArguments:
     packing: bool = option(False, "hidden_states: batches without padding.")
     compile: bool = option(False, "hidden_states: run the blocks through torch.compile.")
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(None, "What the model computes in.")
-    load_in_4bit: bool = option(False, "Load weights in 4 bits (bitsandbytes).")
+    quantization: Literal["4bit", "8bit"] | None = option(
+        None, "hidden_states: load weights in 4 bits (NF4) or 8 bits (LLM.int8) by bitsandbytes."
+    )
     device: str | None = option(None, "Where the model runs and rows are compared: cpu, cuda:0, ...")
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = option(
         None, "hidden_states: spread a model that is too large for one GPU over all of the machine; not with --device."

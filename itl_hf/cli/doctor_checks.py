@@ -124,7 +124,7 @@ def backends() -> list[Check]:
 
     checks = []
     for package, use in (
-        ("bitsandbytes", "--load_in_4bit"),
+        ("bitsandbytes", "--quantization"),
         ("flash_attn", "faster attention"),
         ("faiss", "itl-hf index"),
     ):

@@ -28,7 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("no_store", "embedding_model", "embedding_max_length"),
     ),
     "Model": (
-        *("model_name_or_path", "max_length", "packing", "compile", "dtype", "load_in_4bit", "device", "device_map"),
+        *("model_name_or_path", "max_length", "packing", "compile", "dtype", "quantization", "device", "device_map"),
         *("revision", "trust_remote_code"),
     ),
     "Output": (

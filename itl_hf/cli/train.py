@@ -323,7 +323,8 @@ def _embedder(picking: SelectionArguments, training: SFTConfig, model: ModelConf
         return embedder
     hub: dict[str, Any] = {"trust_remote_code": training.trust_remote_code}
     if picking.embedding_model is None:
-        hub |= {"revision": model.model_revision, "load_in_4bit": model.load_in_4bit}
+        quantization = "4bit" if model.load_in_4bit else "8bit" if model.load_in_8bit else None
+        hub |= {"revision": model.model_revision, "quantization": quantization}
         hub |= {"dtype": model.dtype} if model.dtype in ("bfloat16", "float16") else {}
         if training.chat_template_path is not None and picking.embedder != "sentence_encoder":
             hub["tokenizer"] = _tokenizer_with_template(training, model)

@@ -38,6 +38,7 @@ EMBEDDER_ENTRIES = frozenset(
         "normalize",
         "adam",
         "dtype",
+        "quantization",
         "span",
         "max_length",
         "tokenizer",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from itl_hf.embedding.embedders.quantization import QUANTIZATIONS
 from itl_hf.hub.public_record import NOT_PUBLISHED
 from itl_hf.selection.registry import ACQUISITION_NAMES, acquisition_class
 from itl_hf.selection.shortlist.options import DEFAULT_SHORTLIST
@@ -112,6 +113,8 @@ def embedder_call(facts: Mapping[str, Any]) -> ImportAndCall:
             "pooling": _split_list(facts.get("pooling"), str),
         }
         options = layers | _subset(facts, "span", "skip_tokens", "max_length", "dtype", "revision")
+        # Others are properties of the model on the Hub, which need no argument.
+        options |= {"quantization": name} if (name := facts.get("quantization")) in QUANTIZATIONS else {}
         return "HiddenStates", f"HiddenStates({_embedder_arguments(facts.get('model'), options)})"
     if kind == "sentence_encoder" and not facts.get("prompt"):
         options = _subset(facts, "span", "normalize_embeddings", "dtype", "revision")

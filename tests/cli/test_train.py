@@ -376,6 +376,15 @@ def test_any_embedder_and_its_options(config, files, tmp_path, seen):
         trained(config(embedder="tfidf", overwrite=True))
 
 
+@pytest.mark.parametrize("flags", [{}, {"load_in_4bit": True}, {"load_in_8bit": True}])
+def test_features_are_those_of_the_weights_that_are_trained(tmp_path, monkeypatch, flags):
+    monkeypatch.setattr(SelectionArguments, "build_embedder", lambda self, model, **options: options)
+    model = trl.ModelConfig(model_name_or_path="a/model", **flags)
+    training = trl.SFTConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True)
+    options = module._embedder(SelectionArguments(), training, model)
+    assert options["quantization"] == (next(iter(flags)).removeprefix("load_in_") if flags else None)
+
+
 def test_selection_reads_the_chat_template_that_training_uses(config, tmp_path, seen):
     template = tmp_path / "own.jinja"
     template.write_text("{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}{% endfor %}")

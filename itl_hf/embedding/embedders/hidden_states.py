@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from itl_hf.embedding.embedders.base import Fingerprint
+    from itl_hf.embedding.embedders.quantization import Quantization
 
 
 class HiddenStates(LanguageModelEmbedder):
@@ -81,8 +82,9 @@ class HiddenStates(LanguageModelEmbedder):
             Branch, tag or commit on the Hub.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether code from the model's repository may run.
-        load_in_4bit (`bool`, *optional*, defaults to `False`):
-            Whether to load the model's weights in 4 bits (NF4, computing in `dtype`); needs the package bitsandbytes.
+        quantization (`"4bit"` or `"8bit"`, *optional*):
+            Loads the model's weights in 4 bits (NF4, computing in `dtype`) or in 8 bits (LLM.int8, computing in
+            float16); needs the package bitsandbytes.
         device_map (`str`, *optional*):
             How accelerate spreads a model loaded here over all GPUs of the machine, where it is too large for one:
             `"auto"`, `"balanced"`, `"balanced_low_0"` or `"sequential"`; in place of `device`.
@@ -97,7 +99,7 @@ class HiddenStates(LanguageModelEmbedder):
         `ValueError`: If an argument is out of range, or `max_length` is beyond the model's context; at the first batch
             also if `packing` would mix rows.
         `TypeError`: If `model` or `tokenizer` is of another kind.
-        `ImportError`: If `load_in_4bit` is set and bitsandbytes is not installed.
+        `ImportError`: If `quantization` is set and bitsandbytes is not installed.
 
     Example:
         >>> embedder = HiddenStates(model)  # such as "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -121,7 +123,7 @@ class HiddenStates(LanguageModelEmbedder):
         device: str | torch.device | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
-        load_in_4bit: bool = False,
+        quantization: Quantization | None = None,
         device_map: str | None = None,
         packing: bool = False,
         compile: bool = False,
@@ -135,8 +137,8 @@ class HiddenStates(LanguageModelEmbedder):
         checked_span(span)
         check_loading(dtype=dtype, device=device, max_length=max_length)
         hub_options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        placement: dict[str, Any] = {"device": device, "device_map": device_map}
-        whole_model = load_model(model, dtype=dtype, load_in_4bit=load_in_4bit, **placement, **hub_options)
+        placement: dict[str, Any] = {"device": device, "device_map": device_map, "quantization": quantization}
+        whole_model = load_model(model, dtype=dtype, **placement, **hub_options)
         self.backbone = Backbone(whole_model, packing=packing, compile=compile)
         self.layers = resolve_layers(layer, self.backbone.num_layers)
         super().__init__(

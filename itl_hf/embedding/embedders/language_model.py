@@ -17,6 +17,7 @@ from itl_hf.embedding.embedders.base import TwoStageEmbedder
 from itl_hf.embedding.embedders.batch_effects import choose_grouping
 from itl_hf.embedding.embedders.model_loading import embedding_table, resolve_max_length, resolve_tokenizer
 from itl_hf.embedding.embedders.offloading import execution_device
+from itl_hf.embedding.embedders.quantization import quantization_of
 from itl_hf.embedding.embedders.tokenizer_hash import tokenizer_entries
 from itl_hf.text import Row, RowTokenizer, Span, Tokens
 
@@ -82,12 +83,13 @@ class LanguageModelEmbedder(TwoStageEmbedder):
 
     def fingerprint(self) -> Fingerprint:
         """Returns what determines the token ids of a row, and the name of the model; a subclass adds its weights."""
-        config = self.model.config
+        config, quantization = self.model.config, quantization_of(self.model)
         return {
             "model": str(config._name_or_path or type(self.model).__name__),
             # The commit on the Hub, which a model in a folder does not have; else what users named.
             "revision": getattr(config, "_commit_hash", None) or self.revision,
             "dtype": str(self.model.dtype).removeprefix("torch."),
+            **({} if quantization is None else {"quantization": quantization}),
             "span": self.span,
             "max_length": self.max_length,
             **tokenizer_entries(self.tokenizer),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import itertools
 import os
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import torch
 import transformers
 
 from itl_hf.embedding.embedders.model_errors import check_revision, model_errors, tokenizer_errors
+from itl_hf.embedding.embedders.quantization import check_quantization, quantization_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ def load_model(
     head: bool = False,
     dtype: str = "float32",
     device: str | torch.device | None = None,
-    load_in_4bit: bool = False,
+    quantization: str | None = None,
     device_map: str | None = None,
     **options: Any,
 ) -> nn.Module:
@@ -45,8 +45,8 @@ def load_model(
             `"float32"`, `"bfloat16"` or `"float16"`, for a model loaded here.
         device (`str` or `torch.device`, *optional*):
             Defaults to this process's GPU, else the CPU; for a model object, to where it is.
-        load_in_4bit (`bool`, *optional*, defaults to `False`):
-            Whether to quantize the weights to 4 bits (NF4); needs the package bitsandbytes.
+        quantization (`str`, *optional*):
+            `"4bit"` (NF4) or `"8bit"` (LLM.int8): how to quantize the weights; needs the package bitsandbytes.
         device_map (`str`, *optional*):
             How accelerate spreads the layers over all GPUs of the machine, and what does not fit over its memory:
             `"auto"`, `"balanced"`, `"balanced_low_0"` or `"sequential"`. The whole model is on `device` when left out.
@@ -54,26 +54,25 @@ def load_model(
             `revision`, `trust_remote_code` and other arguments of `from_pretrained`.
 
     Raises:
-        `ValueError`: If `dtype` or `device_map` is unknown, no model has that name or it is damaged, a folder is given
-            with a revision, `load_in_4bit` or `device_map` is set for a model object, or both `device` and `device_map`
-            are set.
-        `ImportError`: If `load_in_4bit` is set and bitsandbytes is not installed.
+        `ValueError`: If `dtype`, `quantization` or `device_map` is unknown, no model has that name or it is damaged, a
+            folder is given with a revision, `quantization` or `device_map` is set for a model object, or both `device`
+            and `device_map` are set.
+        `ImportError`: If `quantization` is set and bitsandbytes is not installed.
     """
     check_device_map(device_map, device, model)
+    check_quantization(quantization, not isinstance(model, str | Path))
     if not isinstance(model, str | Path):
-        if load_in_4bit:
-            raise ValueError("load_in_4bit is for a model loaded here; this one was given as an object.")
         return model if device is None else model.to(device)
     model_class = transformers.AutoModelForCausalLM if head else transformers.AutoModel
-    if load_in_4bit:
-        options |= _quantization_options(dtype, device)
+    if quantization is not None:
+        options |= quantization_options(quantization, dtype, torch.device(device or default_device()))
     if device_map is not None:
         options["device_map"] = device_map
     check_revision(str(model), options.get("revision"))
     model_dtype = torch_dtype(dtype)
     with model_errors(str(model)):
         loaded_model: nn.Module = model_class.from_pretrained(str(model), dtype=model_dtype, **options)
-    return loaded_model if device_map is not None else loaded_model.to(device or default_device())
+    return loaded_model if "device_map" in options else loaded_model.to(device or default_device())
 
 
 def check_device_map(device_map: str | None, device: str | torch.device | None, model: object) -> None:
@@ -96,15 +95,6 @@ def check_device_map(device_map: str | None, device: str | torch.device | None, 
             "device_map spreads the model over all GPUs of a machine, and several processes of this machine would each "
             "do so: start one process on each machine (--nproc_per_node 1), or leave out device_map."
         )
-
-
-def _quantization_options(dtype: str, device: str | torch.device | None) -> dict[str, Any]:
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ImportError("load_in_4bit=True needs bitsandbytes: pip install bitsandbytes, or leave it out.")
-    config_class: Any = transformers.BitsAndBytesConfig
-    config = config_class(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    # bitsandbytes quantizes while it moves weights to the device, hence the map.
-    return {"quantization_config": config, "device_map": {"": torch.device(device or default_device())}}
 
 
 def without_peft(model: nn.Module, virtual_tokens: str) -> PreTrainedModel:

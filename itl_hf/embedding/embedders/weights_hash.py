@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from itl_hf.embedding.embedders.offloading import offloaded_tensor
+from itl_hf.embedding.embedders.quantization import scales_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,7 +66,7 @@ class WeightsHash:
         #: Hash of the weights by hash of what can be read quickly.
         self._cache: dict[bytes, str] = {}
         # Read before the first pass, at which bitsandbytes reorders them on a CPU; they are never trained.
-        self._quantization_hashes = _hashes_of_4bit_weights(model)
+        self._quantization_hashes = _hashes_of_quantized_weights(model)
 
     def __call__(self, is_relevant: Callable[[str], bool] = lambda name: True) -> str:
         """Returns 128 bits of SHA-256 over the tensors for whose name `is_relevant` is true.
@@ -77,9 +78,9 @@ class WeightsHash:
         meta_digests = {
             name: _digest(offloaded_tensor(self._model, name)) for name, tensor in tensors if tensor.is_meta
         }
-        hashes_of_4bit = [digest for name, digest in self._quantization_hashes.items() if is_relevant(name)]
+        quantization_hashes = [digest for name, digest in self._quantization_hashes.items() if is_relevant(name)]
         config = self._model.config.to_dict()  # type: ignore[operator, union-attr]
-        state = f"{_class_name(self._model)} {stable_json(config)}{_module_states(self._model)}{hashes_of_4bit}"
+        state = f"{_class_name(self._model)} {stable_json(config)}{_module_states(self._model)}{quantization_hashes}"
         key = hashlib.sha256(state.encode())
         for name, tensor in tensors:
             version = -1 if tensor.is_inference() else tensor._version
@@ -110,9 +111,9 @@ def _class_name(model: nn.Module) -> str:
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yields parameters, except those in 4 bits, and saved buffers, with their names."""
+    """Yields parameters, except those in 4 or 8 bits, and saved buffers, with their names."""
     for name, parameter in model.named_parameters():
-        if getattr(parameter, "quant_state", None) is None:
+        if scales_of(_owner(model, name), parameter) is None:
             yield name, parameter
     for prefix, module in model.named_modules():
         for name, buffer in module.named_buffers(recurse=False):
@@ -121,14 +122,19 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}.{name}".lstrip("."), buffer
 
 
-def _hashes_of_4bit_weights(model: nn.Module) -> dict[str, str]:
-    """Returns the hashes of weights that bitsandbytes holds in 4 bits, each with its scales."""
+def _hashes_of_quantized_weights(model: nn.Module) -> dict[str, str]:
+    """Returns the hashes of weights that bitsandbytes holds in 4 or 8 bits, each with its scales."""
     hashes = {}
     for name, parameter in model.named_parameters():
-        quantization = getattr(parameter, "quant_state", None)
-        if quantization is not None:
-            hashes[name] = _hash_tensors("", [(name, parameter), (f"{name}.absmax", quantization.absmax)], {})
+        scales = scales_of(_owner(model, name), parameter)
+        if scales is not None:
+            hashes[name] = _hash_tensors("", [(name, parameter), (f"{name}.scales", scales)], {})
     return hashes
+
+
+def _owner(model: nn.Module, parameter: str) -> nn.Module:
+    """Returns the module that has the parameter of this name."""
+    return model.get_submodule(parameter.rpartition(".")[0])
 
 
 def _module_states(model: nn.Module) -> str:

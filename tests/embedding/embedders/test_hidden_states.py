@@ -1,5 +1,4 @@
 import functools
-import importlib.util
 import logging
 
 import peft
@@ -7,7 +6,6 @@ import pytest
 import torch
 
 from itl_hf.embedding import HiddenStates
-from itl_hf.embedding.embedders import weights_hash
 from tests.tiny_models import ARCHITECTURES, CAUSAL, EOS, PAD, SENTENCES, tiny_model, tiny_tokenizer
 
 ROWS = [{"text": text} for text in (*SENTENCES, "Paris", "A dog", " ".join(SENTENCES[:2]))]
@@ -332,33 +330,6 @@ def test_the_encoder_of_an_encoder_decoder_reads_both_parts():
     torch.testing.assert_close(features[0], states.mean(0), atol=1e-5, rtol=1e-5)
     prompt = embedder("t5", layer=2).embed([row])
     torch.testing.assert_close(prompt, embedder("t5", layer=2).embed([{"prompt": row["prompt"]}]))
-
-
-def test_four_bits_need_bitsandbytes(tmp_path, monkeypatch):
-    find_spec = importlib.util.find_spec
-    hide = lambda name, *rest: None if name == "bitsandbytes" else find_spec(name, *rest)
-    monkeypatch.setattr(importlib.util, "find_spec", hide)
-    with pytest.raises(ImportError, match="pip install bitsandbytes"):
-        HiddenStates(str(tmp_path), load_in_4bit=True)
-    with pytest.raises(ValueError, match="given as an object"):
-        embedder(load_in_4bit=True)
-
-
-def test_four_bits(tmp_path, monkeypatch):
-    pytest.importorskip("bitsandbytes")
-    tiny_model(hidden_size=64, intermediate_size=128).save_pretrained(tmp_path)
-    plain = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer())
-    quantized = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer(), load_in_4bit=True)
-    features, expected = quantized.embed(ROWS), plain.embed(ROWS)
-    assert not torch.allclose(features, expected, atol=1e-3)
-    assert torch.cosine_similarity(features, expected).min() > 0.9
-    again = HiddenStates(str(tmp_path), tokenizer=tiny_tokenizer(), load_in_4bit=True)
-    # Before a pass and after one, which reorders the weights on some CPUs.
-    assert quantized.fingerprint() == again.fingerprint() != plain.fingerprint()
-    reads = []
-    monkeypatch.setattr(weights_hash, "_sum", lambda tensor: reads.append(1) or b"")
-    assert quantized.fingerprint() == again.fingerprint()
-    assert not reads
 
 
 def lora(model):
