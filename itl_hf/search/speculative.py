@@ -82,6 +82,9 @@ class Search:
         self.speculator = Speculator(pool, objective, limits, replace, self.indices)
         self.uncertainties: list[float] = []
         self.num_steps, self.num_candidates = FIRST_PICKS, FEWEST_CANDIDATES
+        if not objective.uses_projection_cache:  # otherwise every candidate costs as much again for each earlier pick
+            cheap = min(CANDIDATE_BYTES // (8 * pool.dimension), pool.num_rows // CANDIDATE_SHARE)
+            self.num_candidates = max(FEWEST_CANDIDATES, min(cheap, MOST_CANDIDATES))
         self.candidates: Candidates | None = None
 
     def run(self) -> GreedyPicks:

@@ -2,7 +2,7 @@
 
     pip install --no-deps activeft==0.1.1
     python -m recipes.benchmarks.selection                 # about ten minutes on one core
-    python -m recipes.benchmarks.selection --only baseline # baseline, plain, kernels, memory, gpu
+    python -m recipes.benchmarks.selection --only baseline # baseline, vtl, plain, kernels, memory, gpu
 
 CPU seconds of one thread (process time, so that a busy machine matters less), medians of three rounds in which the
 compared variants alternate. Ratios are of times of the same run. Results are written to
@@ -84,7 +84,17 @@ class Rows(torch.utils.data.Dataset[torch.Tensor]):
 
 
 def baseline() -> dict[str, Any]:
-    """Compares with the authors' own library, activeft 0.1.1, with its defaults (tournament above 1,000 rows)."""
+    """Compares ITL and VTL with the authors' own library."""
+    return _compare_with_activeft("itl", "vtl")
+
+
+def vtl() -> dict[str, Any]:
+    """Compares VTL alone."""
+    return _compare_with_activeft("vtl")
+
+
+def _compare_with_activeft(*names: str) -> dict[str, Any]:
+    """Compares with activeft 0.1.1 with its defaults (tournament above 1,000 rows)."""
     from activeft import ActiveDataLoader
     from activeft.acquisition_functions.itl import ITL as TheirITL
     from activeft.acquisition_functions.vtl import VTL as TheirVTL
@@ -92,7 +102,8 @@ def baseline() -> dict[str, Any]:
     pool, targets = clustered_rows(10_000, 384, 32)
     large, _ = clustered_rows(100_000, 384, 32)
     results: dict[str, Any] = {"rows": 10_000, "dimension": 384, "targets": 32, "picks": 100, "noise_std": 0.1}
-    for name, theirs in {"itl": TheirITL, "vtl": TheirVTL}.items():
+    classes = {"itl": TheirITL, "vtl": TheirVTL}
+    for name, theirs in [(name, classes[name]) for name in names]:
         options: dict[str, Any] = {"acquisition": name, "kernel": "linear", "standardize": False, "noise_std": 0.1}
 
         def run(rows: torch.Tensor, kind: Any = theirs) -> Any:
@@ -255,6 +266,7 @@ def gpu() -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "baseline": baseline,
+    "vtl": vtl,
     "plain": plain,
     "kernels": kernels,
     "memory": memory,
