@@ -21,7 +21,7 @@ _HOMES = {
     "Avoid": "itl_hf.selection.avoid",
     "Replay": "itl_hf.selection.replay",
     "Shortlist": "itl_hf.selection.shortlist.options",
-    "StopWhen": "itl_hf.selection.constraints",
+    "StopWhen": "itl_hf.selection.stop_when",
     "VTL": "itl_hf.selection.acquisitions",
     "select_rows": "itl_hf.selection.select_rows",
     "select_rows_per_target": "itl_hf.selection.per_target",
@@ -93,7 +93,7 @@ if TYPE_CHECKING:
     from itl_hf.selection.acquisitions import ITL, VTL
     from itl_hf.selection.avoid import Avoid
     from itl_hf.selection.baselines import Cosine, Random
-    from itl_hf.selection.constraints import SelectionConstraints, StopWhen
+    from itl_hf.selection.constraints import SelectionConstraints
     from itl_hf.selection.per_target import PerTargetSelection, select_rows_per_target
     from itl_hf.selection.replay import Replay
     from itl_hf.selection.result.record import SelectionRecord
@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from itl_hf.selection.select_rows import select_rows
     from itl_hf.selection.selector import Selector
     from itl_hf.selection.shortlist.options import Shortlist
+    from itl_hf.selection.stop_when import StopWhen
     from itl_hf.training.attach_trainer import attach
     from itl_hf.training.sampler import SelectionSampler
     from itl_hf.training.trainer_mixin import SelectionTrainerMixin

@@ -301,7 +301,8 @@ class PickingArguments(ColumnArguments):
             `ValueError`: If one of two options that belong together is missing, or a value is out of range.
         """
         from itl_hf.cli.load_rows import load_rows
-        from itl_hf.selection.constraints import SelectionConstraints, StopWhen
+        from itl_hf.selection.constraints import SelectionConstraints
+        from itl_hf.selection.stop_when import StopWhen
 
         self.check_picking()
         stops = self.stop_gain is not None or self.stop_variance_left is not None

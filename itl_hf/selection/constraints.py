@@ -7,93 +7,22 @@ columns and texts into numbers, and `availability` turns those into the object t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
-from torch import Tensor
 
 from itl_hf.embedding.reading import RowReading
 from itl_hf.embedding.row_reading import read_dataset
-from itl_hf.gp.gaussian_process import GaussianProcess
-from itl_hf.gp.quality import weighted_sum
-from itl_hf.objectives.base import Objective
 from itl_hf.search.availability import AvailabilityTracker
 from itl_hf.selection.allowed_rows import check_allows_a_row
-from itl_hf.selection.feature_arrays import check_row_numbers, refuse_masked
+from itl_hf.selection.costs_and_groups import Shares, check_costs, group_sizes, plain_label
+from itl_hf.selection.feature_arrays import check_row_numbers
 from itl_hf.selection.option_types import check_constraint_types, plain_number
+from itl_hf.selection.stop_when import StopWhen
 from itl_hf.text import ColumnMapping, Row, TextRows, as_dataset
-
-Shares = Mapping[Any, tuple[float, float]] | float
-
-
-@dataclass(frozen=True)
-class StopWhen:
-    """Stop before `num_examples` picks when there is little left to learn.
-
-    Args:
-        gain (`float`, *optional*):
-            Stop when a pick's gain falls below this; the pick is not made.
-        variance_left (`float`, *optional*):
-            Stop when the targets' total variance, weighted by their weights, has fallen to this share of what it was,
-            the part that the pool cannot teach left aside: between 0 and 1.
-
-    Raises:
-        `ValueError`: If neither is given, or one is out of range.
-
-    Example:
-        >>> from itl_hf import SelectionConstraints, StopWhen, select_rows
-        >>> rows = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]
-        >>> constraints = SelectionConstraints(stop_when=StopWhen(variance_left=0.9))
-        >>> len(select_rows(rows, [[1.0, 0.0]], 3, kernel="linear", constraints=constraints))
-        1
-    """
-
-    gain: float | None = None
-    variance_left: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.gain is None and self.variance_left is None:
-            raise ValueError("StopWhen needs gain= or variance_left=")
-        if self.gain is not None and not self.gain > 0:
-            raise ValueError(f"StopWhen(gain=...) must be positive, got {self.gain}")
-        if self.variance_left is not None and not 0 < self.variance_left < 1:
-            raise ValueError(f"StopWhen(variance_left=...) must be between 0 and 1, got {self.variance_left}")
-
-    def rule(
-        self, gp: GaussianProcess, irreducible: Tensor, num_observed: int
-    ) -> Callable[[Objective, list[float]], int | None]:
-        """Returns the function that `speculative_greedy` calls to learn how many of the picks so far to keep.
-
-        Args:
-            gp (`GaussianProcess`):
-                The Gaussian process.
-            irreducible (`Tensor`):
-                (m,) variance of each target that no pick can remove.
-            num_observed (`int`):
-                Observations that came before the first pick.
-        """
-        weights = gp.target_weights
-        floor = float(weighted_sum(irreducible, weights))
-        prior = weighted_sum(gp.kernel.diagonal(gp.targets), weights)
-
-        def num_to_keep(objective: Objective, gains: list[float]) -> int | None:
-            ends = []
-            if self.gain is not None:
-                ends += [place for place, gain in enumerate(gains) if gain < self.gain][:1]
-            if self.variance_left is not None:
-                squares = objective.posteriors[0].projections(gp.targets).square()  # (observed + n, m)
-                removed_variance = squares.sum(1) if weights is None else squares @ weights  # (observed + n,)
-                remainder = prior - removed_variance.cumsum(0) - floor
-                start = remainder[num_observed - 1] if num_observed else remainder[0] + removed_variance[0]
-                below = (remainder[num_observed:] <= self.variance_left * start).nonzero()
-                ends += [int(below[0]) + 1] if len(below) else []
-            return min(ends) if ends else None
-
-        return num_to_keep
 
 
 @dataclass(frozen=True)
@@ -225,9 +154,9 @@ class SelectionConstraints:
         if self.costs is not None and self.token_budget is not None:
             if not self.token_budget > 0:
                 raise ValueError(f"token_budget must be positive, got {self.token_budget}")
-            options |= {"costs": _check_costs(self.costs, num_rows), "budget": float(self.token_budget)}
+            options |= {"costs": check_costs(self.costs, num_rows), "budget": float(self.token_budget)}
         if self.groups is not None and self.group_shares is not None:
-            options |= _group_sizes(self.groups, self.group_shares, num_examples, num_rows)
+            options |= group_sizes(self.groups, self.group_shares, num_examples, num_rows)
         tracker = AvailabilityTracker(num_examples, **options)
         check_allows_a_row(tracker, () if self.excludes_texts else self.excluded_rows(num_rows), num_rows)
         return tracker
@@ -250,7 +179,7 @@ class SelectionConstraints:
             "token_budget": self.token_budget,
             "groups": self.groups if isinstance(self.groups, str) else None,
             # As pairs: the keys of a JSON object are strings, and labels may be numbers.
-            "group_shares": [[_label(k), *map(plain_number, pair)] for k, pair in shares.items()]
+            "group_shares": [[plain_label(k), *map(plain_number, pair)] for k, pair in shares.items()]
             if isinstance(shares, Mapping)
             else shares,
             "stop_when": None if self.stop_when is None else dataclasses.asdict(self.stop_when),
@@ -295,69 +224,3 @@ def _column(pool: Dataset, values: Any, name: str) -> Any:
     if values not in pool.column_names:
         raise ValueError(f"{name}: the pool has no column {values!r}; its columns are {pool.column_names}")
     return pool[values][:]
-
-
-def _check_costs(costs: Any, num_rows: int) -> Tensor:
-    """(N,) float64 costs, finite and not negative."""
-    refuse_masked(costs, "costs")
-    try:
-        values = torch.from_numpy(np.array(costs, dtype=np.float64))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"costs must hold one number for each row: {error}") from error
-    if values.shape != (num_rows,):
-        raise ValueError(f"costs must hold one number for each of the {num_rows} rows, got shape {tuple(values.shape)}")
-    bad_rows = (~(torch.isfinite(values) & (values >= 0))).nonzero()
-    if len(bad_rows):
-        row = int(bad_rows[0])
-        raise ValueError(f"costs: row {row} has {float(values[row])}; costs must be finite and not negative")
-    return values
-
-
-def _labels(groups: Any) -> list[Any]:
-    """Each row's label. Rows without one (`None` or NaN) are a group together."""
-    refuse_masked(groups, "groups")
-    if isinstance(groups, Tensor | np.ndarray) or hasattr(groups, "tolist"):
-        groups = groups.tolist()  # NaN, and every element of a tensor, would be a label of its own
-    return [_label(label) for label in groups]
-
-
-def _label(label: Any) -> Any:
-    if isinstance(label, Tensor | np.generic):
-        label = label.item()
-    # Missing values differ from themselves: NaN, NaT; pandas' NA is neither equal nor unequal.
-    is_missing = label is None or type(label).__name__ == "NAType" or (isinstance(label, float) and label != label)
-    if not is_missing and not isinstance(label, Hashable):
-        raise ValueError(f"groups: {label!r:.40} cannot be a label; give strings or numbers")
-    return None if is_missing or type(label).__name__ == "NaTType" else label
-
-
-def _group_sizes(groups: Any, shares: Shares, num_examples: int, num_rows: int) -> dict[str, Tensor]:
-    """Each row's group number, and the least and the most picks of each group."""
-    labels = _labels(groups)
-    if len(labels) != num_rows:
-        raise ValueError(f"groups must hold one label for each of the {num_rows} rows, got {len(labels)}")
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    member = torch.tensor([numbers[label] for label in labels])
-    if isinstance(shares, int | float):
-        pairs = dict.fromkeys(numbers, (0.0, float(shares)))
-    else:
-        pairs = {_label(label): pair for label, pair in shares.items()}
-    least = torch.zeros(len(numbers), dtype=torch.int64)
-    most = torch.full((len(numbers),), num_examples)
-    for label, (low, high) in pairs.items():
-        if label not in numbers:
-            raise ValueError(f"group_shares: no row has the label {label!r}; labels are {list(numbers)[:10]}")
-        if not 0 <= low <= high <= 1:
-            raise ValueError(f"group_shares: {label!r} needs 0 <= smallest <= largest <= 1, got {(low, high)}")
-        # Rounded towards what can be met: a share of 0.3 of 10 picks is 3 at least, and 3 at most.
-        least[numbers[label]] = int(np.ceil(low * num_examples - 1e-9))
-        most[numbers[label]] = int(np.floor(high * num_examples + 1e-9))
-    available = torch.bincount(member, minlength=len(numbers))
-    for label, number in numbers.items():
-        if available[number] < least[number]:
-            raise ValueError(
-                f"group_shares: {label!r} has {available[number]} rows, fewer than the {least[number]} it should get"
-            )
-    if int(least.sum()) > num_examples:
-        raise ValueError(f"group_shares: the smallest shares add up to {int(least.sum())} of {num_examples} picks")
-    return {"groups": member, "min_counts": least, "max_counts": most}

@@ -34,9 +34,10 @@ class TokenCountTable:
 
     Example:
         >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
         >>> keys = np.array([[5, 1], [2, 9]], dtype=np.uint64)
-        >>> TokenCountTable(Path(tempfile.gettempdir()) / "counts", "0a").keep(keys, np.array([7, 3]))
-        >>> TokenCountTable(Path(tempfile.gettempdir()) / "counts", "0a").lookup(keys[::-1]).tolist()
+        >>> TokenCountTable(folder, "0a").keep(keys, np.array([7, 3]))
+        >>> TokenCountTable(folder, "0a").lookup(keys[::-1]).tolist()
         [3, 7]
     """
 
