@@ -4,7 +4,8 @@ Command: `python -m tests.report.explorer.measure [rows ...] [--output file.json
 
 Times are taken inside the page, from the navigation or the key to the picture that follows it, in headless Chromium
 with software rendering on this machine's processors. Other programs that use them make the times longer: the load is
-measured too, and of ten rounds the fastest, the median and the slowest are given. `--pictures folder` saves screenshots.
+measured too, and of ten rounds the fastest, the median and the slowest are given. `--pictures folder` saves
+screenshots.
 """
 
 from __future__ import annotations
@@ -49,10 +50,11 @@ _MOVE = """(key) => new Promise((resolve) => {
 
 #: Milliseconds that the search for the points under the pointer takes, at 100 places of the map.
 _HOVER = """() => {
-  const canvas = document.querySelector("#itl-map canvas"), box = canvas.getBoundingClientRect(), start = performance.now();
-  for (let i = 0; i < 100; i++) canvas.dispatchEvent(new PointerEvent("pointermove", {
-    pointerId: 1, clientX: box.left + (box.width * (i % 10 + 0.5)) / 10, clientY: box.top + (box.height * (i / 10 + 0.5)) / 10,
-  }));
+  const canvas = document.querySelector("#itl-map canvas"), box = canvas.getBoundingClientRect();
+  const place = (i) => ({ pointerId: 1, clientX: box.left + box.width * (i % 10 + 0.5) / 10,
+    clientY: box.top + box.height * (i / 10 + 0.5) / 10 });
+  const start = performance.now();
+  for (let i = 0; i < 100; i++) canvas.dispatchEvent(new PointerEvent("pointermove", place(i)));
   return (performance.now() - start) / 100;
 }"""
 
