@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+
 import numpy as np
 import pytest
 
@@ -105,3 +108,55 @@ def test_tensorboard_holds_them(selection, tmp_path):
     assert text.tensor_proto.string_val[0].decode().count("\n") == 7
     (settings,) = tmp_path.glob("run/*/hparams.yml")
     assert f"itl/noise_std: {selection.record.noise_std}" in settings.read_text()
+
+
+def test_wandb_holds_them(selection, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    from wandb.proto import wandb_internal_pb2
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    log_selection(selection, "wandb", run_name="run", logging_dir=tmp_path)
+    (path,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    data, start, gains, settings = path.read_bytes(), 7, [], {}
+    while start < len(data):  # each record: checksum, length and type in 7 bytes, then the message
+        length = int.from_bytes(data[start + 4 : start + 6], "little")
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data[start + 7 : start + 7 + length])
+        start += 7 + length
+        for update in (*record.run.config.update, *record.config.update):
+            settings[update.key] = update.value_json
+        values = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+        gains += [float(values["itl/gain"])] if "itl/gain" in values else []
+    np.testing.assert_allclose(gains, selection.gains)
+    assert float(settings["itl/noise_std"]) == selection.record.noise_std
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/itl/picks*.table.json")
+    assert len(json.loads(table.read_text())["data"]) == 6
+
+
+def test_mlflow_holds_them(selection, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    log_selection(selection, "mlflow", run_name="run")
+    client = mlflow.MlflowClient(tmp_path.as_uri())
+    (experiment,) = client.search_experiments(filter_string="name = 'run'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    gains = client.get_metric_history(run.info.run_id, "itl/gain")
+    np.testing.assert_allclose([one.value for one in gains], selection.gains)
+    assert run.data.params["itl/noise_std"] == str(selection.record.noise_std)
+    (table,) = tmp_path.glob("*/*/artifacts/itl/picks.md")
+    assert table.read_text().count("\n") == 7
+    assert run.info.status == "FINISHED"
+
+
+def test_trackio_holds_them(selection, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    pytest.importorskip("trackio")
+    log_selection(selection, "trackio", run_name="run")
+    with sqlite3.connect(tmp_path / "run.db") as connection:
+        entries = [json.loads(text) for (text,) in connection.execute("select metrics from metrics order by id")]
+        (settings,) = (json.loads(text) for (text,) in connection.execute("select config from configs"))
+    np.testing.assert_allclose([entry["itl/gain"] for entry in entries if "itl/gain" in entry], selection.gains)
+    assert settings["itl/noise_std"] == selection.record.noise_std
+    assert sum("itl/picks" in entry for entry in entries) == 1

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from datasets import Dataset, load_dataset
 
-from itl_hf.selection.registry import ACQUISITION_NAMES
 from recipes.benchmarks.bigbench import bigbench_rows
+from recipes.benchmarks.fine_tuning.picking import NAMES
 from recipes.benchmarks.fine_tuning.rows import DEVELOPMENT_SETS, SEEDS, TEST_SETS, BenchmarkRows, Sizes
 from recipes.benchmarks.fine_tuning.tuner import Training
 from recipes.benchmarks.fine_tuning.variants import VARIANTS
@@ -45,10 +45,9 @@ class Method:
         options = {"name": entry} if isinstance(entry, str) else dict(entry)
         name = str(options.pop("name"))
         options.setdefault("acquisition", name)
-        if name not in (UNTUNED, TARGETS_ALONE) and options["acquisition"] not in ACQUISITION_NAMES:
+        if name not in (UNTUNED, TARGETS_ALONE) and options["acquisition"] not in NAMES:
             raise ValueError(
-                f"method {name!r}: unknown acquisition {options['acquisition']!r}; "
-                f"known: {', '.join(ACQUISITION_NAMES)}"
+                f"method {name!r}: unknown acquisition {options['acquisition']!r}; known: {', '.join(NAMES)}"
             )
         return cls(name, options)
 

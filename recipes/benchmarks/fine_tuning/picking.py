@@ -10,11 +10,14 @@ import numpy as np
 
 from itl_hf import select_rows
 from itl_hf.gp.kernels import RBF
-from itl_hf.selection.registry import resolve_acquisition
+from itl_hf.selection.registry import ACQUISITION_NAMES, resolve_acquisition
+from recipes.benchmarks.fine_tuning.itl_in_turns import ItlInTurns
 
 #: Acquisitions that use no features: their picks are the same for all kinds of features and are measured once.
 FEATURELESS = frozenset({"random", "length_matched_random", "dsir", "bm25"})
 DRAWS = frozenset({"random", "length_matched_random", "k_means", "badge", "dsir"})
+#: What `acquisition` may be in a configuration.
+NAMES = (*ACQUISITION_NAMES, ItlInTurns.name)
 _TIMES_BUDGET = re.compile(r"(\d+(?:\.\d+)?)n")
 
 Text = tuple[str, str]
@@ -63,6 +66,10 @@ def picked_rows(
     if "rbf" in options:
         options["kernel"] = RBF(options.pop("rbf"))
     name = options.pop("acquisition")
+    if name == ItlInTurns.name:
+        own = {key: options.pop(key) for key in ("balance", "noise_std") if key in options}
+        acquisition: Any = ItlInTurns(**own)
+        return np.asarray(select_rows(rows, targets, num_picks, acquisition=acquisition, **options).indices)
     acquisition = resolve_acquisition(
         name,
         noise_std=options.pop("noise_std", None),
