@@ -139,7 +139,7 @@ def _run(
     picking: SelectionArguments, data: _Data, training: SFTConfig, model: ModelConfig, dataset_name: str | None
 ) -> SFTTrainer:
     """Does what `run` says, after the checks."""
-    from itl_hf import distributed
+    from itl_hf.failure_detection import pause_watch
     from itl_hf.text import training_rows
     from itl_hf.training.trainer_checks import check_sharding
 
@@ -156,7 +156,7 @@ def _run(
     else:
         trainer = _in_rounds(picking, data, held_out, training, model)
     check_sharding(trainer)
-    with distributed.pause_watch():  # a process may be silent for minutes, as while it writes a checkpoint
+    with pause_watch():  # a process may be silent for minutes, as while it writes a checkpoint
         trainer.train(resume_from_checkpoint=checkpoint_to_resume(training))
         trainer.save_model(training.output_dir)
     if training.push_to_hub:

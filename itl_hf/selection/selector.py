@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-from itl_hf import distributed
 from itl_hf.embedding.embedders.base import Embedder, check_embedder
 from itl_hf.embedding.progress import progress_bars_enabled
 from itl_hf.embedding.store.cache import FeatureCache
 from itl_hf.embedding.store.store_checks import check_store_folder
+from itl_hf.failure_detection import watch
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.acquisitions import ITL
 from itl_hf.selection.avoid import Avoid
@@ -152,7 +152,7 @@ class Selector:
         #: What is known of the pool that the rows were drawn from, in active rounds.
         self.larger_pool: LargerPool | None = None
 
-    @distributed.watch()
+    @watch()
     def select(
         self,
         pool: Rows,
