@@ -101,7 +101,8 @@ def _how(estimate: Estimate) -> list[str]:
         return []
     return [
         f"Estimated from {estimate.timed_rows:,} rows that were embedded here, in batches as the real run makes them, "
-        "the longest first. Errors are 95% intervals; a machine that is busy with other things is slower."
+        "the longest first. Errors are 95% intervals; a machine that is busy with other things is slower. Nothing was "
+        "kept: the real run embeds these rows again, so that its features are the same with and without a dry run."
     ]
 
 

@@ -6,6 +6,10 @@
   then others drawn at random.
 - Disk: measured on a shard that is written into a temporary folder.
 
+The features of the timed rows are not kept. A row's features depend on the rows of its batch in their last bits, and
+the batches of a store are made within its shards of consecutive rows, so that equal inputs give equal features and
+picks, whoever computes them; random rows come in other batches. What is lost is `MAX_TIMING_SECONDS` at most.
+
 The estimate does not include other load on the machine, nor several processes, which share time and not memory.
 """
 

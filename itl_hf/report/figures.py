@@ -24,6 +24,8 @@ INK, FAINT, GRID, PAPER = "#1b1f25", "#66707b", "#dde1e6", "#fefefe"
 POOL_COLOR, ACCENT, FLOOR = "#8d99a8", "#2f7ed8", "#d9662b"
 RANKS = LinearSegmentedColormap.from_list("itl_rank", ["#1f7ae0", "#8b5cf6", "#e0457b", "#f08a24"])
 
+# More points than this on a map are drawn smaller.
+FULL_SIZE_POINTS = 5_000
 # More lines than this cannot be distinguished, so percentiles are drawn instead.
 MAX_LINES = 60
 
@@ -53,7 +55,7 @@ def map_figure(layout: Layout, *, pool_size: int | None = None, narrow: bool = F
     axes.scatter(
         layout.pool[:, 0],
         layout.pool[:, 1],
-        s=9,
+        s=9 * min(1.0, FULL_SIZE_POINTS / max(1, sample_size)) ** 0.5,  # more points are smaller, so that density shows
         color=POOL_COLOR,
         alpha=0.45,
         linewidths=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import pytest
 
@@ -47,6 +48,33 @@ def test_select(files, run, tmp_path):
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "store").exists()
     assert "picking" in run("select", *common, "--dry_run").stdout
+
+
+@pytest.mark.parametrize(("command", "has_store"), [("embed", True), ("select", True), ("select", False)])
+def test_nothing_is_left_behind(files, run, tmp_path, monkeypatch, command, has_store):
+    work, temporary = tmp_path / "work", tmp_path / "temporary"
+    for folder in (work, temporary):
+        folder.mkdir()
+    monkeypatch.setenv("ITL_HF_CACHE", str(work / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    pool = files / "pool.jsonl"
+    rows = [pool] if command == "embed" else ["--pool", pool, "--targets", files / "targets.txt", "--num_examples", 3]
+    store = ("--store", work / "store") if has_store else ()
+    result = run(command, *rows, "--model", files / "model", *store, "--dry_run")
+    assert result.exit_code == 0, result.output
+    assert "Nothing was kept: the real run embeds these rows again" in result.stdout
+    assert [*work.rglob("*"), *temporary.rglob("*")] == []
+
+
+def test_features_are_the_same_with_and_without_a_dry_run(files, run, tmp_path):
+    options = (files / "pool.jsonl", "--model", files / "model", "--store")
+    assert run("embed", *options, tmp_path / "a", "--dry_run").exit_code == 0
+    contents = []
+    for name in ("a", "b"):
+        assert run("embed", *options, tmp_path / name).exit_code == 0
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()})
+    assert contents[0] == contents[1]
+    assert contents[0]
 
 
 def test_a_token_budget_counts_tokens_itself(files, run, tmp_path):

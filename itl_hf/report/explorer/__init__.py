@@ -2,7 +2,7 @@
 
 A click replaces the `Session` (what the visitor has done so far), and the page shows the `View` that is made from it.
 Both are immutable values, so everything except the drawing is tested without a browser. The browser draws the map and
-the curve on a canvas (`static/*.js`) from numbers: 50,000 points take 200 kB, and moving the rank slider sends no
+the curve on a canvas (`static/*.js`) from numbers: 200,000 points take 800 kB, and moving the rank slider sends no
 request to the server. The package `gradio` is installed by the extra `explorer`.
 """
 

@@ -77,16 +77,23 @@ def _ramp(pick_values: list[Any], pool_values: list[Any]) -> dict[str, Any]:
 
 
 def _names(pick_values: list[Any], pool_values: list[Any]) -> dict[str, Any]:
-    names = _frequent_values(pick_values, pool_values)
-    counts = Counter(map(value_text, pick_values))
-    all_names = {value_text(value) for value in (*pick_values, *pool_values) if value is not None}
+    pick_texts, pool_texts = _value_texts(pick_values), _value_texts(pool_values)
+    names = _frequent_values(pick_texts, pool_texts)
+    counts = Counter(pick_texts)
+    all_names = {text for text in (*pick_texts, *pool_texts) if text is not None}
     return {
         "names": [[visible(name), counts[name]] for name in names],
         "range": None,
         "others": len(all_names) - len(names),
-        "picks": _name_codes(pick_values, names),
-        "pool": _name_codes(pool_values, names),
+        "picks": _name_codes(pick_texts, names),
+        "pool": _name_codes(pool_texts, names),
     }
+
+
+def _value_texts(values: list[Any]) -> list[str | None]:
+    """The texts of values, each distinct one of which is made once: a map has up to 200,000 rows."""
+    texts = {value: None if value is None else value_text(value) for value in set(values)}
+    return [texts[value] for value in values]
 
 
 def _pool_values(data: ExplorerData, column: str) -> list[Any] | None:
@@ -129,17 +136,15 @@ def _ramp_codes(values: Sequence[Any], low: float, high: float) -> np.ndarray:
     return np.where(is_finite, np.rint(steps), NO_COLOR).astype(np.uint8)
 
 
-def _frequent_values(pick_values: Sequence[Any], pool_values: Sequence[Any]) -> list[str]:
+def _frequent_values(pick_texts: Sequence[str | None], pool_texts: Sequence[str | None]) -> list[str]:
     """The values that get a colour: the most frequent ones of the picks, then of the pool."""
     pick_counts, pool_counts = (
-        Counter(value_text(value) for value in values if value is not None) for values in (pick_values, pool_values)
+        Counter(text for text in texts if text is not None) for texts in (pick_texts, pool_texts)
     )
     names = sorted(pick_counts | pool_counts, key=lambda name: (-pick_counts[name], -pool_counts[name], name))
     return names[:MAX_COLORS]
 
 
-def _name_codes(values: Sequence[Any], names: list[str]) -> np.ndarray:
-    codes = {name: number for number, name in enumerate(names)}
-    return np.asarray(
-        [NO_COLOR if value is None else codes.get(value_text(value), NO_COLOR) for value in values], dtype=np.uint8
-    )
+def _name_codes(texts: Sequence[str | None], names: list[str]) -> np.ndarray:
+    codes: dict[str | None, int] = {name: number for number, name in enumerate(names)}
+    return np.asarray([codes.get(text, NO_COLOR) for text in texts], dtype=np.uint8)

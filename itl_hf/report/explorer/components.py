@@ -75,7 +75,7 @@ class Components:
         last = len(self.data.selection)
         self.map = gr.HTML(
             html_template=static_file("map.html"),
-            js_on_load=static_file("map.js"),
+            js_on_load="\n".join(static_file(name) for name in ("density.js", "nearest.js", "map.js")),
             points=drawing.dumps(drawing.points(self.data)),
             marks=self.first_view.marks,
             colors=self.first_view.colors,

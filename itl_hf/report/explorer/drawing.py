@@ -1,6 +1,6 @@
 """Numbers that the browser draws: the points of the pool and the targets (sent once) and what changes with a click.
 
-Coordinates are integers from 0 to 65,535 across the map, so a point takes four bytes and 50,000 points take 200 kB.
+Coordinates are integers from 0 to 65,535 across the map, so a point takes four bytes and 200,000 points take 800 kB.
 """
 
 from __future__ import annotations

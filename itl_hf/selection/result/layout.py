@@ -15,7 +15,7 @@ from itl_hf.selection.result.selection import Layout
 
 #: Number of rows that the axes are fitted on, and of rows that the map shows.
 SAMPLE_ROWS = 20_000
-SHOWN_ROWS = 50_000
+SHOWN_ROWS = 200_000
 CHUNK_ROWS = 8_192
 
 

@@ -1,9 +1,11 @@
 """Measures how fast the page is with many points.
 
-Command: `python -m tests.report.explorer.measure [rows] [--output file.json]`
+Command: `python -m tests.report.explorer.measure [rows ...] [--output file.json]`
 
 Times are taken inside the page, from the navigation or the key to the picture that follows it, in headless Chromium
-with software rendering on this machine's processors. `--pictures folder` saves screenshots.
+with software rendering on this machine's processors. Other programs that use them make the times longer: the load is
+measured too, and of ten rounds the fastest, the median and the slowest are given. `--pictures folder` saves
+screenshots.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from datasets import disable_progress_bars
 from PIL import Image
 
 from itl_hf.report.explorer import gather, serve
@@ -45,6 +48,16 @@ _MOVE = """(key) => new Promise((resolve) => {
   document.querySelector("#itl-map canvas").dispatchEvent(new KeyboardEvent("keydown", { key }));
 })"""
 
+#: Milliseconds that the search for the points under the pointer takes, at 100 places of the map.
+_HOVER = """() => {
+  const canvas = document.querySelector("#itl-map canvas"), box = canvas.getBoundingClientRect();
+  const place = (i) => ({ pointerId: 1, clientX: box.left + box.width * (i % 10 + 0.5) / 10,
+    clientY: box.top + box.height * (i / 10 + 0.5) / 10 });
+  const start = performance.now();
+  for (let i = 0; i < 100; i++) canvas.dispatchEvent(new PointerEvent("pointermove", place(i)));
+  return (performance.now() - start) / 100;
+}"""
+
 
 def measure(example: Example, pictures: Path | None = None) -> dict[str, Any]:
     """Returns the seconds and milliseconds that a visitor waits for the page."""
@@ -61,13 +74,16 @@ def measure(example: Example, pictures: Path | None = None) -> dict[str, Any]:
             with visit(running_browser, page.local_url) as tab:
                 ranks = [3 + 7 * i for i in range(ROUNDS)]
                 slides = [tab.page.evaluate(_SLIDE, rank) for rank in ranks]
-                tab.page.evaluate(_MOVE, "+")
-                moves = [tab.page.evaluate(_MOVE, key) for key in ("ArrowLeft", "ArrowRight") * (ROUNDS // 2)]
+                moves = _moves(tab)
+                tab.page.locator("#itl-mode input").click()
+                tab.page.get_by_role("option", name="task").click()
+                tab.page.get_by_text("sums (").wait_for()
                 timings |= {
                     "first_map_seconds": round(statistics.median(firsts), 2),
-                    "slider_milliseconds": round(statistics.median(slides), 1),
-                    "slider_worst_milliseconds": round(max(slides), 1),
-                    "move_milliseconds": round(statistics.median(moves), 1),
+                    "slider_milliseconds": _spread(slides),
+                    "move_milliseconds": _spread(moves),
+                    "move_coloured_milliseconds": _spread(_moves(tab)),
+                    "hover_milliseconds": round(tab.page.evaluate(_HOVER), 2),
                     "click_to_text_seconds": _timed(tab, "#itl-picks .itl-line >> nth=3", "#itl-card h3"),
                 }
                 tab.page.get_by_role("button", name="Drop pick 1", exact=True).click()
@@ -78,6 +94,18 @@ def measure(example: Example, pictures: Path | None = None) -> dict[str, Any]:
     finally:
         page.close()
     return timings
+
+
+def _moves(tab: Any) -> list[float]:
+    tab.page.evaluate(_MOVE, "0")
+    tab.page.evaluate(_MOVE, "+")
+    return [tab.page.evaluate(_MOVE, key) for key in ("ArrowLeft", "ArrowRight") * (ROUNDS // 2)]
+
+
+def _spread(milliseconds: list[float]) -> dict[str, float]:
+    fastest, slowest = min(milliseconds), max(milliseconds)
+    values = {"fastest": fastest, "median": statistics.median(milliseconds), "slowest": slowest}
+    return {name: round(value, 1) for name, value in values.items()}
 
 
 def _timed(tab: Any, button: str, answer: str) -> float:
@@ -106,13 +134,16 @@ def _photograph(running_browser: Any, address: str, folder: Path) -> None:
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=int, nargs="?", default=50_000)
+    parser.add_argument("rows", type=int, nargs="*", default=[50_000, 200_000])
     parser.add_argument("--output", type=Path)
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        example = make_example(Path(folder), rows=options.rows, targets=24, picks=96, dimension=64)
-        timings = measure(example, options.pictures)
+    disable_progress_bars()
+    timings = []
+    for rows in options.rows:
+        with tempfile.TemporaryDirectory() as folder:
+            example = make_example(Path(folder), rows=rows, targets=24, picks=96, dimension=64)
+            timings.append(measure(example, options.pictures and options.pictures / str(rows)))
     text = json.dumps(timings, indent=2) + "\n"
     print(text)
     if options.output is not None:

@@ -72,6 +72,25 @@ def target_position(tab, target):
     return box["x"] + x, box["y"] + y
 
 
+def isolated_row(example):
+    """The row that was not picked, near the middle of the map, whose distance to all other points is the largest."""
+    layout, picked_rows = example.selection.layout, set(example.selection.indices.tolist())
+    points = np.concatenate([layout.pool, layout.targets])
+    points = (points - points.min(0)) / np.ptp(points, axis=0)
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(len(points))
+    rows = [row for row in range(120) if row not in picked_rows and np.abs(points[row] - 0.5).max() < 0.3]
+    return max(rows, key=lambda row: distances[row].min())
+
+
+def row_position(tab, row, zoom):
+    """Coordinates of a row of the pool on the screen, for a map that is zoomed in at its middle."""
+    canvas = tab.page.locator("#itl-map canvas")
+    canvas.scroll_into_view_if_needed()
+    (x, y), box = tab.page.evaluate(_POOL_POSITION, row), canvas.bounding_box()
+    half = box["width"] / 2, box["height"] / 2
+    return box["x"] + half[0] + zoom * (x - half[0]), box["y"] + half[1] + zoom * (y - half[1])
+
+
 def is_in_view(tab, selector):
     box, size = tab.page.locator(selector).bounding_box(), tab.page.viewport_size
     return box is not None and box["y"] >= 0 and box["y"] + 20 < size["height"]
@@ -94,19 +113,17 @@ def test_the_text_of_a_row_that_was_not_picked_is_shown_under_the_pointer(tab, e
     tab.page.mouse.move(*target_position(tab, 0))
     expect(tab.page.locator(".itl-tip")).to_contain_text("target 0: Target 0")
     # Only the points of the pool: picks are hidden, and the row is far from all other points.
-    layout, picked_rows = example.selection.layout, set(example.selection.indices.tolist())
-    points = np.concatenate([layout.pool, layout.targets])
-    points = (points - points.min(0)) / np.ptp(points, axis=0)
-    distances = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(len(points))
-    row = max((row for row in range(120) if row not in picked_rows), key=lambda row: distances[row].min())
     tab.page.locator("#itl-rank input[type=number]").fill("0")
     expect(map_element(tab)).to_have_attribute("data-drawn", "120 points, 0 picks")
-    canvas = tab.page.locator("#itl-map canvas")
-    canvas.scroll_into_view_if_needed()
-    (x, y), box = tab.page.evaluate(_POOL_POSITION, row), canvas.bounding_box()
-    tab.page.mouse.move(box["x"] + x, box["y"] + y)
+    row = isolated_row(example)
     tip = tab.page.locator(".itl-tip")
-    expect(tip).to_contain_text(f"row {row} of the pool: {example.pool[row]['prompt']}")
+    for zoom in (1, 1.5):  # a point is found where it is drawn, whatever the view
+        if zoom > 1:
+            tab.page.get_by_role("button", name="Zoom in").click()
+        tab.page.mouse.move(*row_position(tab, row, zoom))
+        expect(tip).to_contain_text(f"row {row} of the pool: {example.pool[row]['prompt']}")
+        tab.page.mouse.move(0, 0)
+        expect(tip).to_be_hidden()
 
 
 def test_a_search_reaches_the_rows_that_were_not_picked(tab, example):

@@ -1,23 +1,30 @@
-// The map. The points of the pool are drawn as a density image, which is computed again when the view moves; targets and
-// picks are drawn on top of it. Text from the data is drawn as text or set as textContent, never as HTML. `element`,
-// `props`, `trigger` and `watch` come from Gradio. The event "itl-rank" on the element sets how many picks are shown.
+// The map. The points of the pool are drawn as a density image (density.js), which is computed again when the view moves;
+// targets and picks are drawn on top of it. nearest.js finds the point under the pointer. Text from the data is drawn as
+// text or set as textContent, never as HTML. `element`, `props`, `trigger` and `watch` come from Gradio. The event
+// "itl-rank" on the element sets how many picks are shown.
 const canvas = element.querySelector("canvas"), tip = element.querySelector(".itl-tip"), legend = element.querySelector(".itl-legend");
-const context = canvas.getContext("2d"), layer = document.createElement("canvas");
+const context = canvas.getContext("2d");
 const STEPS = 65535, MARGIN = 22, RANKS = [[31, 122, 224], [139, 92, 246], [224, 69, 123], [240, 138, 36]];
-const FIRST_COLOR = "#2f7ed8", OTHER_COLOR = "#e8791c", BOTH_COLOR = "#8b5cf6", HIT_COLOR = [22, 152, 74], NO_COLOR = 255, RAMP_STEPS = 254;
+const FIRST_COLOR = "#2f7ed8", OTHER_COLOR = "#e8791c", BOTH_COLOR = "#8b5cf6", HIT_COLOR = [22, 152, 74], NO_COLOR = 255, RAMP_STEPS = 254, MAX_LARGE_HITS = 5000;
 // Ten colours of medium lightness, told apart on white and on near-black.
 const NAMES = [[47, 126, 216], [232, 121, 28], [36, 158, 92], [208, 62, 100], [139, 92, 246], [150, 106, 72], [219, 103, 188], [126, 140, 30], [20, 158, 172], [214, 164, 16]];
-const unpack = (text, Kind) => new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+function unpack(text, Kind) {
+  const letters = atob(text), bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
+  return new Kind(bytes.buffer);
+}
 const points = JSON.parse(props.points), pool = unpack(points.pool, Uint16Array);
 const rows = points.rows === null ? null : unpack(points.rows, Uint32Array), count = pool.length / 2;
-let marks = JSON.parse(props.marks), colors = null, poolCodes = null, hits = null, numShown = Infinity, view = { x: 0.5, y: 0.5, zoom: 1 }, width = 0, height = 0, ratio = 1;
+const image = densityImage(pool), nearestOfPool = pointGrid(pool);
+let marks = JSON.parse(props.marks), colors = null, inks = null, hits = null, numShown = Infinity, view = { x: 0.5, y: 0.5, zoom: 1 }, width = 0, height = 0, ratio = 1;
 let stale = true, waiting = false, focus = -1, showsWords = true;
 const texts = new Map(); // of rows of the pool that the pointer rested on
 
 const color = (name) => getComputedStyle(element).getPropertyValue(name).trim();
 const dark = () => document.body.classList.contains("dark");
-const left = (x) => width / 2 + (x / STEPS - view.x) * (width - 2 * MARGIN) * view.zoom;
-const top = (y) => height / 2 - (y / STEPS - view.y) * (height - 2 * MARGIN) * view.zoom;
+// Pixels of one step of a coordinate, and the place of a coordinate in the canvas.
+const stepX = () => ((width - 2 * MARGIN) * view.zoom) / STEPS, stepY = () => ((height - 2 * MARGIN) * view.zoom) / STEPS;
+const left = (x) => width / 2 + (x - view.x * STEPS) * stepX(), top = (y) => height / 2 - (y - view.y * STEPS) * stepY();
 function ramp(share) {
   const place = Math.min(RANKS.length - 1.001, Math.max(0, share * (RANKS.length - 1))), low = Math.floor(place), part = place - low;
   return RANKS[low].map((value, i) => Math.round(value + (RANKS[low + 1][i] - value) * part));
@@ -28,32 +35,24 @@ const inkOfCode = (code) => (code === NO_COLOR ? null : colors.names ? NAMES[cod
 function readProps() {
   marks = JSON.parse(props.marks);
   colors = JSON.parse(props.colors);
-  poolCodes = colors && colors.pool ? unpack(colors.pool, Uint8Array) : null;
   hits = marks.hits === null ? null : unpack(marks.hits, Uint8Array);
+  const codes = colors && colors.pool ? unpack(colors.pool, Uint8Array) : null;
+  // The number of each point's colour in the palette of the image; 0 has none.
+  if (hits) inks = new Uint8Array(count).map((_, i) => (hits[i >> 3] >> (i & 7)) & 1);
+  else inks = codes && codes.map((code) => (code === NO_COLOR ? 0 : code + 1));
 }
-const isHit = (i) => (hits[i >> 3] >> (i & 7)) & 1;
 
-// Each pixel counts the points on it, and has the colour of the last of them that has one.
 function density() {
-  const w = layer.width = Math.max(1, Math.round(width * ratio)), h = layer.height = Math.max(1, Math.round(height * ratio));
-  const counts = new Uint16Array(w * h), inks = hits || poolCodes ? new Uint8Array(w * h) : null;
-  const size = Math.max(1, Math.min(5, Math.round((count > 20000 ? 1 : count > 5000 ? 2 : 3) * ratio * Math.sqrt(view.zoom))));
   const plain = dark() ? [158, 172, 190] : [96, 110, 128], palette = [plain, HIT_COLOR];
-  if (poolCodes && !hits) for (let code = 0; code < NO_COLOR; code++) palette[code + 1] = inkOfCode(code) || plain;
-  for (let i = 0; i < count; i++) {
-    const ink = hits ? isHit(i) : poolCodes ? (poolCodes[i] + 1) & 255 : 0, side = hits && ink ? Math.max(size + 1, Math.round(3 * ratio)) : size;
-    const x = Math.round(left(pool[2 * i]) * ratio - side / 2), y = Math.round(top(pool[2 * i + 1]) * ratio - side / 2);
-    if (x < 0 || y < 0 || x + side > w || y + side > h) continue;
-    for (let dy = 0; dy < side; dy++) for (let dx = 0; dx < side; dx++) { const at = (y + dy) * w + x + dx; counts[at]++; if (ink) inks[at] = ink; }
-  }
-  const image = layer.getContext("2d").createImageData(w, h), fade = hits ? 0.82 : 0.68;
-  for (let i = 0; i < counts.length; i++) {
-    if (!counts[i]) continue;
-    const ink = inks ? inks[i] : 0;
-    image.data.set(palette[ink], 4 * i);
-    image.data[4 * i + 3] = ink ? 255 * (hits ? 0.95 : 1 - Math.pow(0.4, counts[i])) : 255 * (1 - Math.pow(fade, counts[i]));
-  }
-  layer.getContext("2d").putImageData(image, 0, 0);
+  const size = Math.max(1, Math.min(5, Math.round((count > 20000 ? 1 : count > 5000 ? 2 : 3) * ratio * Math.sqrt(view.zoom))));
+  const fewHits = hits && marks.num_hits <= MAX_LARGE_HITS; // more would cover each other
+  if (inks && !hits) for (let code = 0; code < NO_COLOR; code++) palette[code + 1] = inkOfCode(code) || plain;
+  image.draw({
+    width: Math.max(1, Math.round(width * ratio)), height: Math.max(1, Math.round(height * ratio)),
+    scale: [ratio * stepX(), -ratio * stepY()], shift: [ratio * left(0), ratio * top(0)],
+    sides: [size, fewHits ? Math.max(size + 1, Math.round(3 * ratio)) : size],
+    codes: inks, palette, fades: [hits ? 0.82 : 0.68, fewHits ? 0.05 : 0.4],
+  });
 }
 
 function disc(x, y, radius, fill, edge, line = 1) {
@@ -80,7 +79,7 @@ function draw() {
   const paper = color("--background-fill-primary") || "#fff", ink = color("--body-text-color") || "#111", accent = color("--color-accent") || FIRST_COLOR;
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
-  context.drawImage(layer, 0, 0, width, height);
+  context.drawImage(image.canvas, 0, 0, width, height);
   if (showsWords) drawWords(ink, paper);
   const total = marks.picks.length, visible = Math.min(total, numShown);
   if (marks.target !== null) {
@@ -125,15 +124,18 @@ function pickColor(rank, state, total) {
   return marks.names ? (state & 4 ? BOTH_COLOR : FIRST_COLOR) : rgb(ramp(total > 1 ? rank / (total - 1) : 0));
 }
 
-// The words of the largest regions first; those that would cover another label are left out until the map is closer.
+// The words of the largest regions first; those that would cover another label, or repeat one that is near, are left out
+// until the map is closer.
 function drawWords(ink, paper) {
   const boxes = [];
   context.font = "600 12px system-ui, sans-serif"; // under picks and targets
   context.textAlign = "center"; context.lineJoin = "round";
   for (const [x, y, words] of points.words) {
     const w = context.measureText(words).width, cx = Math.min(width - w / 2 - 4, Math.max(w / 2 + 4, left(x))), cy = top(y);
-    const box = [cx - w / 2 - 4, cy - 11, cx + w / 2 + 4, cy + 7];
-    if (left(x) < 0 || left(x) > width || cy < 12 || cy > height - 22 || boxes.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
+    const box = { words, cx, cy, low: cx - w / 2 - 4, high: cx + w / 2 + 4 };
+    const covers = (other) => box.low < other.high && other.low < box.high && Math.abs(cy - other.cy) < 18;
+    const repeats = (other) => words === other.words && Math.hypot(cx - other.cx, cy - other.cy) < 150;
+    if (left(x) < 0 || left(x) > width || cy < 12 || cy > height - 22 || boxes.some((other) => covers(other) || repeats(other))) continue;
     boxes.push(box);
     context.strokeStyle = paper; context.lineWidth = 4; context.globalAlpha = 0.85; context.strokeText(words, cx, cy + 2);
     context.fillStyle = ink; context.globalAlpha = 0.9; context.fillText(words, cx, cy + 2);
@@ -157,8 +159,11 @@ function nearestPoint(x, y) {
   points.targets.forEach(([px, py, text], i) => consider("target", i, px, py, 11, text));
   marks.picks.slice(0, numShown).forEach(([px, py, , text], i) => consider("pick", i, px, py, 11, text));
   marks.others.forEach(([px, py, i, text]) => consider("other", i, px, py, 11, text));
-  if (!best) for (let i = 0; i < count; i++) { const row = rows === null ? i : rows[i]; consider("pool", row, pool[2 * i], pool[2 * i + 1], 7, texts.get(row) || `row ${row} of the pool`); }
-  return best;
+  if (best) return best;
+  const point = nearestOfPool([view.x * STEPS + (x - width / 2) / stepX(), view.y * STEPS - (y - height / 2) / stepY()], [stepX(), stepY()], 7);
+  if (point === null) return null;
+  const row = rows === null ? point.number : rows[point.number];
+  return { kind: "pool", number: row, distance: point.distance, text: texts.get(row) || `row ${row} of the pool` };
 }
 
 // The text of a row of the pool is asked for once the pointer rests on its point.
