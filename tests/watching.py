@@ -12,10 +12,11 @@ import accelerate  # noqa: F401  # imported before the fork, once for all
 import numpy as np
 import torch
 
-from itl_hf import Selector, distributed, heartbeat, select_rows
+from itl_hf import Selector, distributed, failure_detection, heartbeat, select_rows
 from itl_hf.cli.group import call_on_each, join_group
-from itl_hf.distributed import Processes, call_on_first, pause_watch, watch
 from itl_hf.embedding.store.shared_folder import require_shared
+from itl_hf.failure_detection import pause_watch, watch
+from itl_hf.processes import Processes, call_on_first
 from itl_hf.selection.result.transfer import load_from_first
 from tests.selection.result.test_folder import Lengths
 from tests.worlds import world
@@ -71,7 +72,7 @@ def fall_silent(rank, folder):
     with watch():
         meet()
         if rank == 1:
-            distributed._heartbeat._store = Silence()
+            failure_detection._heartbeat._store = Silence()
             time.sleep(10)
         meet()
 
@@ -80,7 +81,7 @@ def silent_in_training(rank, folder):
     """Silence is allowed where it is said to be."""
     with watch(), pause_watch():
         if rank == 1:
-            distributed._heartbeat._store = Silence()
+            failure_detection._heartbeat._store = Silence()
             time.sleep(4)
         meet()
 

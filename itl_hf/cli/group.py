@@ -26,15 +26,16 @@ def join_group() -> Iterator[None]:
         return
     from torch import distributed as torch_distributed
 
-    from itl_hf import distributed
+    from itl_hf.failure_detection import watch
+    from itl_hf.processes import Processes
 
-    with distributed.watch():
+    with watch():
         try:
             yield
         except SystemExit as exit_error:
             if exit_error.code:
                 raise
-        with distributed.Processes() as processes:  # none leaves while another one may still fail
+        with Processes() as processes:  # none leaves while another one may still fail
             processes.call_and_gather(lambda: None)
     torch_distributed.destroy_process_group()
 
@@ -42,9 +43,9 @@ def join_group() -> Iterator[None]:
 def publish_failure(error: BaseException) -> None:
     """Publishes the error of this process; the other processes of the command then end."""
     if launched_size() > 1:
-        from itl_hf import distributed
+        from itl_hf import failure_detection
 
-        distributed.publish_failure(error)
+        failure_detection.publish_failure(error)
 
 
 def call_on_each(function: Callable[[], Result]) -> Result:
@@ -58,10 +59,10 @@ def call_on_each(function: Callable[[], Result]) -> Result:
     """
     if launched_size() == 1:
         return function()
-    from itl_hf import distributed
+    from itl_hf.processes import Processes
 
     results: list[Result] = []
-    with distributed.Processes() as processes:
+    with Processes() as processes:
         processes.call_and_gather(lambda: results.append(function()))
     return results[0]
 
@@ -77,6 +78,6 @@ def call_on_first(function: Callable[[], Result]) -> Result:
     """
     if launched_size() == 1:
         return function()
-    from itl_hf import distributed
+    from itl_hf import processes
 
-    return distributed.call_on_first(function)
+    return processes.call_on_first(function)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itl_hf.disk.temporary import remove_leftovers, temporary_path
-from itl_hf.distributed import OtherProcessFailed, Processes
 from itl_hf.embedding.embed import embed
 from itl_hf.embedding.store.cache import is_finished
+from itl_hf.failure_detection import OtherProcessFailed
+from itl_hf.processes import Processes
 
 if TYPE_CHECKING:
     import numpy as np

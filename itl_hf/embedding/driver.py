@@ -30,8 +30,8 @@ from itl_hf.embedding.work import EmbeddedShard, ShardTask, embed_shards
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-    from itl_hf.distributed import Processes
     from itl_hf.embedding.embedders.base import Embedder, Fingerprint
+    from itl_hf.processes import Processes
     from itl_hf.text import TextRows
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, overload
 import datasets
 import numpy as np
 
-from itl_hf.distributed import Processes
 from itl_hf.embedding.driver import EmbedSettings, embed_in_memory, embed_into_store, embed_stream_into_store
 from itl_hf.embedding.embedders.base import check_embedder
 from itl_hf.embedding.row_keys import RowKeys, row_keys, rows_fingerprint, text_columns
 from itl_hf.embedding.store.manifest import DTYPES
 from itl_hf.embedding.store.stored_features import StoredFeatures
+from itl_hf.processes import Processes
 from itl_hf.text import TextRows
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from itl_hf.text.recognize import canonical
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-    from itl_hf.distributed import Processes
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.embedding.store.feature_store import FeatureStore
+    from itl_hf.processes import Processes
 
 
 class StreamReader:

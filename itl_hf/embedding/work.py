@@ -19,9 +19,9 @@ from itl_hf.embedding.prefetch import prefetch
 from itl_hf.text import Row
 
 if TYPE_CHECKING:
-    from itl_hf.distributed import Processes
     from itl_hf.embedding.embedders.base import Embedder
     from itl_hf.embedding.progress import Progress
+    from itl_hf.processes import Processes
 
 
 logger = logging.getLogger(__name__)

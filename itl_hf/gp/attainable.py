@@ -20,10 +20,12 @@ from torch import Tensor
 
 from itl_hf import distributed
 from itl_hf.gp.gaussian_process import GaussianProcess
-from itl_hf.gp.kernels import RBF, Cosine, ExponentialCosine, Kernel, Laplace, Linear, gram_matrix
+from itl_hf.gp.kernels import Kernel, gram_matrix
+from itl_hf.gp.memoization import once_for_kernel
 from itl_hf.gp.noise import effective_rank, spectrum_rank
 from itl_hf.gp.pool import Pool
 from itl_hf.gp.quality import Quality, join
+from itl_hf.gp.reach import target_reach
 from itl_hf.gp.whole_pool_information import information, is_defined
 
 #: Rows that the d x d matrix is summed over; and rows whose own matrix is factored where there is no d x d matrix.
@@ -38,11 +40,7 @@ NEAREST = 32
 RANK_TOLERANCE = 1e-10
 #: Rows that the pool's effective rank is measured on where there is no d x d matrix.
 RANK_ROWS = 1024
-#: Evenly spaced rows of the pool by which `usual_reach` is measured, and its quantile.
-PROBES = 128
-USUAL_QUANTILE = 0.05
 _CHUNK_ROWS = 4096
-_TARGETS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ def attainable_variance(
         if distributed.world_size() > 1:  # all processes must take part, and not all of them may read the result
             limits_of_all = compute_limits()
             compute_limits = lambda: limits_of_all
-        pool_rank = _of_pool_and_kernel(pool, gp.kernel, "rank", lambda: _rank_of_pool(pool, gp.kernel))
+        pool_rank = once_for_kernel(pool, gp.kernel, "rank", lambda: _rank_of_pool(pool, gp.kernel))
     return AttainableVariance(
         compute_limits=compute_limits,
         reach=reach,
@@ -202,69 +200,6 @@ def _limits_of_rows(
 
 def _rank_of_pool(pool: Pool, kernel: Kernel) -> float:
     return effective_rank(pool.rows(pool.spaced_rows(RANK_ROWS)), kernel)
-
-
-def _of_pool_and_kernel(pool: Pool, kernel: Kernel, name: str, compute: Callable[[], float]) -> float:
-    """Returns a number that depends on the pool and the kernel alone; it is computed once for a kernel whose settings
-    are all in its description.
-    """
-    if type(kernel) not in (Linear, Cosine, RBF, ExponentialCosine, Laplace):
-        return compute()
-    return pool.once((name, str(kernel.describe())), compute)
-
-
-def target_reach(pool: Pool, gp: GaussianProcess, count: int) -> tuple[Tensor, Tensor, float]:
-    """Returns each target's largest correlation with any row, (m,) float64, the numbers of its nearest rows, (k, m),
-    and the usual reach of the pool's own rows.
-
-    Collective: under `torchrun` all processes must call it.
-    """
-    best, indices = nearest_rows(pool, gp.targets, gp.kernel, count)
-    usual_reach = _of_pool_and_kernel(pool, gp.kernel, "usual reach", lambda: _usual_reach(pool, gp.kernel))
-    return best[0].double().clamp(-1, 1), indices, usual_reach
-
-
-def _usual_reach(pool: Pool, kernel: Kernel) -> float:
-    """Returns the correlation that 19 in 20 rows of the pool have with another row, by a sample. Collective."""
-    best, _ = nearest_rows(pool, pool.rows(pool.spaced_rows(PROBES)), kernel, 2)
-    # A row's own correlation is its largest: the second is that with the nearest other.
-    return float(best[1].double().clamp(-1, 1).quantile(USUAL_QUANTILE)) if len(best) > 1 else 0.0
-
-
-def nearest_rows(pool: Pool, targets: Tensor, kernel: Kernel, count: int) -> tuple[Tensor, Tensor]:
-    """Returns each target's largest correlations with rows of the pool, descending, and row numbers, (k, m) each.
-
-    Collective: under `torchrun` all processes must call it.
-    """
-    best = targets.new_zeros(0, len(targets), dtype=torch.float32)
-    indices = torch.zeros(0, len(targets), dtype=torch.int64, device=targets.device)
-    for start, rows in pool.blocks(torch.float32):
-        usable = pool.is_usable(slice(start, start + len(rows)))
-        parts = [_block_nearest(rows, part, kernel, count, usable) for part in targets.split(_TARGETS_AT_ONCE)]
-        values, positions = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))  # (k, m) each
-        best, indices = _largest(torch.cat([best, values]), torch.cat([indices, positions + start]), count)
-    best, indices = _largest(distributed.gather_rows(best), distributed.gather_rows(indices), count)
-    # All processes must ask for the same rows afterwards, even where machines round differently.
-    return best, distributed.broadcast_from_first(indices)
-
-
-def _block_nearest(
-    rows: Tensor, targets: Tensor, kernel: Kernel, count: int, usable: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Returns the largest correlations with rows of one block, and the rows' positions in it, (k, m) each."""
-    targets = targets.to(rows.dtype)
-    scale = torch.outer(kernel.diagonal(rows).sqrt(), kernel.diagonal(targets).sqrt())  # (B, m)
-    correlation = kernel.cross(rows, targets) / scale.clamp_min(torch.finfo(rows.dtype).tiny)
-    if usable is not None:
-        correlation = correlation.masked_fill(~usable[:, None], -torch.inf)
-    top = correlation.topk(min(count, len(rows)), dim=0)
-    return top.values, top.indices
-
-
-def _largest(values: Tensor, indices: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the largest values of each column, with their row numbers."""
-    top = values.topk(min(count, len(values)), dim=0)
-    return top.values, indices.gather(0, top.indices)
 
 
 def _representatives(pool: Pool, most: int, include: Sequence[int], nearest: Tensor) -> list[int] | None:

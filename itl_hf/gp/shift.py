@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itl_hf.gp.attainable import nearest_rows
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel
 from itl_hf.gp.pool import Pool, spaced_rows
+from itl_hf.gp.reach import nearest_rows
 
 #: Rows that each target is compared with.
 NEAREST = 3

@@ -23,6 +23,7 @@ from itl_hf.objectives.base import Objective, ObservationBlock, ProjectionTables
 from itl_hf.objectives.target_basis import TargetBasisBlock, is_cheaper
 from itl_hf.search.blocks import PendingUpdate, PoolBlock
 from itl_hf.search.candidates import Candidates, ProjectionCache, Run
+from itl_hf.search.equal_rows import may_win
 from itl_hf.search.exactness import check_noise, fits_float32
 from itl_hf.search.finite import refuse_non_finite
 from itl_hf.search.limits import Limits, upload
@@ -264,30 +265,9 @@ class PoolVerifier:
                 return None
             num_steps = max(horizon, 1)
             suspects = suspects[suspects[:, 1] < num_steps]
-        suspects = suspects[self._may_win(suspects[:, 0], candidates, run)]
+        suspects = suspects[may_win(suspects[:, 0], self.pool, self.limits, candidates, run)]
         first_step = int(suspects[0, 1]) if len(suspects) else num_steps
         return Suspects(suspects[:, 0].sort().values, first_step, num_steps)
-
-    def _may_win(self, indices: Tensor, candidates: Candidates, run: Run) -> Tensor:
-        """Returns False for rows equal to a candidate with a lower number that the run does not pick, (V,) bool."""
-        if self.limits.is_constrained:  # copies may belong to other groups
-            return torch.ones(len(indices), dtype=torch.bool)
-        is_unpicked = torch.ones(len(candidates.numbers), dtype=torch.bool)
-        is_unpicked[run.positions] = False
-        rows = self.pool.rows(indices.tolist())
-        suspect_hashes = self._hashes(rows, upload(indices, rows.device))
-        hashes = torch.cat([suspect_hashes, self._hashes(candidates.rows, candidates.indices)]).cpu()
-        lowest: dict[int, int] = {}
-        open_hashes = (hashes[len(indices) :][is_unpicked], candidates.numbers[is_unpicked])
-        for row_hash, index in zip(*(numbers.tolist() for numbers in open_hashes), strict=True):
-            lowest.setdefault(row_hash, index)
-        pairs = zip(hashes[: len(indices)].tolist(), indices.tolist(), strict=True)
-        return torch.tensor([lowest.get(row_hash, index) >= index for row_hash, index in pairs], dtype=torch.bool)
-
-    def _hashes(self, rows: Tensor, indices: Tensor) -> Tensor:
-        """Returns a number for each row that rows of equal features and quality share, (V, d), (V,) -> (V,)."""
-        quality = self.pool.quality_of(indices)
-        return row_hashes(torch.cat([rows, quality[:, None]], dim=1) if isinstance(quality, Tensor) else rows)
 
     def _initial_error(self, candidates: Candidates) -> Tensor:
         """Returns the error of the statistics before any pick, at least a few roundings, (k,)."""
@@ -319,12 +299,3 @@ class PoolVerifier:
         """Returns the largest difference relative to its scale, (k, B), (s, B) -> (k,)."""
         all_scales = self.objective.expand_scales(scales).clamp_min(torch.finfo(torch.float32).tiny)
         return (difference.abs() / all_scales).amax(1)
-
-
-def row_hashes(rows: Tensor) -> Tensor:
-    """Returns a number for each row that equal rows share, (B, d) float64 -> (B,) int64. It is computed with integers,
-    so it does not depend on rounding.
-    """
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randint(-(2**62), 2**62, (rows.shape[1],), generator=generator).to(rows.device) | 1
-    return (rows.contiguous().view(torch.int64) * weights).sum(1)

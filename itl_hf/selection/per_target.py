@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from itl_hf import distributed
+from itl_hf.failure_detection import watch
 from itl_hf.gp.finite_kernel import check_finite, pool_row_names, target_names
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool, share
@@ -78,7 +79,7 @@ class PerTargetSelection:
         return len(self.indices)
 
 
-@distributed.watch()
+@watch()
 def select_rows_per_target(
     pool: Features,
     targets: Features,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from itl_hf import distributed
+from itl_hf.failure_detection import watch
 from itl_hf.gp.attainable import attainable_variance
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.kernels import Kernel
@@ -57,7 +57,7 @@ from itl_hf.selection.unusable_rows import blank_targets, describe_unusable, num
 KernelLike = str | Kernel | Callable[[Tensor, Tensor], Any]
 
 
-@distributed.watch()
+@watch()
 def select_rows(
     pool: Features,
     targets: Features,

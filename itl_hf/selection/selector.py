@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import functools
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,14 +14,15 @@ import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-from itl_hf import distributed
 from itl_hf.embedding.embedders.base import Embedder, check_embedder
 from itl_hf.embedding.progress import progress_bars_enabled
 from itl_hf.embedding.store.cache import FeatureCache
 from itl_hf.embedding.store.store_checks import check_store_folder
+from itl_hf.failure_detection import watch
 from itl_hf.gp.standardization import Standardization
 from itl_hf.selection.acquisitions import ITL
 from itl_hf.selection.avoid import Avoid
+from itl_hf.selection.comparability import check_widths, warn_if_spans_differ
 from itl_hf.selection.constraints import SelectionConstraints
 from itl_hf.selection.defaults import resolve_kernel_spec
 from itl_hf.selection.embed_job import EmbedJob, make_embed_job, resolve_store
@@ -152,7 +152,7 @@ class Selector:
         #: What is known of the pool that the rows were drawn from, in active rounds.
         self.larger_pool: LargerPool | None = None
 
-    @distributed.watch()
+    @watch()
     def select(
         self,
         pool: Rows,
@@ -240,9 +240,9 @@ class Selector:
             draw = ReplayDraw(replay, len(pool_data), closed_rows)
             draw.check(num_examples, shortlist is not None and shortlist.embedder is not None)
         skipped.check(observed_rows)
-        _check_widths(pool_job, target_job)
+        check_widths(pool_job, target_job)
         avoid_job = None if (avoid := Avoid.of(avoid)) is None else self._avoid_job(avoid, pool_data, target_job)
-        _warn_if_spans_differ(pool_job, target_job)
+        warn_if_spans_differ(pool_job, target_job)
         inputs = self._inputs(pool_job, target_job, constraints.to_json(resolved_constraints))
         inputs = dataclasses.replace(inputs, numbers=numbers, replay=None if replay is None else draw)
         selector = self
@@ -437,27 +437,3 @@ class Selector:
             self.layout,
             columns=self.columns,
         )
-
-
-def _check_widths(pool: EmbedJob, targets: EmbedJob) -> None:
-    if targets.embedder.dimension != pool.embedder.dimension:
-        raise ValueError(
-            f"features of the targets have {targets.embedder.dimension} numbers and those of the pool "
-            f"{pool.embedder.dimension}: targets_embedder must be of the same kind"
-        )
-
-
-def _warn_if_spans_differ(pool: EmbedJob, targets: EmbedJob) -> None:
-    """Points out that whole conversations are compared with prompts alone, which finds the rows without an answer."""
-    spans = pool.fingerprint.get("span"), targets.fingerprint.get("span")
-    if spans == ("whole", "whole") and _has_completion(pool) and not _has_completion(targets):
-        warnings.warn(
-            "the pool's rows are embedded with their completions and the targets have none: whether a text has an "
-            "answer is then most of what is compared. Use span='prompt', or give the targets completions.",
-            stacklevel=5,
-        )
-
-
-def _has_completion(job: EmbedJob) -> bool:
-    """Returns whether the first row has an answer; a row that was skipped has none."""
-    return any(job.reading.sample.get(0, ("", ""))[1:])

@@ -25,9 +25,9 @@ import torch
 from tqdm.auto import tqdm
 
 from itl_hf import select_rows
-from itl_hf.gp.attainable import target_reach
 from itl_hf.gp.gaussian_process import GaussianProcess
 from itl_hf.gp.pool import Pool
+from itl_hf.gp.reach import target_reach
 from itl_hf.gp.shift import NEAREST, Shift, measure_shift
 from itl_hf.selection.defaults import AUTO_KERNEL, AUTO_STANDARDIZATION
 from itl_hf.selection.diagnosis.reach import FAR, NEAR

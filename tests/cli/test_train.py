@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from itl_hf import Selection
 from itl_hf.cli import main as command_line
 from itl_hf.cli import train as module
+from itl_hf.cli import train_selection
 from itl_hf.cli.train_arguments import SelectionArguments, parse
 from itl_hf.embedding.embedders.hidden_states import HiddenStates
 from itl_hf.training import picks_of
@@ -182,7 +183,7 @@ def test_resumes_bit_equal_without_selecting_again(config, tmp_path, monkeypatch
     trained(path)
     whole = load_file(tmp_path / "out-put" / "adapter_model.safetensors")
     if "num_examples" in way:
-        monkeypatch.setattr(module, "_select", lambda *_: pytest.fail("selected again"))
+        monkeypatch.setattr(train_selection, "_select", lambda *_: pytest.fail("selected again"))
     trained(path, "--resume_from_checkpoint", str(tmp_path / "out-put" / "checkpoint-3"))
     resumed = load_file(tmp_path / "out-put" / "adapter_model.safetensors")
     assert whole.keys() == resumed.keys()
@@ -381,7 +382,7 @@ def test_features_are_those_of_the_weights_that_are_trained(tmp_path, monkeypatc
     monkeypatch.setattr(SelectionArguments, "build_embedder", lambda self, model, **options: options)
     model = trl.ModelConfig(model_name_or_path="a/model", **flags)
     training = trl.SFTConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True)
-    options = module._embedder(SelectionArguments(), training, model)
+    options = train_selection.build_embedder(SelectionArguments(), training, model)
     assert options["quantization"] == (next(iter(flags)).removeprefix("load_in_") if flags else None)
 
 

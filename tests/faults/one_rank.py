@@ -29,7 +29,7 @@ def meet(fate: str, rank: int, place: str) -> None:
         place: `embed`, in its second batch of rows; `select`, between two collective steps.
     """
     from itl_hf import HiddenStates
-    from itl_hf.distributed import Processes
+    from itl_hf.processes import Processes
 
     places: dict[str, tuple[type, str, int]] = {
         "embed": (HiddenStates, "embed_prepared", 1),

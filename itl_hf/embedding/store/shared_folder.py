@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from itl_hf.launch import process_label
 
 if TYPE_CHECKING:
-    from itl_hf.distributed import Processes
+    from itl_hf.processes import Processes
 
 #: Seconds until a file must be visible to the other machines: file systems of a network keep what they saw for a while.
 _VISIBLE_SECONDS = 5.0

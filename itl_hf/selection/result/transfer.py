@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from itl_hf import distributed
+from itl_hf.processes import call_on_first
 from itl_hf.selection.result.folder import read_selection, replace_selection
 from itl_hf.selection.result.selection import Selection
 
@@ -23,7 +24,7 @@ def load_from_first(folder: Path) -> Selection:
     """
     if distributed.world_size() == 1:
         return Selection.load(folder)
-    facts, contents = distributed.call_on_first(lambda: read_selection(folder))
+    facts, contents = call_on_first(lambda: read_selection(folder))
     with tempfile.TemporaryDirectory() as copy:
         replace_selection(Path(copy), facts, contents, overwrite=False)
         return Selection.load(copy)
