@@ -95,7 +95,7 @@ class Texts:
 
     @cached_property
     def pool(self) -> Dataset:
-        """3,057 rows of 69 tasks, as in the quickstart."""
+        """3,057 rows of 69 tasks, as in the larger run of the quickstart."""
         return reasoning_pool(ROWS_PER_TASK, self.seed)
 
     @cached_property
