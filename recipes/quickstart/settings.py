@@ -1,7 +1,7 @@
 """Options of the quickstart. The defaults are those of the numbers in README.md.
 
-They need two cores, 6 GiB of memory and five minutes. A pool of this size, few held-out rows and an adapter on the upper
-third of the layers are for that; `--rows_per_task 47 --heldout_per_task 32 --first_lora_layer 0` is the larger run.
+They need two cores, 6 GiB of memory and five minutes. A pool of this size, few held-out rows and an adapter on the
+upper third of the layers are for that; `--rows_per_task 47 --heldout_per_task 32 --first_lora_layer 0` is the larger run.
 """
 
 from __future__ import annotations
