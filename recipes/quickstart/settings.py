@@ -1,7 +1,8 @@
 """Options of the quickstart. The defaults are those of the numbers in README.md.
 
 They need two cores, 6 GiB of memory and five minutes. A pool of this size, few held-out rows and an adapter on the
-upper third of the layers are for that; `--rows_per_task 47 --heldout_per_task 32 --first_lora_layer 0` is the larger run.
+upper third of the layers are for that. The larger run is
+`--rows_per_task 47 --heldout_per_task 32 --first_lora_layer 0`.
 """
 
 from __future__ import annotations
