@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from itl_hf import Replay, select_rows
 from itl_hf.selection.replay import ReplayDraw
+from itl_hf.selection.row_selection import RowSelection
 from recipes.benchmarks.fine_tuning.tuner import Training, Tuner
 from recipes.benchmarks.ten_pools.features import Features
 from recipes.benchmarks.ten_pools.pool import Pool, TargetSet, target_sets
@@ -61,15 +62,15 @@ class Bench:
         """Returns a record for the untuned model and one for each kind of replay."""
         place = {"pool": self.pool.name, "set": targets.number}
         records = [place | {"replay": "untuned", "rows": 0} | self._losses(targets)]
+        selection = select_rows(self.rows, self.bank[targets.target_rows], NUM_PICKS)
         for name, replay in REPLAYS.items():
-            rows = self._training_rows(targets, replay)
+            rows = self._training_rows(selection, replay)
             with self.tuner.training_on([self.pool.row(number) for number in rows.tolist()], targets.number):
                 records.append(place | {"replay": name, "rows": len(rows)} | self._losses(targets))
         return records
 
-    def _training_rows(self, targets: TargetSet, replay: Replay | None) -> np.ndarray:
+    def _training_rows(self, selection: RowSelection, replay: Replay | None) -> np.ndarray:
         """Returns the row numbers of the picks and of the replay rows behind them."""
-        selection = select_rows(self.rows, self.bank[targets.target_rows], NUM_PICKS)
         if replay is None:
             return selection.indices
         draw = ReplayDraw(replay, len(self.rows), np.zeros(0, dtype=np.int64))

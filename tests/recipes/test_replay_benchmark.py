@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 from datasets import Dataset
 
-from itl_hf import Replay
+from itl_hf import Replay, select_rows
 from recipes.benchmarks import replay
 from recipes.tables import write_csv
 
@@ -30,10 +30,10 @@ def bench():
 
 
 def test_replay_rows_stand_behind_the_picks_and_are_none_of_them():
-    targets = SimpleNamespace(target_rows=np.arange(8), number=0)
-    alone = bench()._training_rows(targets, None)
+    selection = select_rows(FEATURES, FEATURES[:8], replay.NUM_PICKS)
+    alone = bench()._training_rows(selection, None)
     for each in (Replay(0.2), Replay(0.2, "k_means")):
-        rows = bench()._training_rows(targets, each)
+        rows = bench()._training_rows(selection, each)
         assert rows[:96].tolist() == alone.tolist()
         assert len(rows) == len(set(rows.tolist())) == 96 + each.num_rows(96)
 

@@ -1,4 +1,6 @@
-"""A trial between ITL and round-robin: targets take turns, and each takes the row that tells most about it."""
+"""A method between ITL and round-robin: targets take turns; in each turn the row is picked that gives most information
+about that target.
+"""
 
 from __future__ import annotations
 

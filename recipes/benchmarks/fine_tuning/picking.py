@@ -66,15 +66,11 @@ def picked_rows(
     if "rbf" in options:
         options["kernel"] = RBF(options.pop("rbf"))
     name = options.pop("acquisition")
-    if name == ItlInTurns.name:
-        own = {key: options.pop(key) for key in ("balance", "noise_std") if key in options}
-        acquisition: Any = ItlInTurns(**own)
-        return np.asarray(select_rows(rows, targets, num_picks, acquisition=acquisition, **options).indices)
-    acquisition = resolve_acquisition(
-        name,
-        noise_std=options.pop("noise_std", None),
-        target_noise_std=options.pop("target_noise_std", None),
-        seed=seed if name in DRAWS else None,
+    own = {key: options.pop(key) for key in ("noise_std", "target_noise_std", "balance") if key in options}
+    acquisition: Any = (
+        ItlInTurns(**own)
+        if name == ItlInTurns.name
+        else resolve_acquisition(name, seed=seed if name in DRAWS else None, **own)
     )
     selection = select_rows(
         rows, targets, num_picks, acquisition=acquisition, texts=texts if reads_texts(name) else None, **options
